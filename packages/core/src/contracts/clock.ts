@@ -1,0 +1,39 @@
+/** A one-shot timer on guest time. Make it once, arm it often: arming allocates nothing. */
+export interface Timer {
+  /** Fires once guest time reaches `deadlineNs`; a deadline in the past fires as soon as the machine looks. Replaces an earlier deadline. */
+  arm(deadlineNs: number): void;
+  disarm(): void;
+  /** `undefined` while not armed. */
+  readonly deadlineNs: number | undefined;
+}
+
+export type ClockKind = "realtime" | "virtual";
+
+/** Guest time. It stands still while the machine is paused. */
+export interface Clock {
+  readonly kind: ClockKind;
+  /** Nanoseconds of guest time since the machine was first started. Never goes back. */
+  nowNs(): number;
+  /** Host wall-clock time at guest time 0, in ms since 1970 UTC. Fixed by the config under `virtual`. */
+  readonly epochMs: number;
+  /** The callback runs on the machine thread, never inside a register access. */
+  createTimer(callback: () => void): Timer;
+}
+
+/**
+ * The backend's side of a clock: who executes the guest also drives its time.
+ * Under `realtime` `advance` is refused and time follows the host.
+ */
+export interface DrivenClock extends Clock {
+  /** Earliest armed deadline, or `Infinity`. */
+  nextDeadlineNs(): number;
+  /** Runs every callback whose deadline has come, in order of deadline, then of creation. */
+  runDue(): void;
+  /** `virtual` only: time now follows this counter of nanoseconds executed (non-decreasing). */
+  follow(executedNs: () => number): void;
+  /** `virtual` only: skips to `deadlineNs` because every vCPU is halted. */
+  skipTo(deadlineNs: number): void;
+  /** Stops and restarts guest time with the machine. */
+  pause(): void;
+  resume(): void;
+}

@@ -1,0 +1,36 @@
+/** Stable, documented identifier of a failure. Match on this, never on the message. */
+export type NorthbridgeErrorCode =
+  | "NB_BACKEND"
+  | "NB_BOOT_IMAGE"
+  | "NB_CONFIG"
+  | "NB_CYCLIC_TOKEN"
+  | "NB_DUPLICATE_ID"
+  | "NB_DUPLICATE_TOKEN"
+  | "NB_HOST"
+  | "NB_LIFECYCLE"
+  | "NB_MEMORY"
+  | "NB_MISSING_TOKEN"
+  | "NB_REGION_OVERLAP"
+  | "NB_RESTORE"
+  | "NB_SNAPSHOT"
+  | "NB_UNKNOWN_PLUGIN";
+
+/** Base of every error this project throws. */
+export class NorthbridgeError extends Error {
+  override readonly name: string = "NorthbridgeError";
+  readonly code: NorthbridgeErrorCode;
+
+  constructor(code: NorthbridgeErrorCode, message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.code = code;
+  }
+}
+
+/** A snapshot that a device, a vCPU or a machine cannot load. */
+export class RestoreError extends NorthbridgeError {
+  override readonly name = "RestoreError";
+
+  constructor(what: string, reason: string) {
+    super("NB_RESTORE", `${what}: cannot restore: ${reason}`);
+  }
+}

@@ -1,0 +1,47 @@
+/** Where a character device puts guest output. Must not block. */
+export interface ByteSink {
+  write(byte: number): void;
+  /** Hands everything written so far to the host. Called when the guest pauses to breathe. */
+  flush?(): void;
+}
+
+/** Where a character device takes host input from. */
+export interface ByteSource {
+  /**
+   * Connects the one consumer. `receive` returns how many of the bytes fitted; the source keeps the rest and
+   * offers them again after `resume()`.
+   */
+  connect(receive: (bytes: Uint8Array) => number): void;
+  /** The consumer has room again. */
+  resume(): void;
+}
+
+/** Both directions of a character device: a console, a socket, a ring buffer. */
+export interface CharBackend extends ByteSink, ByteSource {}
+
+/** Block storage of the host. Offsets and lengths are bytes, multiples of `blockSize`. */
+export interface BlockBackend {
+  readonly size: number;
+  /** Smallest addressable unit, a power of two from 512. */
+  readonly blockSize: number;
+  readonly readOnly: boolean;
+  /** Fills `into`. Rejects with a `NorthbridgeError` of code `NB_HOST`. */
+  read(offset: number, into: readonly Uint8Array[]): Promise<void>;
+  write(offset: number, from: readonly Uint8Array[]): Promise<void>;
+  /** Resolves once every write that had resolved before the call is on stable storage. */
+  flush(): Promise<void>;
+  discard?(offset: number, length: number): Promise<void>;
+  writeZeroes?(offset: number, length: number, mayUnmap: boolean): Promise<void>;
+  close(): Promise<void>;
+}
+
+/** An Ethernet link of the host. Frames carry no FCS. */
+export interface NetBackend {
+  readonly mtu: number;
+  /** Sends one frame gathered from parts. False: the link is full; `onWritable` tells when to try again. */
+  send(frame: readonly Uint8Array[]): boolean;
+  /** Connects the one consumer. It returns false while it has no buffer; the backend then waits for `resume`. */
+  connect(receive: (frame: Uint8Array) => boolean, onWritable: () => void): void;
+  resume(): void;
+  close(): Promise<void>;
+}

@@ -1,0 +1,104 @@
+import type { BusAccess } from "./io.ts";
+import type { DrivenClock } from "./clock.ts";
+import type { MemorySlot } from "./memory.ts";
+import type { MsiTarget } from "./interrupt.ts";
+import type { Snapshottable } from "./lifecycle.ts";
+import type { VcpuState } from "./vcpu-state.ts";
+
+/** What a backend is. */
+export interface Hypervisor {
+  /** `soft`, `kvm`. */
+  readonly name: string;
+  createVm(options: VmOptions): Promise<VirtualMachine>;
+}
+
+export interface VmOptions {
+  readonly vcpus: number;
+  readonly clock: DrivenClock;
+  /**
+   * Where port and MMIO accesses of the guest go. A backend calls these on the machine thread, one at a time,
+   * with the vCPU stopped inside the access (docs/adr/0002).
+   */
+  readonly ports: BusAccess;
+  readonly mmio: BusAccess;
+  /** Total guest RAM in bytes that `addMemory` will be asked for: a backend that must reserve, reserves this. */
+  readonly memoryBytes: number;
+  readonly cpuModel?: CpuModel | undefined;
+}
+
+/** What CPUID tells the guest. Leaves not listed answer as the hardware does for leaves beyond its limit. */
+export interface CpuModel {
+  readonly name: string;
+  readonly leaves: readonly CpuidLeaf[];
+}
+
+export interface CpuidLeaf {
+  readonly leaf: number;
+  /** `undefined`: the leaf ignores ECX. */
+  readonly subleaf?: number | undefined;
+  readonly eax: number;
+  readonly ebx: number;
+  readonly ecx: number;
+  readonly edx: number;
+}
+
+/** One guest's memory, interrupt input and processors, in the terms of KVM. */
+export interface VirtualMachine {
+  readonly vcpus: readonly Vcpu[];
+  /** Allocates zeroed, page-aligned shared memory and shows it to the guest. */
+  addMemory(slot: { readonly name: string; readonly gpa: number; readonly length: number; readonly readOnly?: boolean }): MemorySlot;
+  /** Host code wrote guest memory: drops code decoded from it, tells the dirty log. */
+  memoryWritten(gpa: number, length: number): void;
+  /** Input `gsi` of the interrupt controllers: 0–15 reach PIC and IOAPIC (0 is IOAPIC pin 2), 16–23 the IOAPIC. */
+  setIrq(gsi: number, level: boolean): void;
+  readonly msi: MsiTarget;
+  /** State of the interrupt controllers the backend holds (i8259 pair, IOAPIC). LAPICs belong to their vCPU. */
+  readonly irqchip: Snapshottable<unknown>;
+  readonly dirtyLog: DirtyLog;
+  /** Instructions and exits by kind since creation, for `--stats`. */
+  stats(): Readonly<Record<string, number>>;
+  close(): Promise<void>;
+}
+
+/** Which pages were written, by the guest or by devices. */
+export interface DirtyLog {
+  enable(): void;
+  disable(): void;
+  /** Page numbers (gpa / 4096), ascending, dirtied since the last call. */
+  harvest(): number[];
+}
+
+export interface RunOptions {
+  /** Stop with `budget` after exactly this many instructions. */
+  readonly instructions?: number | undefined;
+}
+
+/** One processor. Between runs its state is whole and architectural. */
+export interface Vcpu {
+  readonly index: number;
+  /**
+   * Executes until something ends it. The vCPUs of one machine run concurrently: each has its own pending `run`.
+   * HLT does not end a run while an interrupt could still wake the vCPU.
+   */
+  run(options?: RunOptions): Promise<VmExit>;
+  /** Makes a pending or the next `run` end with `interrupted`. Callable at any time. */
+  kick(): void;
+  /** Only while no `run` is pending. */
+  getState(): VcpuState;
+  setState(state: VcpuState): void;
+  /** Power-on or INIT state of the architecture; vCPUs other than 0 then wait for SIPI. */
+  reset(): void;
+  setDebug(debug: { readonly singleStep?: boolean; readonly breakpoints?: readonly bigint[] } | undefined): void;
+}
+
+/** Why a `run` ended. Port and MMIO accesses are calls, not exits. */
+export type VmExit =
+  /** HLT with interrupts disabled and nothing that could wake it. */
+  | { readonly kind: "halt" }
+  /** Triple fault. */
+  | { readonly kind: "shutdown"; readonly detail: string }
+  | { readonly kind: "debug"; readonly rip: bigint }
+  | { readonly kind: "interrupted" }
+  | { readonly kind: "budget" }
+  /** The backend cannot go on: an instruction it lacks, a host failure. Never in silence. */
+  | { readonly kind: "error"; readonly detail: string; readonly rip?: bigint; readonly instructionBytes?: Uint8Array };

@@ -1,0 +1,33 @@
+/** State that outlives the process. `S` must survive `structuredClone` and JSON. */
+export interface Snapshottable<S> {
+  save(): S;
+  restore(state: S): void;
+}
+
+export interface Resettable {
+  /** Returns to the power-on state and drops every output line. */
+  reset(): void;
+}
+
+/**
+ * created → running ⇄ paused → stopped; `stopped` is final.
+ * A paused device stops producing work for others but must accept and hold new work.
+ */
+export type LifecycleState = "created" | "running" | "paused" | "stopped";
+
+/** Why a machine stopped. */
+export type StopReason =
+  | { readonly kind: "powerOff" }
+  | { readonly kind: "reset" }
+  | { readonly kind: "panic"; readonly detail: string }
+  | { readonly kind: "tripleFault"; readonly detail: string }
+  | { readonly kind: "requested" }
+  | { readonly kind: "error"; readonly detail: string };
+
+/** What a guest may ask of its machine by way of a device (ACPI PM, i8042, debug exit). */
+export interface PowerControl {
+  powerOff(): void;
+  /** Resets the machine, or stops it with `reset` where the config says so. */
+  reset(): void;
+  panic(detail: string): void;
+}

@@ -1,0 +1,35 @@
+import type { ClockKind } from "./clock.ts";
+import type { DeviceEntry } from "./plugin.ts";
+
+/** A device as JSON or YAML writes it: `{ plugin: serial, id: com1, at: com1 }`. */
+export interface DeviceReference {
+  readonly plugin: string;
+  readonly id?: string;
+  readonly [option: string]: unknown;
+}
+
+/** A whole machine, as data. Paths in it are relative to the file that holds it. */
+export interface MachineConfig {
+  readonly name?: string;
+  /** Fixes the guest-visible topology. @defaultValue `"pc-1"`; `"bare-1"` has no device but those listed. */
+  readonly machine?: string;
+  readonly backend?: "auto" | "kvm" | "soft";
+  readonly clock?: ClockKind;
+  readonly memory: { readonly mib: number };
+  readonly vcpus?: number;
+  readonly boot?: BootConfig;
+  readonly onReset?: "restart" | "stop";
+  /** Falsy entries are dropped, so that `cond && serial()` works. */
+  readonly devices?: readonly (DeviceEntry | DeviceReference | false | undefined | null)[];
+}
+
+/** How the guest starts. `kernel` is a bzImage, an ELF `vmlinux`, or a flat image with `flat`. */
+export interface BootConfig {
+  readonly kernel?: string;
+  readonly initrd?: string;
+  readonly cmdline?: string;
+  /** A bare-metal image loaded at `gpa` and entered there in `mode`. */
+  readonly flat?: { readonly image: string; readonly gpa: number; readonly entry?: number; readonly mode: "real" | "protected" | "long" };
+  /** `auto` unpacks a bzImage on the host and enters the ELF inside. @defaultValue `"auto"` */
+  readonly protocol?: "auto" | "bzimage" | "elf64" | "pvh";
+}

@@ -1,0 +1,63 @@
+/** State of one vCPU, in KVM's own terms (`linux/kvm.h`, x86). Version it by adding, never by editing. */
+export interface VcpuState {
+  readonly version: 1;
+  readonly regs: KvmRegs;
+  readonly sregs: KvmSregs;
+  /** `kvm_xsave`-shaped: the 512-byte FXSAVE image (SDM 1 §10.5.1), base64. */
+  readonly fxsave: string;
+  readonly xcr0: bigint;
+  /** MSR index → value. */
+  readonly msrs: readonly (readonly [index: number, value: bigint])[];
+  /** The 1 KiB LAPIC register page as KVM_GET_LAPIC gives it, base64. */
+  readonly lapic: string;
+  readonly events: KvmVcpuEvents;
+  readonly debugregs: { readonly db: readonly [bigint, bigint, bigint, bigint]; readonly dr6: bigint; readonly dr7: bigint };
+  readonly mpState: "runnable" | "halted" | "waitForSipi" | "initReceived";
+  /** Guest TSC at the moment of the save. */
+  readonly tsc: bigint;
+}
+
+export interface KvmRegs {
+  readonly rax: bigint; readonly rbx: bigint; readonly rcx: bigint; readonly rdx: bigint;
+  readonly rsi: bigint; readonly rdi: bigint; readonly rsp: bigint; readonly rbp: bigint;
+  readonly r8: bigint; readonly r9: bigint; readonly r10: bigint; readonly r11: bigint;
+  readonly r12: bigint; readonly r13: bigint; readonly r14: bigint; readonly r15: bigint;
+  readonly rip: bigint; readonly rflags: bigint;
+}
+
+/** `kvm_segment`. */
+export interface KvmSegment {
+  readonly base: bigint;
+  /** Bytes, as loaded (granularity already applied). */
+  readonly limit: number;
+  readonly selector: number;
+  readonly type: number;
+  readonly present: boolean;
+  readonly dpl: number;
+  readonly db: boolean;
+  /** Code or data, as opposed to system. */
+  readonly s: boolean;
+  readonly l: boolean;
+  readonly g: boolean;
+  readonly avl: boolean;
+  readonly unusable: boolean;
+}
+
+export interface KvmSregs {
+  readonly cs: KvmSegment; readonly ds: KvmSegment; readonly es: KvmSegment;
+  readonly fs: KvmSegment; readonly gs: KvmSegment; readonly ss: KvmSegment;
+  readonly tr: KvmSegment; readonly ldt: KvmSegment;
+  readonly gdt: { readonly base: bigint; readonly limit: number };
+  readonly idt: { readonly base: bigint; readonly limit: number };
+  readonly cr0: bigint; readonly cr2: bigint; readonly cr3: bigint; readonly cr4: bigint; readonly cr8: bigint;
+  readonly efer: bigint;
+  readonly apicBase: bigint;
+}
+
+/** `kvm_vcpu_events`, as far as both backends know it. */
+export interface KvmVcpuEvents {
+  readonly nmiPending: boolean;
+  readonly nmiMasked: boolean;
+  /** Interrupts are held off for one instruction: after STI or after a load of SS. */
+  readonly interruptShadow: boolean;
+}
