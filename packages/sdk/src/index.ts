@@ -1,1 +1,2 @@
 export * from "@northbridge/core/contracts";
+export * from "./define.ts";

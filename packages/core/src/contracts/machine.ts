@@ -33,3 +33,14 @@ export interface BootConfig {
   /** `auto` unpacks a bzImage on the host and enters the ELF inside. @defaultValue `"auto"` */
   readonly protocol?: "auto" | "bzimage" | "elf64" | "pvh";
 }
+
+/**
+ * The fixed, guest-visible hardware of a kind of machine: addresses, slots, interrupt numbers.
+ * A published version never changes; the next one gets a new name (`pc-2`).
+ */
+export interface MachineType {
+  /** `pc-1`, `bare-1`: what a config's `machine` says and a snapshot records. */
+  readonly name: string;
+  /** Devices that are there without being listed. A listed device with the id of an implied one replaces it. */
+  devices(config: MachineConfig): readonly DeviceEntry[];
+}
