@@ -1,3 +1,14 @@
 import { defineConfig } from "tsup";
 
-export default defineConfig({ entry: { "index": "src/index.ts", "host/index": "src/host/index.ts", "testing/index": "src/testing/index.ts", "conformance/index": "src/conformance/index.ts" }, format: "esm", target: "node24", dts: true, clean: true });
+export default defineConfig({
+  entry: {
+    index: "src/index.ts",
+    "host/index": "src/host/index.ts",
+    "testing/index": "src/testing/index.ts",
+    "conformance/index": "src/conformance/index.ts",
+  },
+  format: "esm",
+  target: "node24",
+  dts: true,
+  clean: true,
+});

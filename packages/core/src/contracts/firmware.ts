@@ -18,9 +18,20 @@ export type FirmwareEntry =
     }
   | { readonly kind: "ioapic"; readonly id: number; readonly gpa: number; readonly gsiBase: number }
   /** MADT interrupt source override: ISA line → GSI. */
-  | { readonly kind: "irqOverride"; readonly isaIrq: number; readonly gsi: number; readonly activeLow: boolean; readonly level: boolean }
+  | {
+      readonly kind: "irqOverride";
+      readonly isaIrq: number;
+      readonly gsi: number;
+      readonly activeLow: boolean;
+      readonly level: boolean;
+    }
   /** Present 8259 pair (MADT flag PCAT_COMPAT), legacy devices and i8042 (FADT boot flags). */
-  | { readonly kind: "bootArchitecture"; readonly pcat: boolean; readonly legacyDevices: boolean; readonly i8042: boolean }
+  | {
+      readonly kind: "bootArchitecture";
+      readonly pcat: boolean;
+      readonly legacyDevices: boolean;
+      readonly i8042: boolean;
+    }
   /** A PCI root with ECAM; INTx routing by device: `gsi = intxGsiBase + (device + pin) % intxGsiCount`. */
   | {
       readonly kind: "pciRoot";
@@ -43,5 +54,10 @@ export interface AcpiDevice {
   readonly uid: number;
   readonly ports?: readonly { readonly base: number; readonly length: number }[];
   readonly mmio?: readonly { readonly gpa: number; readonly length: number }[];
-  readonly irqs?: readonly { readonly gsi: number; readonly level: boolean; readonly activeLow: boolean; readonly shared: boolean }[];
+  readonly irqs?: readonly {
+    readonly gsi: number;
+    readonly level: boolean;
+    readonly activeLow: boolean;
+    readonly shared: boolean;
+  }[];
 }

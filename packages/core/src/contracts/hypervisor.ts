@@ -46,7 +46,12 @@ export interface CpuidLeaf {
 export interface VirtualMachine {
   readonly vcpus: readonly Vcpu[];
   /** Allocates zeroed, page-aligned shared memory and shows it to the guest. */
-  addMemory(slot: { readonly name: string; readonly gpa: number; readonly length: number; readonly readOnly?: boolean }): MemorySlot;
+  addMemory(slot: {
+    readonly name: string;
+    readonly gpa: number;
+    readonly length: number;
+    readonly readOnly?: boolean;
+  }): MemorySlot;
   /** Host code wrote guest memory: drops code decoded from it, tells the dirty log. */
   memoryWritten(gpa: number, length: number): void;
   /** Input `gsi` of the interrupt controllers: 0–15 reach PIC and IOAPIC (0 is IOAPIC pin 2), 16–23 the IOAPIC. */
@@ -88,7 +93,9 @@ export interface Vcpu {
   setState(state: VcpuState): void;
   /** Power-on or INIT state of the architecture; vCPUs other than 0 then wait for SIPI. */
   reset(): void;
-  setDebug(debug: { readonly singleStep?: boolean; readonly breakpoints?: readonly bigint[] } | undefined): void;
+  setDebug(
+    debug: { readonly singleStep?: boolean; readonly breakpoints?: readonly bigint[] } | undefined,
+  ): void;
 }
 
 /** Why a `run` ended. Port and MMIO accesses are calls, not exits. */
@@ -101,4 +108,9 @@ export type VmExit =
   | { readonly kind: "interrupted" }
   | { readonly kind: "budget" }
   /** The backend cannot go on: an instruction it lacks, a host failure. Never in silence. */
-  | { readonly kind: "error"; readonly detail: string; readonly rip?: bigint; readonly instructionBytes?: Uint8Array };
+  | {
+      readonly kind: "error";
+      readonly detail: string;
+      readonly rip?: bigint;
+      readonly instructionBytes?: Uint8Array;
+    };

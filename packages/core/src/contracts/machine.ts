@@ -29,7 +29,12 @@ export interface BootConfig {
   readonly initrd?: string;
   readonly cmdline?: string;
   /** A bare-metal image loaded at `gpa` and entered there in `mode`. */
-  readonly flat?: { readonly image: string; readonly gpa: number; readonly entry?: number; readonly mode: "real" | "protected" | "long" };
+  readonly flat?: {
+    readonly image: string;
+    readonly gpa: number;
+    readonly entry?: number;
+    readonly mode: "real" | "protected" | "long";
+  };
   /** `auto` unpacks a bzImage on the host and enters the ELF inside. @defaultValue `"auto"` */
   readonly protocol?: "auto" | "bzimage" | "elf64" | "pvh";
 }

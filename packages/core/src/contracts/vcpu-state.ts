@@ -11,18 +11,35 @@ export interface VcpuState {
   /** The 1 KiB LAPIC register page as KVM_GET_LAPIC gives it, base64. */
   readonly lapic: string;
   readonly events: KvmVcpuEvents;
-  readonly debugregs: { readonly db: readonly [bigint, bigint, bigint, bigint]; readonly dr6: bigint; readonly dr7: bigint };
+  readonly debugregs: {
+    readonly db: readonly [bigint, bigint, bigint, bigint];
+    readonly dr6: bigint;
+    readonly dr7: bigint;
+  };
   readonly mpState: "runnable" | "halted" | "waitForSipi" | "initReceived";
   /** Guest TSC at the moment of the save. */
   readonly tsc: bigint;
 }
 
 export interface KvmRegs {
-  readonly rax: bigint; readonly rbx: bigint; readonly rcx: bigint; readonly rdx: bigint;
-  readonly rsi: bigint; readonly rdi: bigint; readonly rsp: bigint; readonly rbp: bigint;
-  readonly r8: bigint; readonly r9: bigint; readonly r10: bigint; readonly r11: bigint;
-  readonly r12: bigint; readonly r13: bigint; readonly r14: bigint; readonly r15: bigint;
-  readonly rip: bigint; readonly rflags: bigint;
+  readonly rax: bigint;
+  readonly rbx: bigint;
+  readonly rcx: bigint;
+  readonly rdx: bigint;
+  readonly rsi: bigint;
+  readonly rdi: bigint;
+  readonly rsp: bigint;
+  readonly rbp: bigint;
+  readonly r8: bigint;
+  readonly r9: bigint;
+  readonly r10: bigint;
+  readonly r11: bigint;
+  readonly r12: bigint;
+  readonly r13: bigint;
+  readonly r14: bigint;
+  readonly r15: bigint;
+  readonly rip: bigint;
+  readonly rflags: bigint;
 }
 
 /** `kvm_segment`. */
@@ -44,12 +61,21 @@ export interface KvmSegment {
 }
 
 export interface KvmSregs {
-  readonly cs: KvmSegment; readonly ds: KvmSegment; readonly es: KvmSegment;
-  readonly fs: KvmSegment; readonly gs: KvmSegment; readonly ss: KvmSegment;
-  readonly tr: KvmSegment; readonly ldt: KvmSegment;
+  readonly cs: KvmSegment;
+  readonly ds: KvmSegment;
+  readonly es: KvmSegment;
+  readonly fs: KvmSegment;
+  readonly gs: KvmSegment;
+  readonly ss: KvmSegment;
+  readonly tr: KvmSegment;
+  readonly ldt: KvmSegment;
   readonly gdt: { readonly base: bigint; readonly limit: number };
   readonly idt: { readonly base: bigint; readonly limit: number };
-  readonly cr0: bigint; readonly cr2: bigint; readonly cr3: bigint; readonly cr4: bigint; readonly cr8: bigint;
+  readonly cr0: bigint;
+  readonly cr2: bigint;
+  readonly cr3: bigint;
+  readonly cr4: bigint;
+  readonly cr8: bigint;
   readonly efer: bigint;
   readonly apicBase: bigint;
 }
