@@ -27,6 +27,8 @@ export interface Clock {
 export interface DrivenClock extends Clock {
   /** Earliest armed deadline, or `Infinity`. */
   nextDeadlineNs(): number;
+  /** `listener` hears of every arming that makes `nextDeadlineNs` earlier: a backend asleep in HLT looks again. */
+  onSooner(listener: () => void): void;
   /** Runs every callback whose deadline has come, in order of deadline, then of creation. */
   runDue(): void;
   /** `virtual` only: time now follows this counter of nanoseconds executed (non-decreasing). */

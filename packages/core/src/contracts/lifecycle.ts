@@ -21,6 +21,8 @@ export type StopReason =
   | { readonly kind: "reset" }
   | { readonly kind: "panic"; readonly detail: string }
   | { readonly kind: "tripleFault"; readonly detail: string }
+  /** Every vCPU executed HLT with interrupts off: nothing can ever happen again. */
+  | { readonly kind: "halted" }
   | { readonly kind: "requested" }
   | { readonly kind: "error"; readonly detail: string };
 

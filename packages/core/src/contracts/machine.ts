@@ -46,6 +46,11 @@ export interface BootConfig {
 export interface MachineType {
   /** `pc-1`, `bare-1`: what a config's `machine` says and a snapshot records. */
   readonly name: string;
+  /**
+   * Where RAM lies. `pc`: a hole for video memory at 0xA0000, 0xC0000–0xFFFFF reserved for firmware tables, RAM up to
+   * 3 GiB, the rest from 4 GiB. `flat`: RAM from 0 up to 3 GiB, the rest from 4 GiB. @defaultValue `"pc"`
+   */
+  readonly layout?: "pc" | "flat";
   /** Devices that are there without being listed. A listed device with the id of an implied one replaces it. */
   devices(config: MachineConfig): readonly DeviceEntry[];
 }

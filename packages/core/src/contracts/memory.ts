@@ -10,6 +10,15 @@ export interface MemorySlot {
   readonly bytes: Uint8Array;
 }
 
+/** One entry of the firmware's memory map (ACPI 6.4 §15). What no entry covers is not memory. */
+export interface MemoryMapEntry {
+  readonly gpa: number;
+  /** Bytes, a multiple of 4096. */
+  readonly length: number;
+  /** `reserved`: there is memory, and the guest's kernel must leave it alone (firmware tables live there). */
+  readonly kind: "ram" | "reserved";
+}
+
 /**
  * Guest-physical memory as devices and loaders see it. An address range that is not wholly memory is the
  * guest's mistake, not an exception: the answer says so.
