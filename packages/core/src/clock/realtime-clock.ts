@@ -1,0 +1,78 @@
+import type { DrivenClock, Timer } from "../contracts/index.ts";
+import { NorthbridgeError } from "../contracts/index.ts";
+import { TimerQueue } from "./timer-queue.ts";
+
+/** Where a realtime clock takes host time from; a test brings its own. */
+export interface HostTime {
+  /** Monotonic. */
+  nowNs(): number;
+  /** Milliseconds since 1970 UTC. */
+  wallMs(): number;
+}
+
+/** Time of this host: `performance.now`, whose resolution is a microsecond or better. */
+export const hostTime: HostTime = {
+  nowNs: () => performance.now() * 1e6,
+  wallMs: () => Date.now(),
+};
+
+/** Guest time that follows the host's monotonic clock while the machine runs. Created paused at 0. */
+export class RealtimeClock implements DrivenClock {
+  readonly kind = "realtime";
+  readonly epochMs: number;
+  readonly #host: HostTime;
+  readonly #timers = new TimerQueue();
+  readonly #now = (): number => this.nowNs();
+  /** Guest time at the last resume, or now if paused. */
+  #base: number;
+  /** Host time at the last resume; `undefined` while paused. */
+  #since: number | undefined;
+  #last: number;
+
+  /** @param options.atNs guest time to start from: a restored machine's */
+  constructor(options: { readonly host?: HostTime; readonly epochMs?: number; readonly atNs?: number } = {}) {
+    this.#host = options.host ?? hostTime;
+    this.#base = options.atNs ?? 0;
+    this.#last = this.#base;
+    this.epochMs = options.epochMs ?? this.#host.wallMs() - this.#base / 1e6;
+  }
+
+  nowNs(): number {
+    const now = this.#since === undefined ? this.#base : Math.floor(this.#base + this.#host.nowNs() - this.#since);
+    if (now > this.#last) this.#last = now;
+    return this.#last;
+  }
+
+  createTimer(callback: () => void): Timer {
+    return this.#timers.create(callback);
+  }
+
+  nextDeadlineNs(): number {
+    return this.#timers.next;
+  }
+
+  onSooner(listener: () => void): void {
+    this.#timers.onSooner(listener);
+  }
+
+  runDue(): void {
+    if (this.#since !== undefined) this.#timers.runDue(this.#now);
+  }
+
+  follow(): void {
+    throw new NorthbridgeError("NB_BACKEND", "a realtime clock follows the host, not executed instructions");
+  }
+
+  skipTo(): void {
+    throw new NorthbridgeError("NB_BACKEND", "a realtime clock cannot skip: wait for the deadline instead");
+  }
+
+  pause(): void {
+    this.#base = this.nowNs();
+    this.#since = undefined;
+  }
+
+  resume(): void {
+    this.#since ??= this.#host.nowNs();
+  }
+}

@@ -1,0 +1,62 @@
+import type { DrivenClock, Timer } from "../contracts/index.ts";
+import { TimerQueue } from "./timer-queue.ts";
+
+/** 2026-01-01T00:00:00Z: the same for everybody, so that runs repeat bit for bit. */
+const DEFAULT_EPOCH_MS = 1_767_225_600_000;
+
+/** Guest time that is executed work plus what HLT skipped. Knows nothing of the host's time. */
+export class VirtualClock implements DrivenClock {
+  readonly kind = "virtual";
+  readonly epochMs: number;
+  readonly #timers = new TimerQueue();
+  readonly #now = (): number => this.nowNs();
+  #executed: () => number = () => 0;
+  /** What to add to the executed time: where the clock began, and what was skipped. */
+  #offset: number;
+  #paused = false;
+
+  /** @param options.atNs guest time to start from: a restored machine's */
+  constructor(options: { readonly epochMs?: number; readonly atNs?: number } = {}) {
+    this.epochMs = options.epochMs ?? DEFAULT_EPOCH_MS;
+    this.#offset = options.atNs ?? 0;
+  }
+
+  nowNs(): number {
+    return this.#executed() + this.#offset;
+  }
+
+  createTimer(callback: () => void): Timer {
+    return this.#timers.create(callback);
+  }
+
+  nextDeadlineNs(): number {
+    return this.#timers.next;
+  }
+
+  onSooner(listener: () => void): void {
+    this.#timers.onSooner(listener);
+  }
+
+  runDue(): void {
+    if (!this.#paused) this.#timers.runDue(this.#now);
+  }
+
+  follow(executedNs: () => number): void {
+    const now = this.nowNs();
+    this.#executed = executedNs;
+    this.#offset = now - executedNs();
+  }
+
+  skipTo(deadlineNs: number): void {
+    const ahead = deadlineNs - this.nowNs();
+    if (ahead > 0 && Number.isFinite(ahead)) this.#offset += ahead;
+  }
+
+  pause(): void {
+    this.#paused = true;
+  }
+
+  resume(): void {
+    this.#paused = false;
+  }
+}

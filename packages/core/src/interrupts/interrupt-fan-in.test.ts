@@ -1,0 +1,43 @@
+import { describe, expect, it } from "vitest";
+import { InterruptFanIn } from "./interrupt-fan-in.ts";
+
+const recorded = (): { fanIn: InterruptFanIn; edges: string[] } => {
+  const edges: string[] = [];
+  return { fanIn: new InterruptFanIn((gsi, level) => edges.push(`${gsi}${level ? "↑" : "↓"}`)), edges };
+};
+
+describe("InterruptFanIn", () => {
+  it("ORs the lines of one GSI", () => {
+    const { fanIn, edges } = recorded();
+    const a = fanIn.line(4);
+    const b = fanIn.line(4);
+    const other = fanIn.line(5);
+    a.set(true);
+    b.set(true);
+    a.set(false);
+    expect(edges).toEqual(["4↑"]);
+    other.set(true);
+    b.set(false);
+    expect(edges).toEqual(["4↑", "5↑", "4↓"]);
+  });
+
+  it("ignores the level a line already has", () => {
+    const { fanIn, edges } = recorded();
+    const line = fanIn.line(1);
+    line.set(false);
+    line.set(true);
+    line.set(true);
+    expect(edges).toEqual(["1↑"]);
+  });
+
+  it("adopts a level without an edge and drops it with one", () => {
+    const { fanIn, edges } = recorded();
+    const line = fanIn.line(4);
+    line.adopt(true);
+    line.set(true);
+    expect(edges).toEqual([]);
+    expect(fanIn.level(4)).toBe(true);
+    line.set(false);
+    expect(edges).toEqual(["4↓"]);
+  });
+});

@@ -1,0 +1,41 @@
+import type { InterruptLine } from "../contracts/index.ts";
+
+/**
+ * Wired-OR of device lines into the inputs of the interrupt controllers: a GSI is high while any of its lines is.
+ */
+export class InterruptFanIn {
+  readonly #setIrq: (gsi: number, level: boolean) => void;
+  /** How many lines of each GSI are high. */
+  readonly #high: number[] = [];
+
+  constructor(setIrq: (gsi: number, level: boolean) => void) {
+    this.#setIrq = setIrq;
+  }
+
+  /** A new line into `gsi`, low. */
+  line(gsi: number): InterruptLine {
+    const high = this.#high;
+    const setIrq = this.#setIrq;
+    high[gsi] ??= 0;
+    let current = false;
+    return {
+      set(level: boolean): void {
+        if (level === current) return;
+        current = level;
+        const count = (high[gsi] ?? 0) + (level ? 1 : -1);
+        high[gsi] = count;
+        if (level ? count === 1 : count === 0) setIrq(gsi, level);
+      },
+      adopt(level: boolean): void {
+        if (level === current) return;
+        current = level;
+        high[gsi] = (high[gsi] ?? 0) + (level ? 1 : -1);
+      },
+    };
+  }
+
+  /** Whether any line of `gsi` is high. */
+  level(gsi: number): boolean {
+    return (this.#high[gsi] ?? 0) > 0;
+  }
+}
