@@ -1,1 +1,2 @@
+// Nothing yet: see README.md for what belongs here.
 export {};
