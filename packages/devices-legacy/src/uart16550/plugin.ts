@@ -1,0 +1,51 @@
+import { type ConfigSchema, Console, definePlugin, type DevicePlugin } from "@northbridge/sdk";
+import * as v from "valibot";
+import { Uart16550 } from "./uart16550.ts";
+
+/** Where the guest finds the port: its I/O base and IRQ. */
+export type SerialPosition = "com1" | "com2" | "com3" | "com4";
+
+export interface SerialConfig {
+  /** @defaultValue `"com1"` */
+  readonly at?: SerialPosition | undefined;
+}
+
+const Position: Readonly<Record<SerialPosition, { readonly base: number; readonly irq: number; readonly uid: number }>> = {
+  com1: { base: 0x3f8, irq: 4, uid: 0 },
+  com2: { base: 0x2f8, irq: 3, uid: 1 },
+  com3: { base: 0x3e8, irq: 4, uid: 2 },
+  com4: { base: 0x2e8, irq: 3, uid: 3 },
+};
+
+const Config: ConfigSchema<SerialConfig, { readonly at: SerialPosition }> = v.strictObject({
+  at: v.optional(v.picklist(["com1", "com2", "com3", "com4"]), "com1"),
+});
+
+/** A 16550A serial port on the machine's console: output at once, input with back-pressure. */
+export const serial: DevicePlugin<SerialConfig> = definePlugin({
+  name: "@northbridge/devices-legacy/serial",
+  config: Config,
+  requires: [Console],
+  setup(ctx, { at }) {
+    const { base, irq, uid } = Position[at];
+    const console = ctx.get(Console);
+    const uart = new Uart16550({
+      irq: ctx.irq(irq),
+      tx: console,
+      onRoom: () => {
+        console.resume();
+      },
+    });
+    ctx.mapPorts({ base, length: Uart16550.PORT_COUNT, widest: 1 }, uart);
+    ctx.describe({
+      kind: "acpiDevice",
+      name: at.toUpperCase(),
+      hid: "PNP0501",
+      uid,
+      ports: [{ base, length: Uart16550.PORT_COUNT }],
+      irqs: [{ gsi: irq, level: false, activeLow: false, shared: false }],
+    });
+    console.connect((bytes) => uart.receive(bytes));
+    return uart;
+  },
+});
