@@ -81,7 +81,8 @@ export class I8259Pair implements Resettable, Snapshottable<I8259PairStateV1> {
    */
   acknowledge(): number {
     const input = this.#master.acknowledge();
-    const vector = input === CASCADE ? this.#slave.vector(this.#slave.acknowledge()) : this.#master.vector(input);
+    const vector =
+      input === CASCADE ? this.#slave.vector(this.#slave.acknowledge()) : this.#master.vector(input);
     this.#sync();
     return vector;
   }

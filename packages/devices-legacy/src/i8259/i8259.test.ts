@@ -196,15 +196,50 @@ describe("I8259Pair", () => {
     expect(chip.intr.level).toBe(false);
   });
 
-  const control = fc.constantFrom(0x11, 0x10, 0x19, 0x20, 0x60, 0x64, 0xa0, 0xc3, 0x80, 0x00, 0x0a, 0x0b, 0x0c, 0x68, 0x48);
+  const control = fc.constantFrom(
+    0x11,
+    0x10,
+    0x19,
+    0x20,
+    0x60,
+    0x64,
+    0xa0,
+    0xc3,
+    0x80,
+    0x00,
+    0x0a,
+    0x0b,
+    0x0c,
+    0x68,
+    0x48,
+  );
   const data = fc.oneof(fc.constantFrom(0, 0xff, 0x01, 0x03, 0x11, 0xfb, 0x30), fc.nat(255));
   const port = fc.constantFrom(MASTER, SLAVE);
   const op = fc.oneof(
-    { weight: 4, arbitrary: fc.record({ kind: fc.constant("irq" as const), irq: fc.nat(15), level: fc.boolean() }) },
+    {
+      weight: 4,
+      arbitrary: fc.record({ kind: fc.constant("irq" as const), irq: fc.nat(15), level: fc.boolean() }),
+    },
     { weight: 2, arbitrary: fc.record({ kind: fc.constant("out" as const), port, value: control }) },
-    { weight: 2, arbitrary: fc.record({ kind: fc.constant("out" as const), port: port.map((p) => p + 1), value: data }) },
-    { weight: 1, arbitrary: fc.record({ kind: fc.constant("out" as const), port: fc.constantFrom(ELCR, ELCR + 1), value: data }) },
-    { weight: 2, arbitrary: fc.record({ kind: fc.constant("in" as const), port: fc.constantFrom(MASTER, MASTER + 1, SLAVE, SLAVE + 1) }) },
+    {
+      weight: 2,
+      arbitrary: fc.record({ kind: fc.constant("out" as const), port: port.map((p) => p + 1), value: data }),
+    },
+    {
+      weight: 1,
+      arbitrary: fc.record({
+        kind: fc.constant("out" as const),
+        port: fc.constantFrom(ELCR, ELCR + 1),
+        value: data,
+      }),
+    },
+    {
+      weight: 2,
+      arbitrary: fc.record({
+        kind: fc.constant("in" as const),
+        port: fc.constantFrom(MASTER, MASTER + 1, SLAVE, SLAVE + 1),
+      }),
+    },
     { weight: 3, arbitrary: fc.record({ kind: fc.constant("ack" as const) }) },
   );
   type Op = typeof op extends fc.Arbitrary<infer T> ? T : never;

@@ -80,7 +80,11 @@ export class I8259 implements IoHandler {
   readonly #cascade: number;
   #r: Regs = powerOn();
 
-  constructor(options: { readonly elcrMask: number; readonly cascade: number; readonly changed: () => void }) {
+  constructor(options: {
+    readonly elcrMask: number;
+    readonly cascade: number;
+    readonly changed: () => void;
+  }) {
     this.#elcrMask = options.elcrMask;
     this.#cascade = options.cascade;
     this.#changed = options.changed;
@@ -174,7 +178,15 @@ export class I8259 implements IoHandler {
   /** ICW1 clears the edge sense: a line already high must fall and rise again (data sheet, "Initialization"). */
   #initialise(icw1: number): void {
     const r = this.#r;
-    this.#r = { ...powerOn(), lines: r.lines, elcr: r.elcr, vectorBase: r.vectorBase, icw3: r.icw3, icw1, expectIcw: 2 };
+    this.#r = {
+      ...powerOn(),
+      lines: r.lines,
+      elcr: r.elcr,
+      vectorBase: r.vectorBase,
+      icw3: r.icw3,
+      icw1,
+      expectIcw: 2,
+    };
     this.#r.irr = r.lines & this.#level;
   }
 

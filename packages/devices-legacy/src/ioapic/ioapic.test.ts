@@ -52,7 +52,13 @@ describe("Ioapic", () => {
     write(entry(4), 0x0841);
     for (const level of [true, true, false, true]) chip.setIrq(4, level);
     expect(sent).toEqual(
-      Array(2).fill({ vector: 0x41, deliveryMode: 0, destinationMode: "logical", destination: 3, trigger: "edge" }),
+      Array(2).fill({
+        vector: 0x41,
+        deliveryMode: 0,
+        destinationMode: "logical",
+        destination: 3,
+        trigger: "edge",
+      }),
     );
   });
 
@@ -88,7 +94,9 @@ describe("Ioapic", () => {
     chip.setIrq(16, true);
     expect(sent).toEqual([]);
     write(entry(16), LEVEL | 0x60);
-    expect(sent).toEqual([{ vector: 0x60, deliveryMode: 0, destinationMode: "physical", destination: 0, trigger: "level" }]);
+    expect(sent).toEqual([
+      { vector: 0x60, deliveryMode: 0, destinationMode: "physical", destination: 0, trigger: "level" },
+    ]);
   });
 
   it("drops Remote IRR when the pin turns to edge, as Linux ends a stuck interrupt", () => {
@@ -118,13 +126,28 @@ describe("Ioapic", () => {
   });
 
   const pin = fc.oneof(fc.constantFrom(2, 9, 16), fc.nat(23));
-  const value = fc.oneof(fc.constantFrom(0x41, LEVEL | 0x41, LEVEL | MASKED | 0x41, MASKED, 0x0741), fc.nat(0xffff_ffff));
+  const value = fc.oneof(
+    fc.constantFrom(0x41, LEVEL | 0x41, LEVEL | MASKED | 0x41, MASKED, 0x0741),
+    fc.nat(0xffff_ffff),
+  );
   const op = fc.oneof(
     { weight: 4, arbitrary: fc.record({ kind: fc.constant("irq" as const), pin, level: fc.boolean() }) },
     { weight: 3, arbitrary: fc.record({ kind: fc.constant("write" as const), reg: pin.map(entry), value }) },
     { weight: 1, arbitrary: fc.record({ kind: fc.constant("write" as const), reg: fc.nat(255), value }) },
-    { weight: 2, arbitrary: fc.record({ kind: fc.constant("eoi" as const), vector: fc.oneof(fc.constant(0x41), fc.nat(255)) }) },
-    { weight: 2, arbitrary: fc.record({ kind: fc.constant("read" as const), reg: fc.oneof(pin.map(entry), fc.nat(255)) }) },
+    {
+      weight: 2,
+      arbitrary: fc.record({
+        kind: fc.constant("eoi" as const),
+        vector: fc.oneof(fc.constant(0x41), fc.nat(255)),
+      }),
+    },
+    {
+      weight: 2,
+      arbitrary: fc.record({
+        kind: fc.constant("read" as const),
+        reg: fc.oneof(pin.map(entry), fc.nat(255)),
+      }),
+    },
   );
   type Op = typeof op extends fc.Arbitrary<infer T> ? T : never;
   const apply = ({ chip, read, write, sent }: ReturnType<typeof setup>, o: Op): unknown => {

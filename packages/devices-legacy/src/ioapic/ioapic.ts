@@ -106,7 +106,10 @@ export class Ioapic implements IoHandler, Resettable, Snapshottable<IoapicStateV
   }
 
   save(): IoapicStateV1 {
-    const redirection = Array.from(this.#low, (low, pin): readonly [number, number] => [low, this.#high[pin] ?? 0]);
+    const redirection = Array.from(this.#low, (low, pin): readonly [number, number] => [
+      low,
+      this.#high[pin] ?? 0,
+    ]);
     return { version: 1, id: this.#id, select: this.#select, lines: this.#lines, redirection };
   }
 
@@ -162,10 +165,15 @@ export class Ioapic implements IoHandler, Resettable, Snapshottable<IoapicStateV
   /** Sends a level-triggered request that is waiting: asserted, unmasked, and not yet sent. */
   #service(pin: number): void {
     const entry = this.#low[pin] ?? 0;
-    if ((entry & (Redir.LEVEL | Redir.MASKED | Redir.REMOTE_IRR)) !== Redir.LEVEL || (this.#lines & (1 << pin)) === 0) return;
+    if (
+      (entry & (Redir.LEVEL | Redir.MASKED | Redir.REMOTE_IRR)) !== Redir.LEVEL ||
+      (this.#lines & (1 << pin)) === 0
+    )
+      return;
     const mode = (entry >> Redir.DELIVERY_MODE_SHIFT) & 7;
     // Remote IRR exists for fixed and lowest priority only: no EOI comes for the others (§3.2.4).
-    if (mode === DeliveryMode.FIXED || mode === DeliveryMode.LOWEST) this.#low[pin] = entry | Redir.REMOTE_IRR;
+    if (mode === DeliveryMode.FIXED || mode === DeliveryMode.LOWEST)
+      this.#low[pin] = entry | Redir.REMOTE_IRR;
     this.#send(pin);
   }
 

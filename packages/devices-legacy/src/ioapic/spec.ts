@@ -17,12 +17,12 @@ export const ID = { SHIFT: 24, MASK: 0x0f } as const;
 export const Redir = {
   VECTOR: 0xff,
   DELIVERY_MODE_SHIFT: 8,
-  LOGICAL: 1 << 11,
-  DELIVERY_STATUS: 1 << 12,
-  ACTIVE_LOW: 1 << 13,
-  REMOTE_IRR: 1 << 14,
-  LEVEL: 1 << 15,
-  MASKED: 1 << 16,
+  LOGICAL: 0x0800,
+  DELIVERY_STATUS: 0x1000,
+  ACTIVE_LOW: 0x2000,
+  REMOTE_IRR: 0x4000,
+  LEVEL: 0x8000,
+  MASKED: 0x0001_0000,
   /** Bits that a write changes. */
   WRITABLE: 0x0001_afff,
 } as const;

@@ -10,7 +10,9 @@ export interface SerialConfig {
   readonly at?: SerialPosition | undefined;
 }
 
-const Position: Readonly<Record<SerialPosition, { readonly base: number; readonly irq: number; readonly uid: number }>> = {
+const Position: Readonly<
+  Record<SerialPosition, { readonly base: number; readonly irq: number; readonly uid: number }>
+> = {
   com1: { base: 0x3f8, irq: 4, uid: 0 },
   com2: { base: 0x2f8, irq: 3, uid: 1 },
   com3: { base: 0x3e8, irq: 4, uid: 2 },

@@ -1,4 +1,11 @@
-import type { ByteSink, InterruptLine, IoHandler, IoWidth, Resettable, Snapshottable } from "@northbridge/sdk";
+import type {
+  ByteSink,
+  InterruptLine,
+  IoHandler,
+  IoWidth,
+  Resettable,
+  Snapshottable,
+} from "@northbridge/sdk";
 import * as v from "valibot";
 import { flag, parseState, type StateSchema, u16, u8 } from "../state-schema.ts";
 import { Fcr, Ier, Iir, Lcr, Lsr, Mcr, Msr, POWER_ON_DIVISOR, Reg, RX_DEPTH, RX_TRIGGER } from "./spec.ts";
@@ -39,7 +46,9 @@ const State: StateSchema<Uart16550StateV1> = v.strictObject({
   rx: v.pipe(v.array(u8), v.maxLength(RX_DEPTH.fifo)),
 });
 
-type Regs = { -readonly [K in Exclude<keyof Uart16550StateV1, "version" | "rx">]: Uart16550StateV1[K] } & { rx: number[] };
+type Regs = { -readonly [K in Exclude<keyof Uart16550StateV1, "version" | "rx">]: Uart16550StateV1[K] } & {
+  rx: number[];
+};
 
 const powerOn = (): Regs => ({
   ier: 0,
@@ -112,9 +121,23 @@ export class Uart16550 implements IoHandler, Resettable, Snapshottable<Uart16550
   }
 
   save(): Uart16550StateV1 {
-    const { ier, lcr, mcr, scr, divisor, fifoEnabled, trigger, overrun, msrDelta, thrPending, rx, ...rest } = this.#r;
+    const { ier, lcr, mcr, scr, divisor, fifoEnabled, trigger, overrun, msrDelta, thrPending, rx, ...rest } =
+      this.#r;
     rest satisfies Record<string, never>; // a new register must be saved
-    return { version: 1, ier, lcr, mcr, scr, divisor, fifoEnabled, trigger, overrun, msrDelta, thrPending, rx: [...rx] };
+    return {
+      version: 1,
+      ier,
+      lcr,
+      mcr,
+      scr,
+      divisor,
+      fifoEnabled,
+      trigger,
+      overrun,
+      msrDelta,
+      thrPending,
+      rx: [...rx],
+    };
   }
 
   restore(state: Uart16550StateV1): void {

@@ -72,7 +72,10 @@ export class FakeMachine {
 
   get<T>(token: Token<T>): T {
     if (!this.#services.has(token)) {
-      throw new NorthbridgeError("NB_MISSING_TOKEN", `nobody provides ${token.description ?? "an unnamed token"}`);
+      throw new NorthbridgeError(
+        "NB_MISSING_TOKEN",
+        `nobody provides ${token.description ?? "an unnamed token"}`,
+      );
     }
     return this.#services.get(token) as T;
   }
@@ -80,7 +83,10 @@ export class FakeMachine {
   /** Validates the entry's config and sets its device up. */
   async add(entry: DeviceEntry): Promise<Device> {
     const id = entry.id ?? `${entry.spec.name.split("/").at(-1) ?? "device"}${this.devices.size}`;
-    const device = await entry.spec.setup(this.context(id), parse(entry.spec.config, entry.input, id) as never);
+    const device = await entry.spec.setup(
+      this.context(id),
+      parse(entry.spec.config, entry.input, id) as never,
+    );
     this.devices.set(id, device);
     return device;
   }
@@ -132,7 +138,10 @@ function parse(schema: ConfigSchema<never, never>, input: unknown, id: string): 
     readonly issues?: readonly { readonly message: string }[];
   };
   if (result.issues !== undefined) {
-    throw new NorthbridgeError("NB_CONFIG", `${id}: ${result.issues.map((issue) => issue.message).join("; ")}`);
+    throw new NorthbridgeError(
+      "NB_CONFIG",
+      `${id}: ${result.issues.map((issue) => issue.message).join("; ")}`,
+    );
   }
   return result.value;
 }

@@ -16,7 +16,9 @@ export class FakeMemory implements GuestMemory {
   }
 
   view(gpa: number, length: number): Uint8Array | undefined {
-    return this.#holds(gpa, length) ? this.#bytes.subarray(gpa - this.#gpa, gpa - this.#gpa + length) : undefined;
+    return this.#holds(gpa, length)
+      ? this.#bytes.subarray(gpa - this.#gpa, gpa - this.#gpa + length)
+      : undefined;
   }
 
   read(gpa: number, into: Uint8Array): boolean {
