@@ -4,6 +4,7 @@
  */
 import { spawn } from "node:child_process";
 import { closeSync, mkdirSync, openSync, readFileSync } from "node:fs";
+import { constants } from "node:os";
 import { join, relative } from "node:path";
 import { root, toolEnvironment } from "./workspace.mjs";
 
@@ -43,13 +44,27 @@ export async function step(name, command, args, { quiet = false, ...options } = 
 }
 
 /** Runs a command to its end. @returns what went wrong, if anything did */
-export function run(command, args, options = {}) {
+async function run(command, args, options) {
+  const end = await spawned(command, args, options);
+  return end.error ?? end.signal ?? (end.code === 0 ? undefined : `exit code ${String(end.code)}`);
+}
+
+/** Runs a command in the foreground. @returns its exit code */
+export async function runToEnd(command, args) {
+  const ignore = () => {};
+  // Ctrl-C on a terminal reaches the whole group: what it means is the command's to say.
+  process.on("SIGINT", ignore);
+  const end = await spawned(command, args, { stdio: "inherit" });
+  process.off("SIGINT", ignore);
+  if (end.error !== undefined) throw new StepError(`${command}: ${end.error}`);
+  return end.code ?? 128 + (constants.signals[end.signal] ?? 0);
+}
+
+function spawned(command, args, options) {
   return new Promise((resolve) => {
-    const child = spawn(command, args, { cwd: root, stdio: "inherit", env: toolEnvironment(), ...options });
-    child.on("error", (error) => resolve(error.message));
-    child.on("exit", (code, signal) =>
-      resolve(code === 0 ? undefined : (signal ?? `exit code ${String(code)}`)),
-    );
+    const child = spawn(command, args, { cwd: root, env: toolEnvironment(), ...options });
+    child.on("error", (error) => resolve({ error: error.message }));
+    child.on("exit", (code, signal) => resolve({ code, signal }));
   });
 }
 

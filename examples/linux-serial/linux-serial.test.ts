@@ -1,0 +1,46 @@
+import { spawn } from "node:child_process";
+import { createHash } from "node:crypto";
+import { existsSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { expect, it } from "vitest";
+
+const here = import.meta.dirname;
+const cli = join(here, "node_modules", "@northbridge", "cli");
+const guest = join(here, "guest", "vmlinuz");
+
+interface Manifest {
+  readonly bin: { readonly northbridge: string };
+}
+
+/** Runs the example's machine; types `input` when the shell prompts; resolves with all there is to see at its end. */
+async function boot(input: string): Promise<{ readonly code: number | null; readonly console: string }> {
+  const { bin } = JSON.parse(readFileSync(join(cli, "package.json"), "utf8")) as Manifest;
+  const machine = spawn(join(here, "..", "..", "node_modules", ".bin", "node"), [
+    join(cli, bin.northbridge),
+    "run",
+    join(here, "machine.yaml"),
+    "--timeout",
+    "280",
+  ]);
+  let console = "";
+  let isTyped = false;
+  const see = (bytes: Buffer): void => {
+    console += bytes.toString("latin1");
+    if (isTyped || !/(^|\n)[^\n[\]]*# $/.test(console)) return;
+    isTyped = true;
+    machine.stdin.write(input);
+  };
+  machine.stdout.on("data", see);
+  machine.stderr.on("data", see);
+  const code = await new Promise<number | null>((resolve) => machine.on("close", resolve));
+  return { code, console };
+}
+
+it("boots Linux to a shell that computes, and powers off", { timeout: 300_000 }, async (context) => {
+  context.skip(!existsSync(guest), "no guest: northbridge guest linux --out examples/linux-serial/guest");
+  const end = await boot("uname -m; seq 1 1000 | sha256sum; poweroff -f\n");
+  const numbers = Array.from({ length: 1000 }, (_, index) => `${index + 1}\n`).join("");
+  expect(end.console).toMatch(/^x86_64\r?$/m);
+  expect(end.console).toContain(createHash("sha256").update(numbers).digest("hex"));
+  expect(end.code).toBe(0);
+});
