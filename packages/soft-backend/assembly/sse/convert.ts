@@ -1,0 +1,3 @@
+export function convert(code: u32, reg: usize, rm: usize): i32 {
+  return 6;
+}

@@ -1,0 +1,3 @@
+export function arithmetic(code: u32, reg: usize, rm: usize): i32 {
+  return 6;
+}
