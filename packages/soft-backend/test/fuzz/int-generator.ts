@@ -1,0 +1,402 @@
+import { INTEGER_INSTRUCTIONS, type Instruction } from "./int-instructions.ts";
+import { Random } from "./random.ts";
+import { CODE, CODE_SIZE, COMPARED_FLAGS, DATA, DATA_SIZE, Flag, GS_BASE, IMAGES, Pool, STACK, STACK_SIZE, STATUS_FLAGS, type Vector } from "./vector.ts";
+
+const RAX = 0, RCX = 1, RDX = 2, RSP = 4, RBP = 5, RSI = 6, RDI = 7;
+const STARTS: readonly number[] = [0x800, 0x800, 0x803, 0xff0, 0xffa, 0xffc, 0xffd, 0xffe, 0xfff, 0x1000];
+const SEGMENT_PREFIXES: readonly number[] = [0x2e, 0x36, 0x3e, 0x26];
+const isPointer = (index: number): boolean => index >= Pool.DATA && index < Pool.CODE;
+
+function byChance(instructions: readonly Instruction[]): readonly Instruction[] {
+  return instructions.flatMap((i) => Array.from({ length: i.weight ?? 1 }, () => i));
+}
+const SINGLE: Readonly<Record<64 | 32, readonly Instruction[]>> = {
+  64: byChance(INTEGER_INSTRUCTIONS.filter((i) => i.only !== 32)),
+  32: byChance(INTEGER_INSTRUCTIONS.filter((i) => i.only !== 64)),
+};
+const NOT_IN_SEQUENCES = new Set<string | undefined>(["trap", "int", "indirect", "relative", "loop", "enter"]);
+const SEQUENCE: Readonly<Record<64 | 32, readonly Instruction[]>> = {
+  64: SINGLE[64].filter((i) => !NOT_IN_SEQUENCES.has(i.care)),
+  32: SINGLE[32].filter((i) => !NOT_IN_SEQUENCES.has(i.care) && i.name !== "bound"),
+};
+
+/** Builds one vector: encodes instructions and keeps account of which flags are defined. */
+class Builder {
+  readonly #random: Random;
+  readonly #pool: BigUint64Array;
+  readonly #mode: 64 | 32;
+  readonly #start: number;
+  readonly #single: boolean;
+  /** Registers that sequences keep as pointers. */
+  readonly #reserved: readonly number[];
+  readonly registers: Uint8Array = new Uint8Array(16);
+  readonly code: number[] = [];
+  undefinedFlags = 0;
+  faultFlagMask: number = COMPARED_FLAGS;
+
+  constructor(random: Random, pool: BigUint64Array, mode: 64 | 32, start: number, single: boolean) {
+    this.#random = random;
+    this.#pool = pool;
+    this.#mode = mode;
+    this.#start = start;
+    this.#single = single;
+    for (let i = 0; i < 16; i++) {
+      const kind = random.below(10);
+      this.registers[i] =
+        kind < 3 ? Pool.DATA + random.below(Pool.STACK - Pool.DATA)
+        : kind < 5 ? Pool.SMALL + random.below(64)
+        : kind < 7 ? random.below(64)
+        : Pool.RANDOM + random.below(64);
+    }
+    if (!single || random.chance(92)) this.#stackPointer(false);
+    if (random.chance(50)) this.#point(RBP, true);
+    this.#reserved = mode === 64 ? [random.pick([3, 5]), 8 + random.below(4), 12 + random.below(4), RSP] : [3, 5, RSP];
+    if (!single) for (const r of this.#reserved) if (r !== RSP) this.#point(r, false);
+  }
+
+  #stackPointer(aligned: boolean): void {
+    this.registers[RSP] = Pool.STACK + this.#random.below(aligned || !this.#single ? 10 : 12);
+  }
+
+  #point(register: number, toStack: boolean): void {
+    this.registers[register] = toStack && this.#random.chance(40) ? Pool.STACK + this.#random.below(10) : Pool.DATA + this.#random.below(48);
+  }
+
+  #value(register: number): bigint {
+    const value = this.#pool[this.registers[register] ?? 0] ?? 0n;
+    return this.#mode === 64 ? value : value & 0xffffffffn;
+  }
+
+  #little(value: bigint | number, bytes: number): number[] {
+    const v = BigInt.asUintN(64, BigInt(value));
+    return Array.from({ length: bytes }, (_, i) => Number((v >> BigInt(8 * i)) & 0xffn));
+  }
+
+  #operand(): number {
+    if (this.#single) return this.#random.below(this.#mode === 64 ? 16 : 8);
+    let r: number;
+    do r = this.#random.below(this.#mode === 64 ? 16 : 8);
+    while (this.#reserved.includes(r));
+    return r;
+  }
+
+  #target(size: number, wantsStack: boolean): number {
+    const r = this.#random;
+    const kind = r.below(100);
+    if (kind < 4) return r.pick([DATA - 1, DATA + DATA_SIZE - r.below(size + 1), CODE + r.below(CODE_SIZE), STACK + STACK_SIZE - 1, 0x1000 + r.below(100)]);
+    if (kind < 12) return DATA + 0x1000 - r.below(16);
+    if (wantsStack || kind < 16) return STACK + 0x100 + r.below(0xe00);
+    if (kind < 55) return DATA + 8 * r.below(DATA_SIZE / 8 - 2);
+    return DATA + r.below(DATA_SIZE - 16);
+  }
+
+  #immediate(instruction: Instruction, bytes: number): number[] {
+    const r = this.#random;
+    if (instruction.care === "shift" || instruction.care === "rotate" || instruction.care === "double") {
+      return [r.chance(15) ? 0 : r.chance(20) ? 1 : r.chance(20) ? r.below(256) : r.below(66)];
+    }
+    if (instruction.care === "int") {
+      let n = r.below(256);
+      while ([3, 4, 0x80].includes(n)) n = r.below(256);
+      return [n];
+    }
+    return r.chance(50) ? this.#little(r.pick([0, 1, -1, 0x7f, 0x80, -128, 0x7fff, 0x8000, 0x7fffffff, 0x80000000, 0xff, 10]), bytes) : this.#little(r.u64(), bytes);
+  }
+
+  /** A ModRM memory operand, SIB and displacement; `ripAfter` is the number of instruction bytes after it. */
+  #memory(reg: number, target: number, lengthBefore: number, bytesAfter: number): { rexB: number; rexX: number; bytes: number[] } {
+    const r = this.#random;
+    const registers = this.#mode === 64 ? 16 : 8;
+    const usable = (n: number): boolean => this.#single || this.#reserved.includes(n);
+    for (let attempt = 0; attempt < 30; attempt++) {
+      const form = r.below(10);
+      if (form === 0) {
+        const here = CODE + this.#start + this.code.length + lengthBefore + 5 + bytesAfter;
+        const displacement = this.#mode === 64 ? target - here : target;
+        return { rexB: 0, rexX: 0, bytes: [(reg & 7) << 3 | 5, ...this.#little(displacement, 4)] };
+      }
+      if (form === 1) return { rexB: 0, rexX: 0, bytes: [(reg & 7) << 3 | 4, 0x25, ...this.#little(target, 4)] };
+      const base = r.below(registers);
+      if (!isPointer(this.registers[base] ?? 0) && attempt < 25) continue;
+      if (!usable(base)) continue;
+      const withIndex = form > 5;
+      const index = r.below(registers);
+      if (withIndex && (index === RSP || (!this.#single && !usable(index)))) continue;
+      const scale = r.below(4);
+      const sum = this.#value(base) + (withIndex ? this.#value(index) << BigInt(scale) : 0n);
+      let displacement = BigInt.asIntN(64, BigInt(target) - sum);
+      if (this.#mode === 32) displacement = BigInt.asIntN(32, displacement);
+      if (displacement !== BigInt.asIntN(32, displacement)) continue;
+      const short = displacement === BigInt.asIntN(8, displacement);
+      const none = displacement === 0n && (base & 7) !== RBP;
+      const mod = none && r.chance(80) ? 0 : short && r.chance(80) ? 1 : 2;
+      const tail = this.#little(displacement, [0, 1, 4][mod] ?? 0);
+      const modrm = mod << 6 | (reg & 7) << 3;
+      if (withIndex || (base & 7) === RSP) {
+        const sib = withIndex ? scale << 6 | (index & 7) << 3 | (base & 7) : 0x20 | scale << 6 | (base & 7);
+        return { rexB: base >> 3, rexX: withIndex ? index >> 3 : 0, bytes: [modrm | 4, sib, ...tail] };
+      }
+      return { rexB: base >> 3, rexX: 0, bytes: [modrm | (base & 7), ...tail] };
+    }
+    return { rexB: 0, rexX: 0, bytes: [(reg & 7) << 3 | 4, 0x25, ...this.#little(target, 4)] };
+  }
+
+  /** LEA computes from anything. */
+  #anyAddress(reg: number): { rexB: number; rexX: number; bytes: number[] } {
+    const r = this.#random;
+    const mod = r.below(3);
+    const rm = r.below(8);
+    const bytes = [mod << 6 | (reg & 7) << 3 | rm];
+    let displacement = [0, 1, 4][mod] ?? 0;
+    if (rm === 4) {
+      const sib = r.below(256);
+      bytes.push(sib);
+      if (mod === 0 && (sib & 7) === 5) displacement = 4;
+    } else if (mod === 0 && rm === 5) displacement = 4;
+    bytes.push(...this.#little(r.u64(), displacement));
+    const high = this.#mode === 64 ? r.below(4) : 0;
+    return { rexB: high & 1, rexX: high >> 1, bytes };
+  }
+
+  #prepare(instruction: Instruction): void {
+    const r = this.#random;
+    const care = instruction.care;
+    if (this.#single) {
+      if (care === "divide" && r.chance(70)) this.registers[RDX] = r.pick([0, 0, 36, Pool.SMALL + r.below(64)]);
+      if (care === "string" || care === "compareString" || care === "loop") {
+        this.registers[RCX] = r.chance(15) ? 0 : r.chance(80) ? r.below(15) : Pool.SMALL + r.below(64);
+        if (r.chance(92)) this.#point(RSI, true);
+        if (r.chance(92)) this.#point(RDI, true);
+      }
+      if (care === "popf" || (care === "stack" && r.chance(70))) this.#stackPointer(true);
+      if (care === "xlat" && r.chance(90)) this.#point(3, false);
+      if (care === "align16" && r.chance(50)) this.registers[RDX] = this.registers[RAX] = r.below(3);
+      if (care === "enter" || instruction.name === "leave") this.registers[RBP] = Pool.STACK + r.below(10);
+      return;
+    }
+    const small = (register: number, value: number): void => {
+      if (this.#mode === 64) this.code.push(0x48 | register >> 3, 0xc7, 0xc0 | (register & 7), ...this.#little(value, 4));
+      else this.code.push(0xb8 | register, ...this.#little(value, 4));
+    };
+    if (care === "divide") small(RDX, r.pick([0, 0, 1, -1]));
+    if (care === "popf") this.code.push(0x68, ...this.#little(r.u32() & 0x208cd5, 4));
+    if (care === "xlat") small(3, DATA + 0x100 + r.below(0x1c00));
+    if (care === "string" || care === "compareString") {
+      small(RCX, r.below(20));
+      small(RSI, DATA + 0x200 + r.below(0x1a00));
+      small(RDI, DATA + 0x200 + r.below(0x1a00));
+    }
+    if (instruction.name === "leave" || instruction.name === "popa") small(RBP, STACK + 0x100 + r.below(0xe00));
+  }
+
+  add(instruction: Instruction): void {
+    const r = this.#random;
+    const { care } = instruction;
+    if (!this.#single && (instruction.reads ?? 0) & this.undefinedFlags) {
+      this.code.push(r.pick([0x39, 0x01, 0x29]), 0xc0 | this.#operand() << 3 & 0x38 | RAX);
+      this.undefinedFlags = 0;
+    }
+    this.#prepare(instruction);
+
+    // Operand size in bits, and the prefixes for it.
+    let size = instruction.size === "b" ? 8 : instruction.size === "w" ? 16 : 32;
+    const wide = this.#mode === 64;
+    if (instruction.size === "v") size = r.pick(wide ? [16, 32, 32, 64, 64] : [16, 32, 32]);
+    if (instruction.size === "y") size = wide ? r.pick([32, 64]) : 32;
+    if (instruction.size === "q") size = r.chance(15) ? 16 : wide ? 64 : 32;
+    let rexW = size === 64 && instruction.size !== "q" ? 8 : 0;
+    if (wide && size !== 16 && instruction.size === "q" && r.chance(10)) rexW = 8;
+    const prefixes: number[] = [];
+    if (r.chance(4)) prefixes.push(r.pick(SEGMENT_PREFIXES));
+    if (size === 16 || (rexW !== 0 && r.chance(3))) prefixes.push(0x66);
+    let repeat = 0;
+    if (care === "string" || care === "compareString") {
+      repeat = r.pick([0, 0xf3, 0xf3, 0xf2]);
+      if (repeat !== 0) prefixes.push(repeat);
+    }
+
+    const immediateBytes =
+      instruction.imm === undefined ? 0
+      : instruction.imm === "b" ? 1
+      : instruction.imm === "w" ? 2
+      : instruction.imm === "wb" ? 3
+      : instruction.imm === "z" ? (size === 16 ? 2 : 4)
+      : size / 8;
+    let immediate = this.#immediate(instruction, immediateBytes);
+    if (instruction.imm === "wb") immediate = [...this.#little(r.below(0x80), 2), r.chance(60) ? 0 : r.below(8)];
+    if (care === "relative" || care === "loop") immediate = this.#little(r.chance(60) ? 1 + r.below(100) : -20 - r.below(80), immediateBytes);
+    if (care === "double" && size === 16) immediate = [(immediate[0] ?? 0) & 0xe0 | (immediate[0] ?? 0) % 17];
+
+    const opcode = [...instruction.opcode];
+    let rex = rexW;
+    let operand: number[] = [];
+    let inMemory = false;
+    let addressSize = false;
+    const reg = instruction.digit ?? this.#operand();
+    const operandBytes = instruction.name === "movzx" || instruction.name === "movsx" ? ((opcode[1] ?? 0) & 1) + 1 : care === "align16" ? size / 4 : size / 8;
+    if (instruction.form === "rm") {
+      inMemory = instruction.rm === "mem" || (instruction.rm !== "reg" && r.chance(45));
+      const prefixed = instruction.prefix === undefined ? 0 : 1;
+      if (inMemory) {
+        if (care === "bitString") this.#nearBit(reg, r);
+        let target = this.#target(operandBytes, care === "stack");
+        if (care === "align16" && r.chance(80)) target &= ~15;
+        if (care === "divide" && this.#single && r.chance(50)) target &= ~7;
+        const gs = this.#mode === 64 && care !== "lea" && r.chance(4);
+        if (gs) {
+          prefixes.push(0x65);
+          target -= GS_BASE;
+        }
+        addressSize = this.#mode === 64 && r.chance(6) && !gs;
+        // A REX prefix is always there in this estimate; RIP-relative targets may be off by one, which does no harm.
+        const before = prefixes.length + prefixed + (addressSize ? 1 : 0) + 1 + opcode.length;
+        const memory = care === "lea" ? this.#anyAddress(reg) : this.#memory(reg, target, before, immediateBytes);
+        operand = memory.bytes;
+        rex |= memory.rexB | memory.rexX << 1;
+        if (addressSize) prefixes.push(0x67);
+      } else {
+        const rm = this.#operand();
+        operand = [0xc0 | (reg & 7) << 3 | (rm & 7)];
+        rex |= rm >> 3;
+      }
+      if (instruction.digit === undefined) rex |= reg >> 3 << 2;
+      else if (wide && r.chance(5)) rex |= 4;
+    } else if (instruction.form === "o") {
+      const n = this.#operand();
+      opcode[opcode.length - 1] = (opcode[opcode.length - 1] ?? 0) + (n & 7);
+      rex |= n >> 3;
+    } else if (care === "moffs") {
+      const bytes = wide ? (r.chance(15) ? 4 : 8) : 4;
+      if (wide && bytes === 4) prefixes.push(0x67);
+      operand = this.#little(this.#target(size / 8, false), bytes);
+      inMemory = true;
+    } else if ((care === "string" || care === "compareString" || care === "loop") && wide && r.chance(8)) prefixes.push(0x67);
+    const canLock = instruction.lock === true && inMemory && !(instruction.form === "rm" && instruction.digit === undefined && ((opcode[0] ?? 0) & 2) !== 0 && opcode.length === 1 && (opcode[0] ?? 0) < 0x40);
+    if (canLock && r.chance(15)) prefixes.unshift(0xf0);
+    if (instruction.prefix !== undefined) prefixes.push(instruction.prefix);
+
+    this.code.push(...prefixes);
+    if (wide && (rex !== 0 || rexW !== 0 || r.chance(size === 8 ? 40 : 5))) this.code.push(0x40 | rex);
+    this.code.push(...opcode, ...operand, ...immediate);
+    this.#account(instruction, size, immediate[0] ?? 0, repeat);
+  }
+
+  /** A register bit offset that stays in the data pages. */
+  #nearBit(reg: number, r: Random): void {
+    if (this.#single) {
+      if (r.chance(80)) this.registers[reg] = r.chance(50) ? Pool.SMALL + r.below(64) : r.below(28);
+    } else if (this.#mode === 64) this.code.push(0x48 | reg >> 3, 0xc7, 0xc0 | (reg & 7), ...this.#little(r.between(-3000, 3000), 4));
+    else this.code.push(0xb8 | reg, ...this.#little(r.between(-3000, 3000), 4));
+  }
+
+  #account(instruction: Instruction, size: number, immediate: number, repeat: number): void {
+    let { undef = 0 } = instruction;
+    let writes = instruction.writes ?? 0;
+    const { care } = instruction;
+    const byCl = care === "shiftCl" || care === "rotateCl" || care === "doubleCl";
+    if (care === "shift" || care === "rotate" || care === "double" || byCl) {
+      const known = !byCl || this.#single;
+      const count = (byCl ? Number(this.#value(RCX) & 0xffn) : immediate) & (size === 64 ? 63 : 31);
+      if (known && count === 0) undef = writes = 0;
+      else if (known && count === 1) undef &= ~Flag.OF;
+      if (!known) writes = 0;
+      const shifts = care === "shift" || care === "shiftCl";
+      if (shifts && size < 32 && (!known || count >= size)) undef |= Flag.CF;
+      if (care === "doubleCl" && size === 16) undef |= STATUS_FLAGS;
+    }
+    if (care === "compareString" && repeat !== 0) {
+      writes = 0;
+      if (this.#single) this.faultFlagMask &= ~STATUS_FLAGS;
+    }
+    this.undefinedFlags = (this.undefinedFlags & ~writes) | undef;
+    if (care === "divide" || undef !== 0) this.faultFlagMask &= ~undef;
+    if (!this.#single) this.faultFlagMask &= ~this.undefinedFlags;
+  }
+
+  /** A forward branch over the next instruction. */
+  branchOver(next: () => void): void {
+    const r = this.#random;
+    if (this.undefinedFlags !== 0) {
+      this.code.push(0x39, 0xc0 | this.#operand() << 3 & 0x38 | RAX);
+      this.undefinedFlags = 0;
+    }
+    const cc = r.below(16);
+    const kind = r.below(10);
+    const long = r.chance(30);
+    const hole = this.code.length + (kind < 7 ? (long ? 2 : 1) : 1);
+    if (kind < 7) this.code.push(...(long ? [0x0f, 0x80 + cc, 0, 0, 0, 0] : [0x70 + cc, 0]));
+    else if (kind < 8) this.code.push(0xe3, 0);
+    else if (kind < 9) this.code.push(0xeb, 0);
+    else this.code.push(0xe8, 0, 0, 0, 0);
+    const wideHole = (kind < 7 && long) || kind === 9;
+    const from = this.code.length;
+    const before = this.undefinedFlags;
+    next();
+    this.code[hole] = (this.code.length - from) & 0xff;
+    if (wideHole) this.code[hole + 1] = (this.code.length - from) >> 8;
+    this.undefinedFlags |= before;
+  }
+
+  /** `mov ecx, n; again: …; loop again`, which ends because the body leaves RCX alone. */
+  countedLoop(body: readonly number[]): void {
+    this.code.push(0xb9, ...this.#little(1 + this.#random.below(6), 4));
+    const from = this.code.length;
+    this.code.push(...body, 0xe2, 0);
+    this.code[this.code.length - 1] = (from - this.code.length) & 0xff;
+    this.undefinedFlags = 0;
+  }
+
+  /** CALL to a RET behind a jump: a call that returns. */
+  callAndReturn(): void {
+    // jmp +1; ret; call -6
+    const pop = this.#random.chance(30);
+    if (pop) this.code.push(0x6a, 0x11, 0xeb, 0x03, 0xc2, 0x08, 0x00, 0xe8, 0xf8, 0xff, 0xff, 0xff);
+    else this.code.push(0xeb, 0x01, 0xc3, 0xe8, 0xfa, 0xff, 0xff, 0xff);
+    if (pop && this.#mode === 32) this.code.push(0x83, 0xc4, 0xfc);
+  }
+}
+
+/** 16-bit double shifts by CL are only defined for counts up to 16: the generator keeps to immediates there. */
+function undefinedResult(instruction: Instruction, code: readonly number[]): boolean {
+  return instruction.care === "doubleCl" && code.includes(0x66);
+}
+
+/** A vector of one instruction, or of several. */
+export function randomVector(random: Random, pool: BigUint64Array): Vector {
+  for (;;) {
+    const mode = random.chance(80) ? 64 : 32;
+    const single = random.chance(65);
+    const atEnd = single && random.chance(1);
+    const start = atEnd ? CODE_SIZE - 1 - random.below(4) : random.pick(STARTS);
+    const builder = new Builder(random, pool, mode, start, single);
+    let usable = true;
+    const add = (): void => {
+      const instruction = random.pick((single ? SINGLE : SEQUENCE)[mode]);
+      const from = builder.code.length;
+      builder.add(instruction);
+      if (undefinedResult(instruction, builder.code.slice(from))) usable = false;
+    };
+    if (single) add();
+    else {
+      for (let n = random.between(2, 8); n > 0; n--) {
+        const kind = random.below(20);
+        if (kind < 2) builder.branchOver(add);
+        else if (kind === 2) builder.countedLoop(random.pick([[0x01, 0xd0], [0x11, 0xd0, 0xd1, 0xd2], [0x83, 0xd0, 0x01], [0x29, 0xf8, 0x19, 0xfa], [0x0f, 0xaf, 0xc2, 0x39, 0xc2], [0xa8, 0x01, 0x0f, 0x44, 0xc2]]));
+        else if (kind === 3) builder.callAndReturn();
+        else add();
+      }
+    }
+    if (!usable || builder.code.length > 120) continue;
+    const code = Uint8Array.from(builder.code.slice(0, CODE_SIZE - start));
+    let flags = random.u32() & STATUS_FLAGS;
+    if (random.chance(20)) flags |= Flag.DF;
+    return {
+      mode, start, code,
+      registers: builder.registers,
+      flags,
+      image: random.below(IMAGES),
+      flagMask: COMPARED_FLAGS & ~builder.undefinedFlags,
+      faultFlagMask: builder.faultFlagMask,
+    };
+  }
+}
