@@ -1,6 +1,18 @@
 import { existsSync, readFileSync } from "node:fs";
 import * as L from "../../src/cpu/layout.ts";
-import { CODE, DATA, DATA_SIZE, GS_BASE, IMAGE_SIZE, memoryImages, memoryRuns, type Outcome, STACK, startValue, type Vector } from "./vector.ts";
+import {
+  CODE,
+  DATA,
+  DATA_SIZE,
+  GS_BASE,
+  IMAGE_SIZE,
+  memoryImages,
+  memoryRuns,
+  type Outcome,
+  STACK,
+  startValue,
+  type Vector,
+} from "./vector.ts";
 
 /** Exports of the core this driver uses (assembly/README.md). */
 interface CoreExports {
@@ -12,11 +24,38 @@ interface CoreExports {
   memoryWritten(pointer: number, length: number): void;
 }
 
+/** The part of the WebAssembly API this needs; the compiler's own declaration is part of the DOM library. */
+interface WebAssemblyApi {
+  readonly Memory: new (descriptor: {
+    initial: number;
+    maximum: number;
+    shared: true;
+  }) => {
+    readonly buffer: SharedArrayBuffer;
+  };
+  readonly Module: new (bytes: Uint8Array) => object;
+  readonly Instance: new (module: object, imports: object) => { readonly exports: unknown };
+}
+const { Memory, Module, Instance } = (globalThis as unknown as { WebAssembly: WebAssemblyApi }).WebAssembly;
+
 const WASM = new URL("../../generated/cpu.wasm", import.meta.url);
 const RAM_BYTES = 0x200000;
+const PAGES = (L.RAM + RAM_BYTES) >> 16;
 // Guest-physical addresses. User pages lie where vectors expect them linearly; this frame is mapped high, for CPL 0.
-const GDT = 0, TSS = 0x800, IDT = 0x1000, PML4 = 0x2000, PDPT = 0x3000, PD = 0x4000, PT = 0x5000, HIGH_PDPT = 0x8000, HIGH_PD = 0x9000;
-const CODE_GPA = 0x10000, DATA_GPA = 0x12000, STACK_GPA = 0x14000, KERNEL_STACK = 0x20000, HANDLERS = 0x20000;
+const GDT = 0,
+  TSS = 0x800,
+  IDT = 0x1000,
+  PML4 = 0x2000,
+  PDPT = 0x3000,
+  PD = 0x4000,
+  PT = 0x5000,
+  HIGH_PDPT = 0x8000,
+  HIGH_PD = 0x9000;
+const CODE_GPA = 0x10000,
+  DATA_GPA = 0x12000,
+  STACK_GPA = 0x14000,
+  KERNEL_STACK = 0x20000,
+  HANDLERS = 0x20000;
 const HIGH = 0xffff800000000000n;
 const WITH_ERROR_CODE = new Set([8, 10, 11, 12, 13, 14, 17, 21]);
 /** More than any vector needs. */
@@ -35,19 +74,25 @@ export class CoreDriver {
   readonly #images: Uint8Array[] = memoryImages();
 
   constructor() {
-    const memory = new WebAssembly.Memory({ initial: (L.RAM + RAM_BYTES) >> 16, maximum: 65536, shared: true });
+    const memory = new Memory({ initial: PAGES, maximum: PAGES, shared: true });
     const nothing = (): number => 0;
     const env = {
       memory,
-      portIn: nothing, portOut: nothing, mmioRead: nothing, mmioWrite: nothing, readTsc: nothing,
-      readMsr: () => 1, writeMsr: () => 1, cpuid: nothing, cr8Written: nothing,
+      portIn: nothing,
+      portOut: nothing,
+      mmioRead: nothing,
+      mmioWrite: nothing,
+      readTsc: nothing,
+      readMsr: () => 1,
+      writeMsr: () => 1,
+      cpuid: nothing,
+      cr8Written: nothing,
       acknowledge: () => -1,
       abort: (_message: number, _file: number, line: number): never => {
         throw new Error(`the core aborted at line ${line.toString()}`);
       },
     };
-    const module = new WebAssembly.Module(readFileSync(WASM));
-    this.#core = new WebAssembly.Instance(module, { env }).exports as unknown as CoreExports;
+    this.#core = new Instance(new Module(readFileSync(WASM)), { env }).exports as CoreExports;
     this.#memory = new Uint8Array(memory.buffer);
     this.#view = new DataView(memory.buffer);
     this.#core.init();
@@ -65,7 +110,11 @@ export class CoreDriver {
   }
 
   #buildFrame(): void {
-    const present = 1n, write = 2n, user = 4n, large = 0x80n, noExecute = 1n << 63n;
+    const present = 1n,
+      write = 2n,
+      user = 4n,
+      large = 0x80n,
+      noExecute = 1n << 63n;
     const table = present | write | user;
     this.#u64(PML4, BigInt(PDPT) | table);
     this.#u64(PDPT, BigInt(PD) | table);
@@ -91,7 +140,10 @@ export class CoreDriver {
     for (let vector = 0; vector < 256; vector++) {
       const handler = HIGH + BigInt(HANDLERS + 16 * vector);
       const attributes = vector === 3 || vector === 4 ? 0xee00n : 0x8e00n;
-      this.#u64(IDT + 16 * vector, (handler & 0xffffn) | (0x10n << 16n) | (attributes << 32n) | (((handler >> 16n) & 0xffffn) << 48n));
+      this.#u64(
+        IDT + 16 * vector,
+        (handler & 0xffffn) | (0x10n << 16n) | (attributes << 32n) | (((handler >> 16n) & 0xffffn) << 48n),
+      );
       this.#u64(IDT + 16 * vector + 8, handler >> 32n);
       this.#memory[L.RAM + HANDLERS + 16 * vector] = 0xf4;
     }
@@ -103,8 +155,12 @@ export class CoreDriver {
     this.#core.resetVcpu(0);
     const at = this.#core.stateOf(0) - L.STATE;
     const v = this.#view;
-    const u64 = (field: number, value: bigint): void => { v.setBigUint64(at + field, value, true); };
-    const u32 = (field: number, value: number): void => { v.setUint32(at + field, value, true); };
+    const u64 = (field: number, value: bigint): void => {
+      v.setBigUint64(at + field, value, true);
+    };
+    const u32 = (field: number, value: number): void => {
+      v.setUint32(at + field, value, true);
+    };
     for (let i = 0; i < 16; i++) u64(L.GPR + 8 * i, startValue(vector, pool, i));
     u64(L.RIP, BigInt(CODE + vector.start));
     u64(L.RFLAGS, BigInt(vector.flags | 0x202));
@@ -113,7 +169,13 @@ export class CoreDriver {
     u64(L.CR3, BigInt(PML4));
     u64(L.CR4, 0x6a0n);
     u64(L.EFER, 0xd01n);
-    const segment = (n: number, selector: number, attributes: number, base = 0n, limit = 0xffffffff): void => {
+    const segment = (
+      n: number,
+      selector: number,
+      attributes: number,
+      base = 0n,
+      limit = 0xffffffff,
+    ): void => {
       const s = L.SEG + n * L.SEG_SIZE;
       u64(s + L.SEG_BASE, base);
       u32(s + L.SEG_LIMIT, limit);
@@ -173,7 +235,15 @@ export class CoreDriver {
     const handler = Number(BigInt.asUintN(64, rip - HIGH)) - HANDLERS;
     if (exit !== L.EXIT_HALT || handler < 0 || handler >= 4096) {
       // Not a trap vector of the architecture: the exit code beyond them, so that it shows.
-      return { trap: 1000 + exit, error: v.getUint32(at + L.EXIT_ARG, true), cr2: u64(L.CR2), rip, flags: Number(u64(L.RFLAGS) & 0xffffffffn), registers, memory };
+      return {
+        trap: 1000 + exit,
+        error: v.getUint32(at + L.EXIT_ARG, true),
+        cr2: u64(L.CR2),
+        rip,
+        flags: Number(u64(L.RFLAGS) & 0xffffffffn),
+        registers,
+        memory,
+      };
     }
     const trap = handler >> 4;
     let frame = L.RAM + Number(BigInt.asUintN(64, (registers[4] ?? 0n) - HIGH));
@@ -183,6 +253,14 @@ export class CoreDriver {
       frame += 8;
     }
     registers[4] = v.getBigUint64(frame + 24, true);
-    return { trap, error, cr2: u64(L.CR2), rip: v.getBigUint64(frame, true), flags: v.getUint32(frame + 16, true), registers, memory };
+    return {
+      trap,
+      error,
+      cr2: u64(L.CR2),
+      rip: v.getBigUint64(frame, true),
+      flags: v.getUint32(frame + 16, true),
+      registers,
+      memory,
+    };
   }
 }

@@ -15,6 +15,10 @@ const drawn = Array.from({ length: count }, () => randomVector(random, pool));
 const outcomes = executor.run(drawn, pool);
 executor.close();
 const kept = drawn.filter((_, i) => outcomes[i]?.trap !== TIMEOUT_TRAP);
-const file = packGolden(kept, outcomes.filter((o) => o.trap !== TIMEOUT_TRAP), pool);
+const file = packGolden(
+  kept,
+  outcomes.filter((o) => o.trap !== TIMEOUT_TRAP),
+  pool,
+);
 writeFileSync(new URL("../golden/int-vectors.br", import.meta.url), file);
 console.log(`${kept.length.toString()} vectors, ${file.length.toString()} bytes`);

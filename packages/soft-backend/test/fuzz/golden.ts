@@ -28,19 +28,38 @@ export function hashMemory(runs: readonly MemoryRun[]): number {
 
 class Bytes {
   readonly #out: number[] = [];
-  u8(v: number): void { this.#out.push(v & 0xff); }
-  u16(v: number): void { this.u8(v); this.u8(v >> 8); }
-  u32(v: number): void { this.u16(v); this.u16(v >>> 16); }
-  u64(v: bigint): void { this.u32(Number(v & 0xffffffffn)); this.u32(Number(v >> 32n)); }
-  raw(v: Uint8Array): void { for (const b of v) this.#out.push(b); }
-  finish(): Uint8Array { return Uint8Array.from(this.#out); }
+  u8(v: number): void {
+    this.#out.push(v & 0xff);
+  }
+  u16(v: number): void {
+    this.u8(v);
+    this.u8(v >> 8);
+  }
+  u32(v: number): void {
+    this.u16(v);
+    this.u16(v >>> 16);
+  }
+  u64(v: bigint): void {
+    this.u32(Number(v & 0xffffffffn));
+    this.u32(Number(v >> 32n));
+  }
+  raw(v: Uint8Array): void {
+    for (const b of v) this.#out.push(b);
+  }
+  finish(): Uint8Array {
+    return Uint8Array.from(this.#out);
+  }
 }
 
 /**
  * Packs vectors and outcomes: brotli over {magic, pool, u32 count} and per vector its inputs, then what differs
  * from them afterwards.
  */
-export function packGolden(vectors: readonly Vector[], outcomes: readonly Outcome[], pool: BigUint64Array): Uint8Array {
+export function packGolden(
+  vectors: readonly Vector[],
+  outcomes: readonly Outcome[],
+  pool: BigUint64Array,
+): Uint8Array {
   const out = new Bytes();
   out.raw(new TextEncoder().encode(MAGIC));
   for (const value of pool) out.u64(value);
@@ -80,18 +99,39 @@ export function packGolden(vectors: readonly Vector[], outcomes: readonly Outcom
     }
   });
   const packed = out.finish();
-  return brotliCompressSync(packed, { params: { [constants.BROTLI_PARAM_QUALITY]: 10, [constants.BROTLI_PARAM_LGWIN]: 24, [constants.BROTLI_PARAM_SIZE_HINT]: packed.length } });
+  return brotliCompressSync(packed, {
+    params: {
+      [constants.BROTLI_PARAM_QUALITY]: 10,
+      [constants.BROTLI_PARAM_LGWIN]: 24,
+      [constants.BROTLI_PARAM_SIZE_HINT]: packed.length,
+    },
+  });
 }
 
-export function unpackGolden(file: Uint8Array): { readonly pool: BigUint64Array; readonly vectors: readonly GoldenVector[] } {
+export function unpackGolden(file: Uint8Array): {
+  readonly pool: BigUint64Array;
+  readonly vectors: readonly GoldenVector[];
+} {
   const bytes = brotliDecompressSync(file);
   if (bytes.subarray(0, 8).toString() !== MAGIC) throw new Error("not a file of golden vectors of version 1");
   let at = 8;
   const u8 = (): number => bytes.readUInt8(at++);
-  const u16 = (): number => { at += 2; return bytes.readUInt16LE(at - 2); };
-  const u32 = (): number => { at += 4; return bytes.readUInt32LE(at - 4); };
-  const u64 = (): bigint => { at += 8; return bytes.readBigUInt64LE(at - 8); };
-  const raw = (n: number): Uint8Array => { at += n; return Uint8Array.from(bytes.subarray(at - n, at)); };
+  const u16 = (): number => {
+    at += 2;
+    return bytes.readUInt16LE(at - 2);
+  };
+  const u32 = (): number => {
+    at += 4;
+    return bytes.readUInt32LE(at - 4);
+  };
+  const u64 = (): bigint => {
+    at += 8;
+    return bytes.readBigUInt64LE(at - 8);
+  };
+  const raw = (n: number): Uint8Array => {
+    at += n;
+    return Uint8Array.from(bytes.subarray(at - n, at));
+  };
   const pool = new BigUint64Array(Pool.SIZE);
   for (let i = 0; i < Pool.SIZE; i++) pool[i] = u64();
   const count = u32();
@@ -99,7 +139,16 @@ export function unpackGolden(file: Uint8Array): { readonly pool: BigUint64Array;
     const mode = u8() === 64 ? 64 : 32;
     const start = u16();
     const code = raw(u8());
-    const vector: Vector = { mode, start, code, registers: raw(16), flags: u32(), image: u8(), flagMask: u32(), faultFlagMask: u32() };
+    const vector: Vector = {
+      mode,
+      start,
+      code,
+      registers: raw(16),
+      flags: u32(),
+      image: u8(),
+      flagMask: u32(),
+      faultFlagMask: u32(),
+    };
     const head = { trap: u8(), error: u32(), cr2: u64(), rip: u64(), flags: u32() };
     const changed = u16();
     const registers = new BigUint64Array(16);

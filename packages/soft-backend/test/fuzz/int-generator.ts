@@ -1,8 +1,28 @@
 import { INTEGER_INSTRUCTIONS, type Instruction } from "./int-instructions.ts";
-import { Random } from "./random.ts";
-import { CODE, CODE_SIZE, COMPARED_FLAGS, DATA, DATA_SIZE, Flag, GS_BASE, IMAGES, Pool, STACK, STACK_SIZE, STATUS_FLAGS, type Vector } from "./vector.ts";
+import type { Random } from "./random.ts";
+import {
+  CODE,
+  CODE_SIZE,
+  COMPARED_FLAGS,
+  DATA,
+  DATA_SIZE,
+  Flag,
+  GS_BASE,
+  IMAGES,
+  Pool,
+  STACK,
+  STACK_SIZE,
+  STATUS_FLAGS,
+  type Vector,
+} from "./vector.ts";
 
-const RAX = 0, RCX = 1, RDX = 2, RSP = 4, RBP = 5, RSI = 6, RDI = 7;
+const RAX = 0,
+  RCX = 1,
+  RDX = 2,
+  RSP = 4,
+  RBP = 5,
+  RSI = 6,
+  RDI = 7;
 const STARTS: readonly number[] = [0x800, 0x800, 0x803, 0xff0, 0xffa, 0xffc, 0xffd, 0xffe, 0xfff, 0x1000];
 const SEGMENT_PREFIXES: readonly number[] = [0x2e, 0x36, 0x3e, 0x26];
 const isPointer = (index: number): boolean => index >= Pool.DATA && index < Pool.CODE;
@@ -14,7 +34,14 @@ const SINGLE: Readonly<Record<64 | 32, readonly Instruction[]>> = {
   64: byChance(INTEGER_INSTRUCTIONS.filter((i) => i.only !== 32)),
   32: byChance(INTEGER_INSTRUCTIONS.filter((i) => i.only !== 64)),
 };
-const NOT_IN_SEQUENCES = new Set<string | undefined>(["trap", "int", "indirect", "relative", "loop", "enter"]);
+const NOT_IN_SEQUENCES = new Set<string | undefined>([
+  "trap",
+  "int",
+  "indirect",
+  "relative",
+  "loop",
+  "enter",
+]);
 const SEQUENCE: Readonly<Record<64 | 32, readonly Instruction[]>> = {
   64: SINGLE[64].filter((i) => !NOT_IN_SEQUENCES.has(i.care)),
   32: SINGLE[32].filter((i) => !NOT_IN_SEQUENCES.has(i.care) && i.name !== "bound"),
@@ -43,14 +70,18 @@ class Builder {
     for (let i = 0; i < 16; i++) {
       const kind = random.below(10);
       this.registers[i] =
-        kind < 3 ? Pool.DATA + random.below(Pool.STACK - Pool.DATA)
-        : kind < 5 ? Pool.SMALL + random.below(64)
-        : kind < 7 ? random.below(64)
-        : Pool.RANDOM + random.below(64);
+        kind < 3
+          ? Pool.DATA + random.below(Pool.STACK - Pool.DATA)
+          : kind < 5
+            ? Pool.SMALL + random.below(64)
+            : kind < 7
+              ? random.below(64)
+              : Pool.RANDOM + random.below(64);
     }
     if (!single || random.chance(92)) this.#stackPointer(false);
     if (random.chance(50)) this.#point(RBP, true);
-    this.#reserved = mode === 64 ? [random.pick([3, 5]), 8 + random.below(4), 12 + random.below(4), RSP] : [3, 5, RSP];
+    this.#reserved =
+      mode === 64 ? [random.pick([3, 5]), 8 + random.below(4), 12 + random.below(4), RSP] : [3, 5, RSP];
     if (!single) for (const r of this.#reserved) if (r !== RSP) this.#point(r, false);
   }
 
@@ -59,7 +90,10 @@ class Builder {
   }
 
   #point(register: number, toStack: boolean): void {
-    this.registers[register] = toStack && this.#random.chance(40) ? Pool.STACK + this.#random.below(10) : Pool.DATA + this.#random.below(48);
+    this.registers[register] =
+      toStack && this.#random.chance(40)
+        ? Pool.STACK + this.#random.below(10)
+        : Pool.DATA + this.#random.below(48);
   }
 
   #value(register: number): bigint {
@@ -83,7 +117,14 @@ class Builder {
   #target(size: number, wantsStack: boolean): number {
     const r = this.#random;
     const kind = r.below(100);
-    if (kind < 4) return r.pick([DATA - 1, DATA + DATA_SIZE - r.below(size + 1), CODE + r.below(CODE_SIZE), STACK + STACK_SIZE - 1, 0x1000 + r.below(100)]);
+    if (kind < 4)
+      return r.pick([
+        DATA - 1,
+        DATA + DATA_SIZE - r.below(size + 1),
+        CODE + r.below(CODE_SIZE),
+        STACK + STACK_SIZE - 1,
+        0x1000 + r.below(100),
+      ]);
     if (kind < 12) return DATA + 0x1000 - r.below(16);
     if (wantsStack || kind < 16) return STACK + 0x100 + r.below(0xe00);
     if (kind < 55) return DATA + 8 * r.below(DATA_SIZE / 8 - 2);
@@ -100,11 +141,21 @@ class Builder {
       while ([3, 4, 0x80].includes(n)) n = r.below(256);
       return [n];
     }
-    return r.chance(50) ? this.#little(r.pick([0, 1, -1, 0x7f, 0x80, -128, 0x7fff, 0x8000, 0x7fffffff, 0x80000000, 0xff, 10]), bytes) : this.#little(r.u64(), bytes);
+    return r.chance(50)
+      ? this.#little(
+          r.pick([0, 1, -1, 0x7f, 0x80, -128, 0x7fff, 0x8000, 0x7fffffff, 0x80000000, 0xff, 10]),
+          bytes,
+        )
+      : this.#little(r.u64(), bytes);
   }
 
   /** A ModRM memory operand, SIB and displacement; `ripAfter` is the number of instruction bytes after it. */
-  #memory(reg: number, target: number, lengthBefore: number, bytesAfter: number): { rexB: number; rexX: number; bytes: number[] } {
+  #memory(
+    reg: number,
+    target: number,
+    lengthBefore: number,
+    bytesAfter: number,
+  ): { rexB: number; rexX: number; bytes: number[] } {
     const r = this.#random;
     const registers = this.#mode === 64 ? 16 : 8;
     const usable = (n: number): boolean => this.#single || this.#reserved.includes(n);
@@ -113,9 +164,10 @@ class Builder {
       if (form === 0) {
         const here = CODE + this.#start + this.code.length + lengthBefore + 5 + bytesAfter;
         const displacement = this.#mode === 64 ? target - here : target;
-        return { rexB: 0, rexX: 0, bytes: [(reg & 7) << 3 | 5, ...this.#little(displacement, 4)] };
+        return { rexB: 0, rexX: 0, bytes: [((reg & 7) << 3) | 5, ...this.#little(displacement, 4)] };
       }
-      if (form === 1) return { rexB: 0, rexX: 0, bytes: [(reg & 7) << 3 | 4, 0x25, ...this.#little(target, 4)] };
+      if (form === 1)
+        return { rexB: 0, rexX: 0, bytes: [((reg & 7) << 3) | 4, 0x25, ...this.#little(target, 4)] };
       const base = r.below(registers);
       if (!isPointer(this.registers[base] ?? 0) && attempt < 25) continue;
       if (!usable(base)) continue;
@@ -131,14 +183,16 @@ class Builder {
       const none = displacement === 0n && (base & 7) !== RBP;
       const mod = none && r.chance(80) ? 0 : short && r.chance(80) ? 1 : 2;
       const tail = this.#little(displacement, [0, 1, 4][mod] ?? 0);
-      const modrm = mod << 6 | (reg & 7) << 3;
+      const modrm = (mod << 6) | ((reg & 7) << 3);
       if (withIndex || (base & 7) === RSP) {
-        const sib = withIndex ? scale << 6 | (index & 7) << 3 | (base & 7) : 0x20 | scale << 6 | (base & 7);
+        const sib = withIndex
+          ? (scale << 6) | ((index & 7) << 3) | (base & 7)
+          : 0x20 | (scale << 6) | (base & 7);
         return { rexB: base >> 3, rexX: withIndex ? index >> 3 : 0, bytes: [modrm | 4, sib, ...tail] };
       }
       return { rexB: base >> 3, rexX: 0, bytes: [modrm | (base & 7), ...tail] };
     }
-    return { rexB: 0, rexX: 0, bytes: [(reg & 7) << 3 | 4, 0x25, ...this.#little(target, 4)] };
+    return { rexB: 0, rexX: 0, bytes: [((reg & 7) << 3) | 4, 0x25, ...this.#little(target, 4)] };
   }
 
   /** LEA computes from anything. */
@@ -146,7 +200,7 @@ class Builder {
     const r = this.#random;
     const mod = r.below(3);
     const rm = r.below(8);
-    const bytes = [mod << 6 | (reg & 7) << 3 | rm];
+    const bytes = [(mod << 6) | ((reg & 7) << 3) | rm];
     let displacement = [0, 1, 4][mod] ?? 0;
     if (rm === 4) {
       const sib = r.below(256);
@@ -162,7 +216,8 @@ class Builder {
     const r = this.#random;
     const care = instruction.care;
     if (this.#single) {
-      if (care === "divide" && r.chance(70)) this.registers[RDX] = r.pick([0, 0, 36, Pool.SMALL + r.below(64)]);
+      if (care === "divide" && r.chance(70))
+        this.registers[RDX] = r.pick([0, 0, 36, Pool.SMALL + r.below(64)]);
       if (care === "string" || care === "compareString" || care === "loop") {
         this.registers[RCX] = r.chance(15) ? 0 : r.chance(80) ? r.below(15) : Pool.SMALL + r.below(64);
         if (r.chance(92)) this.#point(RSI, true);
@@ -175,7 +230,8 @@ class Builder {
       return;
     }
     const small = (register: number, value: number): void => {
-      if (this.#mode === 64) this.code.push(0x48 | register >> 3, 0xc7, 0xc0 | (register & 7), ...this.#little(value, 4));
+      if (this.#mode === 64)
+        this.code.push(0x48 | (register >> 3), 0xc7, 0xc0 | (register & 7), ...this.#little(value, 4));
       else this.code.push(0xb8 | register, ...this.#little(value, 4));
     };
     if (care === "divide") small(RDX, r.pick([0, 0, 1, -1]));
@@ -186,14 +242,15 @@ class Builder {
       small(RSI, DATA + 0x200 + r.below(0x1a00));
       small(RDI, DATA + 0x200 + r.below(0x1a00));
     }
-    if (instruction.name === "leave" || instruction.name === "popa") small(RBP, STACK + 0x100 + r.below(0xe00));
+    if (instruction.name === "leave" || instruction.name === "popa")
+      small(RBP, STACK + 0x100 + r.below(0xe00));
   }
 
   add(instruction: Instruction): void {
     const r = this.#random;
     const { care } = instruction;
     if (!this.#single && (instruction.reads ?? 0) & this.undefinedFlags) {
-      this.code.push(r.pick([0x39, 0x01, 0x29]), 0xc0 | this.#operand() << 3 & 0x38 | RAX);
+      this.code.push(r.pick([0x39, 0x01, 0x29]), 0xc0 | ((this.#operand() << 3) & 0x38) | RAX);
       this.undefinedFlags = 0;
     }
     this.#prepare(instruction);
@@ -216,16 +273,26 @@ class Builder {
     }
 
     const immediateBytes =
-      instruction.imm === undefined ? 0
-      : instruction.imm === "b" ? 1
-      : instruction.imm === "w" ? 2
-      : instruction.imm === "wb" ? 3
-      : instruction.imm === "z" ? (size === 16 ? 2 : 4)
-      : size / 8;
+      instruction.imm === undefined
+        ? 0
+        : instruction.imm === "b"
+          ? 1
+          : instruction.imm === "w"
+            ? 2
+            : instruction.imm === "wb"
+              ? 3
+              : instruction.imm === "z"
+                ? size === 16
+                  ? 2
+                  : 4
+                : size / 8;
     let immediate = this.#immediate(instruction, immediateBytes);
-    if (instruction.imm === "wb") immediate = [...this.#little(r.below(0x80), 2), r.chance(60) ? 0 : r.below(8)];
-    if (care === "relative" || care === "loop") immediate = this.#little(r.chance(60) ? 1 + r.below(100) : -20 - r.below(80), immediateBytes);
-    if (care === "double" && size === 16) immediate = [(immediate[0] ?? 0) & 0xe0 | (immediate[0] ?? 0) % 17];
+    if (instruction.imm === "wb")
+      immediate = [...this.#little(r.below(0x80), 2), r.chance(60) ? 0 : r.below(8)];
+    if (care === "relative" || care === "loop")
+      immediate = this.#little(r.chance(60) ? 1 + r.below(100) : -20 - r.below(80), immediateBytes);
+    if (care === "double" && size === 16)
+      immediate = [((immediate[0] ?? 0) & 0xe0) | ((immediate[0] ?? 0) % 17)];
 
     const opcode = [...instruction.opcode];
     let rex = rexW;
@@ -233,7 +300,12 @@ class Builder {
     let inMemory = false;
     let addressSize = false;
     const reg = instruction.digit ?? this.#operand();
-    const operandBytes = instruction.name === "movzx" || instruction.name === "movsx" ? ((opcode[1] ?? 0) & 1) + 1 : care === "align16" ? size / 4 : size / 8;
+    const operandBytes =
+      instruction.name === "movzx" || instruction.name === "movsx"
+        ? ((opcode[1] ?? 0) & 1) + 1
+        : care === "align16"
+          ? size / 4
+          : size / 8;
     if (instruction.form === "rm") {
       inMemory = instruction.rm === "mem" || (instruction.rm !== "reg" && r.chance(45));
       const prefixed = instruction.prefix === undefined ? 0 : 1;
@@ -250,16 +322,17 @@ class Builder {
         addressSize = this.#mode === 64 && r.chance(6) && !gs;
         // A REX prefix is always there in this estimate; RIP-relative targets may be off by one, which does no harm.
         const before = prefixes.length + prefixed + (addressSize ? 1 : 0) + 1 + opcode.length;
-        const memory = care === "lea" ? this.#anyAddress(reg) : this.#memory(reg, target, before, immediateBytes);
+        const memory =
+          care === "lea" ? this.#anyAddress(reg) : this.#memory(reg, target, before, immediateBytes);
         operand = memory.bytes;
-        rex |= memory.rexB | memory.rexX << 1;
+        rex |= memory.rexB | (memory.rexX << 1);
         if (addressSize) prefixes.push(0x67);
       } else {
         const rm = this.#operand();
-        operand = [0xc0 | (reg & 7) << 3 | (rm & 7)];
+        operand = [0xc0 | ((reg & 7) << 3) | (rm & 7)];
         rex |= rm >> 3;
       }
-      if (instruction.digit === undefined) rex |= reg >> 3 << 2;
+      if (instruction.digit === undefined) rex |= (reg >> 3) << 2;
       else if (wide && r.chance(5)) rex |= 4;
     } else if (instruction.form === "o") {
       const n = this.#operand();
@@ -270,8 +343,18 @@ class Builder {
       if (wide && bytes === 4) prefixes.push(0x67);
       operand = this.#little(this.#target(size / 8, false), bytes);
       inMemory = true;
-    } else if ((care === "string" || care === "compareString" || care === "loop") && wide && r.chance(8)) prefixes.push(0x67);
-    const canLock = instruction.lock === true && inMemory && !(instruction.form === "rm" && instruction.digit === undefined && ((opcode[0] ?? 0) & 2) !== 0 && opcode.length === 1 && (opcode[0] ?? 0) < 0x40);
+    } else if ((care === "string" || care === "compareString" || care === "loop") && wide && r.chance(8))
+      prefixes.push(0x67);
+    const canLock =
+      instruction.lock === true &&
+      inMemory &&
+      !(
+        instruction.form === "rm" &&
+        instruction.digit === undefined &&
+        ((opcode[0] ?? 0) & 2) !== 0 &&
+        opcode.length === 1 &&
+        (opcode[0] ?? 0) < 0x40
+      );
     if (canLock && r.chance(15)) prefixes.unshift(0xf0);
     if (instruction.prefix !== undefined) prefixes.push(instruction.prefix);
 
@@ -285,7 +368,8 @@ class Builder {
   #nearBit(reg: number, r: Random): void {
     if (this.#single) {
       if (r.chance(80)) this.registers[reg] = r.chance(50) ? Pool.SMALL + r.below(64) : r.below(28);
-    } else if (this.#mode === 64) this.code.push(0x48 | reg >> 3, 0xc7, 0xc0 | (reg & 7), ...this.#little(r.between(-3000, 3000), 4));
+    } else if (this.#mode === 64)
+      this.code.push(0x48 | (reg >> 3), 0xc7, 0xc0 | (reg & 7), ...this.#little(r.between(-3000, 3000), 4));
     else this.code.push(0xb8 | reg, ...this.#little(r.between(-3000, 3000), 4));
   }
 
@@ -317,7 +401,7 @@ class Builder {
   branchOver(next: () => void): void {
     const r = this.#random;
     if (this.undefinedFlags !== 0) {
-      this.code.push(0x39, 0xc0 | this.#operand() << 3 & 0x38 | RAX);
+      this.code.push(0x39, 0xc0 | ((this.#operand() << 3) & 0x38) | RAX);
       this.undefinedFlags = 0;
     }
     const cc = r.below(16);
@@ -381,7 +465,17 @@ export function randomVector(random: Random, pool: BigUint64Array): Vector {
       for (let n = random.between(2, 8); n > 0; n--) {
         const kind = random.below(20);
         if (kind < 2) builder.branchOver(add);
-        else if (kind === 2) builder.countedLoop(random.pick([[0x01, 0xd0], [0x11, 0xd0, 0xd1, 0xd2], [0x83, 0xd0, 0x01], [0x29, 0xf8, 0x19, 0xfa], [0x0f, 0xaf, 0xc2, 0x39, 0xc2], [0xa8, 0x01, 0x0f, 0x44, 0xc2]]));
+        else if (kind === 2)
+          builder.countedLoop(
+            random.pick([
+              [0x01, 0xd0],
+              [0x11, 0xd0, 0xd1, 0xd2],
+              [0x83, 0xd0, 0x01],
+              [0x29, 0xf8, 0x19, 0xfa],
+              [0x0f, 0xaf, 0xc2, 0x39, 0xc2],
+              [0xa8, 0x01, 0x0f, 0x44, 0xc2],
+            ]),
+          );
         else if (kind === 3) builder.callAndReturn();
         else add();
       }
@@ -391,7 +485,9 @@ export function randomVector(random: Random, pool: BigUint64Array): Vector {
     let flags = random.u32() & STATUS_FLAGS;
     if (random.chance(20)) flags |= Flag.DF;
     return {
-      mode, start, code,
+      mode,
+      start,
+      code,
       registers: builder.registers,
       flags,
       image: random.below(IMAGES),

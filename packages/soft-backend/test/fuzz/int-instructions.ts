@@ -8,9 +8,29 @@ const ALL = STATUS_FLAGS;
  * a small count, a divisor that divides, a bit offset that stays near, string pointers, a stack …
  */
 export type Care =
-  | "shift" | "shiftCl" | "rotate" | "rotateCl" | "double" | "doubleCl"
-  | "divide" | "bitString" | "string" | "compareString" | "stack" | "enter" | "popf"
-  | "relative" | "loop" | "indirect" | "lea" | "scan" | "align16" | "moffs" | "xlat" | "int" | "trap";
+  | "shift"
+  | "shiftCl"
+  | "rotate"
+  | "rotateCl"
+  | "double"
+  | "doubleCl"
+  | "divide"
+  | "bitString"
+  | "string"
+  | "compareString"
+  | "stack"
+  | "enter"
+  | "popf"
+  | "relative"
+  | "loop"
+  | "indirect"
+  | "lea"
+  | "scan"
+  | "align16"
+  | "moffs"
+  | "xlat"
+  | "int"
+  | "trap";
 
 /** One opcode of the SDM's volume 2 tables. */
 export interface Instruction {
@@ -75,7 +95,16 @@ function shifts(): Instruction[] {
     const one = { reads, writes, undef: rotate ? 0 : AF };
     const many = { reads, writes, undef: rotate ? OF : AF | OF };
     return (["b", "v"] as const).flatMap((size, v): Instruction[] => [
-      { name, opcode: [0xc0 + v], digit, form: "rm", size, imm: "b", care: rotate ? "rotate" : "shift", ...many },
+      {
+        name,
+        opcode: [0xc0 + v],
+        digit,
+        form: "rm",
+        size,
+        imm: "b",
+        care: rotate ? "rotate" : "shift",
+        ...many,
+      },
       { name, opcode: [0xd0 + v], digit, form: "rm", size, ...one },
       { name, opcode: [0xd2 + v], digit, form: "rm", size, care: rotate ? "rotateCl" : "shiftCl", ...many },
     ]);
@@ -88,24 +117,70 @@ function conditions(): Instruction[] {
     return [
       { name: `cmov${cc.toString(16)}`, opcode: [0x0f, 0x40 + cc], form: "rm", size: "v", reads },
       { name: `set${cc.toString(16)}`, opcode: [0x0f, 0x90 + cc], form: "rm", size: "b", reads },
-      { name: `j${cc.toString(16)}`, opcode: [0x70 + cc], form: "none", size: "d", care: "relative", imm: "b", reads },
-      { name: `j${cc.toString(16)}`, opcode: [0x0f, 0x80 + cc], form: "none", size: "d", care: "relative", imm: "z", reads },
+      {
+        name: `j${cc.toString(16)}`,
+        opcode: [0x70 + cc],
+        form: "none",
+        size: "d",
+        care: "relative",
+        imm: "b",
+        reads,
+      },
+      {
+        name: `j${cc.toString(16)}`,
+        opcode: [0x0f, 0x80 + cc],
+        form: "none",
+        size: "d",
+        care: "relative",
+        imm: "z",
+        reads,
+      },
     ];
   });
 }
 
 function strings(): Instruction[] {
   const moves: Instruction[] = [0xa4, 0xaa, 0xac].flatMap((op) =>
-    (["b", "v"] as const).map((size, v): Instruction => ({ name: "str", opcode: [op + v], form: "none", size, care: "string", reads: DF, weight: 3 })),
+    (["b", "v"] as const).map(
+      (size, v): Instruction => ({
+        name: "str",
+        opcode: [op + v],
+        form: "none",
+        size,
+        care: "string",
+        reads: DF,
+        weight: 3,
+      }),
+    ),
   );
   const compares: Instruction[] = [0xa6, 0xae].flatMap((op) =>
-    (["b", "v"] as const).map((size, v): Instruction => ({ name: "cmpstr", opcode: [op + v], form: "none", size, care: "compareString", reads: DF, writes: ALL, weight: 3 })),
+    (["b", "v"] as const).map(
+      (size, v): Instruction => ({
+        name: "cmpstr",
+        opcode: [op + v],
+        form: "none",
+        size,
+        care: "compareString",
+        reads: DF,
+        writes: ALL,
+        weight: 3,
+      }),
+    ),
   );
   return [...moves, ...compares];
 }
 
-const group = (name: string, opcode: readonly number[], digit: number, rest: Omit<Instruction, "name" | "opcode" | "digit" | "form">): Instruction => ({
-  name, opcode, digit, form: "rm", ...rest,
+const group = (
+  name: string,
+  opcode: readonly number[],
+  digit: number,
+  rest: Omit<Instruction, "name" | "opcode" | "digit" | "form">,
+): Instruction => ({
+  name,
+  opcode,
+  digit,
+  form: "rm",
+  ...rest,
 });
 
 function unary(): Instruction[] {
@@ -145,19 +220,63 @@ function bits(): Instruction[] {
     ];
   });
   const doubles = [0xa4, 0xac].flatMap((op): Instruction[] => [
-    { name: "shxd", opcode: [0x0f, op], form: "rm", size: "v", imm: "b", care: "double", writes: ALL & ~AF, undef: AF | OF, weight: 2 },
-    { name: "shxd", opcode: [0x0f, op + 1], form: "rm", size: "v", care: "doubleCl", writes: ALL & ~AF, undef: AF | OF, weight: 2 },
+    {
+      name: "shxd",
+      opcode: [0x0f, op],
+      form: "rm",
+      size: "v",
+      imm: "b",
+      care: "double",
+      writes: ALL & ~AF,
+      undef: AF | OF,
+      weight: 2,
+    },
+    {
+      name: "shxd",
+      opcode: [0x0f, op + 1],
+      form: "rm",
+      size: "v",
+      care: "doubleCl",
+      writes: ALL & ~AF,
+      undef: AF | OF,
+      weight: 2,
+    },
   ]);
   return [
     ...tests,
     ...doubles,
-    { name: "bsf", opcode: [0x0f, 0xbc], form: "rm", size: "v", care: "scan", writes: ZF, undef: ALL & ~ZF, weight: 2 },
-    { name: "bsr", opcode: [0x0f, 0xbd], form: "rm", size: "v", care: "scan", writes: ZF, undef: ALL & ~ZF, weight: 2 },
+    {
+      name: "bsf",
+      opcode: [0x0f, 0xbc],
+      form: "rm",
+      size: "v",
+      care: "scan",
+      writes: ZF,
+      undef: ALL & ~ZF,
+      weight: 2,
+    },
+    {
+      name: "bsr",
+      opcode: [0x0f, 0xbd],
+      form: "rm",
+      size: "v",
+      care: "scan",
+      writes: ZF,
+      undef: ALL & ~ZF,
+      weight: 2,
+    },
     { name: "bswap", opcode: [0x0f, 0xc8], form: "o", size: "y", weight: 2 },
     { name: "popcnt", opcode: [0x0f, 0xb8], prefix: 0xf3, form: "rm", size: "v", writes: ALL, weight: 2 },
     { name: "crc32", opcode: [0x0f, 0x38, 0xf0], prefix: 0xf2, form: "rm", size: "b" },
     { name: "crc32", opcode: [0x0f, 0x38, 0xf1], prefix: 0xf2, form: "rm", size: "v", weight: 2 },
-    group("cmpxchg8b", [0x0f, 0xc7], 1, { size: "y", rm: "mem", lock: true, writes: ZF, care: "align16", weight: 4 }),
+    group("cmpxchg8b", [0x0f, 0xc7], 1, {
+      size: "y",
+      rm: "mem",
+      lock: true,
+      writes: ZF,
+      care: "align16",
+      weight: 4,
+    }),
   ];
 }
 
@@ -193,9 +312,35 @@ function miscellany(): Instruction[] {
   return [
     { name: "lea", opcode: [0x8d], form: "rm", rm: "mem", size: "v", care: "lea", weight: 6 },
     { name: "movsxd", opcode: [0x63], form: "rm", size: "v", only: 64, weight: 2 },
-    { name: "imul", opcode: [0x69], form: "rm", size: "v", imm: "z", writes: CF | OF, undef: SF | ZF | AF | PF, weight: 2 },
-    { name: "imul", opcode: [0x6b], form: "rm", size: "v", imm: "b", writes: CF | OF, undef: SF | ZF | AF | PF, weight: 2 },
-    { name: "imul", opcode: [0x0f, 0xaf], form: "rm", size: "v", writes: CF | OF, undef: SF | ZF | AF | PF, weight: 3 },
+    {
+      name: "imul",
+      opcode: [0x69],
+      form: "rm",
+      size: "v",
+      imm: "z",
+      writes: CF | OF,
+      undef: SF | ZF | AF | PF,
+      weight: 2,
+    },
+    {
+      name: "imul",
+      opcode: [0x6b],
+      form: "rm",
+      size: "v",
+      imm: "b",
+      writes: CF | OF,
+      undef: SF | ZF | AF | PF,
+      weight: 2,
+    },
+    {
+      name: "imul",
+      opcode: [0x0f, 0xaf],
+      form: "rm",
+      size: "v",
+      writes: CF | OF,
+      undef: SF | ZF | AF | PF,
+      weight: 3,
+    },
     { name: "xchg", opcode: [0x90], form: "o", size: "v", weight: 2 },
     { name: "cbw", opcode: [0x98], form: "none", size: "v" },
     { name: "cwd", opcode: [0x99], form: "none", size: "v" },
@@ -222,7 +367,15 @@ function miscellany(): Instruction[] {
 }
 
 function legacy(): Instruction[] {
-  const wide = (name: string, opcode: number, rest: Partial<Instruction>): Instruction => ({ name, opcode: [opcode], form: "none", size: "d", only: 32, weight: 4, ...rest });
+  const wide = (name: string, opcode: number, rest: Partial<Instruction>): Instruction => ({
+    name,
+    opcode: [opcode],
+    form: "none",
+    size: "d",
+    only: 32,
+    weight: 4,
+    ...rest,
+  });
   return [
     { name: "inc", opcode: [0x40], form: "o", size: "v", only: 32, writes: ALL & ~CF, weight: 4 },
     { name: "dec", opcode: [0x48], form: "o", size: "v", only: 32, writes: ALL & ~CF, weight: 4 },
@@ -245,21 +398,59 @@ function legacy(): Instruction[] {
 
 /** What user mode may not execute, or nobody: #GP, #UD, #BP and their relatives. */
 function traps(): Instruction[] {
-  const plain = (opcode: readonly number[], only?: 32 | 64): Instruction => ({ name: "trap", opcode, form: "none", size: "d", care: "trap", ...(only === undefined ? {} : { only }) });
-  const invalid64 = [0x06, 0x07, 0x0e, 0x16, 0x17, 0x1e, 0x1f, 0x27, 0x2f, 0x37, 0x3f, 0x60, 0x61, 0x82, 0x9a, 0xce, 0xd4, 0xd5, 0xd6, 0xea];
+  const plain = (opcode: readonly number[], only?: 32 | 64): Instruction => ({
+    name: "trap",
+    opcode,
+    form: "none",
+    size: "d",
+    care: "trap",
+    ...(only === undefined ? {} : { only }),
+  });
+  const invalid64 = [
+    0x06, 0x07, 0x0e, 0x16, 0x17, 0x1e, 0x1f, 0x27, 0x2f, 0x37, 0x3f, 0x60, 0x61, 0x82, 0x9a, 0xce, 0xd4,
+    0xd5, 0xd6, 0xea,
+  ];
   return [
     ...invalid64.map((op) => plain([op], 64)),
     ...[0xf4, 0xfa, 0xfb, 0xec, 0xed, 0xee, 0xef, 0x6c, 0x6e, 0xf1].map((op) => plain([op])),
     ...[0xe4, 0xe5, 0xe6, 0xe7].map((op): Instruction => ({ ...plain([op]), imm: "b" })),
-    plain([0x0f, 0x0b]), plain([0x0f, 0x06]), plain([0x0f, 0x08]), plain([0x0f, 0x09]), plain([0x0f, 0x30]), plain([0x0f, 0x32]),
-    plain([0x0f, 0x20, 0xc0]), plain([0x0f, 0x22, 0xd8]), plain([0x0f, 0x21, 0xc0]), plain([0x0f, 0x04]), plain([0x0f, 0x0a]), plain([0x0f, 0x24]),
-    plain([0x8d, 0xc0]), plain([0xff, 0xf8]), plain([0xfe, 0xd0]), plain([0x8c, 0xf8]), plain([0x8e, 0xc8]), plain([0x0f, 0xc7, 0xc8]), plain([0x0f, 0xba, 0xc0, 1]),
-    plain([0xf0, 0x90]), plain([0xf0, 0x01, 0xc0]), plain([0xf0, 0x8b, 0x00]), plain([0xc6, 0xc8, 0]),
+    plain([0x0f, 0x0b]),
+    plain([0x0f, 0x06]),
+    plain([0x0f, 0x08]),
+    plain([0x0f, 0x09]),
+    plain([0x0f, 0x30]),
+    plain([0x0f, 0x32]),
+    plain([0x0f, 0x20, 0xc0]),
+    plain([0x0f, 0x22, 0xd8]),
+    plain([0x0f, 0x21, 0xc0]),
+    plain([0x0f, 0x04]),
+    plain([0x0f, 0x0a]),
+    plain([0x0f, 0x24]),
+    plain([0x8d, 0xc0]),
+    plain([0xff, 0xf8]),
+    plain([0xfe, 0xd0]),
+    plain([0x8c, 0xf8]),
+    plain([0x8e, 0xc8]),
+    plain([0x0f, 0xc7, 0xc8]),
+    plain([0x0f, 0xba, 0xc0, 1]),
+    plain([0xf0, 0x90]),
+    plain([0xf0, 0x01, 0xc0]),
+    plain([0xf0, 0x8b, 0x00]),
+    plain([0xc6, 0xc8, 0]),
     { name: "int", opcode: [0xcd], form: "none", size: "d", imm: "b", care: "int", weight: 3 },
     { name: "int3", opcode: [0xcc], form: "none", size: "d", care: "trap" },
   ];
 }
 
 export const INTEGER_INSTRUCTIONS: readonly Instruction[] = [
-  ...alu(), ...shifts(), ...conditions(), ...strings(), ...unary(), ...bits(), ...stackAndFlow(), ...miscellany(), ...legacy(), ...traps(),
+  ...alu(),
+  ...shifts(),
+  ...conditions(),
+  ...strings(),
+  ...unary(),
+  ...bits(),
+  ...stackAndFlow(),
+  ...miscellany(),
+  ...legacy(),
+  ...traps(),
 ];

@@ -30,7 +30,10 @@ export function nativeExecutor(): NativeExecutor | undefined {
   return {
     run(vectors, pool) {
       const result = spawnSync(program, { input: encode(vectors, pool), maxBuffer: 1 << 30 });
-      if (result.status !== 0) throw new Error(`${program} failed (${String(result.signal ?? result.status)}): ${result.stderr.toString()}`);
+      if (result.status !== 0)
+        throw new Error(
+          `${program} failed (${String(result.signal ?? result.status)}): ${result.stderr.toString()}`,
+        );
       return decode(result.stdout, vectors.length);
     },
     close,

@@ -51,16 +51,81 @@ export interface Outcome {
 }
 
 /** First pool index of each kind of value. */
-export const Pool = { SPECIAL: 0, SMALL: 64, DATA: 128, STACK: 176, CODE: 188, RANDOM: 192, SIZE: 256 } as const;
+export const Pool = {
+  SPECIAL: 0,
+  SMALL: 64,
+  DATA: 128,
+  STACK: 176,
+  CODE: 188,
+  RANDOM: 192,
+  SIZE: 256,
+} as const;
 
 const SPECIALS: readonly bigint[] = [
-  0n, 1n, 2n, 3n, 4n, 5n, 7n, 8n, 9n, 15n, 16n, 17n, 31n, 32n, 33n, 63n, 64n, 65n, 127n, 128n, 129n, 255n, 256n,
-  0x7fffn, 0x8000n, 0x8001n, 0xffffn, 0x10000n, 0x7fffffffn, 0x80000000n, 0x80000001n, 0xffffffffn, 0x100000000n,
-  0x7fffffffffffffffn, 0x8000000000000000n, 0x8000000000000001n, 0xffffffffffffffffn, 0xfffffffffffffffen,
-  0xffffffffffffff80n, 0xffffffffffffff7fn, 0xffffffffffff8000n, 0xffffffff80000000n, 0xffffffff7fffffffn,
-  0xffffffff00000000n, 0x5555555555555555n, 0xaaaaaaaaaaaaaaaan, 0x0123456789abcdefn, 0x00000000deadbeefn,
-  0x80n, 0x8080808080808080n, 0x7f7f7f7f7f7f7f7fn, 0x0f0f0f0fn, 0x99n, 0x9an, 0x100n, 0xff00n, 0xff01n, 0x7f80n,
-  10n, 100n, 1000n, 12345678901n, 6n, 0x13n,
+  0n,
+  1n,
+  2n,
+  3n,
+  4n,
+  5n,
+  7n,
+  8n,
+  9n,
+  15n,
+  16n,
+  17n,
+  31n,
+  32n,
+  33n,
+  63n,
+  64n,
+  65n,
+  127n,
+  128n,
+  129n,
+  255n,
+  256n,
+  0x7fffn,
+  0x8000n,
+  0x8001n,
+  0xffffn,
+  0x10000n,
+  0x7fffffffn,
+  0x80000000n,
+  0x80000001n,
+  0xffffffffn,
+  0x100000000n,
+  0x7fffffffffffffffn,
+  0x8000000000000000n,
+  0x8000000000000001n,
+  0xffffffffffffffffn,
+  0xfffffffffffffffen,
+  0xffffffffffffff80n,
+  0xffffffffffffff7fn,
+  0xffffffffffff8000n,
+  0xffffffff80000000n,
+  0xffffffff7fffffffn,
+  0xffffffff00000000n,
+  0x5555555555555555n,
+  0xaaaaaaaaaaaaaaaan,
+  0x0123456789abcdefn,
+  0x00000000deadbeefn,
+  0x80n,
+  0x8080808080808080n,
+  0x7f7f7f7f7f7f7f7fn,
+  0x0f0f0f0fn,
+  0x99n,
+  0x9an,
+  0x100n,
+  0xff00n,
+  0xff01n,
+  0x7f80n,
+  10n,
+  100n,
+  1000n,
+  12345678901n,
+  6n,
+  0x13n,
 ];
 
 /** The 256 values registers start from. */
@@ -70,7 +135,8 @@ export function registerPool(seed: number): BigUint64Array {
   for (let i = 0; i < Pool.SIZE; i++) {
     if (i < Pool.SMALL) pool[i] = SPECIALS[i] ?? 0n;
     else if (i < Pool.DATA) pool[i] = BigInt.asUintN(64, BigInt(random.between(-700, 700)));
-    else if (i < Pool.STACK) pool[i] = BigInt(DATA + random.pick([0xf80, 0x1000, 0x1080, 0x400, 0x1c00]) + random.below(128));
+    else if (i < Pool.STACK)
+      pool[i] = BigInt(DATA + random.pick([0xf80, 0x1000, 0x1080, 0x400, 0x1c00]) + random.below(128));
     else if (i < Pool.CODE) pool[i] = BigInt(STACK + 0x100 + 8 * random.below(0x1c0));
     else if (i < Pool.RANDOM) pool[i] = BigInt(CODE + random.below(CODE_SIZE));
     else pool[i] = random.u64() >> BigInt(random.pick([0, 0, 1, 8, 16, 32, 33, 40, 48]));
@@ -88,11 +154,15 @@ export function memoryImage(index: number): Uint8Array {
   for (let i = 0; i < words.length; i++) {
     const kind = random.below(10);
     const word =
-      kind < 4 ? random.u64()
-      : kind < 7 ? BigInt.asUintN(64, BigInt(random.between(-300, 300)))
-      : kind < 8 ? BigInt(CODE + random.below(CODE_SIZE))
-      : kind < 9 ? SPECIALS[random.below(SPECIALS.length)] ?? 0n
-      : BigInt(random.u32());
+      kind < 4
+        ? random.u64()
+        : kind < 7
+          ? BigInt.asUintN(64, BigInt(random.between(-300, 300)))
+          : kind < 8
+            ? BigInt(CODE + random.below(CODE_SIZE))
+            : kind < 9
+              ? (SPECIALS[random.below(SPECIALS.length)] ?? 0n)
+              : BigInt(random.u32());
     words[i] = i * 8 < DATA_SIZE ? word : word & ~0x44100n;
   }
   return image;
@@ -107,7 +177,24 @@ export function startValue(vector: Vector, pool: BigUint64Array, n: number): big
 }
 
 const hex = (bytes: Uint8Array): string => Array.from(bytes, (b) => b.toString(16).padStart(2, "0")).join("");
-const NAMES = ["rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15"];
+const NAMES = [
+  "rax",
+  "rcx",
+  "rdx",
+  "rbx",
+  "rsp",
+  "rbp",
+  "rsi",
+  "rdi",
+  "r8",
+  "r9",
+  "r10",
+  "r11",
+  "r12",
+  "r13",
+  "r14",
+  "r15",
+];
 
 /**
  * Differences between what the processor did and what the core did, one a line; empty where they agree.
@@ -115,16 +202,22 @@ const NAMES = ["rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9
  */
 export function differences(vector: Vector, expected: Outcome, actual: Outcome): string[] {
   const out: string[] = [];
-  if (expected.trap !== actual.trap) out.push(`trap ${actual.trap.toString()}, expected ${expected.trap.toString()}`);
-  if (expected.rip !== actual.rip) out.push(`rip ${actual.rip.toString(16)}, expected ${expected.rip.toString(16)}`);
+  if (expected.trap !== actual.trap)
+    out.push(`trap ${actual.trap.toString()}, expected ${expected.trap.toString()}`);
+  if (expected.rip !== actual.rip)
+    out.push(`rip ${actual.rip.toString(16)}, expected ${expected.rip.toString(16)}`);
   const hasError = [8, 10, 11, 12, 13, 14, 17].includes(expected.trap);
   // Linux claims "protection" for user accesses to kernel addresses, whatever is mapped there.
   const errorMask = expected.trap === 14 && expected.cr2 >= 0x800000000000n ? ~1 : ~0;
-  if (hasError && (expected.error ^ actual.error) & errorMask) out.push(`error code ${actual.error.toString(16)}, expected ${expected.error.toString(16)}`);
-  if (expected.trap === 14 && expected.cr2 !== actual.cr2) out.push(`cr2 ${actual.cr2.toString(16)}, expected ${expected.cr2.toString(16)}`);
+  if (hasError && (expected.error ^ actual.error) & errorMask)
+    out.push(`error code ${actual.error.toString(16)}, expected ${expected.error.toString(16)}`);
+  if (expected.trap === 14 && expected.cr2 !== actual.cr2)
+    out.push(`cr2 ${actual.cr2.toString(16)}, expected ${expected.cr2.toString(16)}`);
   const mask = expected.trap === 3 ? vector.flagMask : vector.faultFlagMask;
   if ((expected.flags ^ actual.flags) & mask) {
-    out.push(`flags ${(actual.flags & mask).toString(16)}, expected ${(expected.flags & mask).toString(16)} (mask ${mask.toString(16)})`);
+    out.push(
+      `flags ${(actual.flags & mask).toString(16)}, expected ${(expected.flags & mask).toString(16)} (mask ${mask.toString(16)})`,
+    );
   }
   const count = vector.mode === 64 ? 16 : 8;
   const width = vector.mode === 64 ? 0xffffffffffffffffn : 0xffffffffn;
@@ -141,7 +234,9 @@ export function differences(vector: Vector, expected: Outcome, actual: Outcome):
 
 /** Everything needed to run a vector again. */
 export function describeVector(vector: Vector, pool: BigUint64Array): string {
-  const registers = NAMES.slice(0, vector.mode === 64 ? 16 : 8).map((name, i) => `${name}=${startValue(vector, pool, i).toString(16)}`);
+  const registers = NAMES.slice(0, vector.mode === 64 ? 16 : 8).map(
+    (name, i) => `${name}=${startValue(vector, pool, i).toString(16)}`,
+  );
   return `mode ${vector.mode.toString()} at ${(CODE + vector.start).toString(16)}: ${hex(vector.code)}\n  ${registers.join(" ")} flags=${vector.flags.toString(16)} image=${vector.image.toString()}`;
 }
 
