@@ -5,5 +5,17 @@ const conditions = ["northbridge-source"];
 export default defineConfig({
   resolve: { conditions },
   ssr: { resolve: { conditions } },
-  test: { include: ["packages/*/src/**/*.test.ts", "packages/*/test/**/*.test.ts", "examples/*/*.test.ts"] },
+  test: {
+    include: ["packages/*/src/**/*.test.ts", "packages/*/test/**/*.test.ts", "examples/*/*.test.ts"],
+    // Guests run on an interpreter and hosts are shared: a limit is there to end what hangs.
+    testTimeout: 60_000,
+    hookTimeout: 120_000,
+    coverage: {
+      provider: "v8",
+      include: ["packages/*/src/**/*.ts"],
+      exclude: ["**/*.test.ts", "**/index.ts", "packages/*/src/contracts/**"],
+      reporter: ["text-summary", "html", "lcovonly"],
+      reportsDirectory: "coverage",
+    },
+  },
 });

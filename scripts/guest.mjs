@@ -13,14 +13,15 @@ const guest = join(linuxExample, "guest");
 export function northbridge() {
   const cli = join(root, "packages", "cli");
   const { bin } = JSON.parse(readFileSync(join(cli, "package.json"), "utf8"));
+  if (bin === undefined) throw new StepError("packages/cli has no command yet");
   return [node, join(cli, bin.northbridge)];
 }
 
 /** Fetches the guest if it is not there yet. @returns why there is none, or nothing */
 export async function fetchGuest() {
   if (["vmlinuz", "initrd.img"].every((file) => existsSync(join(root, guest, file)))) return undefined;
-  const [command, ...args] = northbridge();
   try {
+    const [command, ...args] = northbridge();
     await step("guest", command, [...args, "guest", "linux", "--out", guest]);
     return undefined;
   } catch (error) {
