@@ -5,10 +5,14 @@ import { main } from "assemblyscript/asc";
 import { FPR, FSW, FTAG, GPR, MXCSR, RFLAGS, SCRATCH, XMM } from "../../src/cpu/layout.ts";
 import { CASE_SIZE, CaseField, type Instruction, modrm } from "./case.ts";
 
-export const Info = {
+type InfoBit =
+  | "SIZE" | "STORE" | "ALIGNED" | "IMM8" | "RM_GPR" | "REG_GPR" | "RM_MMX" | "REG_MMX" | "RM_UPDATE"
+  | "NO_REGISTER" | "NO_RM" | "DS_RDI" | "NO_MEMORY";
+
+export const Info: Readonly<Record<InfoBit, number>> = {
   SIZE: 0xff, STORE: 1 << 8, ALIGNED: 1 << 9, IMM8: 1 << 10, RM_GPR: 1 << 11, REG_GPR: 1 << 12, RM_MMX: 1 << 13,
   REG_MMX: 1 << 14, RM_UPDATE: 1 << 15, NO_REGISTER: 1 << 16, NO_RM: 1 << 17, DS_RDI: 1 << 18, NO_MEMORY: 1 << 20,
-} as const;
+};
 
 interface Exports {
   sseInfo(map: number, prefix: number, opcode: number, modrm: number, rexw: number): number;
