@@ -102,3 +102,12 @@ export function writeSregs(view: DataView, state: number, sregs: Omit<KvmSregs, 
     view.setUint32(at(address) + 8, table.limit, true);
   }
 }
+
+/** Where a start-up IPI begins: CS base `page << 12`, IP 0, real mode (SDM 3A §9.4.4). */
+export function writeRealModeCodeSegment(view: DataView, state: number, page: number): void {
+  const at = (address: number): number => state + address - L.STATE;
+  const cs = at(L.SEG + L.SEG_SIZE * SEGMENT_NAMES.indexOf("cs"));
+  view.setBigUint64(cs + L.SEG_BASE, BigInt(page) << 12n, true);
+  view.setUint16(cs + L.SEG_SELECTOR, page << 8, true);
+  view.setBigUint64(at(L.RIP), 0n, true);
+}

@@ -1,0 +1,20 @@
+import { type Hypervisor, NorthbridgeError } from "@northbridge/sdk";
+import { MAX_VCPUS } from "./cpu/layout.ts";
+import { SoftVm } from "./soft-vm.ts";
+
+/**
+ * The backend that runs wherever Node runs: an x86-64 processor in WebAssembly, its vCPUs time-sliced on the machine
+ * thread. `createVm` throws `NB_BACKEND` where the machine is larger than the backend can hold.
+ */
+export function softHypervisor(): Hypervisor {
+  return {
+    name: "soft",
+    createVm: (options) => {
+      const { vcpus } = options;
+      if (!Number.isInteger(vcpus) || vcpus < 1 || vcpus > MAX_VCPUS) {
+        return Promise.reject(new NorthbridgeError("NB_BACKEND", `vcpus: the software CPU has 1 to ${MAX_VCPUS}, found ${vcpus}`));
+      }
+      return SoftVm.create(options);
+    },
+  };
+}

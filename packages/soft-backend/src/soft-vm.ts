@@ -1,0 +1,154 @@
+import type { DirtyLog, MemorySlot, MsiTarget, Snapshottable, Vcpu, VirtualMachine, VmOptions } from "@northbridge/sdk";
+import { type CpuCore, instantiateCore } from "./cpu/core.ts";
+import { coreImports, type ExitCounts } from "./cpu/core-imports.ts";
+import { cpuModule } from "./cpu/wasm-module.ts";
+import { CpuidTable } from "./cpuid/cpuid-table.ts";
+import { x86_64V2 } from "./cpuid/x86-64-v2.ts";
+import { InterruptControllers } from "./irqchip/interrupt-controllers.ts";
+import { ApicBus } from "./lapic/apic-bus.ts";
+import { SlotTable } from "./memory/slot-table.ts";
+import { Scheduler } from "./scheduler/scheduler.ts";
+import { SoftProcessor } from "./vcpu/soft-processor.ts";
+import { SoftVcpu } from "./vcpu/soft-vcpu.ts";
+
+const noExits = (): ExitCounts => ({
+  portReads: 0,
+  portWrites: 0,
+  mmioReads: 0,
+  mmioWrites: 0,
+  lapicAccesses: 0,
+  msrReads: 0,
+  msrWrites: 0,
+  tscReads: 0,
+  cpuids: 0,
+  interrupts: 0,
+});
+
+/** One guest on the software CPU. */
+export class SoftVm implements VirtualMachine {
+  readonly vcpus: readonly Vcpu[];
+  readonly msi: MsiTarget;
+  readonly irqchip: Snapshottable<unknown>;
+  readonly dirtyLog: DirtyLog;
+  readonly #slots: SlotTable;
+  readonly #controllers: InterruptControllers;
+  readonly #scheduler: Scheduler;
+  readonly #processors: readonly SoftProcessor[];
+  readonly #exits: ExitCounts;
+
+  private constructor(parts: {
+    readonly core: CpuCore;
+    readonly slots: SlotTable;
+    readonly controllers: InterruptControllers;
+    readonly scheduler: Scheduler;
+    readonly processors: readonly SoftProcessor[];
+    readonly exits: ExitCounts;
+    readonly apics: ApicBus;
+  }) {
+    const { core, scheduler, processors, controllers, apics } = parts;
+    this.#slots = parts.slots;
+    this.#controllers = controllers;
+    this.#scheduler = scheduler;
+    this.#processors = processors;
+    this.#exits = parts.exits;
+    this.vcpus = processors.map((processor) => new SoftVcpu({ core, processor, scheduler }));
+    this.dirtyLog = parts.slots;
+    this.msi = {
+      signal: (address, data) => {
+        apics.message(address, data);
+      },
+    };
+    this.irqchip = {
+      save: () => controllers.save(),
+      restore: (state) => {
+        controllers.restore(state);
+        for (const processor of processors) processor.refreshInterrupt();
+      },
+    };
+  }
+
+  /** Reserves the guest's memory and wires processors, controllers and scheduler. */
+  static async create(options: VmOptions): Promise<SoftVm> {
+    const { clock, ports, mmio } = options;
+    const exits = noExits();
+    const apics = new ApicBus();
+    const cpuid = new CpuidTable(options.cpuModel ?? x86_64V2, options.vcpus);
+    const processors: SoftProcessor[] = [];
+    const controllers = new InterruptControllers({
+      apics,
+      picOutput: (level) => {
+        for (const processor of processors) {
+          if (level) processor.lapic.localEdge(0);
+          processor.refreshInterrupt();
+        }
+      },
+    });
+    let core: CpuCore | undefined = undefined;
+    let scheduler: Scheduler | undefined = undefined;
+    const made: CpuCore = await instantiateCore(
+      await cpuModule(),
+      options.memoryBytes,
+      coreImports({
+        core: () => core!,
+        current: () => scheduler!.running as SoftProcessor,
+        irqchip: controllers,
+        cpuid,
+        ports,
+        mmio,
+        exits,
+      }),
+    );
+    core = made;
+    for (let index = 0; index < options.vcpus; index++) {
+      processors.push(
+        new SoftProcessor({
+          index,
+          core: made,
+          clock,
+          apics,
+          picOutput: () => controllers.pic.intr,
+          endOfInterrupt: (vector) => {
+            controllers.ioapic.eoi(vector);
+          },
+          wake: () => scheduler?.wake(),
+        }),
+      );
+    }
+    const madeScheduler = new Scheduler({ processors, clock });
+    scheduler = madeScheduler;
+    const slots = new SlotTable({
+      core: made,
+      capacity: options.memoryBytes,
+      changed: () => {
+        for (const { index } of processors) made.stateChanged(index);
+      },
+    });
+    return new SoftVm({ core: made, slots, controllers, scheduler: madeScheduler, processors, exits, apics });
+  }
+
+  addMemory(slot: { readonly name: string; readonly gpa: number; readonly length: number; readonly readOnly?: boolean }): MemorySlot {
+    return this.#slots.add(slot);
+  }
+
+  memoryWritten(gpa: number, length: number): void {
+    this.#slots.written(gpa, length);
+  }
+
+  setIrq(gsi: number, level: boolean): void {
+    this.#controllers.setIrq(gsi, level);
+  }
+
+  stats(): Readonly<Record<string, number>> {
+    return {
+      instructions: this.#scheduler.executed,
+      ...this.#exits,
+      ...this.#scheduler.counts,
+      refusedMsrs: this.#processors.reduce((sum, { msrs }) => sum + msrs.refused, 0),
+    };
+  }
+
+  close(): Promise<void> {
+    this.#scheduler.close();
+    return Promise.resolve();
+  }
+}
