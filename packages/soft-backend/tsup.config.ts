@@ -6,4 +6,6 @@ export default defineConfig({
   target: "node24",
   dts: true,
   clean: true,
+  // cpu.wasm lies beside the bundle, where `wasm-module.ts` looks first.
+  publicDir: "generated",
 });

@@ -12,7 +12,9 @@ export function softHypervisor(): Hypervisor {
     createVm: (options) => {
       const { vcpus } = options;
       if (!Number.isInteger(vcpus) || vcpus < 1 || vcpus > MAX_VCPUS) {
-        return Promise.reject(new NorthbridgeError("NB_BACKEND", `vcpus: the software CPU has 1 to ${MAX_VCPUS}, found ${vcpus}`));
+        return Promise.reject(
+          new NorthbridgeError("NB_BACKEND", `vcpus: the software CPU has 1 to ${MAX_VCPUS}, found ${vcpus}`),
+        );
       }
       return SoftVm.create(options);
     },

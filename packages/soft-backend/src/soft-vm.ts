@@ -1,4 +1,12 @@
-import type { DirtyLog, MemorySlot, MsiTarget, Snapshottable, Vcpu, VirtualMachine, VmOptions } from "@northbridge/sdk";
+import type {
+  DirtyLog,
+  MemorySlot,
+  MsiTarget,
+  Snapshottable,
+  Vcpu,
+  VirtualMachine,
+  VmOptions,
+} from "@northbridge/sdk";
 import { type CpuCore, instantiateCore } from "./cpu/core.ts";
 import { coreImports, type ExitCounts } from "./cpu/core-imports.ts";
 import { cpuModule } from "./cpu/wasm-module.ts";
@@ -83,14 +91,14 @@ export class SoftVm implements VirtualMachine {
         }
       },
     });
-    let core: CpuCore | undefined = undefined;
-    let scheduler: Scheduler | undefined = undefined;
-    const made: CpuCore = await instantiateCore(
+    /** What the imports reach: complete before the first instruction. */
+    const parts: { core?: CpuCore; scheduler?: Scheduler } = {};
+    const core = await instantiateCore(
       await cpuModule(),
       options.memoryBytes,
       coreImports({
-        core: () => core!,
-        current: () => scheduler!.running as SoftProcessor,
+        core: () => parts.core as CpuCore,
+        current: () => parts.scheduler?.running as SoftProcessor,
         irqchip: controllers,
         cpuid,
         ports,
@@ -98,35 +106,40 @@ export class SoftVm implements VirtualMachine {
         exits,
       }),
     );
-    core = made;
+    parts.core = core;
     for (let index = 0; index < options.vcpus; index++) {
       processors.push(
         new SoftProcessor({
           index,
-          core: made,
+          core,
           clock,
           apics,
           picOutput: () => controllers.pic.intr,
           endOfInterrupt: (vector) => {
             controllers.ioapic.eoi(vector);
           },
-          wake: () => scheduler?.wake(),
+          wake: () => parts.scheduler?.wake(),
         }),
       );
     }
-    const madeScheduler = new Scheduler({ processors, clock });
-    scheduler = madeScheduler;
+    const scheduler = new Scheduler({ processors, clock });
+    parts.scheduler = scheduler;
     const slots = new SlotTable({
-      core: made,
+      core,
       capacity: options.memoryBytes,
       changed: () => {
-        for (const { index } of processors) made.stateChanged(index);
+        for (const { index } of processors) core.stateChanged(index);
       },
     });
-    return new SoftVm({ core: made, slots, controllers, scheduler: madeScheduler, processors, exits, apics });
+    return new SoftVm({ core, slots, controllers, scheduler, processors, exits, apics });
   }
 
-  addMemory(slot: { readonly name: string; readonly gpa: number; readonly length: number; readonly readOnly?: boolean }): MemorySlot {
+  addMemory(slot: {
+    readonly name: string;
+    readonly gpa: number;
+    readonly length: number;
+    readonly readOnly?: boolean;
+  }): MemorySlot {
     return this.#slots.add(slot);
   }
 

@@ -136,7 +136,9 @@ export function coreImports(deps: CoreImportsDeps): CoreImports {
     writeMsr(index) {
       exits.msrWrites++;
       const { words } = deps.core();
-      return deps.current().msrs.write(index, words[MAILBOX >> 2] ?? 0, words[(MAILBOX >> 2) + 1] ?? 0) ? 0 : 1;
+      return deps.current().msrs.write(index, words[MAILBOX >> 2] ?? 0, words[(MAILBOX >> 2) + 1] ?? 0)
+        ? 0
+        : 1;
     },
     cpuid() {
       exits.cpuids++;

@@ -38,20 +38,24 @@ export interface CpuCore {
 }
 
 interface CoreExports {
-  init(): void;
-  resetVcpu(cpu: number): void;
-  stateOf(cpu: number): number;
-  stateChanged(cpu: number): void;
-  run(cpu: number, budget: number): number;
-  memoryWritten(address: number, length: number): void;
-  setDirtyLog(on: number): void;
+  readonly init: () => void;
+  readonly resetVcpu: (cpu: number) => void;
+  readonly stateOf: (cpu: number) => number;
+  readonly stateChanged: (cpu: number) => void;
+  readonly run: (cpu: number, budget: number) => number;
+  readonly memoryWritten: (address: number, length: number) => void;
+  readonly setDirtyLog: (on: number) => void;
 }
 
 /**
  * Instantiates the CPU with a shared memory for `guestBytes` of RAM, sized once and never grown.
  * Throws `NB_BACKEND` where the host cannot reserve it.
  */
-export async function instantiateCore(module: WebAssembly.Module, guestBytes: number, imports: CoreImports): Promise<CpuCore> {
+export async function instantiateCore(
+  module: WebAssembly.Module,
+  guestBytes: number,
+  imports: CoreImports,
+): Promise<CpuCore> {
   const pages = Math.ceil((RAM + guestBytes) / WASM_PAGE);
   if (pages > MAX_WASM_PAGES) {
     throw new NorthbridgeError(
@@ -63,7 +67,11 @@ export async function instantiateCore(module: WebAssembly.Module, guestBytes: nu
   try {
     memory = new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true });
   } catch (cause) {
-    throw new NorthbridgeError("NB_BACKEND", `guest memory: the host cannot reserve ${String(pages * 64)} KiB of address space`, { cause });
+    throw new NorthbridgeError(
+      "NB_BACKEND",
+      `guest memory: the host cannot reserve ${String(pages * 64)} KiB of address space`,
+      { cause },
+    );
   }
   const abort = (): never => {
     throw new NorthbridgeError("NB_BACKEND", "the software CPU met a state it cannot be in");

@@ -24,7 +24,8 @@ export function readFxsave(view: DataView, state: number): Uint8Array {
     out.setBigUint64(32 + i * 16, view.getBigUint64(register, true), true);
     out.setUint16(40 + i * 16, view.getUint16(register + 8, true), true);
   }
-  for (let i = 0; i < 32; i++) out.setBigUint64(160 + i * 8, view.getBigUint64(at(L.XMM) + i * 8, true), true);
+  for (let i = 0; i < 32; i++)
+    out.setBigUint64(160 + i * 8, view.getBigUint64(at(L.XMM) + i * 8, true), true);
   return image;
 }
 
@@ -46,5 +47,6 @@ export function writeFxsave(view: DataView, state: number, image: Uint8Array): v
     view.setBigUint64(register, input.getBigUint64(32 + i * 16, true), true);
     view.setBigUint64(register + 8, BigInt(input.getUint16(40 + i * 16, true)), true);
   }
-  for (let i = 0; i < 32; i++) view.setBigUint64(at(L.XMM) + i * 8, input.getBigUint64(160 + i * 8, true), true);
+  for (let i = 0; i < 32; i++)
+    view.setBigUint64(at(L.XMM) + i * 8, input.getBigUint64(160 + i * 8, true), true);
 }

@@ -3,12 +3,35 @@ import * as L from "./layout.ts";
 
 /** `KvmRegs` in the core's encoding order. */
 const GPR_NAMES = [
-  "rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
-  "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15",
+  "rax",
+  "rcx",
+  "rdx",
+  "rbx",
+  "rsp",
+  "rbp",
+  "rsi",
+  "rdi",
+  "r8",
+  "r9",
+  "r10",
+  "r11",
+  "r12",
+  "r13",
+  "r14",
+  "r15",
 ] as const satisfies readonly (keyof KvmRegs)[];
 
 /** `KvmSregs` in the core's segment order. */
-const SEGMENT_NAMES = ["es", "cs", "ss", "ds", "fs", "gs", "ldt", "tr"] as const satisfies readonly (keyof KvmSregs)[];
+const SEGMENT_NAMES = [
+  "es",
+  "cs",
+  "ss",
+  "ds",
+  "fs",
+  "gs",
+  "ldt",
+  "tr",
+] as const satisfies readonly (keyof KvmSregs)[];
 
 const CONTROL_FIELDS = { cr0: L.CR0, cr2: L.CR2, cr3: L.CR3, cr4: L.CR4, cr8: L.CR8, efer: L.EFER } as const;
 
@@ -97,7 +120,10 @@ export function writeSregs(view: DataView, state: number, sregs: Omit<KvmSregs, 
   for (const [name, address] of Object.entries(CONTROL_FIELDS)) {
     view.setBigUint64(at(address), u64(sregs[name as keyof typeof CONTROL_FIELDS]), true);
   }
-  for (const [address, table] of [[L.GDTR, sregs.gdt], [L.IDTR, sregs.idt]] as const) {
+  for (const [address, table] of [
+    [L.GDTR, sregs.gdt],
+    [L.IDTR, sregs.idt],
+  ] as const) {
     view.setBigUint64(at(address), u64(table.base), true);
     view.setUint32(at(address) + 8, table.limit, true);
   }

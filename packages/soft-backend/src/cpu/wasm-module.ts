@@ -2,7 +2,10 @@ import { readFile } from "node:fs/promises";
 import { NorthbridgeError } from "@northbridge/sdk";
 
 /** Beside the bundle in the published package; in `generated/` when running from source. */
-const CANDIDATES = [new URL("./cpu.wasm", import.meta.url), new URL("../../generated/cpu.wasm", import.meta.url)];
+const CANDIDATES = [
+  new URL("./cpu.wasm", import.meta.url),
+  new URL("../../generated/cpu.wasm", import.meta.url),
+];
 
 let compiled: Promise<WebAssembly.Module> | undefined;
 

@@ -39,7 +39,11 @@ export class CpuidTable {
   look(leaf: number, subleaf: number, apicId: number, apicEnabled: boolean, osXsave: boolean): void {
     const wanted = leaf >>> 0;
     const isBeyond =
-      wanted >= 0x8000_0000 ? wanted > this.#maxExtended : wanted >= 0x4000_0000 ? wanted > this.#maxHypervisor : wanted > this.#maxBasic;
+      wanted >= 0x8000_0000
+        ? wanted > this.#maxExtended
+        : wanted >= 0x4000_0000
+          ? wanted > this.#maxHypervisor
+          : wanted > this.#maxBasic;
     // Intel parts answer an unsupported leaf with the highest basic one (SDM 2A, CPUID); others with zeros.
     const used = isBeyond && this.#isIntel ? this.#maxBasic : wanted;
     const entry = this.#find(used, subleaf >>> 0);

@@ -4,9 +4,16 @@ const bits = (...positions: readonly number[]): number => positions.reduce((sum,
 
 /** Four bytes of text in register order. */
 const word = (text: string): number =>
-  [...text.padEnd(4, "\0")].reduce((sum, char, index) => sum + char.charCodeAt(0) * 2 ** (8 * index), 0);
+  new DataView(new TextEncoder().encode(text.padEnd(4, "\0")).buffer).getUint32(0, true);
 
-const leaf = (leaf: number, eax: number, ebx: number, ecx: number, edx: number, subleaf?: number): CpuidLeaf => ({
+const leaf = (
+  leaf: number,
+  eax: number,
+  ebx: number,
+  ecx: number,
+  edx: number,
+  subleaf?: number,
+): CpuidLeaf => ({
   leaf,
   subleaf,
   eax,
@@ -16,7 +23,13 @@ const leaf = (leaf: number, eax: number, ebx: number, ecx: number, edx: number, 
 });
 
 const text = (leafNumber: number, value: string): CpuidLeaf =>
-  leaf(leafNumber, word(value.slice(0, 4)), word(value.slice(4, 8)), word(value.slice(8, 12)), word(value.slice(12, 16)));
+  leaf(
+    leafNumber,
+    word(value.slice(0, 4)),
+    word(value.slice(4, 8)),
+    word(value.slice(8, 12)),
+    word(value.slice(12, 16)),
+  );
 
 /** Leaf 4 (SDM 2A, CPUID): one cache. The sharing fields are filled in per machine. */
 const cache = (subleaf: number, type: 1 | 2 | 3, level: number, ways: number, sets: number): CpuidLeaf =>

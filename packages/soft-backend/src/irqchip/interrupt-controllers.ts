@@ -1,4 +1,10 @@
-import { type ApicMessage, I8259Pair, type I8259PairStateV1, Ioapic, type IoapicStateV1 } from "@northbridge/devices-legacy";
+import {
+  type ApicMessage,
+  I8259Pair,
+  type I8259PairStateV1,
+  Ioapic,
+  type IoapicStateV1,
+} from "@northbridge/devices-legacy";
 import { RestoreError, type Resettable, type Snapshottable } from "@northbridge/sdk";
 import type { ApicBus } from "../lapic/apic-bus.ts";
 
@@ -82,7 +88,10 @@ export class InterruptControllers implements Resettable, Snapshottable<unknown> 
   restore(state: unknown): void {
     const saved = state as Partial<InterruptControllersStateV1> | null;
     if (saved?.version !== 1 || saved.i8259 === undefined || saved.ioapic === undefined) {
-      throw new RestoreError("irqchip", `expected version 1 with i8259 and ioapic, found version ${String(saved?.version)}`);
+      throw new RestoreError(
+        "irqchip",
+        `expected version 1 with i8259 and ioapic, found version ${String(saved?.version)}`,
+      );
     }
     this.pic.restore(saved.i8259);
     this.ioapic.restore(saved.ioapic);

@@ -22,7 +22,8 @@ export class ApicBus {
         for (const apic of this.#apics) if (apic.isEnabled) apic.receive(mode, vector, isLevel);
         break;
       case 3:
-        for (const apic of this.#apics) if (apic !== source && apic.isEnabled) apic.receive(mode, vector, isLevel);
+        for (const apic of this.#apics)
+          if (apic !== source && apic.isEnabled) apic.receive(mode, vector, isLevel);
         break;
       default:
         this.deliver(destination, (low & Icr.LOGICAL) !== 0, mode, vector, isLevel, source.isX2apic);
@@ -30,20 +31,25 @@ export class ApicBus {
   }
 
   /** Delivers one message of an I/O APIC, a message-signalled interrupt or an interrupt command. */
-  deliver(destination: number, logical: boolean, mode: number, vector: number, isLevel: boolean, fromX2apic: boolean): void {
+  deliver(
+    destination: number,
+    logical: boolean,
+    mode: number,
+    vector: number,
+    isLevel: boolean,
+    fromX2apic: boolean,
+  ): void {
     const apics = this.#apics;
     if (mode === DeliveryMode.LOWEST_PRIORITY) {
       let best: LocalApic | undefined;
-      for (let index = 0; index < apics.length; index++) {
-        const apic = apics[index]!;
+      for (const apic of apics) {
         if (!apic.acceptsFixed || !apic.matches(destination, logical, fromX2apic)) continue;
         if (best === undefined || apic.arbitrationPriority < best.arbitrationPriority) best = apic;
       }
       best?.receive(mode, vector, isLevel);
       return;
     }
-    for (let index = 0; index < apics.length; index++) {
-      const apic = apics[index]!;
+    for (const apic of apics) {
       if (apic.matches(destination, logical, fromX2apic)) apic.receive(mode, vector, isLevel);
     }
   }
@@ -54,6 +60,13 @@ export class ApicBus {
     const logical = (address & 4) !== 0;
     const mode = (data >> 8) & 7;
     const isHinted = (address & 8) !== 0 && mode === DeliveryMode.FIXED;
-    this.deliver(destination, logical, isHinted ? DeliveryMode.LOWEST_PRIORITY : mode, data & 0xff, (data & 0x8000) !== 0, false);
+    this.deliver(
+      destination,
+      logical,
+      isHinted ? DeliveryMode.LOWEST_PRIORITY : mode,
+      data & 0xff,
+      (data & 0x8000) !== 0,
+      false,
+    );
   }
 }

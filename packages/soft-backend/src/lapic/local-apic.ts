@@ -32,7 +32,7 @@ export interface LocalApicPins {
   sendCommand(low: number, destination: number): void;
 }
 
-/** Registers whose address is implemented, by offset / 16; bits 0–31 and 32–63. */
+/** Whether an offset is in one of the 256-bit banks. */
 const isWordOf = (offset: number, bank: number): boolean => offset >= bank && offset < bank + 0x80;
 
 /**
@@ -53,7 +53,12 @@ export class LocalApic {
   #deadlineLow = 0;
   #deadlineHigh = 0;
 
-  constructor(deps: { readonly id: number; readonly clock: DrivenClock; readonly tsc: TimeStampCounter; readonly pins: LocalApicPins }) {
+  constructor(deps: {
+    readonly id: number;
+    readonly clock: DrivenClock;
+    readonly tsc: TimeStampCounter;
+    readonly pins: LocalApicPins;
+  }) {
     this.id = deps.id;
     this.#pins = deps.pins;
     this.#tsc = deps.tsc;
@@ -87,7 +92,8 @@ export class LocalApic {
     regs[Reg.VERSION >> 4] = VERSION_VALUE;
     regs[Reg.DFR >> 4] = 0xffff_ffff;
     regs[Reg.SVR >> 4] = 0xff;
-    for (let offset: number = Reg.LVT_TIMER; offset <= Reg.LVT_ERROR; offset += 16) regs[offset >> 4] = Lvt.MASKED;
+    for (let offset: number = Reg.LVT_TIMER; offset <= Reg.LVT_ERROR; offset += 16)
+      regs[offset >> 4] = Lvt.MASKED;
     regs[Reg.LVT_CMCI >> 4] = Lvt.MASKED;
     if (this.id === 0) regs[Reg.LVT_LINT0 >> 4] = DeliveryMode.EXT_INT << 8;
     if (this.isX2apic) this.#deriveX2apicLdr();
@@ -127,7 +133,12 @@ export class LocalApic {
     const next = low & (ApicBase.ENABLED | ApicBase.X2APIC);
     const now = this.#base & (ApicBase.ENABLED | ApicBase.X2APIC);
     const both = ApicBase.ENABLED | ApicBase.X2APIC;
-    if (next === ApicBase.X2APIC || (now === both && next === ApicBase.ENABLED) || (now === 0 && next === both)) return false;
+    if (
+      next === ApicBase.X2APIC ||
+      (now === both && next === ApicBase.ENABLED) ||
+      (now === 0 && next === both)
+    )
+      return false;
     this.adoptBase(((low & ~ApicBase.BSP) | (this.#base & ApicBase.BSP)) >>> 0, high);
     return true;
   }
@@ -207,18 +218,26 @@ export class LocalApic {
       this.#error(Esr.RECEIVE_ILLEGAL_VECTOR);
       return;
     }
-    const word = (vector >> 5) << 4;
-    const bit = 1 << (vector & 31);
-    const tmr = (Reg.TMR + word) >> 4;
-    this.#regs[tmr] = isLevel ? this.#regs[tmr]! | bit : this.#regs[tmr]! & ~bit;
-    this.#regs[(Reg.IRR + word) >> 4]! |= bit;
+    this.#setBit(Reg.TMR, vector, isLevel);
+    this.#setBit(Reg.IRR, vector, true);
     this.#pins.interruptChanged();
+  }
+
+  #setBit(bank: number, vector: number, value: boolean): void {
+    const word = (bank >> 4) + (vector >> 5);
+    const bit = 1 << (vector & 31);
+    const was = this.#regs[word] ?? 0;
+    this.#regs[word] = value ? was | bit : was & ~bit;
+  }
+
+  #hasBit(bank: number, vector: number): boolean {
+    return (((this.#regs[(bank >> 4) + (vector >> 5)] ?? 0) >>> (vector & 31)) & 1) !== 0;
   }
 
   /** Highest vector set in a 256-bit bank, or −1. */
   #highest(bank: number): number {
     for (let word = 7; word >= 0; word--) {
-      const bits = this.#regs[(bank >> 4) + word]!;
+      const bits = this.#regs[(bank >> 4) + word] ?? 0;
       if (bits !== 0) return word * 32 + 31 - Math.clz32(bits);
     }
     return -1;
@@ -250,10 +269,8 @@ export class LocalApic {
   acknowledge(): number {
     if (!this.hasInterrupt) return -1;
     const vector = this.#highest(Reg.IRR);
-    const word = (vector >> 5) << 4;
-    const bit = 1 << (vector & 31);
-    this.#regs[(Reg.IRR + word) >> 4]! &= ~bit;
-    this.#regs[(Reg.ISR + word) >> 4]! |= bit;
+    this.#setBit(Reg.IRR, vector, false);
+    this.#setBit(Reg.ISR, vector, true);
     this.#pins.interruptChanged();
     return vector;
   }
@@ -263,7 +280,8 @@ export class LocalApic {
     const lvt = this.#reg(pin === 0 ? Reg.LVT_LINT0 : Reg.LVT_LINT1);
     if (!this.isEnabled || (lvt & Lvt.MASKED) !== 0) return;
     const mode = (lvt & Lvt.MODE) >> 8;
-    if (mode !== DeliveryMode.EXT_INT) this.receive(mode, lvt & Lvt.VECTOR, mode === DeliveryMode.FIXED && (lvt & Lvt.LEVEL) !== 0);
+    if (mode !== DeliveryMode.EXT_INT)
+      this.receive(mode, lvt & Lvt.VECTOR, mode === DeliveryMode.FIXED && (lvt & Lvt.LEVEL) !== 0);
   }
 
   #error(bit: number): void {
@@ -302,7 +320,14 @@ export class LocalApic {
 
   /** Low half of x2APIC register `offset`, or −1 for #GP. */
   readX2apic(offset: number): number {
-    if (!this.isX2apic || offset === Reg.DFR || offset === Reg.ICR_HIGH || offset === Reg.EOI || offset === Reg.SELF_IPI) return -1;
+    if (
+      !this.isX2apic ||
+      offset === Reg.DFR ||
+      offset === Reg.ICR_HIGH ||
+      offset === Reg.EOI ||
+      offset === Reg.SELF_IPI
+    )
+      return -1;
     if (!isReadable(offset) || offset === Reg.APR || offset === Reg.RRD) return -1;
     return this.#read(offset);
   }
@@ -440,17 +465,19 @@ export class LocalApic {
   }
 
   #maskAll(): void {
-    for (let offset: number = Reg.LVT_TIMER; offset <= Reg.LVT_ERROR; offset += 16) this.#regs[offset >> 4]! |= Lvt.MASKED;
-    this.#regs[Reg.LVT_CMCI >> 4]! |= Lvt.MASKED;
+    for (let offset: number = Reg.LVT_TIMER; offset <= Reg.LVT_ERROR; offset += 16) this.#mask(offset);
+    this.#mask(Reg.LVT_CMCI);
+  }
+
+  #mask(offset: number): void {
+    this.#regs[offset >> 4] = this.#reg(offset) | Lvt.MASKED;
   }
 
   #endOfInterrupt(): void {
     const vector = this.#highest(Reg.ISR);
     if (vector < 0) return;
-    const word = (vector >> 5) << 4;
-    const bit = 1 << (vector & 31);
-    this.#regs[(Reg.ISR + word) >> 4]! &= ~bit;
-    if ((this.#regs[(Reg.TMR + word) >> 4]! & bit) !== 0) this.#pins.endOfInterrupt(vector);
+    this.#setBit(Reg.ISR, vector, false);
+    if (this.#hasBit(Reg.TMR, vector)) this.#pins.endOfInterrupt(vector);
     this.#pins.interruptChanged();
   }
 
@@ -487,7 +514,8 @@ export class LocalApic {
 
   /** The guest moved its TSC: an armed deadline now falls at another time. */
   tscMoved(): void {
-    if (this.#timer.armed && this.#isDeadlineMode) this.#timer.startDeadline(this.#tsc.nanosecondsAt(this.#deadlineLow, this.#deadlineHigh));
+    if (this.#timer.armed && this.#isDeadlineMode)
+      this.#timer.startDeadline(this.#tsc.nanosecondsAt(this.#deadlineLow, this.#deadlineHigh));
   }
 
   // --- state ------------------------------------------------------------------------------------
@@ -509,7 +537,8 @@ export class LocalApic {
   restore(page: Uint8Array): void {
     const view = new DataView(page.buffer, page.byteOffset, SAVED_PAGE_BYTES);
     this.#timer.stop();
-    for (let index = 0; index < this.#regs.length; index++) this.#regs[index] = view.getUint32(index * 16, true);
+    for (let index = 0; index < this.#regs.length; index++)
+      this.#regs[index] = view.getUint32(index * 16, true);
     const regs = this.#regs;
     regs[Reg.VERSION >> 4] = VERSION_VALUE;
     if (this.isX2apic) {
@@ -519,9 +548,10 @@ export class LocalApic {
     this.#pendingErrors = 0;
     this.#deadlineLow = 0;
     this.#deadlineHigh = 0;
-    this.#timer.setDivide(regs[Reg.TIMER_DIVIDE >> 4]!);
+    this.#timer.setDivide(this.#reg(Reg.TIMER_DIVIDE));
     const current = view.getUint32(Reg.TIMER_CURRENT, true);
-    if (!this.#isDeadlineMode && current !== 0) this.#timer.start(regs[Reg.TIMER_INITIAL >> 4]!, current, this.#isPeriodic);
+    if (!this.#isDeadlineMode && current !== 0)
+      this.#timer.start(this.#reg(Reg.TIMER_INITIAL), current, this.#isPeriodic);
     this.#pins.taskPriorityChanged(this.cr8);
     this.#pins.interruptChanged();
   }

@@ -40,15 +40,15 @@ export const VERSION_VALUE = 0x0005_0014;
 export const Lvt = {
   VECTOR: 0xff,
   MODE: 0x700,
-  PENDING: 1 << 12,
-  ACTIVE_LOW: 1 << 13,
-  REMOTE_IRR: 1 << 14,
-  LEVEL: 1 << 15,
-  MASKED: 1 << 16,
-  TIMER_MODE: 3 << 17,
-  TIMER_ONE_SHOT: 0 << 17,
-  TIMER_PERIODIC: 1 << 17,
-  TIMER_TSC_DEADLINE: 2 << 17,
+  PENDING: 0x1000,
+  ACTIVE_LOW: 0x2000,
+  REMOTE_IRR: 0x4000,
+  LEVEL: 0x8000,
+  MASKED: 0x10000,
+  TIMER_MODE: 0x60000,
+  TIMER_ONE_SHOT: 0x0,
+  TIMER_PERIODIC: 0x20000,
+  TIMER_TSC_DEADLINE: 0x40000,
 } as const;
 
 /** Writable bits of each local vector table entry. */
@@ -72,25 +72,29 @@ export const DeliveryMode = {
 } as const;
 
 export const Icr = {
-  LOGICAL: 1 << 11,
-  PENDING: 1 << 12,
-  ASSERT: 1 << 14,
-  LEVEL: 1 << 15,
-  SHORTHAND: 3 << 18,
+  LOGICAL: 0x800,
+  PENDING: 0x1000,
+  ASSERT: 0x4000,
+  LEVEL: 0x8000,
+  SHORTHAND: 0xc0000,
   WRITABLE: 0x000c_cfff,
 } as const;
 
-export const Svr = { ENABLED: 1 << 8, WRITABLE: 0x3ff } as const;
+export const Svr = { ENABLED: 0x100, WRITABLE: 0x3ff } as const;
 
 /** Error status bits (SDM 3A §11.5.3). */
-export const Esr = { SEND_ILLEGAL_VECTOR: 1 << 5, RECEIVE_ILLEGAL_VECTOR: 1 << 6, ILLEGAL_REGISTER: 1 << 7 } as const;
+export const Esr = {
+  SEND_ILLEGAL_VECTOR: 0x20,
+  RECEIVE_ILLEGAL_VECTOR: 0x40,
+  ILLEGAL_REGISTER: 0x80,
+} as const;
 
 /** IA32_APIC_BASE (SDM 3A §11.4.4). */
 export const ApicBase = {
   DEFAULT: 0xfee0_0000,
-  BSP: 1 << 8,
-  X2APIC: 1 << 10,
-  ENABLED: 1 << 11,
+  BSP: 0x100,
+  X2APIC: 0x400,
+  ENABLED: 0x800,
 } as const;
 
 /** Destination that means every APIC. */

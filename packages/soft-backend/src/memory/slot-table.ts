@@ -25,15 +25,24 @@ export class SlotTable implements DirtyLog {
     this.#changed = deps.changed;
   }
 
-  add(slot: { readonly name: string; readonly gpa: number; readonly length: number; readonly readOnly?: boolean }): MemorySlot {
+  add(slot: {
+    readonly name: string;
+    readonly gpa: number;
+    readonly length: number;
+    readonly readOnly?: boolean;
+  }): MemorySlot {
     const { name, gpa, length } = slot;
     const fail = (reason: string): never => {
       throw new NorthbridgeError("NB_MEMORY", `memory slot ${name}: ${reason}`);
     };
-    if (gpa % PAGE !== 0 || length % PAGE !== 0 || length <= 0) fail(`base and length must be multiples of 4096, found ${gpa} and ${length}`);
+    if (gpa % PAGE !== 0 || length % PAGE !== 0 || length <= 0)
+      fail(`base and length must be multiples of 4096, found ${gpa} and ${length}`);
     if (this.#slots.length >= MAX_SLOTS) fail(`the software CPU has ${MAX_SLOTS} slots`);
-    if (this.#used + length > this.#capacity) fail(`${length} bytes do not fit in what the machine reserved (${this.#capacity - this.#used} left)`);
-    const other = this.#slots.find((candidate) => gpa < candidate.gpa + candidate.length && candidate.gpa < gpa + length);
+    if (this.#used + length > this.#capacity)
+      fail(`${length} bytes do not fit in what the machine reserved (${this.#capacity - this.#used} left)`);
+    const other = this.#slots.find(
+      (candidate) => gpa < candidate.gpa + candidate.length && candidate.gpa < gpa + length,
+    );
     if (other !== undefined) fail(`overlaps ${other.name}`);
     const address = RAM + this.#used;
     this.#used += length;
@@ -78,7 +87,8 @@ export class SlotTable implements DirtyLog {
     for (const slot of [...this.#slots].sort((a, b) => a.gpa - b.gpa)) {
       const first = (slot.address - RAM) / PAGE;
       const base = slot.gpa / PAGE;
-      for (let page = 0; page < slot.length / PAGE; page++) if (flags[first + page] !== 0) pages.push(base + page);
+      for (let page = 0; page < slot.length / PAGE; page++)
+        if (flags[first + page] !== 0) pages.push(base + page);
     }
     flags.fill(0);
     this.#core.setDirtyLog(true); // translations that remember "already dirty" must go

@@ -108,7 +108,7 @@ export class MsrFile {
         return this.#answer(ArchCapabilities.LOW, ArchCapabilities.HIGH);
       default: {
         const slot = SLOT.get(index);
-        return slot === undefined ? false : this.#answer(this.#low[slot]!, this.#high[slot]!);
+        return slot === undefined ? false : this.#answer(this.#low[slot] ?? 0, this.#high[slot] ?? 0);
       }
     }
   }
@@ -149,7 +149,10 @@ export class MsrFile {
   /** Indices and values of the stored registers, in ascending order. */
   save(): (readonly [index: number, value: bigint])[] {
     return [...SLOT]
-      .map(([index, slot]) => [index, (BigInt(this.#high[slot]!) << 32n) | BigInt(this.#low[slot]!)] as const)
+      .map(
+        ([index, slot]) =>
+          [index, (BigInt(this.#high[slot] ?? 0) << 32n) | BigInt(this.#low[slot] ?? 0)] as const,
+      )
       .sort(([a], [b]) => a - b);
   }
 

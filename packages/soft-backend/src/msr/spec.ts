@@ -52,7 +52,7 @@ export const MISC_ENABLE_RESET = 0x1801;
 export const FEATURE_CONTROL_VALUE = 1;
 
 /** Maximum non-turbo ratio 10 in bits 8–15: 10 × 100 MHz. */
-export const PLATFORM_INFO_VALUE = 10 << 8;
+export const PLATFORM_INFO_VALUE = 0xa00;
 
 /** IA32_ARCH_CAPABILITIES (SDM 4, table 2-2): what an interpreter is immune to. See docs/adr on the CPU model. */
 export const ArchCapabilities = {

@@ -91,7 +91,11 @@ export class Scheduler {
   /** Slices begun, and times that all processors slept. */
   readonly counts: { slices: number; idles: number } = { slices: 0, idles: 0 };
 
-  constructor(deps: { readonly processors: readonly Processor[]; readonly clock: DrivenClock; readonly host?: SchedulerHost }) {
+  constructor(deps: {
+    readonly processors: readonly Processor[];
+    readonly clock: DrivenClock;
+    readonly host?: SchedulerHost;
+  }) {
     this.#processors = deps.processors;
     this.#clock = deps.clock;
     this.#host = deps.host ?? nodeHost;
@@ -119,7 +123,9 @@ export class Scheduler {
 
   run(index: number, options: RunOptions = {}): Promise<VmExit> {
     if (this.isPending(index)) {
-      return Promise.reject(new NorthbridgeError("NB_BACKEND", `vCPU ${index}: run called while a run is pending`));
+      return Promise.reject(
+        new NorthbridgeError("NB_BACKEND", `vCPU ${index}: run called while a run is pending`),
+      );
     }
     if (this.#kicked[index] === true) {
       this.#kicked[index] = false;
@@ -183,6 +189,10 @@ export class Scheduler {
     run?.resolve(exit);
   }
 
+  #stopped(): boolean {
+    return this.#hasStopped;
+  }
+
   #pump(): void {
     this.#isScheduled = false;
     this.#isPumping = true;
@@ -193,15 +203,16 @@ export class Scheduler {
       do {
         isIdle = !this.#step();
         // A finished run gives its caller a turn at once: what it does next must not depend on the host's speed.
-      } while (!isIdle && !this.#hasStopped && this.#host.nowMs() < until);
+      } while (!isIdle && !this.#stopped() && this.#host.nowMs() < until);
     } catch (failure) {
       const detail = failure instanceof Error ? `${failure.name}: ${failure.message}` : String(failure);
-      for (const { index } of this.#processors) if (this.isPending(index)) this.#finish(index, { kind: "error", detail });
+      for (const { index } of this.#processors)
+        if (this.isPending(index)) this.#finish(index, { kind: "error", detail });
     } finally {
       this.#isPumping = false;
     }
     if (!this.#hasRuns) return;
-    if (isIdle && !this.#hasStopped) this.#sleep();
+    if (isIdle && !this.#stopped()) this.#sleep();
     else this.wake();
   }
 
@@ -221,7 +232,8 @@ export class Scheduler {
   #pick(): Processor | undefined {
     const processors = this.#processors;
     const current = processors[this.#turn];
-    if (this.#left > 0 && current !== undefined && this.isPending(this.#turn) && current.isRunnable) return current;
+    if (this.#left > 0 && current !== undefined && this.isPending(this.#turn) && current.isRunnable)
+      return current;
     let runnable = 0;
     let next: Processor | undefined;
     for (let step = 1; step <= processors.length; step++) {
@@ -295,7 +307,8 @@ export class Scheduler {
   /** Nobody can execute. */
   #idle(): boolean {
     let anyone = false;
-    for (const processor of this.#processors) if (this.isPending(processor.index) && processor.canBeWoken) anyone = true;
+    for (const processor of this.#processors)
+      if (this.isPending(processor.index) && processor.canBeWoken) anyone = true;
     if (!anyone) {
       for (const { index, isHalted } of this.#processors) {
         if (isHalted && this.isPending(index)) this.#finish(index, { kind: "halt" });

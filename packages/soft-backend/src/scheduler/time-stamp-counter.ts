@@ -38,7 +38,7 @@ export class TimeStampCounter {
   /** Puts the counter's present value into `low` and `high`. */
   sample(): void {
     const ns = this.#clock.nowNs();
-    const sum = (ns % TWO_32 >>> 0) + this.#offsetLow;
+    const sum = ((ns % TWO_32) >>> 0) + this.#offsetLow;
     this.low = sum >>> 0;
     this.high = (Math.floor(ns / TWO_32) + this.#offsetHigh + (sum >= TWO_32 ? 1 : 0)) >>> 0;
   }
@@ -46,7 +46,7 @@ export class TimeStampCounter {
   /** Sets the counter without touching IA32_TSC_ADJUST: power-on and restore. */
   set(low: number, high: number): void {
     const ns = this.#clock.nowNs();
-    const difference = (low >>> 0) - (ns % TWO_32 >>> 0);
+    const difference = (low >>> 0) - ((ns % TWO_32) >>> 0);
     this.#offsetLow = difference >>> 0;
     this.#offsetHigh = ((high >>> 0) - Math.floor(ns / TWO_32) - (difference < 0 ? 1 : 0)) >>> 0;
   }

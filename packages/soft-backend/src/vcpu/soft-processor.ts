@@ -164,7 +164,12 @@ export class SoftProcessor implements Processor {
         const count = Math.min(15, this.#core.view.getUint32(address, true));
         const instructionBytes = new Uint8Array(this.#core.memory, address + 4, count).slice();
         const hex = [...instructionBytes].map((byte) => byte.toString(16).padStart(2, "0")).join(" ");
-        return { kind: "error", detail: `vCPU ${this.index}: instruction not implemented ${at}: ${hex}`, rip, instructionBytes };
+        return {
+          kind: "error",
+          detail: `vCPU ${this.index}: instruction not implemented ${at}: ${hex}`,
+          rip,
+          instructionBytes,
+        };
       }
       default:
         return { kind: "error", detail: `vCPU ${this.index}: unknown exit ${code} ${at}`, rip };
@@ -219,7 +224,11 @@ export class SoftProcessor implements Processor {
 
   /** INIT leaves the x87 and SSE state, CR0.CD and NW and the counters alone (SDM 3A table 10-1). */
   #init(): void {
-    const bytes = new Uint8Array(this.#core.memory, 0, L.STATE_END + L.VCPU_SAVE + L.MAX_VCPUS * L.VCPU_SAVE_SIZE);
+    const bytes = new Uint8Array(
+      this.#core.memory,
+      0,
+      L.STATE_END + L.VCPU_SAVE + L.MAX_VCPUS * L.VCPU_SAVE_SIZE,
+    );
     const from = this.state + L.XMM - L.STATE;
     const kept = bytes.slice(from, from + (L.SCRATCH - L.XMM));
     const retired = this.#core.view.getBigUint64(this.state + L.ICOUNT - L.STATE, true);

@@ -11,7 +11,11 @@ export class SoftVcpu implements Vcpu {
   readonly #processor: SoftProcessor;
   readonly #scheduler: Scheduler;
 
-  constructor(deps: { readonly core: CpuCore; readonly processor: SoftProcessor; readonly scheduler: Scheduler }) {
+  constructor(deps: {
+    readonly core: CpuCore;
+    readonly processor: SoftProcessor;
+    readonly scheduler: Scheduler;
+  }) {
     this.index = deps.processor.index;
     this.#core = deps.core;
     this.#processor = deps.processor;
@@ -41,10 +45,15 @@ export class SoftVcpu implements Vcpu {
     this.#processor.reset();
   }
 
-  setDebug(debug: { readonly singleStep?: boolean; readonly breakpoints?: readonly bigint[] } | undefined): void {
+  setDebug(
+    debug: { readonly singleStep?: boolean; readonly breakpoints?: readonly bigint[] } | undefined,
+  ): void {
     const breakpoints = new Set(debug?.breakpoints);
     const singleStep = debug?.singleStep ?? false;
-    this.#scheduler.setDebug(this.index, singleStep || breakpoints.size > 0 ? { singleStep, breakpoints } : undefined);
+    this.#scheduler.setDebug(
+      this.index,
+      singleStep || breakpoints.size > 0 ? { singleStep, breakpoints } : undefined,
+    );
   }
 
   #assertStopped(what: string): void {

@@ -25,11 +25,13 @@ const join = (low: number, high: number): bigint => (BigInt(high >>> 0) << 32n) 
 const low32 = (value: bigint): number => Number(BigInt.asUintN(32, value));
 const high32 = (value: bigint): number => Number(BigInt.asUintN(32, value >> 32n));
 
-const toBase64 = (bytes: Uint8Array): string => Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("base64");
+const toBase64 = (bytes: Uint8Array): string =>
+  Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("base64");
 
 function fromBase64(what: string, text: string, length: number): Uint8Array {
   const bytes = new Uint8Array(Buffer.from(text, "base64"));
-  if (bytes.length !== length) throw new RestoreError(what, `expected ${length} bytes of base64, found ${bytes.length}`);
+  if (bytes.length !== length)
+    throw new RestoreError(what, `expected ${length} bytes of base64, found ${bytes.length}`);
   return bytes;
 }
 
@@ -72,7 +74,8 @@ export function readVcpuState(core: CpuCore, processor: SoftProcessor): VcpuStat
  */
 export function writeVcpuState(core: CpuCore, processor: SoftProcessor, saved: VcpuState): void {
   const what = `vCPU ${processor.index}`;
-  if ((saved.version as number) !== 1) throw new RestoreError(what, `expected version 1, found ${String(saved.version)}`);
+  if ((saved.version as number) !== 1)
+    throw new RestoreError(what, `expected version 1, found ${String(saved.version)}`);
   const fxsave = fromBase64(`${what}: fxsave`, saved.fxsave, 512);
   const lapicPage = fromBase64(`${what}: lapic`, saved.lapic, SAVED_PAGE_BYTES);
   const { view } = core;
