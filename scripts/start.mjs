@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { fetchGuest, linuxExample, northbridge } from "./guest.mjs";
 import { setUp } from "./setup.mjs";
 import { runToEnd, runMain } from "./step.mjs";
+import { runUnattended } from "./unattended.mjs";
 
 await runMain(async () => {
   await setUp();
@@ -13,7 +14,8 @@ await runMain(async () => {
   const [command, ...args] = northbridge();
   const missing = given.includes("--kernel") ? undefined : await fetchGuest();
   if (missing === undefined) {
-    return runToEnd(command, [...args, "run", join(linuxExample, "machine.yaml"), ...given]);
+    const machine = [...args, "run", join(linuxExample, "machine.yaml"), ...given];
+    return process.stdin.isTTY ? runToEnd(command, machine) : runUnattended(command, machine);
   }
   process.stderr.write(
     `northbridge: no kernel to boot: ${missing}\n` +
