@@ -11,7 +11,7 @@ const fakeHost = (): { host: { nowNs(): number; wallMs(): number }; pass(ns: num
 describe("RealtimeClock", () => {
   it("stands still until started and while paused", () => {
     const { host, pass } = fakeHost();
-    const clock = new RealtimeClock({ host });
+    const clock = new RealtimeClock(host);
     pass(100);
     expect(clock.nowNs()).toBe(0);
     clock.resume();
@@ -26,7 +26,8 @@ describe("RealtimeClock", () => {
 
   it("goes on from a restored time with the wall clock of now", () => {
     const { host } = fakeHost();
-    const clock = new RealtimeClock({ host, atNs: 3e9 });
+    const clock = new RealtimeClock(host);
+    clock.startAt(3e9);
     expect(clock.nowNs()).toBe(3e9);
     expect(clock.epochMs + clock.nowNs() / 1e6).toBe(1_000_000);
   });
@@ -37,7 +38,7 @@ describe("RealtimeClock", () => {
 
   it("runs no timer while paused", () => {
     const { host, pass } = fakeHost();
-    const clock = new RealtimeClock({ host });
+    const clock = new RealtimeClock(host);
     let fired = 0;
     clock.createTimer(() => fired++).arm(0);
     clock.runDue();
@@ -52,8 +53,10 @@ describe("RealtimeClock", () => {
 describe("VirtualClock", () => {
   it("is executed time plus what was skipped", () => {
     let executed = 700;
-    const clock = new VirtualClock({ atNs: 1_000 });
+    const clock = new VirtualClock();
     clock.follow(() => executed);
+    clock.startAt(1_000, 77);
+    expect(clock.epochMs).toBe(77);
     expect(clock.nowNs()).toBe(1_000);
     executed += 5;
     expect(clock.nowNs()).toBe(1_005);

@@ -19,22 +19,23 @@ export const hostTime: HostTime = {
 /** Guest time that follows the host's monotonic clock while the machine runs. Created paused at 0. */
 export class RealtimeClock implements DrivenClock {
   readonly kind = "realtime";
-  readonly epochMs: number;
+  #epochMs: number;
   readonly #host: HostTime;
   readonly #timers = new TimerQueue();
   readonly #now = (): number => this.nowNs();
   /** Guest time at the last resume, or now if paused. */
-  #base: number;
+  #base = 0;
   /** Host time at the last resume; `undefined` while paused. */
   #since: number | undefined;
-  #last: number;
+  #last = 0;
 
-  /** @param options.atNs guest time to start from: a restored machine's */
-  constructor(options: { readonly host?: HostTime; readonly epochMs?: number; readonly atNs?: number } = {}) {
-    this.#host = options.host ?? hostTime;
-    this.#base = options.atNs ?? 0;
-    this.#last = this.#base;
-    this.epochMs = options.epochMs ?? this.#host.wallMs() - this.#base / 1e6;
+  constructor(host: HostTime = hostTime) {
+    this.#host = host;
+    this.#epochMs = host.wallMs();
+  }
+
+  get epochMs(): number {
+    return this.#epochMs;
   }
 
   nowNs(): number {
@@ -65,6 +66,12 @@ export class RealtimeClock implements DrivenClock {
 
   skipTo(): void {
     throw new NorthbridgeError("NB_BACKEND", "a realtime clock cannot skip: wait for the deadline instead");
+  }
+
+  startAt(nowNs: number): void {
+    this.#base = nowNs;
+    this.#last = nowNs;
+    this.#epochMs = this.#host.wallMs() - nowNs / 1e6;
   }
 
   pause(): void {

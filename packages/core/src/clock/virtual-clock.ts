@@ -7,18 +7,20 @@ const DEFAULT_EPOCH_MS = 1_767_225_600_000;
 /** Guest time that is executed work plus what HLT skipped. Knows nothing of the host's time. */
 export class VirtualClock implements DrivenClock {
   readonly kind = "virtual";
-  readonly epochMs: number;
+  #epochMs: number;
   readonly #timers = new TimerQueue();
   readonly #now = (): number => this.nowNs();
   #executed: () => number = () => 0;
   /** What to add to the executed time: where the clock began, and what was skipped. */
-  #offset: number;
+  #offset = 0;
   #paused = false;
 
-  /** @param options.atNs guest time to start from: a restored machine's */
-  constructor(options: { readonly epochMs?: number; readonly atNs?: number } = {}) {
-    this.epochMs = options.epochMs ?? DEFAULT_EPOCH_MS;
-    this.#offset = options.atNs ?? 0;
+  constructor(epochMs: number = DEFAULT_EPOCH_MS) {
+    this.#epochMs = epochMs;
+  }
+
+  get epochMs(): number {
+    return this.#epochMs;
   }
 
   nowNs(): number {
@@ -50,6 +52,11 @@ export class VirtualClock implements DrivenClock {
   skipTo(deadlineNs: number): void {
     const ahead = deadlineNs - this.nowNs();
     if (ahead > 0 && Number.isFinite(ahead)) this.#offset += ahead;
+  }
+
+  startAt(nowNs: number, epochMs: number): void {
+    this.#offset = nowNs - this.#executed();
+    this.#epochMs = epochMs;
   }
 
   pause(): void {

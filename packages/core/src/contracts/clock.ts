@@ -35,6 +35,11 @@ export interface DrivenClock extends Clock {
   follow(executedNs: () => number): void;
   /** `virtual` only: skips to `deadlineNs` because every vCPU is halted. */
   skipTo(deadlineNs: number): void;
+  /**
+   * Sets guest time: before the machine starts, to restore it. `epochMs` is the saved one; a `realtime` clock ignores
+   * it, since the guest's wall clock is the host's.
+   */
+  startAt(nowNs: number, epochMs: number): void;
   /** Stops and restarts guest time with the machine. */
   pause(): void;
   resume(): void;

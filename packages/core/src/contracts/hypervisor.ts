@@ -9,6 +9,8 @@ import type { VcpuState } from "./vcpu-state.ts";
 export interface Hypervisor {
   /** `soft`, `kvm`. */
   readonly name: string;
+  /** What it can give one machine. Unlimited where absent. */
+  readonly limits?: { readonly memoryMib?: number; readonly vcpus?: number };
   createVm(options: VmOptions): Promise<VirtualMachine>;
 }
 
@@ -100,7 +102,10 @@ export interface Vcpu {
 
 /** Why a `run` ended. Port and MMIO accesses are calls, not exits. */
 export type VmExit =
-  /** HLT with interrupts disabled and nothing that could wake it. */
+  /**
+   * HLT with interrupts disabled and nothing that could wake it. While another vCPU could (NMI, INIT, SIPI), the run
+   * stays pending: a machine all of whose runs ended so is `halted`.
+   */
   | { readonly kind: "halt" }
   /** Triple fault. */
   | { readonly kind: "shutdown"; readonly detail: string }

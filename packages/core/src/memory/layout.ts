@@ -1,5 +1,5 @@
 import type { MemoryMapEntry } from "../contracts/index.ts";
-import { NorthbridgeError } from "../contracts/index.ts";
+import { ConfigError } from "../config/config-error.ts";
 
 const MIB = 2 ** 20;
 /** Where the hole for PCI, IOAPIC and LAPIC begins; RAM that does not fit below goes on at 4 GiB. */
@@ -13,7 +13,7 @@ const EXTENDED_GPA = 0x10_0000;
 /** RAM and reserved ranges of a machine, in ascending order. Throws `NB_CONFIG` where `mib` is no whole, positive number. */
 export function memoryMap(layout: "pc" | "flat", mib: number): readonly MemoryMapEntry[] {
   if (!Number.isSafeInteger(mib) || mib < 1) {
-    throw new NorthbridgeError("NB_CONFIG", `memory.mib: expected a whole number from 1, found ${mib}`);
+    throw new ConfigError("NB_CONFIG", "memory.mib", `expected a whole number from 1, found ${mib}`);
   }
   const bytes = mib * MIB;
   const low = Math.min(bytes, PCI_HOLE_GPA);

@@ -1,0 +1,25 @@
+import type { Bus, Clock, Device, GuestMemory, InterruptLine, MsiTarget, PowerControl } from "../contracts/index.ts";
+
+/** Where devices map their regions. */
+export interface AddressSpaces {
+  readonly ports: Bus;
+  readonly mmio: Bus;
+}
+
+/** What the machine gives every device. */
+export interface DeviceServices {
+  readonly clock: Clock;
+  readonly memory: GuestMemory;
+  readonly power: PowerControl;
+  readonly msi: MsiTarget;
+  readonly spaces: AddressSpaces;
+  irq(gsi: number): InterruptLine;
+}
+
+/** A device that has been set up. */
+export interface ComposedDevice {
+  readonly id: string;
+  /** Full name of its plugin. */
+  readonly plugin: string;
+  readonly device: Device;
+}

@@ -1,0 +1,82 @@
+import type {
+  AddressSpaces,
+  ComposedDevice,
+  DeviceServices,
+} from "./device-services.ts";
+import type { Device, DeviceContext, FirmwareEntry, IoHandler, IoRegion, Token, Unmap } from "../contracts/index.ts";
+import { parseWith } from "../config/issue.ts";
+import type { PlannedDevice } from "./device-order.ts";
+import type { ServiceContainer } from "./service-container.ts";
+
+/** The devices of one machine, set up in order; closing runs what they registered, last first. */
+export class DeviceSet {
+  readonly #services: DeviceServices;
+  readonly #container: ServiceContainer;
+  readonly #devices: ComposedDevice[] = [];
+  readonly #firmware: FirmwareEntry[] = [];
+  readonly #closers: (() => void | Promise<void>)[] = [];
+
+  constructor(services: DeviceServices, container: ServiceContainer) {
+    this.#services = services;
+    this.#container = container;
+  }
+
+  get devices(): readonly ComposedDevice[] {
+    return this.#devices;
+  }
+
+  get firmware(): readonly FirmwareEntry[] {
+    return this.#firmware;
+  }
+
+  /** Checks the config of `planned` and sets it up. Throws `NB_CONFIG` naming the config path. */
+  async setUp(planned: PlannedDevice): Promise<void> {
+    const config = await parseWith(planned.spec.config, planned.input, planned.where);
+    const device: Device = await planned.spec.setup(this.#contextOf(planned), config as never);
+    this.#devices.push({ id: planned.id, plugin: planned.spec.name, device });
+  }
+
+  /** Runs every closer even if one throws; the first error is thrown at the end. */
+  async close(): Promise<void> {
+    const errors: unknown[] = [];
+    for (const close of this.#closers.splice(0).reverse()) {
+      try {
+        await close();
+      } catch (error) {
+        errors.push(error);
+      }
+    }
+    if (errors.length > 0) throw errors[0];
+  }
+
+  #contextOf(planned: PlannedDevice): DeviceContext {
+    const services = this.#services;
+    const container = this.#container;
+    const owner = `device ${planned.id} (${planned.spec.name})`;
+    const map =
+      (space: keyof AddressSpaces) =>
+      (region: Omit<IoRegion, "name"> & { readonly name?: string }, handler: IoHandler): Unmap =>
+        services.spaces[space].map({ ...region, name: region.name ?? planned.id }, handler);
+    return {
+      id: planned.id,
+      clock: services.clock,
+      memory: services.memory,
+      power: services.power,
+      msi: services.msi,
+      get: <T>(token: Token<T>): T => container.get(token, owner),
+      find: <T>(token: Token<T>): T | undefined => container.find(token),
+      provide: <T>(token: Token<T>, value: T): void => {
+        container.provide(token, value, owner);
+      },
+      mapPorts: map("ports"),
+      mapMmio: map("mmio"),
+      irq: (gsi) => services.irq(gsi),
+      describe: (entry) => {
+        this.#firmware.push(entry);
+      },
+      onClose: (fn) => {
+        this.#closers.push(fn);
+      },
+    };
+  }
+}

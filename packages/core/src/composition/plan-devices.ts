@@ -1,0 +1,54 @@
+import type { DeviceEntry, DeviceReference, MachineConfig, MachineType } from "../contracts/index.ts";
+import { ConfigError } from "../config/config-error.ts";
+import type { PlannedDevice } from "./device-order.ts";
+import { type PluginRegistry, shortName } from "./plugin-registry.ts";
+
+const isEntry = (item: DeviceEntry | DeviceReference): item is DeviceEntry => "spec" in item;
+
+interface Candidate {
+  readonly entry: DeviceEntry;
+  readonly where: string;
+}
+
+/**
+ * Every device of the machine with its id: those the machine type implies, then those the config lists. A listed
+ * device with an implied one's id replaces it. Throws `NB_DUPLICATE_ID` or `NB_UNKNOWN_PLUGIN`.
+ */
+export function planDevices(config: MachineConfig, type: MachineType, registry: PluginRegistry): readonly PlannedDevice[] {
+  const listed: Candidate[] = [];
+  (config.devices ?? []).forEach((item, index) => {
+    if (!item) return;
+    const where = `devices[${index}]`;
+    listed.push({ entry: isEntry(item) ? item : registry.resolve(item, where), where });
+  });
+
+  const claimed = new Map<string, string>();
+  for (const { entry, where } of listed) {
+    if (entry.id === undefined) continue;
+    const other = claimed.get(entry.id);
+    if (other !== undefined) {
+      throw new ConfigError("NB_DUPLICATE_ID", `${where}.id`, `"${entry.id}" is the id of ${other} already`);
+    }
+    claimed.set(entry.id, where);
+  }
+
+  const planned = new Map<string, PlannedDevice>();
+  const plan = ({ entry, where }: Candidate): void => {
+    const { spec, input } = entry;
+    const id = entry.id ?? freeId(shortName(spec.name), (name) => planned.has(name) || claimed.has(name));
+    planned.set(id, { id, spec, input, where });
+  };
+  for (const entry of type.devices(config)) {
+    if (entry.id === undefined || !claimed.has(entry.id)) plan({ entry, where: `${type.name}'s ${entry.id ?? entry.spec.name}` });
+  }
+  for (const candidate of listed) plan(candidate);
+  return [...planned.values()];
+}
+
+/** `serial`, then `serial-1`, `serial-2` … */
+function freeId(base: string, isTaken: (id: string) => boolean): string {
+  if (!isTaken(base)) return base;
+  let number = 1;
+  while (isTaken(`${base}-${number}`)) number++;
+  return `${base}-${number}`;
+}

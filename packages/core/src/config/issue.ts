@@ -1,0 +1,126 @@
+import type { ConfigSchema } from "../contracts/index.ts";
+import { didYouMean } from "../composition/did-you-mean.ts";
+import { ConfigError, describeValue } from "./config-error.ts";
+
+/** An issue of a Standard Schema validator; valibot's carry more, and that is used where present. */
+export interface SchemaIssue {
+  readonly message: string;
+  readonly path?: readonly (PropertyKey | { readonly key: PropertyKey })[] | undefined;
+  readonly type?: string;
+  readonly expected?: string | null;
+  readonly received?: string;
+}
+
+interface StandardResult {
+  readonly value?: unknown;
+  readonly issues?: readonly SchemaIssue[] | undefined;
+}
+
+/**
+ * What a Standard Schema makes of `input`. Throws `ConfigError` in one line that says where, what was expected and
+ * what was found.
+ * @param where config path of `input`
+ */
+export async function parseWith(schema: ConfigSchema<never, never>, input: unknown, where: string): Promise<unknown> {
+  const result = (await schema["~standard"].validate(input)) as StandardResult;
+  if (result.issues === undefined) return result.value;
+  throw firstProblem(result.issues, schema, input, where);
+}
+
+/** The issue most worth telling, and how many more there are. A misspelt key comes before the key it leaves missing. */
+export function firstProblem(
+  issues: readonly SchemaIssue[],
+  schema: unknown,
+  input: unknown,
+  where: string,
+): ConfigError {
+  const issue = issues.find(isUnknownKey) ?? issues[0];
+  if (issue === undefined) return new ConfigError("NB_CONFIG", where, "not valid");
+  const keys = keysOf(issue);
+  const at = isUnknownKey(issue) ? keys.slice(0, -1) : keys;
+  const more = issues.length > 1 ? ` (and ${issues.length - 1} more)` : "";
+  return new ConfigError("NB_CONFIG", formatPath(where, at), describeIssue(issue, schema, input) + more);
+}
+
+const isUnknownKey = (issue: SchemaIssue): boolean => issue.type === "strict_object" && issue.expected === "never";
+
+/** Keys from the root of what was checked to what is wrong. */
+const keysOf = (issue: SchemaIssue): readonly PropertyKey[] =>
+  (issue.path ?? []).map((item) => (typeof item === "object" ? item.key : item));
+
+/** `devices[2].at`. */
+function formatPath(where: string, keys: readonly PropertyKey[]): string {
+  let path = where;
+  for (const key of keys) {
+    if (typeof key === "number") path += `[${key}]`;
+    else path += path === "" ? String(key) : `.${String(key)}`;
+  }
+  return path;
+}
+
+/** What was expected and what was found. */
+function describeIssue(issue: SchemaIssue, schema: unknown, input: unknown): string {
+  const keys = keysOf(issue);
+  if (isUnknownKey(issue)) {
+    const key = String(keys.at(-1));
+    const known = knownKeys(schema, keys.slice(0, -1));
+    const hint = didYouMean(key, known) || (known.length > 0 ? `; there are ${known.join(", ")}` : "");
+    return `unknown key "${key}"${hint}`;
+  }
+  const found = describeValue(valueAt(input, keys));
+  // Messages of our own schemas are phrases that say what is expected.
+  if (issue.message.startsWith("expected ")) return `${issue.message}, found ${found}`;
+  const expected = found === "nothing" ? schemasAt([schema], keys)[0]?.expects : issue.expected;
+  return expected ? `expected ${inWords(expected)}, found ${found}` : issue.message;
+}
+
+/** `Object` and `(Object | false)` as valibot writes them, in the words of a config file. */
+const inWords = (expected: string): string =>
+  expected
+    .replace(/^\((.*)\)$/, "$1")
+    .replaceAll("Object", "a mapping")
+    .replaceAll("Array", "a list")
+    .replaceAll(" | ", " or ")
+    .replace(/^(string|number|boolean)$/, "a $1");
+
+function valueAt(input: unknown, keys: readonly PropertyKey[]): unknown {
+  let value = input;
+  for (const key of keys) {
+    if (typeof value !== "object" || value === null) return undefined;
+    value = (value as Readonly<Record<PropertyKey, unknown>>)[key];
+  }
+  return value;
+}
+
+interface SchemaShape {
+  readonly expects?: string;
+  readonly entries?: Readonly<Record<string, unknown>>;
+  readonly wrapped?: unknown;
+  readonly item?: unknown;
+  readonly options?: readonly unknown[];
+}
+
+/** Keys a valibot object schema knows at `path`; none where the schema is another library's. */
+function knownKeys(schema: unknown, path: readonly PropertyKey[]): readonly string[] {
+  return [...new Set(schemasAt([schema], path).flatMap((shape) => Object.keys(shape.entries ?? {})))];
+}
+
+function schemasAt(schemas: readonly unknown[], path: readonly PropertyKey[]): readonly SchemaShape[] {
+  let shapes = schemas.flatMap(unwrap);
+  for (const key of path) {
+    shapes = shapes
+      .flatMap((shape) => (typeof key === "number" ? [shape.item] : [shape.entries?.[String(key)]]))
+      .filter((inner) => inner !== undefined)
+      .flatMap(unwrap);
+  }
+  return shapes;
+}
+
+/** Looks through `optional` and unions. A picklist's options are strings, not schemas. */
+function unwrap(schema: unknown): readonly SchemaShape[] {
+  if (typeof schema !== "object" || schema === null) return [];
+  const shape = schema as SchemaShape;
+  if (shape.wrapped !== undefined) return unwrap(shape.wrapped);
+  if (shape.options?.every((option) => typeof option === "object")) return shape.options.flatMap(unwrap);
+  return [shape];
+}

@@ -1,0 +1,80 @@
+import type { CharBackend } from "../contracts/index.ts";
+import { InputQueue } from "./input-queue.ts";
+import { OutputBuffer } from "./output-buffer.ts";
+
+/** Bytes that may wait for the guest before the terminal or pipe is no longer read. */
+const MOST_WAITING = 65_536;
+
+/** How a `StdioBackend` deals with this process's standard streams. */
+export interface StdioOptions {
+  readonly stdin?: NodeJS.ReadStream;
+  readonly stdout?: NodeJS.WriteStream;
+  /** Sees input before the guest does and returns what the guest shall see: escape keys end here. */
+  readonly filter?: (bytes: Uint8Array) => Uint8Array;
+  /** Standard output is gone (EPIPE) or failed. */
+  readonly onError?: (error: Error) => void;
+}
+
+/** The guest's console on standard input and output; a terminal is in raw mode between `open` and `close`. */
+export class StdioBackend implements CharBackend {
+  readonly #stdin: NodeJS.ReadStream;
+  readonly #stdout: NodeJS.WriteStream;
+  readonly #filter: (bytes: Uint8Array) => Uint8Array;
+  readonly #onError: (error: Error) => void;
+  readonly #output: OutputBuffer;
+  readonly #input: InputQueue;
+  #isOpen = false;
+  readonly #onData = (chunk: Uint8Array): void => {
+    this.#input.push(this.#filter(chunk));
+  };
+
+  constructor(options: StdioOptions = {}) {
+    this.#stdin = options.stdin ?? process.stdin;
+    this.#stdout = options.stdout ?? process.stdout;
+    this.#filter = options.filter ?? ((bytes) => bytes);
+    this.#onError = options.onError ?? (() => undefined);
+    this.#output = new OutputBuffer((bytes) => this.#stdout.write(bytes));
+    this.#input = new InputQueue((waiting) => {
+      if (!this.#isOpen) return;
+      if (waiting > MOST_WAITING) this.#stdin.pause();
+      else if (this.#stdin.isPaused()) this.#stdin.resume();
+    });
+  }
+
+  /** Starts to read, raw where standard input is a terminal. */
+  open(): void {
+    if (this.#isOpen) return;
+    this.#isOpen = true;
+    if (this.#stdin.isTTY) this.#stdin.setRawMode(true);
+    this.#stdin.on("data", this.#onData);
+    this.#stdin.on("error", this.#onError);
+    this.#stdout.on("error", this.#onError);
+    this.#stdin.resume();
+  }
+
+  /** Writes what is left and gives the terminal back as it was. Callable twice and inside a signal handler. */
+  close(): void {
+    this.flush();
+    if (!this.#isOpen) return;
+    this.#isOpen = false;
+    this.#stdin.off("data", this.#onData);
+    this.#stdin.pause();
+    if (this.#stdin.isTTY) this.#stdin.setRawMode(false);
+  }
+
+  write(byte: number): void {
+    this.#output.write(byte);
+  }
+
+  flush(): void {
+    this.#output.flush();
+  }
+
+  connect(receive: (bytes: Uint8Array) => number): void {
+    this.#input.connect(receive);
+  }
+
+  resume(): void {
+    this.#input.resume();
+  }
+}

@@ -1,0 +1,173 @@
+import { readFile } from "node:fs/promises";
+import {
+  type ByteSink,
+  type CharBackend,
+  type ClockKind,
+  Console,
+  type DrivenClock,
+  type Hypervisor,
+  Log,
+  type MachineConfig,
+  type MemoryMapEntry,
+  NorthbridgeError,
+  type VirtualMachine,
+} from "../contracts/index.ts";
+import { mmioBus, portBus } from "../bus/address-space.ts";
+import { RealtimeClock } from "../clock/realtime-clock.ts";
+import { VirtualClock } from "../clock/virtual-clock.ts";
+import { inOrderOfServices } from "../composition/device-order.ts";
+import { DeviceSet } from "../composition/device-set.ts";
+import { planDevices } from "../composition/plan-devices.ts";
+import type { PluginRegistry } from "../composition/plugin-registry.ts";
+import { ServiceContainer } from "../composition/service-container.ts";
+import { ConfigError } from "../config/config-error.ts";
+import { parseMachineConfig } from "../config/machine-schema.ts";
+import { RingBufferBackend } from "../host/ring-buffer.ts";
+import { InterruptFanIn } from "../interrupts/interrupt-fan-in.ts";
+import { memoryMap } from "../memory/layout.ts";
+import { SlottedGuestMemory } from "../memory/slotted-guest-memory.ts";
+import type { BootLoader } from "./boot-loader.ts";
+import { Machine } from "./machine.ts";
+import { PowerRequests } from "./power-requests.ts";
+
+/** What `createMachine` needs. */
+export interface MachineOptions {
+  readonly config: MachineConfig;
+  readonly hypervisor: Hypervisor;
+  readonly registry: PluginRegistry;
+  /** Loads `config.boot`. Without one a machine starts as the processor does at power-on. */
+  readonly bootLoader?: BootLoader;
+  /** @defaultValue a ring buffer that nobody reads */
+  readonly console?: CharBackend;
+  /** Where devices put what a person should read. @defaultValue nowhere */
+  readonly log?: ByteSink;
+  /** @defaultValue as `config.clock` says, from 0 */
+  readonly clock?: DrivenClock;
+}
+
+const DEFAULT_MACHINE = "pc-1";
+
+/** A clock of the kind the config asks for. */
+export function createClock(kind: ClockKind | undefined): DrivenClock {
+  return kind === "virtual" ? new VirtualClock() : new RealtimeClock();
+}
+
+/**
+ * Makes a machine: checks the config, creates the virtual machine, its memory and its devices. The guest does not
+ * run before `start()`. Throws `ConfigError` for what the config says wrong; nothing is left open then.
+ */
+export async function createMachine(options: MachineOptions): Promise<Machine> {
+  const { hypervisor, registry } = options;
+  const config = parseMachineConfig(options.config);
+  const type = registry.machineType(config.machine ?? DEFAULT_MACHINE);
+  const vcpus = config.vcpus ?? 1;
+  checkLimits(config, vcpus, hypervisor);
+  const map = memoryMap(type.layout ?? "pc", config.memory.mib);
+
+  const container = new ServiceContainer();
+  container.provide(Console, options.console ?? new RingBufferBackend(), "the machine");
+  container.provide(Log, options.log ?? { write: () => undefined }, "the machine");
+  const planned = inOrderOfServices(
+    planDevices(config, type, registry),
+    (token) => container.has(token),
+    (token) => registry.providerOf(token),
+  );
+
+  const ports = portBus();
+  const mmio = mmioBus();
+  const clock = options.clock ?? createClock(config.clock);
+  const power = new PowerRequests(config.onReset ?? "restart");
+  const vm = await hypervisor.createVm({ vcpus, clock, ports, mmio, memoryBytes: bytesOf(map) });
+  let closeDevices = (): Promise<void> => Promise.resolve();
+  try {
+    const slots = map.map(({ gpa, length, kind }) => vm.addMemory({ name: `${kind}@0x${gpa.toString(16)}`, gpa, length }));
+    const memory = new SlottedGuestMemory(slots, (gpa, length) => {
+      vm.memoryWritten(gpa, length);
+    });
+    const fanIn = new InterruptFanIn((gsi, level) => {
+      vm.setIrq(gsi, level);
+    });
+    const set = new DeviceSet(
+      { clock, memory, power, msi: vm.msi, spaces: { ports, mmio }, irq: (gsi) => fanIn.line(gsi) },
+      container,
+    );
+    closeDevices = async (): Promise<void> => {
+      await set.close();
+      container.close();
+    };
+    for (const device of planned) await set.setUp(device);
+
+    return new Machine({
+      config,
+      vm,
+      clock,
+      memory,
+      devices: set.devices,
+      power,
+      closeDevices,
+      snapshot: { config, machineType: type.name, backend: hypervisor.name, vm, clock, memory, devices: set.devices },
+      busStats: () => ({
+        unclaimedPortReads: ports.unclaimed.reads,
+        unclaimedPortWrites: ports.unclaimed.writes,
+        unclaimedMmioReads: mmio.unclaimed.reads,
+        unclaimedMmioWrites: mmio.unclaimed.writes,
+      }),
+      boot: () => bootGuest(options.bootLoader, { config, vm, memory, map, set, vcpus }),
+    });
+  } catch (error) {
+    await closeDevices().catch(() => undefined);
+    await vm.close();
+    throw error;
+  }
+}
+
+function checkLimits(config: MachineConfig, vcpus: number, hypervisor: Hypervisor): void {
+  const { memoryMib, vcpus: mostVcpus } = hypervisor.limits ?? {};
+  if (memoryMib !== undefined && config.memory.mib > memoryMib) {
+    throw new ConfigError(
+      "NB_CONFIG",
+      "memory.mib",
+      `expected at most ${memoryMib}, the limit of the ${hypervisor.name} backend, found ${config.memory.mib}`,
+    );
+  }
+  if (mostVcpus !== undefined && vcpus > mostVcpus) {
+    throw new ConfigError("NB_CONFIG", "vcpus", `expected at most ${mostVcpus}, the limit of the ${hypervisor.name} backend, found ${vcpus}`);
+  }
+}
+
+const bytesOf = (map: readonly MemoryMapEntry[]): number => map.reduce((sum, { length }) => sum + length, 0);
+
+interface BootParts {
+  readonly config: MachineConfig;
+  readonly vm: VirtualMachine;
+  readonly memory: SlottedGuestMemory;
+  readonly map: readonly MemoryMapEntry[];
+  readonly set: DeviceSet;
+  readonly vcpus: number;
+}
+
+async function bootGuest(load: BootLoader | undefined, parts: BootParts): Promise<void> {
+  const { config, vm, memory, map, set, vcpus } = parts;
+  if (config.boot === undefined || load === undefined) return;
+  const initial = await load({
+    boot: config.boot,
+    memory,
+    memoryMap: map,
+    firmware: set.firmware,
+    vcpus,
+    readFile: readImage,
+  });
+  const [first] = vm.vcpus;
+  first?.setState({ ...first.getState(), ...initial });
+}
+
+async function readImage(path: string): Promise<Uint8Array> {
+  try {
+    return await readFile(path);
+  } catch (error) {
+    const { code, message } = error as NodeJS.ErrnoException;
+    const reason = code === "ENOENT" ? "there is no such file" : message;
+    throw new NorthbridgeError("NB_BOOT_IMAGE", `${path}: cannot read the image: ${reason}`, { cause: error });
+  }
+}
+

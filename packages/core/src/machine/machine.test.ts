@@ -1,0 +1,259 @@
+import { describe, expect, it } from "vitest";
+import type { MachineConfig, StopReason } from "../contracts/index.ts";
+import { PluginRegistry } from "../composition/plugin-registry.ts";
+import { RingBufferBackend } from "../host/ring-buffer.ts";
+import { debugConsole, fakePlugin, powerPort } from "../testing/fake-devices.ts";
+import { FakeHypervisor, type FakeStep } from "../testing/fake-hypervisor.ts";
+import { createMachine, type MachineOptions } from "./create-machine.ts";
+
+const registry = new PluginRegistry([debugConsole, powerPort]);
+
+const print = (text: string): FakeStep[] =>
+  [...text].map((char) => (_vm, { ports }) => {
+    ports.write(0xe9, 1, char.charCodeAt(0));
+    return undefined;
+  });
+const power = (value: number): FakeStep => (_vm, { ports }) => {
+  ports.write(0xf4, 1, value);
+  return undefined;
+};
+const POWER_OFF = 0;
+const RESET = 1;
+const PANIC = 2;
+
+const bare: MachineConfig = {
+  machine: "bare-1",
+  memory: { mib: 1 },
+  devices: [{ plugin: "debug-console" }, { plugin: "power-port" }],
+};
+
+const run = async (
+  program: readonly FakeStep[],
+  options: Partial<MachineOptions> = {},
+): Promise<{ reason: StopReason; text: string; hypervisor: FakeHypervisor }> => {
+  const hypervisor = new FakeHypervisor(program);
+  const console = new RingBufferBackend();
+  const machine = await createMachine({ config: bare, hypervisor, registry, console, ...options });
+  await machine.start();
+  const reason = await machine.stopped;
+  return { reason, text: console.text(), hypervisor };
+};
+
+describe("Machine", () => {
+  it("runs a guest until it powers off, and closes everything", async () => {
+    const closed: string[] = [];
+    const closing = fakePlugin("@fake/devices/closing", (ctx) => {
+      ctx.onClose(() => void closed.push(`${ctx.id} first`));
+      ctx.onClose(async () => {
+        await Promise.resolve();
+        closed.push(`${ctx.id} second`);
+      });
+      return { pause: () => void closed.push(`${ctx.id} pauses`) };
+    });
+    const config = { ...bare, devices: [...(bare.devices ?? []), closing(), false as const, closing({}, { id: "other" })] };
+    const { reason, text, hypervisor } = await run([...print("hi"), power(POWER_OFF)], { config });
+    expect(reason).toEqual({ kind: "powerOff" });
+    expect(text).toBe("hi");
+    expect(hypervisor.vms[0]?.closed).toBe(1);
+    expect(closed).toEqual([
+      "closing pauses", "other pauses", "other second", "other first", "closing second", "closing first",
+    ]);
+  });
+
+  it("says why it stopped", async () => {
+    expect((await run([power(PANIC)])).reason).toEqual({ kind: "panic", detail: "the fake panicked" });
+    expect((await run([() => ({ kind: "shutdown", detail: "#DF" })])).reason).toEqual({ kind: "tripleFault", detail: "#DF" });
+    expect((await run([() => ({ kind: "halt" })])).reason).toEqual({ kind: "halted" });
+    const error = { kind: "error", detail: "no such instruction", rip: 0x1000n, instructionBytes: Uint8Array.of(0x0f, 0x0b) } as const;
+    expect((await run([() => error])).reason).toEqual({
+      kind: "error",
+      detail: "vCPU 0: no such instruction at 0x1000 [0f 0b]",
+    });
+    expect((await run([power(RESET)], { config: { ...bare, onReset: "stop" } })).reason).toEqual({ kind: "reset" });
+    const broken: FakeStep = () => {
+      throw new Error("device bug");
+    };
+    expect((await run([broken])).reason).toEqual({ kind: "error", detail: "vCPU 0: device bug" });
+  });
+
+  it("goes on while another vCPU is alive", async () => {
+    const hypervisor = new FakeHypervisor([() => ({ kind: "halt" })]);
+    const machine = await createMachine({ config: { ...bare, vcpus: 2 }, hypervisor, registry });
+    await machine.start();
+    await machine.pause();
+    await machine.resume();
+    expect(machine.state).toBe("running");
+    await machine.stop();
+    expect(await machine.stopped).toEqual({ kind: "requested" });
+    expect(machine.state).toBe("stopped");
+  });
+
+  it("boots again after a reset, from power-on state", async () => {
+    let boots = 0;
+    const program: FakeStep[] = [
+      ...print("x"),
+      (vm, { ports }) => {
+        vm.irqchipState = 9;
+        ports.write(0xf4, 1, boots < 3 ? RESET : POWER_OFF);
+        return undefined;
+      },
+    ];
+    const irqchips: (number | undefined)[] = [];
+    const counts: number[] = [];
+    const hypervisor = new FakeHypervisor(program);
+    const console = new RingBufferBackend();
+    const machine = await createMachine({
+      config: { ...bare, boot: { kernel: "/nowhere" } },
+      hypervisor,
+      registry,
+      console,
+      bootLoader: async () => {
+        await Promise.resolve();
+        boots++;
+        irqchips.push(hypervisor.vms[0]?.irqchipState);
+        counts.push(machine.stats().devices["debug-console"]?.["bytes"] ?? -1);
+        return {};
+      },
+    });
+    await machine.start();
+    expect(await machine.stopped).toEqual({ kind: "powerOff" });
+    expect(console.text()).toBe("xxx");
+    expect(irqchips).toEqual([0, 0, 0]);
+    expect(counts).toEqual([0, 0, 0]);
+    expect(machine.stats()).toMatchObject({ resets: 2, backend: { instructions: 7 }, devices: { "debug-console": { bytes: 1 } } });
+  });
+
+  it("starts vCPU 0 as the boot loader says", async () => {
+    const { text } = await run([...print("abc"), power(POWER_OFF)], {
+      config: { ...bare, boot: {} },
+      bootLoader: ({ memory, memoryMap, vcpus }) => {
+        expect(memory.writeU8(0x1000, 1)).toBe(true);
+        expect(memoryMap).toEqual([{ gpa: 0, length: 1 << 20, kind: "ram" }]);
+        expect(vcpus).toBe(1);
+        const rip = 1n;
+        return Promise.resolve({ regs: { rip } as never });
+      },
+    });
+    expect(text).toBe("bc");
+  });
+
+  it("fails to start, and closes, when the boot loader fails", async () => {
+    const hypervisor = new FakeHypervisor();
+    const machine = await createMachine({
+      config: { ...bare, boot: { kernel: "/nowhere/bzImage" } },
+      hypervisor,
+      registry,
+      bootLoader: async ({ boot, readFile }) => {
+        await readFile(boot.kernel ?? "");
+        return {};
+      },
+    });
+    await expect(machine.start()).rejects.toMatchObject({
+      code: "NB_BOOT_IMAGE",
+      message: "/nowhere/bzImage: cannot read the image: there is no such file",
+    });
+    await machine.stop();
+    expect(hypervisor.vms[0]?.closed).toBe(1);
+  });
+
+  it("refuses what its state does not allow", async () => {
+    const machine = await createMachine({ config: bare, hypervisor: new FakeHypervisor(), registry });
+    await expect(machine.pause()).rejects.toMatchObject({ code: "NB_LIFECYCLE" });
+    await machine.start();
+    await expect(machine.start()).rejects.toThrow(/starting needs a machine that is created, not running/);
+    await machine.stop();
+    await machine.stop();
+    await expect(machine.resume()).rejects.toThrow(/has stopped/);
+  });
+
+  it("stands still while paused", async () => {
+    let steps = 0;
+    const count: FakeStep = () => {
+      steps++;
+      return undefined;
+    };
+    const events: string[] = [];
+    const device = fakePlugin("@fake/devices/pausing", () => ({
+      pause: () => void events.push("pause"),
+      resume: () => void events.push("resume"),
+    }));
+    const machine = await createMachine({
+      config: { ...bare, devices: [device()] },
+      hypervisor: new FakeHypervisor(Array.from({ length: 100_000 }, () => count)),
+      registry,
+    });
+    await machine.start();
+    await new Promise((done) => setImmediate(done));
+    await machine.pause();
+    const [before, time] = [steps, machine.clock.nowNs()];
+    for (let i = 0; i < 10; i++) await new Promise((done) => setImmediate(done));
+    expect([steps, machine.clock.nowNs()]).toEqual([before, time]);
+    await machine.resume();
+    for (let i = 0; i < 10; i++) await new Promise((done) => setImmediate(done));
+    expect(steps).toBeGreaterThan(before);
+    await machine.stop();
+    expect(events).toEqual(["resume", "pause", "resume", "pause"]);
+  });
+
+  it("keeps two machines in one process apart", async () => {
+    const consoles = [new RingBufferBackend(), new RingBufferBackend()];
+    const hypervisors = [
+      new FakeHypervisor([...print("one"), power(POWER_OFF)]),
+      new FakeHypervisor([...print("two!"), power(PANIC)]),
+    ];
+    const machines = await Promise.all(
+      [0, 1].map((i) => {
+        const [hypervisor, console] = [hypervisors[i], consoles[i]];
+        if (!hypervisor || !console) throw new Error("unreachable");
+        return createMachine({ config: bare, hypervisor, console, registry });
+      }),
+    );
+    await Promise.all(machines.map((machine) => machine.start()));
+    const reasons = await Promise.all(machines.map((machine) => machine.stopped));
+    expect(reasons.map(({ kind }) => kind)).toEqual(["powerOff", "panic"]);
+    expect(consoles.map((console) => console.text())).toEqual(["one", "two!"]);
+    expect(machines.map((machine) => machine.stats().devices["debug-console"])).toEqual([{ bytes: 3 }, { bytes: 4 }]);
+  });
+});
+
+describe("createMachine", () => {
+  const make = (config: MachineConfig, extra: Partial<MachineOptions> = {}): Promise<unknown> =>
+    createMachine({ config, hypervisor: new FakeHypervisor(), registry, ...extra });
+
+  it("refuses memory and vCPUs beyond the backend's limits", async () => {
+    await expect(make({ ...bare, memory: { mib: 65 } })).rejects.toThrow(
+      "memory.mib: expected at most 64, the limit of the fake backend, found 65",
+    );
+    await expect(make({ ...bare, memory: { mib: 0 } })).rejects.toThrow("memory.mib: expected a whole number from 1, found 0");
+    await expect(make({ ...bare, vcpus: 5 })).rejects.toThrow("vcpus: expected at most 4, the limit of the fake backend, found 5");
+  });
+
+  it("leaves nothing open when a device cannot be set up", async () => {
+    const hypervisor = new FakeHypervisor();
+    let closed = false;
+    const first = fakePlugin("@fake/devices/first", (ctx) => {
+      ctx.onClose(() => void (closed = true));
+      return {};
+    });
+    const second = fakePlugin("@fake/devices/second", () => {
+      throw new Error("no such disk");
+    });
+    await expect(make({ ...bare, devices: [first(), second()] }, { hypervisor })).rejects.toThrow("no such disk");
+    expect([closed, hypervisor.vms[0]?.closed]).toEqual([true, 1]);
+  });
+
+  it("names the config path of a device's mistake", async () => {
+    const devices = [false as const, { plugin: "debug-console", prot: 1 }];
+    await expect(make({ ...bare, devices })).rejects.toMatchObject({
+      code: "NB_CONFIG",
+      message: 'devices[1]: unknown key "prot"; did you mean "port"?',
+    });
+    await expect(make({ ...bare, devices: [{ plugin: "debug-console", port: "x" }] })).rejects.toThrow(
+      'devices[0].port: expected a number, found "x"',
+    );
+    await expect(make({ ...bare, devices: [{ plugin: "debug-console" }, { plugin: "debug-console" }] })).rejects.toMatchObject({
+      code: "NB_REGION_OVERLAP",
+      message: "debug-console-1 [0xe9, 0xea) overlaps debug-console [0xe9, 0xea) on the port bus",
+    });
+  });
+});

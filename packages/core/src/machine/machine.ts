@@ -1,0 +1,299 @@
+import type {
+  DrivenClock,
+  GuestMemory,
+  LifecycleState,
+  MachineConfig,
+  PowerControl,
+  StopReason,
+  Vcpu,
+  VirtualMachine,
+  VmExit,
+} from "../contracts/index.ts";
+import { NorthbridgeError } from "../contracts/index.ts";
+import type { ComposedDevice } from "../composition/device-services.ts";
+import { Lifecycle } from "../lifecycle/lifecycle.ts";
+import { readSnapshot } from "../snapshot/read-snapshot.ts";
+import type { SnapshotSubject } from "../snapshot/snapshot-subject.ts";
+import { writeSnapshot } from "../snapshot/write-snapshot.ts";
+import type { PowerRequests } from "./power-requests.ts";
+import { type AfterExit, VcpuRunner } from "./vcpu-runner.ts";
+
+/** What a machine is made of. `createMachine` puts it together. */
+export interface MachineParts {
+  readonly config: MachineConfig;
+  readonly vm: VirtualMachine;
+  readonly clock: DrivenClock;
+  readonly memory: GuestMemory;
+  readonly devices: readonly ComposedDevice[];
+  readonly power: PowerRequests;
+  readonly snapshot: SnapshotSubject;
+  readonly busStats: () => Readonly<Record<string, number>>;
+  /** Loads the guest and sets vCPU 0 up. Called before the first instruction and again after every reset. */
+  readonly boot: () => Promise<void>;
+  /** Frees everything but the virtual machine. */
+  readonly closeDevices: () => Promise<void>;
+}
+
+/** Counters of a machine, for `--stats`. */
+export interface MachineStats {
+  /** Instructions and exits by kind, as the backend counts them. */
+  readonly backend: Readonly<Record<string, number>>;
+  readonly bus: Readonly<Record<string, number>>;
+  /** By device id. */
+  readonly devices: Readonly<Record<string, Readonly<Record<string, number>>>>;
+  readonly resets: number;
+}
+
+/** One guest, from its creation to its end. Every operation waits for the one before it. */
+export class Machine {
+  readonly #parts: MachineParts;
+  readonly #lifecycle = new Lifecycle();
+  readonly #runner: VcpuRunner;
+  readonly #powerOnIrqchip: unknown;
+  readonly #parked = new Set<Vcpu>();
+  readonly #stopped = Promise.withResolvers<StopReason>();
+  /** The last operation: the next one starts after it. */
+  #tail: Promise<unknown> = Promise.resolve();
+  #isEnding = false;
+  #isRestored = false;
+  #resets = 0;
+  #failure: unknown;
+  #stats: MachineStats | undefined;
+
+  constructor(parts: MachineParts) {
+    this.#parts = parts;
+    this.#powerOnIrqchip = parts.vm.irqchip.save();
+    this.#runner = new VcpuRunner(
+      parts.vm.vcpus,
+      (vcpu, exit) => this.#afterExit(vcpu, exit),
+      (vcpu, error) => {
+        this.#failure = error;
+        const detail = error instanceof Error ? error.message : String(error);
+        this.#end({ kind: "error", detail: `vCPU ${vcpu.index}: ${detail}` });
+      },
+    );
+    parts.power.listen({
+      onStop: (reason) => {
+        this.#end(reason);
+      },
+      onRestart: () => {
+        this.#restart();
+      },
+    });
+  }
+
+  get config(): MachineConfig {
+    return this.#parts.config;
+  }
+
+  get state(): LifecycleState {
+    return this.#lifecycle.state;
+  }
+
+  get clock(): DrivenClock {
+    return this.#parts.clock;
+  }
+
+  get memory(): GuestMemory {
+    return this.#parts.memory;
+  }
+
+  get devices(): readonly ComposedDevice[] {
+    return this.#parts.devices;
+  }
+
+  /** What the guest's own power button, reset line and panic notifier reach. */
+  get power(): PowerControl {
+    return this.#parts.power;
+  }
+
+  /** Resolves once the machine has stopped and everything of it is closed. Never rejects. */
+  get stopped(): Promise<StopReason> {
+    return this.#stopped.promise;
+  }
+
+  /** The host error behind a `StopReason` of kind `error`, where there was one. */
+  get failure(): unknown {
+    return this.#failure;
+  }
+
+  /** Boots the guest, or goes on with a restored one. */
+  start(): Promise<void> {
+    return this.#inTurn(async () => {
+      this.#lifecycle.expect("starting", "created");
+      if (!this.#isRestored) await this.#parts.boot();
+      this.#lifecycle.move("running");
+      this.#go();
+    });
+  }
+
+  /** Resolves when no guest instruction runs and no device produces work. */
+  pause(): Promise<void> {
+    return this.#inTurn(async () => {
+      this.#lifecycle.expect("pausing", "running");
+      await this.#hold();
+      this.#lifecycle.move("paused");
+    });
+  }
+
+  resume(): Promise<void> {
+    return this.#inTurn(() => {
+      this.#lifecycle.expect("resuming", "paused");
+      this.#lifecycle.move("running");
+      this.#go();
+      return Promise.resolve();
+    });
+  }
+
+  /** Ends the machine, as if its plug were pulled. Resolves when all is closed; a stopped machine stays as it is. */
+  async stop(): Promise<void> {
+    this.#end({ kind: "requested" });
+    await this.stopped;
+  }
+
+  /**
+   * Writes the machine to a new directory, and nothing there if it fails. A running machine pauses meanwhile.
+   * Throws `NB_SNAPSHOT`.
+   */
+  save(directory: string): Promise<void> {
+    return this.#inTurn(async () => {
+      this.#lifecycle.expect("saving", "running", "paused");
+      const wasRunning = this.#lifecycle.state === "running";
+      if (wasRunning) await this.#hold();
+      try {
+        await writeSnapshot(this.#parts.snapshot, directory);
+      } finally {
+        if (wasRunning) this.#go();
+      }
+    });
+  }
+
+  /**
+   * Loads what `save` wrote into a machine that has not started. Throws `NB_RESTORE`, after which the machine is
+   * good for nothing but `stop`.
+   */
+  restore(directory: string): Promise<void> {
+    return this.#inTurn(async () => {
+      this.#lifecycle.expect("restoring", "created");
+      await readSnapshot(this.#parts.snapshot, directory);
+      this.#isRestored = true;
+    });
+  }
+
+  /** Counters so far; of a stopped machine, its last. */
+  stats(): MachineStats {
+    if (this.#stats !== undefined) return this.#stats;
+    const devices: Record<string, Readonly<Record<string, number>>> = {};
+    for (const { id, device } of this.#parts.devices) if (device.stats) devices[id] = device.stats();
+    return { backend: this.#parts.vm.stats(), bus: this.#parts.busStats(), devices, resets: this.#resets };
+  }
+
+  /** Runs operations one after the other; after the end there are none. */
+  #inTurn(operation: () => Promise<void>): Promise<void> {
+    const result = this.#tail.then(() => {
+      if (this.#isEnding) throw new NorthbridgeError("NB_LIFECYCLE", "the machine has stopped");
+      return operation();
+    });
+    this.#tail = result.catch(() => undefined);
+    return result;
+  }
+
+  /** Guest time, devices and vCPUs go on. */
+  #go(): void {
+    this.#parked.clear();
+    this.#parts.clock.resume();
+    for (const { device } of this.#parts.devices) device.resume?.();
+    this.#runner.start();
+  }
+
+  /** vCPUs, devices and guest time stand still. */
+  async #hold(): Promise<void> {
+    await this.#runner.quiesce();
+    for (const { device } of this.#parts.devices) await device.pause?.();
+    this.#parts.clock.pause();
+  }
+
+  #afterExit(vcpu: Vcpu, exit: VmExit): AfterExit {
+    switch (exit.kind) {
+      case "interrupted":
+      case "budget":
+        return "continue";
+      case "halt":
+        this.#parked.add(vcpu);
+        if (this.#parked.size === this.#parts.vm.vcpus.length) this.#end({ kind: "halted" });
+        return "park";
+      case "shutdown":
+        this.#end({ kind: "tripleFault", detail: exit.detail });
+        return "park";
+      case "debug":
+        this.#end({ kind: "error", detail: `vCPU ${vcpu.index}: debug exit at 0x${exit.rip.toString(16)} with no debugger` });
+        return "park";
+      case "error":
+        this.#end({ kind: "error", detail: `vCPU ${vcpu.index}: ${describeError(exit)}` });
+        return "park";
+    }
+  }
+
+  /** A guest-requested reset: power-on state of everything but RAM, then the boot loader again. */
+  #restart(): void {
+    this.#runner.release();
+    this.#inTurn(async () => {
+      if (this.#lifecycle.state !== "running") return;
+      await this.#runner.quiesce();
+      const { vm, devices, boot, power } = this.#parts;
+      for (const { device } of devices) device.reset?.();
+      vm.irqchip.restore(this.#powerOnIrqchip);
+      for (const vcpu of vm.vcpus) vcpu.reset();
+      power.rearm();
+      this.#resets++;
+      await boot();
+      this.#parked.clear();
+      this.#runner.start();
+    }).catch((error: unknown) => {
+      if (this.#isEnding) return;
+      this.#failure = error;
+      this.#end({ kind: "error", detail: error instanceof Error ? error.message : String(error) });
+    });
+  }
+
+  /** The first reason wins. */
+  #end(reason: StopReason): void {
+    if (this.#isEnding) return;
+    this.#isEnding = true;
+    this.#runner.release();
+    void this.#tail.then(() => this.#close()).then(
+      () => {
+        this.#stopped.resolve(reason);
+      },
+      (error: unknown) => {
+        this.#failure ??= error;
+        const detail = `closing: ${error instanceof Error ? error.message : String(error)}`;
+        this.#stopped.resolve(reason.kind === "requested" || reason.kind === "powerOff" ? { kind: "error", detail } : reason);
+      },
+    );
+  }
+
+  async #close(): Promise<void> {
+    await this.#runner.quiesce();
+    this.#lifecycle.move("stopped");
+    this.#parts.clock.pause();
+    this.#stats = this.stats();
+    try {
+      for (const { device } of this.#parts.devices) await device.pause?.();
+    } finally {
+      try {
+        await this.#parts.closeDevices();
+      } finally {
+        await this.#parts.vm.close();
+      }
+    }
+  }
+}
+
+function describeError(exit: Extract<VmExit, { kind: "error" }>): string {
+  const rip = exit.rip === undefined ? "" : ` at 0x${exit.rip.toString(16)}`;
+  const bytes = exit.instructionBytes?.length
+    ? ` [${[...exit.instructionBytes].map((byte) => byte.toString(16).padStart(2, "0")).join(" ")}]`
+    : "";
+  return `${exit.detail}${rip}${bytes}`;
+}

@@ -1,0 +1,46 @@
+import type { MachineConfig, PowerControl, StopReason } from "../contracts/index.ts";
+
+/** Who carries out what the guest asks for. */
+export interface PowerListener {
+  onStop(reason: StopReason): void;
+  onRestart(): void;
+}
+
+/** The guest's wishes about its power, as devices pass them on from inside register accesses. */
+export class PowerRequests implements PowerControl {
+  readonly #onReset: NonNullable<MachineConfig["onReset"]>;
+  #listener: PowerListener | undefined;
+  /** A guest that asked for a reset keeps executing for a moment and may ask again. */
+  #isResetting = false;
+
+  constructor(onReset: NonNullable<MachineConfig["onReset"]>) {
+    this.#onReset = onReset;
+  }
+
+  listen(listener: PowerListener): void {
+    this.#listener = listener;
+  }
+
+  /** The reset is done: the next request is a new one. */
+  rearm(): void {
+    this.#isResetting = false;
+  }
+
+  powerOff(): void {
+    this.#listener?.onStop({ kind: "powerOff" });
+  }
+
+  reset(): void {
+    if (this.#onReset === "stop") {
+      this.#listener?.onStop({ kind: "reset" });
+      return;
+    }
+    if (this.#isResetting) return;
+    this.#isResetting = true;
+    this.#listener?.onRestart();
+  }
+
+  panic(detail: string): void {
+    this.#listener?.onStop({ kind: "panic", detail });
+  }
+}
