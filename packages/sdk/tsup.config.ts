@@ -3,6 +3,7 @@ import { defineConfig } from "tsup";
 export default defineConfig({
   entry: {
     index: "src/index.ts",
+    "asm/index": "src/asm/index.ts",
     "host/index": "src/host/index.ts",
     "testing/index": "src/testing/index.ts",
     "conformance/index": "src/conformance/index.ts",

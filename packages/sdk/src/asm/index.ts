@@ -1,0 +1,3 @@
+export { Assembler } from "./assembler.ts";
+export type { CodeBits } from "./encoder.ts";
+export * from "./operands.ts";
