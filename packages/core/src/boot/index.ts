@@ -1,0 +1,14 @@
+export type { BootOptions } from "./load-boot.ts";
+export { loadBoot } from "./load-boot.ts";
+export type { BzImage } from "./bzimage.ts";
+export { isBzImage, parseBzImage } from "./bzimage.ts";
+export { unpackPayload } from "./payload.ts";
+export type { ElfImage, ElfSegment } from "./elf64.ts";
+export { isElf, loadElf, parseElf64 } from "./elf64.ts";
+export type { E820Entry } from "./e820.ts";
+export { e820Map } from "./e820.ts";
+export type { LinuxBoot, LinuxImages } from "./linux.ts";
+export { DEFAULT_CMDLINE, loadLinux } from "./linux.ts";
+export { loadFlat } from "./flat.ts";
+export type { Gdt } from "./start-state.ts";
+export { longModeState, powerOnState, protectedModeState, realModeState } from "./start-state.ts";

@@ -1,0 +1,2 @@
+export type { AcpiOptions, AcpiTables } from "./acpi-tables.ts";
+export { buildAcpiTables } from "./acpi-tables.ts";
