@@ -1,3 +1,4 @@
+import { copyFile } from "node:fs/promises";
 import { defineConfig } from "tsup";
 
 export default defineConfig({
@@ -7,5 +8,5 @@ export default defineConfig({
   dts: true,
   clean: true,
   // cpu.wasm lies beside the bundle, where `wasm-module.ts` looks first.
-  publicDir: "generated",
+  onSuccess: () => copyFile("generated/cpu.wasm", "dist/cpu.wasm"),
 });
