@@ -1,7 +1,8 @@
-import type { BootConfig, GuestMemory, MemoryMapEntry, VcpuState } from "../contracts/index.ts";
+import type { BootConfig, GuestMemory, MemoryMapEntry } from "../contracts/index.ts";
 import { NorthbridgeError } from "../contracts/index.ts";
 import { GDT_SIZE, IDENTITY_MAP_SIZE, writeGdt, writeIdentityMap } from "./early-tables.ts";
 import { bootImageError, describeBytes } from "./image-error.ts";
+import type { StartState } from "./start-state.ts";
 import { longModeState, protectedModeState, realModeState } from "./start-state.ts";
 
 const PAGE = 4096;
@@ -19,7 +20,7 @@ export function loadFlat(
   memoryMap: readonly MemoryMapEntry[],
   flat: NonNullable<BootConfig["flat"]>,
   bytes: Uint8Array,
-): VcpuState {
+): StartState {
   const { image, gpa, mode, entry = gpa } = flat;
   if (bytes.length === 0) throw bootImageError(image, "a flat image", describeBytes(bytes));
   if (!memory.write(gpa, bytes)) {

@@ -1,4 +1,3 @@
-export type { BootOptions } from "./load-boot.ts";
 export { loadBoot } from "./load-boot.ts";
 export type { BzImage } from "./bzimage.ts";
 export { isBzImage, parseBzImage } from "./bzimage.ts";
@@ -10,5 +9,5 @@ export { e820Map } from "./e820.ts";
 export type { LinuxBoot, LinuxImages } from "./linux.ts";
 export { DEFAULT_CMDLINE, loadLinux } from "./linux.ts";
 export { loadFlat } from "./flat.ts";
-export type { Gdt } from "./start-state.ts";
+export type { Gdt, StartState } from "./start-state.ts";
 export { longModeState, powerOnState, protectedModeState, realModeState } from "./start-state.ts";

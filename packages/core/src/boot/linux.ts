@@ -1,10 +1,4 @@
-import type {
-  BootConfig,
-  FirmwareEntry,
-  GuestMemory,
-  MemoryMapEntry,
-  VcpuState,
-} from "../contracts/index.ts";
+import type { BootConfig, FirmwareEntry, GuestMemory, MemoryMapEntry } from "../contracts/index.ts";
 import { NorthbridgeError } from "../contracts/index.ts";
 import { buildBootParams, DEFAULT_CMDLINE_SIZE, DEFAULT_INITRD_ADDR_MAX } from "./boot-params.ts";
 import type { BzImage } from "./bzimage.ts";
@@ -19,6 +13,7 @@ import { placeInitrd } from "./initrd-placement.ts";
 import { LowMemory } from "./low-memory.ts";
 import { unpackPayload } from "./payload.ts";
 import { buildPvhStartInfo } from "./pvh.ts";
+import type { StartState } from "./start-state.ts";
 import { longModeState, protectedModeState } from "./start-state.ts";
 
 /** What a kernel gets where the config says nothing. */
@@ -54,7 +49,7 @@ interface LoadedKernel {
  * Loads a Linux kernel (bzImage or ELF `vmlinux`) and its initrd, writes what the chosen boot protocol hands over,
  * and answers with vCPU 0 at the kernel's entry.
  */
-export async function loadLinux(images: LinuxImages, boot: LinuxBoot): Promise<VcpuState> {
+export async function loadLinux(images: LinuxImages, boot: LinuxBoot): Promise<StartState> {
   const { memory } = boot;
   const e820 = e820Map(boot.memoryMap, boot.firmware);
   const kernel = await loadKernel(images.kernel.file, images.kernel.bytes, boot, e820);

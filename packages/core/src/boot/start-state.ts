@@ -83,15 +83,17 @@ export function powerOnState(index: number): VcpuState {
   };
 }
 
+/** How a vCPU starts: registers and processor mode. The rest is as after reset. */
+export type StartState = Pick<VcpuState, "regs" | "sregs">;
+
 /** Real mode at `entry`, below 1 MiB, with a 64 KiB code segment on the paragraph that holds it and the stack at 0:7C00. */
-export function realModeState(entry: number): VcpuState {
-  const state = powerOnState(0);
+export function realModeState(entry: number): StartState {
+  const { sregs } = powerOnState(0);
   const selector = (entry >>> 16) << 12;
   return {
-    ...state,
     regs: registers({ rip: BigInt(entry & 0xffff), rsp: 0x7c00n }),
     sregs: {
-      ...state.sregs,
+      ...sregs,
       cs: segment({ type: TYPE_CODE, selector, base: BigInt(selector) << 4n }),
       idt: { base: 0n, limit: 0x3ff },
       cr0: CR0_ET,
@@ -100,14 +102,13 @@ export function realModeState(entry: number): VcpuState {
 }
 
 /** Flat 32-bit protected mode without paging, interrupts off. */
-export function protectedModeState(entry: number, gdt: Gdt, set: Partial<KvmRegs> = {}): VcpuState {
-  const state = powerOnState(0);
+export function protectedModeState(entry: number, gdt: Gdt, set: Partial<KvmRegs> = {}): StartState {
+  const { sregs } = powerOnState(0);
   const data = flatSegment({ type: TYPE_DATA, selector: BOOT_DS, db: true });
   return {
-    ...state,
     regs: registers({ ...set, rip: BigInt(entry) }),
     sregs: {
-      ...state.sregs,
+      ...sregs,
       ...{ ds: data, es: data, fs: data, gs: data, ss: data },
       cs: flatSegment({ type: TYPE_CODE, selector: BOOT_CS, db: true }),
       tr: segment({ type: TYPE_BUSY_TSS, s: false, limit: 0x67 }),
@@ -125,12 +126,12 @@ export function longModeState(
   gdt: Gdt,
   pageTableGpa: number,
   set: Partial<KvmRegs> = {},
-): VcpuState {
-  const state = protectedModeState(entry, gdt, set);
+): StartState {
+  const { regs, sregs } = protectedModeState(entry, gdt, set);
   return {
-    ...state,
+    regs,
     sregs: {
-      ...state.sregs,
+      ...sregs,
       cs: flatSegment({ type: TYPE_CODE, selector: BOOT_CS, l: true }),
       cr0: CR0_PE | CR0_ET | CR0_PG,
       cr3: BigInt(pageTableGpa),
