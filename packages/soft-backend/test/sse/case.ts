@@ -41,8 +41,8 @@ export interface Instruction extends Encoding {
 
 const PREFIXES = [[], [0x66], [0xf3], [0xf2]];
 const MAPS = [[], [0x0f], [0x0f, 0x38], [0x0f, 0x3a]];
-/** Without ModRM. */
-const EMMS = 0x77;
+/** The one opcode without ModRM. */
+export const EMMS = 0x77;
 
 export function modrm(i: Instruction): number {
   const reg = i.group < 0 ? i.reg : i.group;
