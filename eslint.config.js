@@ -37,7 +37,12 @@ export default tseslint.config(
     ],
   },
   {
-    files: ["packages/*/src/**/*.ts", "packages/*/scripts/**/*.ts", "packages/*/test/**/*.ts", "examples/*/**/*.ts"],
+    files: [
+      "packages/*/src/**/*.ts",
+      "packages/*/scripts/**/*.ts",
+      "packages/*/test/**/*.ts",
+      "examples/*/**/*.ts",
+    ],
     extends: [tseslint.configs.strictTypeChecked],
     languageOptions: {
       parserOptions: {
