@@ -5,6 +5,7 @@ export default defineConfig({
     index: "src/index.ts",
     "asm/index": "src/asm/index.ts",
     "host/index": "src/host/index.ts",
+    "pci/index": "src/pci/index.ts",
     "testing/index": "src/testing/index.ts",
     "conformance/index": "src/conformance/index.ts",
   },

@@ -6,4 +6,7 @@ export { serial, type SerialConfig, type SerialPosition } from "./uart16550/plug
 export { Uart16550, type Uart16550Deps, type Uart16550StateV1 } from "./uart16550/uart16550.ts";
 export { I8254, type I8254Deps, type I8254StateV1 } from "./i8254/i8254.ts";
 export { type PitCounterStateV1 } from "./i8254/pit-counter.ts";
-export { pit, type PitConfig } from "./i8254/plugin.ts";
+export { pit } from "./i8254/plugin.ts";
+export { type NoConfig } from "./no-config.ts";
+export { pciHost, type PciHostConfig } from "./pci-host/plugin.ts";
+export { PciHost, type PciHostDeps, type PciHostStateV1 } from "./pci-host/pci-host.ts";

@@ -1,15 +1,11 @@
-import { type ConfigSchema, definePlugin, type DevicePlugin } from "@northbridge/sdk";
-import * as v from "valibot";
+import { definePlugin, type DevicePlugin } from "@northbridge/sdk";
+import { type NoConfig, NoConfigSchema } from "../no-config.ts";
 import { I8254 } from "./i8254.ts";
 
-export type PitConfig = Readonly<Record<never, never>>;
-
-const Config: ConfigSchema<PitConfig, PitConfig> = v.strictObject({});
-
 /** The interval timer at ports 0x40–0x43 on IRQ 0, and port 0x61. */
-export const pit: DevicePlugin<PitConfig> = definePlugin({
+export const pit: DevicePlugin<NoConfig> = definePlugin({
   name: "@northbridge/devices-legacy/pit",
-  config: Config,
+  config: NoConfigSchema,
   setup(ctx) {
     const device = new I8254({ clock: ctx.clock, irq: ctx.irq(0) });
     ctx.mapPorts({ base: 0x40, length: I8254.PORT_COUNT, widest: 1 }, device);
