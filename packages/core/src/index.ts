@@ -22,5 +22,6 @@ export * from "./host/watched-console.ts";
 export * from "./machine/boot-loader.ts";
 export * from "./machine/create-machine.ts";
 export * from "./machine/machine.ts";
+export { type MachinePlan, planMachine } from "./machine/plan-machine.ts";
 export { readManifest } from "./snapshot/read-snapshot.ts";
 export type { ManifestV1 } from "./snapshot/manifest.ts";

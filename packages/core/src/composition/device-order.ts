@@ -7,7 +7,8 @@ import { tokenName } from "./service-container.ts";
 export interface PlannedDevice {
   readonly id: string;
   readonly spec: DevicePluginSpec<never, never>;
-  readonly input: unknown;
+  /** As the plugin's schema gave it back. */
+  readonly config: unknown;
   /** Where the config says so: `devices[2]`, or the machine type for an implied one. */
   readonly where: string;
 }

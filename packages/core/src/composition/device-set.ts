@@ -1,10 +1,5 @@
-import type {
-  AddressSpaces,
-  ComposedDevice,
-  DeviceServices,
-} from "./device-services.ts";
 import type { Device, DeviceContext, FirmwareEntry, IoHandler, IoRegion, Token, Unmap } from "../contracts/index.ts";
-import { parseWith } from "../config/issue.ts";
+import type { AddressSpaces, ComposedDevice, DeviceServices } from "./device-services.ts";
 import type { PlannedDevice } from "./device-order.ts";
 import type { ServiceContainer } from "./service-container.ts";
 
@@ -29,10 +24,8 @@ export class DeviceSet {
     return this.#firmware;
   }
 
-  /** Checks the config of `planned` and sets it up. Throws `NB_CONFIG` naming the config path. */
   async setUp(planned: PlannedDevice): Promise<void> {
-    const config = await parseWith(planned.spec.config, planned.input, planned.where);
-    const device: Device = await planned.spec.setup(this.#contextOf(planned), config as never);
+    const device: Device = await planned.spec.setup(this.#contextOf(planned), planned.config as never);
     this.#devices.push({ id: planned.id, plugin: planned.spec.name, device });
   }
 

@@ -1,5 +1,6 @@
 import type { DeviceEntry, DeviceReference, MachineConfig, MachineType } from "../contracts/index.ts";
 import { ConfigError } from "../config/config-error.ts";
+import { parseWith } from "../config/issue.ts";
 import type { PlannedDevice } from "./device-order.ts";
 import { type PluginRegistry, shortName } from "./plugin-registry.ts";
 
@@ -11,10 +12,14 @@ interface Candidate {
 }
 
 /**
- * Every device of the machine with its id: those the machine type implies, then those the config lists. A listed
- * device with an implied one's id replaces it. Throws `NB_DUPLICATE_ID` or `NB_UNKNOWN_PLUGIN`.
+ * Every device of the machine with its id and checked config: those the machine type implies, then those the config
+ * lists. A listed device with an implied one's id replaces it. Throws `ConfigError`.
  */
-export function planDevices(config: MachineConfig, type: MachineType, registry: PluginRegistry): readonly PlannedDevice[] {
+export async function planDevices(
+  config: MachineConfig,
+  type: MachineType,
+  registry: PluginRegistry,
+): Promise<readonly PlannedDevice[]> {
   const listed: Candidate[] = [];
   (config.devices ?? []).forEach((item, index) => {
     if (!item) return;
@@ -33,15 +38,16 @@ export function planDevices(config: MachineConfig, type: MachineType, registry: 
   }
 
   const planned = new Map<string, PlannedDevice>();
-  const plan = ({ entry, where }: Candidate): void => {
+  const plan = async ({ entry, where }: Candidate): Promise<void> => {
     const { spec, input } = entry;
     const id = entry.id ?? freeId(shortName(spec.name), (name) => planned.has(name) || claimed.has(name));
-    planned.set(id, { id, spec, input, where });
+    planned.set(id, { id, spec, config: await parseWith(spec.config, input, where), where });
   };
   for (const entry of type.devices(config)) {
-    if (entry.id === undefined || !claimed.has(entry.id)) plan({ entry, where: `${type.name}'s ${entry.id ?? entry.spec.name}` });
+    const isReplaced = entry.id !== undefined && claimed.has(entry.id);
+    if (!isReplaced) await plan({ entry, where: `${type.name}'s ${entry.id ?? entry.spec.name}` });
   }
-  for (const candidate of listed) plan(candidate);
+  for (const candidate of listed) await plan(candidate);
   return [...planned.values()];
 }
 

@@ -1,16 +1,14 @@
 import type { CharBackend } from "../contracts/index.ts";
 
 /** A text looked for in a stream of bytes, one byte at a time (Knuth, Morris, Pratt). */
-class Watch {
+export class TextSearch {
   readonly #pattern: Uint8Array;
   /** Length of the longest border of each prefix. */
   readonly #border: number[] = [0];
-  readonly found: () => void;
   #matched = 0;
 
-  constructor(text: string, found: () => void) {
+  constructor(text: string) {
     this.#pattern = new TextEncoder().encode(text);
-    this.found = found;
     for (let i = 1, length = 0; i < this.#pattern.length; i++) {
       while (length > 0 && this.#pattern[i] !== this.#pattern[length]) length = this.#border[length - 1] ?? 0;
       if (this.#pattern[i] === this.#pattern[length]) length++;
@@ -20,33 +18,47 @@ class Watch {
 
   /** Whether the text is complete with this byte. */
   see(byte: number): boolean {
-    while (this.#matched > 0 && this.#pattern[this.#matched] !== byte) this.#matched = this.#border[this.#matched - 1] ?? 0;
+    while (this.#matched > 0 && this.#pattern[this.#matched] !== byte) {
+      this.#matched = this.#border[this.#matched - 1] ?? 0;
+    }
     if (this.#pattern[this.#matched] === byte) this.#matched++;
     return this.#matched === this.#pattern.length;
   }
 }
 
-/** A console that tells when the guest has written a text. Everything passes through unchanged. */
+/**
+ * A console that lets others see what the guest writes. Everything passes through unchanged. Listeners are called on
+ * the machine thread, inside the guest's access.
+ */
 export class WatchedConsole implements CharBackend {
   readonly #inner: CharBackend;
-  #watches: readonly Watch[] = [];
+  #listeners: readonly ((byte: number) => void)[] = [];
 
   constructor(inner: CharBackend) {
     this.#inner = inner;
   }
 
-  /** Calls `found` once, when the guest has written `text`; on the machine thread, inside the guest's access. */
+  /** Calls `listener` with every byte from now on, until what is returned is called. */
+  tap(listener: (byte: number) => void): () => void {
+    this.#listeners = [...this.#listeners, listener];
+    return () => {
+      this.#listeners = this.#listeners.filter((other) => other !== listener);
+    };
+  }
+
+  /** Calls `found` once, when the guest has written `text`. */
   watch(text: string, found: () => void): void {
-    if (text.length > 0) this.#watches = [...this.#watches, new Watch(text, found)];
+    const search = new TextSearch(text);
+    const untap = this.tap((byte) => {
+      if (!search.see(byte)) return;
+      untap();
+      found();
+    });
   }
 
   write(byte: number): void {
     this.#inner.write(byte);
-    for (const watch of this.#watches) {
-      if (!watch.see(byte)) continue;
-      this.#watches = this.#watches.filter((other) => other !== watch);
-      watch.found();
-    }
+    for (const listener of this.#listeners) listener(byte);
   }
 
   flush(): void {

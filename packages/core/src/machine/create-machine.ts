@@ -9,25 +9,20 @@ import {
   Log,
   type MachineConfig,
   type MemoryMapEntry,
-  NorthbridgeError,
   type VirtualMachine,
 } from "../contracts/index.ts";
 import { mmioBus, portBus } from "../bus/address-space.ts";
 import { RealtimeClock } from "../clock/realtime-clock.ts";
 import { VirtualClock } from "../clock/virtual-clock.ts";
-import { inOrderOfServices } from "../composition/device-order.ts";
 import { DeviceSet } from "../composition/device-set.ts";
-import { planDevices } from "../composition/plan-devices.ts";
 import type { PluginRegistry } from "../composition/plugin-registry.ts";
 import { ServiceContainer } from "../composition/service-container.ts";
-import { ConfigError } from "../config/config-error.ts";
-import { parseMachineConfig } from "../config/machine-schema.ts";
 import { RingBufferBackend } from "../host/ring-buffer.ts";
 import { InterruptFanIn } from "../interrupts/interrupt-fan-in.ts";
-import { memoryMap } from "../memory/layout.ts";
 import { SlottedGuestMemory } from "../memory/slotted-guest-memory.ts";
 import type { BootLoader } from "./boot-loader.ts";
 import { Machine } from "./machine.ts";
+import { planMachine } from "./plan-machine.ts";
 import { PowerRequests } from "./power-requests.ts";
 
 /** What `createMachine` needs. */
@@ -45,7 +40,6 @@ export interface MachineOptions {
   readonly clock?: DrivenClock;
 }
 
-const DEFAULT_MACHINE = "pc-1";
 
 /** A clock of the kind the config asks for. */
 export function createClock(kind: ClockKind | undefined): DrivenClock {
@@ -58,20 +52,10 @@ export function createClock(kind: ClockKind | undefined): DrivenClock {
  */
 export async function createMachine(options: MachineOptions): Promise<Machine> {
   const { hypervisor, registry } = options;
-  const config = parseMachineConfig(options.config);
-  const type = registry.machineType(config.machine ?? DEFAULT_MACHINE);
-  const vcpus = config.vcpus ?? 1;
-  checkLimits(config, vcpus, hypervisor);
-  const map = memoryMap(type.layout ?? "pc", config.memory.mib);
-
+  const { config, type, vcpus, map, devices } = await planMachine(options.config, registry, hypervisor);
   const container = new ServiceContainer();
   container.provide(Console, options.console ?? new RingBufferBackend(), "the machine");
   container.provide(Log, options.log ?? { write: () => undefined }, "the machine");
-  const planned = inOrderOfServices(
-    planDevices(config, type, registry),
-    (token) => container.has(token),
-    (token) => registry.providerOf(token),
-  );
 
   const ports = portBus();
   const mmio = mmioBus();
@@ -95,7 +79,7 @@ export async function createMachine(options: MachineOptions): Promise<Machine> {
       await set.close();
       container.close();
     };
-    for (const device of planned) await set.setUp(device);
+    for (const device of devices) await set.setUp(device);
 
     return new Machine({
       config,
@@ -121,20 +105,6 @@ export async function createMachine(options: MachineOptions): Promise<Machine> {
   }
 }
 
-function checkLimits(config: MachineConfig, vcpus: number, hypervisor: Hypervisor): void {
-  const { memoryMib, vcpus: mostVcpus } = hypervisor.limits ?? {};
-  if (memoryMib !== undefined && config.memory.mib > memoryMib) {
-    throw new ConfigError(
-      "NB_CONFIG",
-      "memory.mib",
-      `expected at most ${memoryMib}, the limit of the ${hypervisor.name} backend, found ${config.memory.mib}`,
-    );
-  }
-  if (mostVcpus !== undefined && vcpus > mostVcpus) {
-    throw new ConfigError("NB_CONFIG", "vcpus", `expected at most ${mostVcpus}, the limit of the ${hypervisor.name} backend, found ${vcpus}`);
-  }
-}
-
 const bytesOf = (map: readonly MemoryMapEntry[]): number => map.reduce((sum, { length }) => sum + length, 0);
 
 interface BootParts {
@@ -155,19 +125,8 @@ async function bootGuest(load: BootLoader | undefined, parts: BootParts): Promis
     memoryMap: map,
     firmware: set.firmware,
     vcpus,
-    readFile: readImage,
+    readFile,
   });
   const [first] = vm.vcpus;
   first?.setState({ ...first.getState(), ...initial });
 }
-
-async function readImage(path: string): Promise<Uint8Array> {
-  try {
-    return await readFile(path);
-  } catch (error) {
-    const { code, message } = error as NodeJS.ErrnoException;
-    const reason = code === "ENOENT" ? "there is no such file" : message;
-    throw new NorthbridgeError("NB_BOOT_IMAGE", `${path}: cannot read the image: ${reason}`, { cause: error });
-  }
-}
-

@@ -149,8 +149,7 @@ describe("Machine", () => {
       },
     });
     await expect(machine.start()).rejects.toMatchObject({
-      code: "NB_BOOT_IMAGE",
-      message: "/nowhere/bzImage: cannot read the image: there is no such file",
+      code: "ENOENT",
     });
     await machine.stop();
     expect(hypervisor.vms[0]?.closed).toBe(1);
