@@ -4,7 +4,13 @@ import { beforeAll, describe, expect, test } from "vitest";
 import { CASE_SIZE, CaseField, type Encoding, assemble, nameOf } from "./sse/case.ts";
 import { type Core, Info, loadCore } from "./sse/core.ts";
 import {
-  type Trial, digest, executeOnCore, explain, isApproximation, outcome, trials,
+  type Trial,
+  digest,
+  executeOnCore,
+  explain,
+  isApproximation,
+  outcome,
+  trials,
 } from "./sse/differential.ts";
 import { candidates, isKnown, knownEncodings, plain } from "./sse/encodings.ts";
 import { readGolden } from "./sse/golden.ts";
@@ -51,7 +57,10 @@ describe("RCPPS and RSQRTPS", () => {
   const approximate = (opcode: number, prefix: number, operand: number): number => {
     for (let at = 0; at < 64; at += 4) view.setUint32(CaseField.XMM + at, operand, true);
     view.setUint32(CaseField.MXCSR, 0x1f80, true);
-    core.execute({ map: 1, prefix, opcode, group: -1, rexw: false, memory: false, reg: 1, rm: 2, imm: 0 }, state);
+    core.execute(
+      { map: 1, prefix, opcode, group: -1, rexw: false, memory: false, reg: 1, rm: 2, imm: 0 },
+      state,
+    );
     expect(view.getUint32(CaseField.MXCSR, true)).toBe(0x1f80);
     return view.getUint32(CaseField.XMM + 16 + (prefix ? 0 : 12), true);
   };
@@ -67,7 +76,9 @@ describe("RCPPS and RSQRTPS", () => {
       fc.property(operand, fc.constantFrom(0, 2), (pattern, prefix) => {
         const x = asFloat(pattern);
         expect(Math.abs(asFloat(approximate(0x53, prefix, pattern)) * x - 1)).toBeLessThanOrEqual(1.5 / 4096);
-        expect(Math.abs(asFloat(approximate(0x52, prefix, pattern)) * Math.sqrt(x) - 1)).toBeLessThanOrEqual(1.5 / 4096);
+        expect(Math.abs(asFloat(approximate(0x52, prefix, pattern)) * Math.sqrt(x) - 1)).toBeLessThanOrEqual(
+          1.5 / 4096,
+        );
       }),
       { numRuns: 1000 },
     );
@@ -100,7 +111,9 @@ describe.skipIf(lacking !== undefined)("this host's CPU", () => {
   const join = (all: readonly Uint8Array[]): Uint8Array => new Uint8Array(Buffer.concat(all));
   const part = (all: Uint8Array, i: number): Uint8Array => all.subarray(i * CASE_SIZE, (i + 1) * CASE_SIZE);
 
-  test("fresh cases agree in registers, memory, flags, MXCSR, x87 state and exceptions", { timeout: 60_000 }, () => {
+  test("fresh cases agree in registers, memory, flags, MXCSR, x87 state and exceptions", {
+    timeout: 60_000,
+  }, () => {
     const seed = randomInt(2 ** 31);
     const all: Trial[] = knownEncodings(core)
       .filter((encoding) => !isApproximation(encoding))

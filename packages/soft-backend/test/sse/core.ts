@@ -6,12 +6,34 @@ import { FPR, FSW, FTAG, GPR, MXCSR, RFLAGS, SCRATCH, XMM } from "../../src/cpu/
 import { CASE_SIZE, CaseField, type Instruction, modrm } from "./case.ts";
 
 type InfoBit =
-  | "SIZE" | "STORE" | "ALIGNED" | "IMM8" | "RM_GPR" | "REG_GPR" | "RM_MMX" | "REG_MMX" | "RM_UPDATE"
-  | "NO_REGISTER" | "NO_RM" | "DS_RDI" | "NO_MEMORY";
+  | "SIZE"
+  | "STORE"
+  | "ALIGNED"
+  | "IMM8"
+  | "RM_GPR"
+  | "REG_GPR"
+  | "RM_MMX"
+  | "REG_MMX"
+  | "RM_UPDATE"
+  | "NO_REGISTER"
+  | "NO_RM"
+  | "DS_RDI"
+  | "NO_MEMORY";
 
 export const Info: Readonly<Record<InfoBit, number>> = {
-  SIZE: 0xff, STORE: 1 << 8, ALIGNED: 1 << 9, IMM8: 1 << 10, RM_GPR: 1 << 11, REG_GPR: 1 << 12, RM_MMX: 1 << 13,
-  REG_MMX: 1 << 14, RM_UPDATE: 1 << 15, NO_REGISTER: 1 << 16, NO_RM: 1 << 17, DS_RDI: 1 << 18, NO_MEMORY: 1 << 20,
+  SIZE: 0xff,
+  STORE: 1 << 8,
+  ALIGNED: 1 << 9,
+  IMM8: 1 << 10,
+  RM_GPR: 1 << 11,
+  REG_GPR: 1 << 12,
+  RM_MMX: 1 << 13,
+  REG_MMX: 1 << 14,
+  RM_UPDATE: 1 << 15,
+  NO_REGISTER: 1 << 16,
+  NO_RM: 1 << 17,
+  DS_RDI: 1 << 18,
+  NO_MEMORY: 1 << 20,
 };
 
 interface Exports {
@@ -32,18 +54,39 @@ export interface Core {
 export async function loadCore(): Promise<Core> {
   const root = join(import.meta.dirname, "../..");
   mkdirSync(join(root, "generated"), { recursive: true });
-  const { error, stderr } = await main([
-    "assembly/test-entry/sse.ts", "--baseDir", root, "--outFile", "generated/sse-test.wasm", "--runtime", "stub",
-    "--enable", "simd,bulk-memory,threads", "--importMemory", "--sharedMemory", "--initialMemory", String(PAGES),
-    "--maximumMemory", String(PAGES), "--memoryBase", "131072", "--noAssert", "-O3", "--disableWarning", "112",
+  const { error } = await main([
+    "assembly/test-entry/sse.ts",
+    "--baseDir",
+    root,
+    "--outFile",
+    "generated/sse-test.wasm",
+    "--runtime",
+    "stub",
+    "--enable",
+    "simd,bulk-memory,threads",
+    "--importMemory",
+    "--sharedMemory",
+    "--initialMemory",
+    String(PAGES),
+    "--maximumMemory",
+    String(PAGES),
+    "--memoryBase",
+    "131072",
+    "--noAssert",
+    "-O3",
+    "--disableWarning",
+    "112",
   ]);
-  if (error) throw new Error(`the instructions do not compile: ${error.message}\n${stderr.toString()}`);
+  if (error) throw new Error(`the instructions do not compile: ${error.message}`);
   const memory = new WebAssembly.Memory({ initial: PAGES, maximum: PAGES, shared: true });
-  const module = await WebAssembly.instantiate(readFileSync(join(root, "generated/sse-test.wasm")), { env: { memory } });
+  const module = await WebAssembly.instantiate(readFileSync(join(root, "generated/sse-test.wasm")), {
+    env: { memory },
+  });
   const exports = module.instance.exports as unknown as Exports;
   const bytes = new Uint8Array(memory.buffer);
 
-  const info = (i: Instruction): number => exports.sseInfo(i.map, i.prefix, i.opcode, modrm(i), Number(i.rexw));
+  const info = (i: Instruction): number =>
+    exports.sseInfo(i.map, i.prefix, i.opcode, modrm(i), Number(i.rexw));
 
   const copyIn = (state: Uint8Array): void => {
     bytes.set(state.subarray(CaseField.XMM, CaseField.MM), XMM);
@@ -75,15 +118,23 @@ export async function loadCore(): Promise<Core> {
   return {
     info,
     execute(i, state) {
-      if (state.length !== CASE_SIZE) throw new RangeError(`a case has ${CASE_SIZE} bytes, this one ${state.length}`);
+      if (state.length !== CASE_SIZE)
+        throw new RangeError(`a case has ${CASE_SIZE} bytes, this one ${state.length}`);
       const form = info(i);
       copyIn(state);
-      const group = modrm(i) >> 3 & 7;
-      const reg = form & Info.REG_GPR ? GPR + 8 * group : form & Info.REG_MMX ? FPR + 16 * group : XMM + 16 * group;
+      const group = (modrm(i) >> 3) & 7;
+      const reg =
+        form & Info.REG_GPR ? GPR + 8 * group : form & Info.REG_MMX ? FPR + 16 * group : XMM + 16 * group;
       let rm = SCRATCH;
-      if (!i.memory) rm = form & Info.RM_GPR ? GPR + 8 * i.rm : form & Info.RM_MMX ? FPR + 16 * i.rm : XMM + 16 * i.rm;
+      if (!i.memory)
+        rm = form & Info.RM_GPR ? GPR + 8 * i.rm : form & Info.RM_MMX ? FPR + 16 * i.rm : XMM + 16 * i.rm;
       const code =
-        i.opcode | (i.map << 8) | (i.prefix << 12) | (Number(i.rexw) << 14) | (Number(!i.memory) << 15) | (group << 16);
+        i.opcode |
+        (i.map << 8) |
+        (i.prefix << 12) |
+        (Number(i.rexw) << 14) |
+        (Number(!i.memory) << 15) |
+        (group << 16);
       const trap = exports.sseExec(code, reg, rm, form & Info.DS_RDI ? SCRATCH : i.imm);
       copyOut(state);
       new DataView(state.buffer, state.byteOffset).setUint32(CaseField.TRAP, trap, true);

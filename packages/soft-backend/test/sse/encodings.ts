@@ -4,8 +4,14 @@ import { type Core, Info } from "./core.ts";
 
 /** Parts of the opcode maps that hold MMX and SSE instructions and nothing that a user-mode harness must not execute. */
 const RANGES: readonly (readonly [map: number, from: number, to: number])[] = [
-  [1, 0x10, 0x17], [1, 0x28, 0x2f], [1, 0x50, 0x77], [1, 0x7c, 0x7f], [1, 0xc2, 0xc6], [1, 0xd0, 0xff],
-  [2, 0x00, 0xef], [3, 0x00, 0xff],
+  [1, 0x10, 0x17],
+  [1, 0x28, 0x2f],
+  [1, 0x50, 0x77],
+  [1, 0x7c, 0x7f],
+  [1, 0xc2, 0xc6],
+  [1, 0xd0, 0xff],
+  [2, 0x00, 0xef],
+  [3, 0x00, 0xff],
 ];
 
 /** Every map, prefix, opcode, form. Opcode extensions in ModRM.reg of groups 12–14, and REX.W, count as part of it. */

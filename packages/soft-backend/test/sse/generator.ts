@@ -28,13 +28,14 @@ export class Random {
 
 /** Significands and exponents at the edges of binary32 and binary64, without sign. */
 const F32 = [
-  0, 0, 1, 0x7fffff, 0x400000, 0x800000, 0x800001, 0x7f7fffff, 0x7f800000, 0x7f800001, 0x7fa00000, 0x7fc00000, 0x7fffffff,
-  0x3f800000, 0x3f000000, 0x3fc00000, 0x4f000000, 0x4effffff, 0x5f000000, 0x5effffff, 0x4b000000, 0x4b7fffff, 0x40200000,
+  0, 0, 1, 0x7fffff, 0x400000, 0x800000, 0x800001, 0x7f7fffff, 0x7f800000, 0x7f800001, 0x7fa00000, 0x7fc00000,
+  0x7fffffff, 0x3f800000, 0x3f000000, 0x3fc00000, 0x4f000000, 0x4effffff, 0x5f000000, 0x5effffff, 0x4b000000,
+  0x4b7fffff, 0x40200000,
 ];
 const F64_HIGH = [
-  0, 0, 0, 1, 0x7ffff, 0xfffff, 0x100000, 0x7fefffff, 0x7ff00000, 0x7ff00000, 0x7ff40000, 0x7ff80000, 0x7fffffff,
-  0x3ff00000, 0x3fe00000, 0x3ff80000, 0x41e00000, 0x41dfffff, 0x43e00000, 0x43dfffff, 0x43300000, 0x38100000, 0x380fffff,
-  0x47efffff, 0x36a00000, 0x369fffff, 0x40040000,
+  0, 0, 0, 1, 0x7ffff, 0xfffff, 0x100000, 0x7fefffff, 0x7ff00000, 0x7ff00000, 0x7ff40000, 0x7ff80000,
+  0x7fffffff, 0x3ff00000, 0x3fe00000, 0x3ff80000, 0x41e00000, 0x41dfffff, 0x43e00000, 0x43dfffff, 0x43300000,
+  0x38100000, 0x380fffff, 0x47efffff, 0x36a00000, 0x369fffff, 0x40040000,
 ];
 const WORDS = [0, 0, 1, 0x7f, 0x80, 0xff, 0x100, 0x7fff, 0x8000, 0xffff, 0x8001, 0xff80, 0x0080, 0xff7f];
 
@@ -49,7 +50,12 @@ function f32(r: Random): number {
     case 3: // near the smallest normal numbers
       return (sign + r.below(3) * 0x800000 + (r.u32() & 0x7fffff)) >>> 0;
     case 4: // exponents whose products or quotients over- and underflow
-      return (sign + r.pick([0x1f, 0x20, 0x3f, 0x40, 0xbe, 0xbf, 0xc0, 0xfe, 0xfd, 0x68]) * 0x800000 + (r.u32() & 0x7fffff)) >>> 0;
+      return (
+        (sign +
+          r.pick([0x1f, 0x20, 0x3f, 0x40, 0xbe, 0xbf, 0xc0, 0xfe, 0xfd, 0x68]) * 0x800000 +
+          (r.u32() & 0x7fffff)) >>>
+        0
+      );
     case 5: // comparable exponents
     case 6:
       return (sign + (0x7c + r.below(8)) * 0x800000 + ((r.u32() & r.u32() & 0x7fffff) >>> 0)) >>> 0;
@@ -75,7 +81,11 @@ function f64(r: Random, out: Uint32Array, at: number): void {
       break;
     }
     case 4:
-      high = r.pick([0, 1, 2, 0x1ff, 0x200, 0x3fe, 0x400, 0x5fe, 0x5ff, 0x600, 0x7fd, 0x7fe, 0x381, 0x380, 0x36a, 0x47e, 0x43d, 0x41d]) * 0x100000;
+      high =
+        r.pick([
+          0, 1, 2, 0x1ff, 0x200, 0x3fe, 0x400, 0x5fe, 0x5ff, 0x600, 0x7fd, 0x7fe, 0x381, 0x380, 0x36a, 0x47e,
+          0x43d, 0x41d,
+        ]) * 0x100000;
       high += r.u32() & 0xfffff;
       break;
     case 5:
@@ -122,15 +132,22 @@ function fill(r: Random, kind: Kind, out: Uint32Array, at: number, count: number
     const wide = r.below(2);
     const zeros = r.pick([0, 1, 4]);
     for (let i = 0; i < bytes.length; i++) {
-      bytes[i] = wide && i & 1 ? r.pick([0, 0, 0, 0x80]) : r.below(20) < zeros ? 0 : 0x61 + r.below(letters) + (letters === 8 ? 0x7c : 0);
+      bytes[i] =
+        wide && i & 1
+          ? r.pick([0, 0, 0, 0x80])
+          : r.below(20) < zeros
+            ? 0
+            : 0x61 + r.below(letters) + (letters === 8 ? 0x7c : 0);
     }
   } else {
     const mode = r.below(4);
     for (let i = 0; i < count; i++) {
       if (mode === 0) out[at + i] = r.u32();
       else if (mode === 1) out[at + i] = (r.pick(WORDS) | (r.pick(WORDS) << 16)) >>> 0;
-      else if (mode === 2) out[at + i] = r.pick([0, 1, 0x7fffffff, 0x80000000, 0xffffffff, 0x01000000, r.below(256), r.u32()]);
-      else for (let k = 0; k < 4; k++) bytes[4 * i + k] = r.pick([0, 1, 0x7f, 0x80, 0x81, 0xff, r.below(256)]);
+      else if (mode === 2)
+        out[at + i] = r.pick([0, 1, 0x7fffffff, 0x80000000, 0xffffffff, 0x01000000, r.below(256), r.u32()]);
+      else
+        for (let k = 0; k < 4; k++) bytes[4 * i + k] = r.pick([0, 1, 0x7f, 0x80, 0x81, 0xff, r.below(256)]);
     }
   }
 }
@@ -157,10 +174,14 @@ function mxcsr(r: Random): number {
 
 /** Whether two registers of general type hold counts that an instruction takes from RAX and RDX. */
 const isExplicitLength = (e: Encoding): boolean => e.map === 3 && (e.opcode === 0x60 || e.opcode === 0x61);
-const isShift = (e: Encoding): boolean => e.map === 1 && e.opcode >= 0xd1 && [1, 2, 3].includes(e.opcode & 7) && (e.opcode & 8) === 0;
+const isShift = (e: Encoding): boolean =>
+  e.map === 1 && e.opcode >= 0xd1 && [1, 2, 3].includes(e.opcode & 7) && (e.opcode & 8) === 0;
 
 /** A case for `encoding` and the instruction in it. */
-export function generate(encoding: Encoding, r: Random): { instruction: Instruction; input: Uint8Array<ArrayBuffer> } {
+export function generate(
+  encoding: Encoding,
+  r: Random,
+): { instruction: Instruction; input: Uint8Array<ArrayBuffer> } {
   const dwords = new Uint32Array(CASE_SIZE / 4);
   const view = new DataView(dwords.buffer);
   const kind = kindOf(encoding, r);
@@ -180,7 +201,8 @@ export function generate(encoding: Encoding, r: Random): { instruction: Instruct
   }
   if (isShift(encoding) && r.below(8)) {
     for (const at of [0, 16, 32, 48, CaseField.MEM]) view.setBigUint64(at, BigInt(r.below(70)), true);
-    for (const at of [0, 8, 16, 24]) if (r.below(2)) view.setBigUint64(CaseField.MM + at, BigInt(r.below(70)), true);
+    for (const at of [0, 8, 16, 24])
+      if (r.below(2)) view.setBigUint64(CaseField.MM + at, BigInt(r.below(70)), true);
   }
   view.setUint32(CaseField.MXCSR, mxcsr(r), true);
   // TF, IF and the others stay as user mode has them.
@@ -188,7 +210,8 @@ export function generate(encoding: Encoding, r: Random): { instruction: Instruct
   const top = r.below(8);
   view.setUint16(CaseField.FSW, top << 11, true);
   view.setUint16(CaseField.FTAG, r.below(256), true);
-  for (let i = 0; i < 4; i++) view.setUint16(CaseField.EXPONENT + 2 * i, r.pick([0x3fff, 0x4000, 0x7fff]), true);
+  for (let i = 0; i < 4; i++)
+    view.setUint16(CaseField.EXPONENT + 2 * i, r.pick([0x3fff, 0x4000, 0x7fff]), true);
   const instruction = {
     ...encoding,
     reg: r.below(4),

@@ -28,7 +28,14 @@ export function readGolden(): Golden {
     const [map, prefix, opcode, group, rexw, memory] = bytes.subarray(at, at + 6) as unknown as number[];
     const count = view.getUint16(at + 6, true);
     entries.push({
-      encoding: { map: map!, prefix: prefix!, opcode: opcode!, group: group! - 1, rexw: rexw === 1, memory: memory === 1 },
+      encoding: {
+        map: map!,
+        prefix: prefix!,
+        opcode: opcode!,
+        group: group! - 1,
+        rexw: rexw === 1,
+        memory: memory === 1,
+      },
       digests: new Uint16Array(bytes.slice(at + 8, at + 8 + 2 * count).buffer),
     });
     at += 8 + 2 * count;
@@ -37,10 +44,11 @@ export function readGolden(): Golden {
 }
 
 export function writeGolden({ seed, entries }: Golden): void {
-  const parts = [Buffer.from(Uint32Array.of(seed).buffer)];
+  const parts: Uint8Array[] = [new Uint8Array(Uint32Array.of(seed).buffer)];
   for (const { encoding: e, digests } of entries) {
-    parts.push(Buffer.from([e.map, e.prefix, e.opcode, e.group + 1, Number(e.rexw), Number(e.memory)]));
-    parts.push(Buffer.from(Uint16Array.of(digests.length).buffer), Buffer.from(digests.buffer));
+    parts.push(Uint8Array.of(e.map, e.prefix, e.opcode, e.group + 1, Number(e.rexw), Number(e.memory)));
+    parts.push(new Uint8Array(Uint16Array.of(digests.length).buffer));
+    parts.push(new Uint8Array(digests.buffer, digests.byteOffset, digests.byteLength));
   }
   writeFileSync(path, gzipSync(Buffer.concat(parts), { level: 9 }));
 }
