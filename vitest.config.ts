@@ -6,6 +6,7 @@ export default defineConfig({
   resolve: { conditions },
   ssr: { resolve: { conditions } },
   test: {
+    globalSetup: ["packages/soft-backend/scripts/vitest-setup.ts"],
     include: ["packages/*/src/**/*.test.ts", "packages/*/test/**/*.test.ts", "examples/*/*.test.ts"],
     // Guests run on an interpreter and hosts are shared: a limit is there to end what hangs.
     testTimeout: 60_000,

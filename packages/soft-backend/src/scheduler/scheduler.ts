@@ -78,7 +78,7 @@ export class Scheduler {
   readonly #runs: (Run | undefined)[] = [];
   readonly #kicked: boolean[] = [];
   readonly #debug: (DebugControl | undefined)[] = [];
-  #turn = 0;
+  #turn: number;
   #left = 0;
   #executed = 0;
   #running: Processor | undefined;
@@ -97,6 +97,7 @@ export class Scheduler {
     readonly host?: SchedulerHost;
   }) {
     this.#processors = deps.processors;
+    this.#turn = deps.processors.length - 1;
     this.#clock = deps.clock;
     this.#host = deps.host ?? nodeHost;
     this.#isVirtual = deps.clock.kind === "virtual";
