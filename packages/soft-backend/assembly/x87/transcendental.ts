@@ -1,0 +1,1 @@
+export function transcendental(modrm: u32): void {}
