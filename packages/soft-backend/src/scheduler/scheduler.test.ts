@@ -303,7 +303,7 @@ describe("Scheduler", () => {
 
   it("sleeps until the next deadline under realtime, and not past an interrupt", async () => {
     let now = 0;
-    const clock = new RealtimeClock({ host: { nowNs: () => now, wallMs: () => 0 } });
+    const clock = new RealtimeClock({ nowNs: () => now, wallMs: () => 0 });
     clock.resume();
     const { host, settle, sleeps } = fakeHost();
     const processor = new FakeProcessor(0, ["halt", "halt"]);
