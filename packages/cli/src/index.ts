@@ -1,1 +1,4 @@
-export {};
+export { builtInHypervisor, builtInRegistry } from "./built-in.ts";
+export { runCli } from "./cli.ts";
+export { ExitCode } from "./exit-codes.ts";
+export type { CliHost } from "./host.ts";

@@ -1,0 +1,41 @@
+import { Command, CommanderError } from "commander";
+import { registerCommands } from "./commands/index.ts";
+import { ExitCode, exitCodeOfError } from "./exit-codes.ts";
+import { type CliHost, CommandFailed } from "./host.ts";
+import { joinSaveOn } from "./run/save-on.ts";
+
+/**
+ * Runs one command line and resolves with the exit code. Errors become one line on standard error, with a stack only
+ * under `--debug`.
+ * @param args without the names of Node and of the script
+ */
+export async function runCli(args: readonly string[], host: CliHost): Promise<number> {
+  let exitCode: number = ExitCode.OK;
+  const program = new Command("northbridge");
+  program
+    .description("Runs virtual machines.")
+    .configureOutput({ writeOut: (text) => host.stdout.write(text), writeErr: () => undefined })
+    .configureHelp({ showGlobalOptions: true })
+    .exitOverride()
+    .helpCommand(false)
+    .option("--debug", "show the stack of an error");
+  registerCommands(program, host, (code) => {
+    exitCode = code;
+  });
+  const say = (line: string): void => void host.stderr.write(`northbridge: ${line}\n`);
+  try {
+    await program.parseAsync(joinSaveOn(args), { from: "user" });
+    return exitCode;
+  } catch (error) {
+    if (error instanceof CommanderError) {
+      if (error.exitCode === 0) return ExitCode.OK;
+      say(error.code === "commander.help" ? "expected a command; see northbridge --help" : inOneLine(error.message.replace(/^error: /, "")));
+      return ExitCode.BAD_INPUT;
+    }
+    say(error instanceof Error ? inOneLine(error.message) : String(error));
+    if (args.includes("--debug") && error instanceof Error) host.stderr.write(`${error.stack ?? ""}\n`);
+    return error instanceof CommandFailed ? error.exitCode : exitCodeOfError(error);
+  }
+}
+
+const inOneLine = (message: string): string => message.replaceAll(/\s*\n\s*/g, " ");

@@ -1,0 +1,73 @@
+import { spawnSync } from "node:child_process";
+import { accessSync, constants } from "node:fs";
+import { availableParallelism, freemem } from "node:os";
+import { createMachine } from "@northbridge/core";
+import { ExitCode } from "../exit-codes.ts";
+import type { CliHost } from "../host.ts";
+import type { RegisterCommand } from "./index.ts";
+
+interface Finding {
+  readonly what: string;
+  readonly state: "ok" | "missing" | "broken";
+  readonly detail: string;
+}
+
+export const registerDoctor: RegisterCommand = (program, host, exit) => {
+  program
+    .command("doctor")
+    .description("say what this host can and cannot do for a machine")
+    .option("--json", "print JSON")
+    .action(async (options: { readonly json?: boolean }) => {
+      const findings = [nodeVersion(), resources(), await softBackend(host), kvm(), packageTools()];
+      if (options.json === true) host.stdout.write(`${JSON.stringify(findings, undefined, 2)}\n`);
+      else {
+        for (const { what, state, detail } of findings) {
+          host.stdout.write(`${state.padEnd(8)}${what.padEnd(14)}${detail}\n`);
+        }
+      }
+      if (findings.some(({ state }) => state === "broken")) exit(ExitCode.HOST_FAILURE);
+    });
+};
+
+const nodeVersion = (): Finding => ({
+  what: "node",
+  state: "ok",
+  detail: `${process.version} on ${process.platform} ${process.arch}`,
+});
+
+const resources = (): Finding => ({
+  what: "host",
+  state: "ok",
+  detail: `${availableParallelism()} CPUs, ${Math.floor(freemem() / 2 ** 20)} MiB of memory free`,
+});
+
+/** Makes the smallest machine: WebAssembly with shared memory has to work for that. */
+async function softBackend(host: CliHost): Promise<Finding> {
+  const what = "soft backend";
+  try {
+    const hypervisor = host.hypervisor("soft");
+    const machine = await createMachine({ config: { machine: "bare-1", memory: { mib: 1 } }, hypervisor, registry: host.registry });
+    await machine.stop();
+    return { what, state: "ok", detail: "can run machines" };
+  } catch (error) {
+    return { what, state: "broken", detail: error instanceof Error ? error.message : String(error) };
+  }
+}
+
+function kvm(): Finding {
+  const what = "kvm backend";
+  try {
+    accessSync("/dev/kvm", constants.R_OK | constants.W_OK);
+    return { what, state: "missing", detail: "/dev/kvm is usable, but this version has no KVM backend yet" };
+  } catch (error) {
+    return { what, state: "missing", detail: `not in this version; /dev/kvm: ${(error as NodeJS.ErrnoException).code ?? "unusable"}` };
+  }
+}
+
+function packageTools(): Finding {
+  const what = "guest linux";
+  const { status } = spawnSync("apt-get", ["--version"], { stdio: "ignore" });
+  return status === 0
+    ? { what, state: "ok", detail: "apt-get can fetch a kernel" }
+    : { what, state: "missing", detail: "no apt-get: pass a kernel of your own with --kernel and --initrd" };
+}

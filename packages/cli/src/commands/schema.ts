@@ -1,0 +1,11 @@
+import { machineJsonSchema } from "@northbridge/core";
+import type { RegisterCommand } from "./index.ts";
+
+export const registerSchema: RegisterCommand = (program, host) => {
+  program
+    .command("schema")
+    .description("print the JSON Schema of a machine config")
+    .action(() => {
+      host.stdout.write(`${JSON.stringify(machineJsonSchema(host.registry), undefined, 2)}\n`);
+    });
+};

@@ -1,0 +1,23 @@
+import type { Hypervisor } from "@northbridge/core/contracts";
+import { NorthbridgeError } from "@northbridge/core/contracts";
+import type { PluginRegistry } from "@northbridge/core";
+
+/** What the commands use of this process: a test brings its own. */
+export interface CliHost {
+  readonly stdin: NodeJS.ReadStream;
+  readonly stdout: NodeJS.WriteStream;
+  readonly stderr: NodeJS.WriteStream;
+  readonly registry: PluginRegistry;
+  /** The backend a machine asks for. Throws `NB_CONFIG` where this version has none of that name. */
+  hypervisor(name: "auto" | "kvm" | "soft"): Hypervisor;
+}
+
+/** The exit code a command ends with, where it is not 0. */
+export class CommandFailed extends NorthbridgeError {
+  readonly exitCode: number;
+
+  constructor(exitCode: number, message: string) {
+    super("NB_HOST", message);
+    this.exitCode = exitCode;
+  }
+}

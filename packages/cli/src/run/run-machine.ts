@@ -1,0 +1,218 @@
+import { createMachine, type Machine, StdioBackend, WatchedConsole } from "@northbridge/core";
+import type { ByteSink, StopReason } from "@northbridge/core/contracts";
+import { ExitCode, exitCodeOfStop } from "../exit-codes.ts";
+import { type CliHost, CommandFailed } from "../host.ts";
+import { ESCAPE_HELP, EscapeKeys } from "../terminal/escape-keys.ts";
+import { LineEditor } from "../terminal/line-editor.ts";
+import { Monitor } from "../terminal/monitor.ts";
+import { serveMonitor } from "../terminal/monitor-socket.ts";
+import { endOnSignals } from "./end-on-signals.ts";
+import { detectPanic } from "./panic-detector.ts";
+import { resolveConfig } from "./resolve-config.ts";
+import type { RunOptions } from "./run-options.ts";
+import type { SaveOn } from "./save-on.ts";
+import { RunStatistics } from "./statistics.ts";
+
+const MINUTE_MS = 60_000;
+
+/** Runs one machine from its creation to its end and resolves with the exit code. */
+export async function runMachine(options: RunOptions, host: CliHost): Promise<number> {
+  const { config, explain } = await resolveConfig(options);
+  const hypervisor = host.hypervisor(config.backend ?? "auto");
+  const run = new Run(host);
+  let machine: Machine;
+  try {
+    machine = await createMachine({
+      config,
+      hypervisor,
+      registry: host.registry,
+      console: run.console,
+      log: run.log,
+    });
+  } catch (error) {
+    throw explain(error);
+  }
+  const statistics = new RunStatistics(machine, hypervisor.name);
+  return run.toEnd(machine, statistics, options);
+}
+
+/** One machine on this process's terminal. */
+class Run {
+  readonly #host: CliHost;
+  readonly #stdio: StdioBackend;
+  readonly console: WatchedConsole;
+  readonly log: ByteSink;
+  #machine: Machine | undefined;
+  /** Set while what is typed goes to the monitor. */
+  #editor: LineEditor | undefined;
+  /** Overrides the exit code of the stop reason. */
+  #exitCode: number | undefined;
+  #failure: unknown;
+
+  constructor(host: CliHost) {
+    this.#host = host;
+    const keys = new EscapeKeys({
+      end: () => void this.#machine?.stop(),
+      toggleMonitor: () => {
+        this.#toggleMonitor();
+      },
+      help: () => {
+        this.#show(ESCAPE_HELP);
+      },
+    });
+    this.#stdio = new StdioBackend({
+      stdin: host.stdin,
+      stdout: host.stdout,
+      filter: (bytes) => this.#toGuest(host.stdin.isTTY ? keys.filter(bytes) : bytes),
+      onError: (error) => {
+        // Nobody reads the console any more (EPIPE), or it failed: either way the run is over.
+        this.#fail(new CommandFailed(ExitCode.HOST_FAILURE, `the console is gone: ${error.message}`));
+      },
+    });
+    this.console = new WatchedConsole(this.#stdio);
+    this.log = { write: (byte) => void host.stderr.write(String.fromCharCode(byte)) };
+  }
+
+  async toEnd(machine: Machine, statistics: RunStatistics, options: RunOptions): Promise<number> {
+    this.#machine = machine;
+    this.#observe(machine, statistics, options);
+    const cleanUps: (() => void)[] = [
+      () => {
+        this.#stdio.close();
+      },
+    ];
+    try {
+      cleanUps.push(
+        endOnSignals((code) => {
+          this.#exitCode ??= code;
+          void machine.stop();
+        }),
+      );
+      if (options.monitor !== undefined) cleanUps.push(await serveMonitor(options.monitor, new Monitor(machine)));
+      if (options.restore !== undefined) await machine.restore(options.restore);
+      const timeout = options.timeout;
+      // The second one keeps the process alive while a guest waits for nothing but input that has ended.
+      const timers = [
+        timeout !== undefined &&
+          setTimeout(() => {
+            this.#exitCode ??= ExitCode.TIMEOUT;
+            this.#tell(`the machine did not end within ${timeout} s`);
+            void machine.stop();
+          }, timeout * 1000),
+        setInterval(() => undefined, MINUTE_MS),
+      ];
+      cleanUps.push(() => {
+        for (const timer of timers) if (timer) clearTimeout(timer);
+      });
+      this.#stdio.open();
+      await machine.start();
+      statistics.reach("firstInstruction");
+      const reason = await machine.stopped;
+      for (const cleanUp of cleanUps.splice(0).reverse()) cleanUp();
+      return await this.#conclude(reason, statistics, options);
+    } finally {
+      await machine.stop();
+      for (const cleanUp of cleanUps.reverse()) cleanUp();
+    }
+  }
+
+  async #conclude(reason: StopReason, statistics: RunStatistics, options: RunOptions): Promise<number> {
+    const exitCode = this.#exitCode ?? exitCodeOfStop(reason);
+    for (const text of options.expect) {
+      if (!statistics.has(text)) this.#tell(`the guest never wrote "${text}"`);
+    }
+    if (options.stats !== undefined) await statistics.write(options.stats, reason, exitCode);
+    if (this.#failure !== undefined) throw this.#failure;
+    switch (reason.kind) {
+      case "panic":
+        this.#tell(`the guest panicked: ${reason.detail}`);
+        break;
+      case "tripleFault":
+        this.#tell(`the guest triple-faulted: ${reason.detail}`);
+        break;
+      case "halted":
+        this.#tell("the guest halted for good: every vCPU executed HLT with interrupts off");
+        break;
+      case "error":
+        throw new CommandFailed(exitCode, `the machine failed: ${reason.detail}`);
+      case "powerOff":
+      case "reset":
+      case "requested":
+        break;
+    }
+    return exitCode;
+  }
+
+  #observe(machine: Machine, statistics: RunStatistics, { expect, saveOn }: RunOptions): void {
+    const untap = this.console.tap(() => {
+      untap();
+      statistics.reach("firstConsoleByte");
+    });
+    for (const text of expect) {
+      this.console.watch(text, () => {
+        statistics.reach(text);
+      });
+    }
+    detectPanic(this.console, (reason) => {
+      machine.power.panic(reason);
+    });
+    if (saveOn !== undefined) this.console.watch(saveOn.text, () => void this.#save(machine, saveOn));
+  }
+
+  async #save(machine: Machine, { directory }: SaveOn): Promise<void> {
+    try {
+      await machine.save(directory);
+      this.#tell(`saved to ${directory}`);
+    } catch (error) {
+      this.#fail(error);
+    }
+    await machine.stop();
+  }
+
+  #fail(error: unknown): void {
+    this.#failure ??= error;
+    void this.#machine?.stop();
+  }
+
+  #toGuest(typed: Uint8Array): Uint8Array {
+    if (this.#editor === undefined) return typed;
+    this.#editor.type(typed);
+    return new Uint8Array();
+  }
+
+  #toggleMonitor(): void {
+    const machine = this.#machine;
+    if (machine === undefined) return;
+    if (this.#editor !== undefined) {
+      this.#editor = undefined;
+      this.#show("back to the guest");
+      return;
+    }
+    const monitor = new Monitor(machine);
+    this.#show("the monitor; Ctrl-A c goes back, help lists commands");
+    const prompt = (): void => void this.#host.stdout.write("(northbridge) ");
+    this.#editor = new LineEditor(
+      (text) => void this.#host.stdout.write(text),
+      (line) => {
+        void monitor.execute(line).then((answer) => {
+          if (answer !== "") this.#host.stdout.write(`${answer.replaceAll("\n", "\r\n")}\r\n`);
+          prompt();
+        });
+      },
+    );
+    prompt();
+  }
+
+  /** Text between the guest's output, on a terminal in raw mode. */
+  #show(text: string): void {
+    this.#stdio.flush();
+    this.#host.stdout.write(`\r\n${text.replaceAll("\n", "\r\n")}\r\n`);
+  }
+
+  /** One line on standard error, after what the guest has written so far. */
+  #tell(text: string): void {
+    this.#stdio.flush();
+    const end = this.#host.stdin.isTTY ? "\r\n" : "\n";
+    this.#host.stderr.write(`northbridge: ${text}${end}`);
+  }
+}

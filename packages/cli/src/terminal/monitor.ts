@@ -1,0 +1,66 @@
+import type { Machine } from "@northbridge/core";
+
+const HELP = [
+  "status       state of the machine and guest time",
+  "stats        counters as JSON",
+  "pause        stop the guest where it is",
+  "resume       let it go on",
+  "reset        reset the guest",
+  "save DIR     save the machine to a new directory",
+  "quit         end the machine",
+  "help         this list",
+].join("\n");
+
+/** A machine's monitor: one command a line, one answer each. */
+export class Monitor {
+  readonly #machine: Machine;
+
+  constructor(machine: Machine) {
+    this.#machine = machine;
+  }
+
+  /** Carries out one line. A failure is an answer that begins with `error:`. */
+  async execute(line: string): Promise<string> {
+    const [command, ...args] = line.trim().split(/\s+/);
+    try {
+      return await this.#run(command ?? "", args);
+    } catch (error) {
+      return `error: ${error instanceof Error ? error.message : String(error)}`;
+    }
+  }
+
+  async #run(command: string, args: readonly string[]): Promise<string> {
+    const machine = this.#machine;
+    switch (command) {
+      case "":
+        return "";
+      case "help":
+        return HELP;
+      case "status":
+        return `${machine.state}, guest time ${(machine.clock.nowNs() / 1e9).toFixed(3)} s`;
+      case "stats":
+        return JSON.stringify(machine.stats());
+      case "pause":
+        await machine.pause();
+        return "paused";
+      case "resume":
+        await machine.resume();
+        return "running";
+      case "reset":
+        machine.power.reset();
+        return "reset";
+      case "save": {
+        const [directory] = args;
+        if (directory === undefined) return "error: expected save DIR";
+        await machine.save(directory);
+        return `saved to ${directory}`;
+      }
+      case "quit":
+        // Not awaited: ending the machine closes the monitor.
+        void machine.stop();
+        return "ending";
+      default:
+        return `error: no command "${command}"; try help`;
+    }
+  }
+}
