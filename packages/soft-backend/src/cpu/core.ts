@@ -1,3 +1,4 @@
+/// <reference path="./webassembly.d.ts" />
 import { NorthbridgeError } from "@northbridge/sdk";
 import { RAM } from "./layout.ts";
 
