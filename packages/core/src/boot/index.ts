@@ -11,3 +11,4 @@ export { DEFAULT_CMDLINE, loadLinux } from "./linux.ts";
 export { loadFlat } from "./flat.ts";
 export type { Gdt, StartState } from "./start-state.ts";
 export { longModeState, powerOnState, protectedModeState, realModeState } from "./start-state.ts";
+export { unpackXz } from "./xz.ts";

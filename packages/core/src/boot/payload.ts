@@ -1,6 +1,7 @@
 import { promisify } from "node:util";
 import { gunzip, zstdDecompress } from "node:zlib";
 import { bootImageError, describeBytes } from "./image-error.ts";
+import { unpackXz } from "./xz.ts";
 
 /** No kernel is larger; a file that says so is damaged, and must not make us allocate it. */
 const LARGEST_KERNEL = 2 ** 30;
@@ -10,24 +11,24 @@ const SIZE_TRAILER = 4;
 interface Format {
   readonly name: string;
   readonly magic: readonly number[];
-  readonly unpack?: (file: string, payload: Uint8Array, size: number) => Promise<Uint8Array>;
+  readonly unpack?: (payload: Uint8Array, size: number) => Promise<Uint8Array>;
 }
 
 const FORMATS: readonly Format[] = [
   {
     name: "gzip",
     magic: [0x1f, 0x8b],
-    unpack: (_file, payload, size) => promisify(gunzip)(payload, { maxOutputLength: size }),
+    unpack: (payload, size) => promisify(gunzip)(payload, { maxOutputLength: size }),
   },
   {
     name: "zstd",
     magic: [0x28, 0xb5, 0x2f, 0xfd],
-    unpack: (_file, payload, size) =>
+    unpack: (payload, size) =>
       promisify(zstdDecompress)(payload.subarray(0, -SIZE_TRAILER), { maxOutputLength: size }),
   },
   { name: "LZ4", magic: [0x02, 0x21, 0x4c, 0x18], unpack: unpackLz4Legacy },
-  { name: "xz", magic: [0xfd, 0x37, 0x7a, 0x58, 0x5a, 0x00], unpack: unpackLzma },
-  { name: "LZMA", magic: [0x5d, 0x00, 0x00], unpack: unpackLzma },
+  { name: "xz", magic: [0xfd, 0x37, 0x7a, 0x58, 0x5a, 0x00], unpack: unpackTrailedXz },
+  { name: "LZMA", magic: [0x5d, 0x00, 0x00], unpack: unpackTrailedXz },
   { name: "bzip2", magic: [0x42, 0x5a, 0x68] },
   { name: "LZO", magic: [0x89, 0x4c, 0x5a, 0x4f] },
 ];
@@ -57,7 +58,7 @@ export async function unpackPayload(file: string, payload: Uint8Array): Promise<
   }
   let unpacked: Uint8Array;
   try {
-    unpacked = await format.unpack(file, payload, size);
+    unpacked = await format.unpack(payload, size);
   } catch (cause) {
     const reason = cause instanceof Error ? cause.message : String(cause);
     throw bootImageError(file, `a whole ${format.name} payload`, `damaged data (${reason})`, { cause });
@@ -73,7 +74,7 @@ const LZ4_LEGACY_MAGIC = 0x184c_2102;
 const LZ4_LEGACY_BLOCK = 8 * 2 ** 20;
 
 /** LZ4 legacy frame: a magic number, then blocks, each after its compressed length. */
-async function unpackLz4Legacy(_file: string, payload: Uint8Array, size: number): Promise<Uint8Array> {
+async function unpackLz4Legacy(payload: Uint8Array, size: number): Promise<Uint8Array> {
   const { uncompress } = await import("lz4-napi");
   const data = new DataView(payload.buffer, payload.byteOffset, payload.length - SIZE_TRAILER);
   const blocks: Promise<Uint8Array>[] = [];
@@ -95,16 +96,6 @@ async function unpackLz4Legacy(_file: string, payload: Uint8Array, size: number)
   return Buffer.concat(parts);
 }
 
-async function unpackLzma(_file: string, payload: Uint8Array, size: number): Promise<Uint8Array> {
-  const { default: lzma } = await import("lzma-native");
-  const decoder = lzma.createDecompressor();
-  const unpacked = Buffer.allocUnsafeSlow(size);
-  let length = 0;
-  decoder.end(payload.subarray(0, -SIZE_TRAILER));
-  for await (const part of decoder as AsyncIterable<Uint8Array>) {
-    if (length + part.length > size) throw new Error(`more than the ${size} bytes announced`);
-    unpacked.set(part, length);
-    length += part.length;
-  }
-  return unpacked.subarray(0, length);
+function unpackTrailedXz(payload: Uint8Array, size: number): Promise<Uint8Array> {
+  return unpackXz(payload.subarray(0, -SIZE_TRAILER), size);
 }

@@ -1,0 +1,145 @@
+import { readdir, readFile } from "node:fs/promises";
+import { basename, join, relative } from "node:path";
+import { unpackXz } from "@northbridge/core";
+import type { CpioEntry } from "./cpio.ts";
+
+/** What a kernel module says of itself in `.modinfo`. */
+export interface ModuleInfo {
+  readonly depends: readonly string[];
+  readonly aliases: readonly string[];
+}
+
+/** Drivers of the devices that a machine can have, as far as the kernel has them as modules. */
+const WANTED = [
+  "virtio_pci",
+  "virtio_mmio",
+  "virtio_blk",
+  "virtio_net",
+  "virtio_console",
+  "virtio_rng",
+  "virtio_balloon",
+  "virtio_scsi",
+  "virtio_input",
+  "virtio_pmem",
+  "virtio_mem",
+  "vmw_vsock_virtio_transport",
+  "virtiofs",
+  "fuse",
+  "9p",
+  "9pnet_virtio",
+] as const;
+
+const LARGEST_MODULE = 256 * 2 ** 20;
+
+interface Module {
+  readonly name: string;
+  /** Path below `lib/modules/RELEASE`, uncompressed. */
+  readonly path: string;
+  readonly bytes: Uint8Array;
+  readonly info: ModuleInfo;
+}
+
+/**
+ * The {@link WANTED} modules of a kernel with all they need, below `/lib/modules`, with the `modules.dep` and
+ * `modules.alias` that `modprobe` reads. The package does not have these: depmod makes them at installation.
+ * @param root `lib/modules/RELEASE` on the host
+ */
+export async function collectModules(root: string, wanted: readonly string[] = WANTED): Promise<CpioEntry[]> {
+  const release = basename(root);
+  const files = await listModules(root);
+  const collected = new Map<string, Module>();
+  const visit = async (name: string): Promise<void> => {
+    const file = files.get(name);
+    // What the kernel has built in, or lacks, is nobody's mistake.
+    if (file === undefined || collected.has(name)) return;
+    const bytes = await readModule(file);
+    const info = parseModuleInfo(bytes);
+    const module = { name, path: relative(root, file).replace(/\.xz$/, ""), bytes, info };
+    collected.set(name, module);
+    for (const needed of info.depends) await visit(needed);
+  };
+  for (const name of wanted) await visit(name);
+
+  const modules = [...collected.values()];
+  const directory = `/lib/modules/${release}`;
+  const text = (name: string, lines: readonly string[]): CpioEntry => ({
+    kind: "file",
+    path: `${directory}/${name}`,
+    bytes: new TextEncoder().encode(lines.map((line) => `${line}\n`).join("")),
+  });
+  return [
+    ...modules.map(({ path, bytes }): CpioEntry => ({ kind: "file", path: `${directory}/${path}`, bytes })),
+    text(
+      "modules.dep",
+      modules.map((module) => dependencyLine(module, collected)),
+    ),
+    text(
+      "modules.alias",
+      modules.flatMap(({ name, info }) => info.aliases.map((alias) => `alias ${alias} ${name}`)),
+    ),
+  ];
+}
+
+/** `path: needed…`, with what is needed first standing last, as depmod writes it. */
+function dependencyLine(module: Module, all: ReadonlyMap<string, Module>): string {
+  const order: string[] = [];
+  const visit = (name: string): void => {
+    const needed = all.get(name);
+    if (needed === undefined || order.includes(needed.path)) return;
+    for (const deeper of needed.info.depends) visit(deeper);
+    order.push(needed.path);
+  };
+  for (const name of module.info.depends) visit(name);
+  return [`${module.path}:`, ...order.reverse()].join(" ");
+}
+
+/** Module name, with `_` for `-`, to file. */
+async function listModules(root: string): Promise<Map<string, string>> {
+  const files = new Map<string, string>();
+  for (const entry of await readdir(root, { recursive: true, withFileTypes: true })) {
+    const match = /^(.+)\.ko(?:\.xz)?$/.exec(entry.name);
+    if (match?.[1] === undefined || !entry.isFile()) continue;
+    files.set(match[1].replaceAll("-", "_"), join(entry.parentPath, entry.name));
+  }
+  return files;
+}
+
+async function readModule(file: string): Promise<Uint8Array> {
+  const bytes = await readFile(file);
+  if (!file.endsWith(".xz")) return bytes;
+  return unpackXz(bytes, LARGEST_MODULE);
+}
+
+/** Reads the zero-terminated `key=value` strings of the `.modinfo` section of a 64-bit ELF object. */
+export function parseModuleInfo(module: Uint8Array): ModuleInfo {
+  const values = new TextDecoder("latin1").decode(findSection(module, ".modinfo")).split("\0");
+  const of = (key: string): string[] =>
+    values.filter((value) => value.startsWith(`${key}=`)).map((value) => value.slice(key.length + 1));
+  return {
+    depends: of("depends")
+      .flatMap((list) => list.split(","))
+      .filter((name) => name !== "")
+      .map((name) => name.replaceAll("-", "_")),
+    aliases: of("alias"),
+  };
+}
+
+/** Empty where the object has no such section. */
+function findSection(elf: Uint8Array, wanted: string): Uint8Array {
+  const data = new DataView(elf.buffer, elf.byteOffset, elf.length);
+  const table = Number(data.getBigUint64(0x28, true));
+  const entrySize = data.getUint16(0x3a, true);
+  const count = data.getUint16(0x3c, true);
+  const content = (index: number): Uint8Array => {
+    const header = table + index * entrySize;
+    const offset = Number(data.getBigUint64(header + 0x18, true));
+    return elf.subarray(offset, offset + Number(data.getBigUint64(header + 0x20, true)));
+  };
+  const names = content(data.getUint16(0x3e, true));
+  for (let index = 0; index < count; index++) {
+    const start = data.getUint32(table + index * entrySize, true);
+    const name = new TextDecoder("latin1").decode(names.subarray(start, names.indexOf(0, start)));
+    if (name === wanted) return content(index);
+  }
+  return new Uint8Array();
+}

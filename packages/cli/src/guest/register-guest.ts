@@ -1,0 +1,80 @@
+import type { Command } from "commander";
+import { InvalidArgumentError, Option } from "commander";
+import { KERNEL_PACKAGES } from "./debian-packages.ts";
+import type { KernelFlavour } from "./debian-packages.ts";
+import { fetchLinuxGuest } from "./linux-guest.ts";
+
+interface LinuxFlags {
+  readonly flavour: KernelFlavour;
+  readonly out?: string;
+  readonly add: readonly { readonly host: string; readonly guest: string }[];
+  readonly addBinary: readonly string[];
+}
+
+/** Adds `guest linux` to the command line. Its errors are thrown, for the program to report. */
+export function registerGuest(program: Command): void {
+  const guest = program.command("guest").description("get guests to run");
+  guest
+    .command("linux")
+    .description("fetch a stock Debian kernel and build an initramfs with a shell for it")
+    .addOption(
+      new Option("--flavour <flavour>", "which kernel")
+        .choices(Object.keys(KERNEL_PACKAGES))
+        .default("cloud"),
+    )
+    .option("--out <dir>", "where vmlinuz and initrd.img go (default: .northbridge/guest/FLAVOUR)")
+    .option("--add <host:guest>", "put a file or directory into the initramfs", collectAdded, [])
+    .option("--add-binary <path>", "put a program with its shared libraries into the initramfs", collect, [])
+    .action(runGuestLinux);
+}
+
+async function runGuestLinux({ flavour, out, add, addBinary }: LinuxFlags): Promise<void> {
+  const interrupted = new AbortController();
+  const abort = (): void => interrupted.abort();
+  const progress = progressLine(process.stderr);
+  // An interrupt must still remove the half-made.
+  process.once("SIGINT", abort);
+  process.once("SIGTERM", abort);
+  try {
+    const guest = await fetchLinuxGuest({
+      flavour,
+      out,
+      add,
+      addBinaries: addBinary,
+      onStep: progress.show,
+      signal: interrupted.signal,
+    });
+    progress.clear();
+    process.stdout.write(`${guest.package}${guest.cached ? " (already there)" : ""}\n`);
+    process.stdout.write(`kernel: ${guest.kernel}\ninitrd: ${guest.initrd}\n`);
+  } finally {
+    progress.clear();
+    process.off("SIGINT", abort);
+    process.off("SIGTERM", abort);
+  }
+}
+
+/** One line that replaces itself, on a terminal; nothing elsewhere. */
+function progressLine(stream: NodeJS.WriteStream): { show(step: string): void; clear(): void } {
+  const ERASE = "\r\x1b[K";
+  if (!stream.isTTY) return { show: () => undefined, clear: () => undefined };
+  return {
+    show: (step) => stream.write(`${ERASE}northbridge: ${step} …`),
+    clear: () => stream.write(ERASE),
+  };
+}
+
+function collect(value: string, previous: readonly string[]): string[] {
+  return [...previous, value];
+}
+
+function collectAdded(
+  value: string,
+  previous: LinuxFlags["add"],
+): { readonly host: string; readonly guest: string }[] {
+  const colon = value.lastIndexOf(":");
+  if (colon <= 0 || !value.slice(colon + 1).startsWith("/")) {
+    throw new InvalidArgumentError("expected HOST:GUEST with an absolute path in the guest");
+  }
+  return [...previous, { host: value.slice(0, colon), guest: value.slice(colon + 1) }];
+}
