@@ -3,7 +3,9 @@ import { f32ToF64, f32ToI32, f32ToI64, i32ToF32, i64ToF32 } from "../softfloat/f
 import { f64ToF32, f64ToI32, f64ToI64, i64ToF64 } from "../softfloat/f64";
 import { CODE_REGISTER, CODE_REXW, NP, P66, PF2, PF3, key } from "./code";
 import { enterMmx, storeMmx } from "./mmx-state";
-import { beginFloat, endFloat, notDenormal32, ordinary32, plainRounding } from "./mxcsr";
+import {
+  beginFloat, endFloat, noDenormal32x4, noNaN32x4, notDenormal32, ordinary32, ordinary32x4, plainRounding,
+} from "./mxcsr";
 
 export function convert(code: u32, reg: usize, rm: usize): i32 {
   switch (key(code)) {
@@ -109,7 +111,31 @@ function cvtsi2sd(reg: usize, from: i64): i32 {
   return 0;
 }
 
+/** Exclusive bounds of the integers that fit. */
+const LIMIT_32: f64 = 2147483648.0;
+const LIMIT_64: f64 = 9223372036854775808.0;
+
+/**
+ * The common case of a conversion to an integer: it fits, and an inexact result raises no flag that is not set. Only PE
+ * can arise then. Writes the register and tells whether this is that case.
+ */
+// @ts-ignore: decorator
+@inline
+function converted(code: u32, reg: usize, value: f64, truncate: bool): bool {
+  if (!plainRounding()) return false;
+  const whole = truncate ? trunc<f64>(value) : nearest<f64>(value);
+  if (code & CODE_REXW) {
+    if (!(abs<f64>(whole) < LIMIT_64)) return false;
+    store<i64>(reg, <i64>whole);
+  } else {
+    if (!(abs<f64>(whole) < LIMIT_32)) return false;
+    store<u64>(reg, <u64>(<u32>(<i32>whole)));
+  }
+  return true;
+}
+
 function ss2si(code: u32, reg: usize, from: u32, truncate: bool): i32 {
+  if (converted(code, reg, <f64>reinterpret<f32>(from), truncate)) return 0;
   beginFloat();
   const result = code & CODE_REXW ? <u64>f32ToI64(from, truncate) : <u64>(<u32>f32ToI32(from, truncate));
   const vector = endFloat();
@@ -119,15 +145,7 @@ function ss2si(code: u32, reg: usize, from: u32, truncate: bool): i32 {
 }
 
 function sd2si(code: u32, reg: usize, from: u64, truncate: bool): i32 {
-  const value = reinterpret<f64>(from);
-  // Inside the 32-bit range a truncation can only raise PE, and an exact one not even that.
-  if (truncate && value > -2147483648.0 && value < 2147483648.0) {
-    const whole = <i32>value;
-    if (plainRounding() || <f64>whole == value) {
-      store<u64>(reg, code & CODE_REXW ? <u64>(<i64>whole) : <u64>(<u32>whole));
-      return 0;
-    }
-  }
+  if (converted(code, reg, reinterpret<f64>(from), truncate)) return 0;
   beginFloat();
   const result = code & CODE_REXW ? <u64>f64ToI64(from, truncate) : <u64>(<u32>f64ToI32(from, truncate));
   const vector = endFloat();
@@ -151,6 +169,13 @@ function pd2pi(reg: usize, from: v128, truncate: bool): i32 {
 }
 
 function pd2dq(reg: usize, from: v128, truncate: bool): i32 {
+  if (plainRounding()) {
+    const whole = truncate ? f64x2.trunc(from) : f64x2.nearest(from);
+    if (i64x2.all_true(f64x2.lt(f64x2.abs(whole), f64x2.splat(LIMIT_32)))) {
+      v128.store(reg, i32x4.trunc_sat_f64x2_s_zero(whole));
+      return 0;
+    }
+  }
   beginFloat();
   const low = f64ToI32(i64x2.extract_lane(from, 0), truncate);
   const high = f64ToI32(i64x2.extract_lane(from, 1), truncate);
@@ -158,6 +183,13 @@ function pd2dq(reg: usize, from: v128, truncate: bool): i32 {
 }
 
 function ps2dq(reg: usize, from: v128, truncate: bool): i32 {
+  if (plainRounding()) {
+    const whole = truncate ? from : f32x4.nearest(from);
+    if (i32x4.all_true(f32x4.lt(f32x4.abs(whole), f32x4.splat(<f32>LIMIT_32)))) {
+      v128.store(reg, i32x4.trunc_sat_f32x4_s(whole));
+      return 0;
+    }
+  }
   beginFloat();
   const result = i32x4(
     f32ToI32(i32x4.extract_lane(from, 0), truncate),
@@ -184,12 +216,24 @@ function cvtdq2ps(reg: usize, from: v128): i32 {
 }
 
 function cvtps2pd(reg: usize, from: u64): i32 {
+  const pair = i64x2(<i64>from, 0);
+  if (noNaN32x4(pair) && noDenormal32x4(pair)) {
+    v128.store(reg, f64x2.promote_low_f32x4(pair));
+    return 0;
+  }
   beginFloat();
   const result = i64x2(f32ToF64(<u32>from), f32ToF64(<u32>(from >> 32)));
   return finish(reg, result);
 }
 
 function cvtpd2ps(reg: usize, from: v128): i32 {
+  if (plainRounding()) {
+    const result = f32x4.demote_f64x2_zero(from);
+    if (i32x4.bitmask(ordinary32x4(result)) == 3) {
+      v128.store(reg, result);
+      return 0;
+    }
+  }
   beginFloat();
   const result = i32x4(f64ToF32(i64x2.extract_lane(from, 0)), f64ToF32(i64x2.extract_lane(from, 1)), 0, 0);
   return finish(reg, result);

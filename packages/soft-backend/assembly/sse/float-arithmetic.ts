@@ -36,6 +36,13 @@ export function arithmetic(code: u32, reg: usize, rm: usize): i32 {
   }
 }
 
+/** Normal operands and results raise no flag that is not set yet. */
+// @ts-ignore: decorator
+@inline
+function flagless(op: u32): bool {
+  return op == MIN || op == MAX || plainRounding();
+}
+
 /** A zero from these operands is exact. */
 // @ts-ignore: decorator
 @inline
@@ -45,7 +52,7 @@ function exactZero(op: u32, aIsZero: bool, bIsZero: bool): bool {
 
 function scalarSd(op: u32, reg: usize, b: u64): i32 {
   const a = load<u64>(reg);
-  if (plainRounding() && notDenormal64(b) && (op == SQRT || notDenormal64(a))) {
+  if (flagless(op) && notDenormal64(b) && (op == SQRT || notDenormal64(a))) {
     const x = reinterpret<f64>(a);
     const y = reinterpret<f64>(b);
     let value: f64;
@@ -76,7 +83,7 @@ function scalarSd(op: u32, reg: usize, b: u64): i32 {
 
 function scalarSs(op: u32, reg: usize, b: u32): i32 {
   const a = load<u32>(reg);
-  if (plainRounding() && notDenormal32(b) && (op == SQRT || notDenormal32(a))) {
+  if (flagless(op) && notDenormal32(b) && (op == SQRT || notDenormal32(a))) {
     const x = reinterpret<f32>(a);
     const y = reinterpret<f32>(b);
     let value: f32;
@@ -107,7 +114,7 @@ function scalarSs(op: u32, reg: usize, b: u32): i32 {
 
 /** Combines four lanes and stores the result at `to`. */
 export function packedPs(op: u32, a: v128, b: v128, to: usize): i32 {
-  if (plainRounding() && noDenormal32x4(b) && (op == SQRT || noDenormal32x4(a))) {
+  if (flagless(op) && noDenormal32x4(b) && (op == SQRT || noDenormal32x4(a))) {
     let result: v128;
     switch (op) {
       case ADD: result = f32x4.add(a, b); break;
@@ -147,7 +154,7 @@ export function packedPs(op: u32, a: v128, b: v128, to: usize): i32 {
 
 /** Combines two lanes and stores the result at `to`. */
 export function packedPd(op: u32, a: v128, b: v128, to: usize): i32 {
-  if (plainRounding() && noDenormal64x2(b) && (op == SQRT || noDenormal64x2(a))) {
+  if (flagless(op) && noDenormal64x2(b) && (op == SQRT || noDenormal64x2(a))) {
     let result: v128;
     switch (op) {
       case ADD: result = f64x2.add(a, b); break;

@@ -6,6 +6,7 @@ import { beginFloat, endFloat, noDenormal32x4, noDenormal64x2, noNaN32x4, noNaN6
 
 const LESS: i32 = -1;
 const EQUAL: i32 = 0;
+const GREATER: i32 = 1;
 const UNORDERED: i32 = 2;
 
 /** LT, LE, NLT and NLE are invalid on quiet NaNs too. */
@@ -28,11 +29,11 @@ function satisfies(relation: i32, predicate: u32): bool {
 }
 
 function lane32(a: u32, b: u32, predicate: u32): u32 {
-  return satisfies(f32Compare(a, b, signalling(predicate)), predicate) ? 0xffffffff : 0;
+  return satisfies(f32Compare(a, b, signalling(predicate)), predicate) ? <u32>-1 : 0;
 }
 
 function lane64(a: u64, b: u64, predicate: u32): u64 {
-  return satisfies(f64Compare(a, b, signalling(predicate)), predicate) ? 0xffffffffffffffff : 0;
+  return satisfies(f64Compare(a, b, signalling(predicate)), predicate) ? <u64>-1 : 0;
 }
 
 /** CMPPS, CMPPD, CMPSS, CMPSD. */
@@ -99,6 +100,13 @@ function comparePd(reg: usize, a: v128, b: v128, predicate: u32): i32 {
 }
 
 function compareSs(reg: usize, a: u32, b: u32, predicate: u32): i32 {
+  const x = reinterpret<f32>(a);
+  const y = reinterpret<f32>(b);
+  if (x == x && y == y && notDenormal32(a) && notDenormal32(b)) {
+    const relation = x == y ? EQUAL : x < y ? LESS : GREATER;
+    store<u32>(reg, satisfies(relation, predicate) ? <u32>-1 : 0);
+    return 0;
+  }
   beginFloat();
   const mask = lane32(a, b, predicate);
   const vector = endFloat();
@@ -108,6 +116,13 @@ function compareSs(reg: usize, a: u32, b: u32, predicate: u32): i32 {
 }
 
 function compareSd(reg: usize, a: u64, b: u64, predicate: u32): i32 {
+  const x = reinterpret<f64>(a);
+  const y = reinterpret<f64>(b);
+  if (x == x && y == y && notDenormal64(a) && notDenormal64(b)) {
+    const relation = x == y ? EQUAL : x < y ? LESS : GREATER;
+    store<u64>(reg, satisfies(relation, predicate) ? <u64>-1 : 0);
+    return 0;
+  }
   beginFloat();
   const mask = lane64(a, b, predicate);
   const vector = endFloat();

@@ -2,7 +2,7 @@
 import { sfRounding } from "../softfloat/environment";
 import { f32RoundToInt } from "../softfloat/f32";
 import { f64RoundToInt } from "../softfloat/f64";
-import { beginFloat, endFloat } from "./mxcsr";
+import { beginFloat, endFloat, notDenormal32, notDenormal64, plainRounding } from "./mxcsr";
 
 /** imm8[2]: round as MXCSR says, else as imm8[1:0]. */
 // @ts-ignore: decorator
@@ -48,9 +48,34 @@ export function roundPd(reg: usize, rm: usize, imm: u32): i32 {
   return 0;
 }
 
+/** Whether only PE can arise, and that is set, or suppressed by imm8[3]. */
+// @ts-ignore: decorator
+@inline
+function silent(imm: u32): bool {
+  return plainRounding() || (imm & 12) == 8;
+}
+
+/** Rounds by the imm8 of a `silent` instruction: MXCSR says nearest if it is asked. */
+// @ts-ignore: decorator
+@inline
+function integral<T>(value: T, imm: u32): T {
+  switch (imm & 4 ? 0 : imm & 3) {
+    case 0: return nearest<T>(value);
+    case 1: return floor<T>(value);
+    case 2: return ceil<T>(value);
+    default: return trunc<T>(value);
+  }
+}
+
 export function roundSs(reg: usize, rm: usize, imm: u32): i32 {
+  const from = load<u32>(rm);
+  const value = reinterpret<f32>(from);
+  if (silent(imm) && value == value && notDenormal32(from)) {
+    store<f32>(reg, integral<f32>(value, imm));
+    return 0;
+  }
   beginFloat();
-  const result = lane32(load<u32>(rm), imm);
+  const result = lane32(from, imm);
   const vector = endFloat();
   if (vector) return vector;
   store<u32>(reg, result);
@@ -58,8 +83,14 @@ export function roundSs(reg: usize, rm: usize, imm: u32): i32 {
 }
 
 export function roundSd(reg: usize, rm: usize, imm: u32): i32 {
+  const from = load<u64>(rm);
+  const value = reinterpret<f64>(from);
+  if (silent(imm) && value == value && notDenormal64(from)) {
+    store<f64>(reg, integral<f64>(value, imm));
+    return 0;
+  }
   beginFloat();
-  const result = lane64(load<u64>(rm), imm);
+  const result = lane64(from, imm);
   const vector = endFloat();
   if (vector) return vector;
   store<u64>(reg, result);
