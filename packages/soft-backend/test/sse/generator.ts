@@ -66,7 +66,21 @@ function f32(r: Random): number {
 
 function f64(r: Random, out: Uint32Array, at: number): void {
   const sign = r.below(2) * 0x80000000;
-  let low = r.pick([0, 0, 1, 0xffffffff, 0x20000000, 0x10000000, 0x10000001, 0x30000000, r.u32(), r.u32()]);
+  let low = r.pick([
+    0,
+    0,
+    1,
+    0xffffffff,
+    0xe0000000,
+    0xefffffff,
+    0xf0000000,
+    0x20000000,
+    0x10000000,
+    0x10000001,
+    0x30000000,
+    r.u32(),
+    r.u32(),
+  ]);
   let high: number;
   switch (r.below(8)) {
     case 0:
@@ -152,6 +166,36 @@ function fill(r: Random, kind: Kind, out: Uint32Array, at: number, count: number
   }
 }
 
+/**
+ * Factors, or dividend and divisor, whose result is a hair below the smallest normal number: it rounds up to that number
+ * and yet is tiny, because tininess is judged with unbounded exponent (SDM 1 §4.9.1.5).
+ */
+function boundary(r: Random, kind: "f32" | "f64", out: Uint32Array): void {
+  const single = kind === "f32";
+  const bias = single ? 127 : 1023;
+  const first = bias >> 1;
+  const second = r.below(2) ? bias - first : first + bias;
+  const unit = single ? 0x800000 : 0x100000;
+  const step = single ? 1 : 2;
+  for (const [at, dwords] of [
+    [0, 16],
+    [CaseField.MEM / 4, 4],
+  ] as const) {
+    for (let i = at; i < at + dwords; i += step) {
+      // XMM0 and XMM2 hold the first operand, XMM1, XMM3 and the memory the second.
+      const isFirst = at === 0 && ((i >> 2) & 1) === 0;
+      const low = r.below(4) === 0 ? 1 : 0;
+      const sign = r.below(2) * 0x80000000;
+      const top = isFirst ? first * unit + (unit - 1) : second * unit;
+      if (single) out[i] = (sign + top + (isFirst ? -low : low)) >>> 0;
+      else {
+        out[i] = isFirst ? 0xffffffff - low : low;
+        out[i + 1] = (sign + top) >>> 0;
+      }
+    }
+  }
+}
+
 /** PE set and everything masked is the core's fast path; the rest are the ways out of it. */
 function mxcsr(r: Random): number {
   switch (r.below(8)) {
@@ -192,6 +236,7 @@ export function generate(
   const copy = r.below(4);
   if (copy === 0) dwords.copyWithin(0, 4, 8);
   else if (copy === 1) dwords.copyWithin(CaseField.MEM / 4, 4, 8);
+  if ((kind === "f32" || kind === "f64") && r.below(5) === 0) boundary(r, kind, dwords);
   if (isExplicitLength(encoding)) {
     for (const at of [0, 4]) {
       const length = r.below(4) ? r.below(20) - (r.below(4) ? 0 : 18) : r.u32() | 0;
