@@ -29,7 +29,11 @@ export async function runCli(args: readonly string[], host: CliHost): Promise<nu
   } catch (error) {
     if (error instanceof CommanderError) {
       if (error.exitCode === 0) return ExitCode.OK;
-      say(error.code === "commander.help" ? "expected a command; see northbridge --help" : inOneLine(error.message.replace(/^error: /, "")));
+      say(
+        error.code === "commander.help"
+          ? "expected a command; see northbridge --help"
+          : inOneLine(error.message.replace(/^error: /, "")),
+      );
       return ExitCode.BAD_INPUT;
     }
     say(error instanceof Error ? inOneLine(error.message) : String(error));

@@ -15,10 +15,17 @@ export const ExitCode = {
 } as const;
 
 /** Failures of this host or of ours; every other code is something wrong in what the user gave. */
-const HOST_FAILURES: ReadonlySet<NorthbridgeErrorCode> = new Set(["NB_BACKEND", "NB_HOST", "NB_LIFECYCLE", "NB_SNAPSHOT"]);
+const HOST_FAILURES: ReadonlySet<NorthbridgeErrorCode> = new Set([
+  "NB_BACKEND",
+  "NB_HOST",
+  "NB_LIFECYCLE",
+  "NB_SNAPSHOT",
+]);
 
 export function exitCodeOfError(error: unknown): number {
-  return error instanceof NorthbridgeError && !HOST_FAILURES.has(error.code) ? ExitCode.BAD_INPUT : ExitCode.HOST_FAILURE;
+  return error instanceof NorthbridgeError && !HOST_FAILURES.has(error.code)
+    ? ExitCode.BAD_INPUT
+    : ExitCode.HOST_FAILURE;
 }
 
 export function exitCodeOfStop(reason: StopReason): number {

@@ -46,7 +46,11 @@ async function softBackend(host: CliHost): Promise<Finding> {
   const what = "soft backend";
   try {
     const hypervisor = host.hypervisor("soft");
-    const machine = await createMachine({ config: { machine: "bare-1", memory: { mib: 1 } }, hypervisor, registry: host.registry });
+    const machine = await createMachine({
+      config: { machine: "bare-1", memory: { mib: 1 } },
+      hypervisor,
+      registry: host.registry,
+    });
     await machine.stop();
     return { what, state: "ok", detail: "can run machines" };
   } catch (error) {
@@ -60,7 +64,11 @@ function kvm(): Finding {
     accessSync("/dev/kvm", constants.R_OK | constants.W_OK);
     return { what, state: "missing", detail: "/dev/kvm is usable, but this version has no KVM backend yet" };
   } catch (error) {
-    return { what, state: "missing", detail: `not in this version; /dev/kvm: ${(error as NodeJS.ErrnoException).code ?? "unusable"}` };
+    return {
+      what,
+      state: "missing",
+      detail: `not in this version; /dev/kvm: ${(error as NodeJS.ErrnoException).code ?? "unusable"}`,
+    };
   }
 }
 

@@ -17,7 +17,12 @@ export const registerRun: RegisterCommand = (program, host, exit) => {
     .option("--set <PATH=VALUE>", "change one value of the config; may be repeated", collect, [])
     .addOption(new Option("--clock <KIND>", "what guest time follows").choices(["realtime", "virtual"]))
     .option("--timeout <SECONDS>", "give up after this time, with exit code 124", seconds)
-    .option("--expect <TEXT>", "note in the statistics when the guest writes this; may be repeated", collect, [])
+    .option(
+      "--expect <TEXT>",
+      "note in the statistics when the guest writes this; may be repeated",
+      collect,
+      [],
+    )
     .option("--stats <FILE>", "write statistics as JSON when the machine ends")
     .option("--monitor <SOCKET>", "listen for monitor commands at this Unix socket")
     .option("--save-on <TEXT DIR>", "save the machine to DIR and end when the guest writes TEXT", saveOn)
@@ -37,6 +42,7 @@ function seconds(text: string): number {
 
 function saveOn(joined: string): SaveOn {
   const parsed = parseSaveOn(joined);
-  if (parsed === undefined) throw new InvalidArgumentError("Expected a text and a directory: --save-on TEXT DIR.");
+  if (parsed === undefined)
+    throw new InvalidArgumentError("Expected a text and a directory: --save-on TEXT DIR.");
   return parsed;
 }

@@ -27,13 +27,20 @@ export const registerValidate: RegisterCommand = (program, host) => {
 export const collect = (value: string, before: readonly string[]): readonly string[] => [...before, value];
 
 async function expectFiles({ boot }: MachineConfig): Promise<void> {
-  const files = { "boot.kernel": boot?.kernel, "boot.initrd": boot?.initrd, "boot.flat.image": boot?.flat?.image };
+  const files = {
+    "boot.kernel": boot?.kernel,
+    "boot.initrd": boot?.initrd,
+    "boot.flat.image": boot?.flat?.image,
+  };
   for (const [path, file] of Object.entries(files)) {
     if (file === undefined) continue;
     try {
       await access(file, constants.R_OK);
     } catch (error) {
-      const reason = (error as NodeJS.ErrnoException).code === "ENOENT" ? "there is no such file" : (error as Error).message;
+      const reason =
+        (error as NodeJS.ErrnoException).code === "ENOENT"
+          ? "there is no such file"
+          : (error as Error).message;
       throw new ConfigError("NB_CONFIG", path, `expected a file that can be read, found ${file}: ${reason}`);
     }
   }

@@ -31,7 +31,8 @@ export async function resolveConfig(options: RunOptions): Promise<ResolvedConfig
 async function loadBase(options: RunOptions): Promise<ResolvedConfig> {
   const asIs = (error: unknown): unknown => error;
   if (options.machine !== undefined) return loadMachineConfig(options.machine, options.set);
-  if (options.set.length > 0) throw new NorthbridgeError("NB_CONFIG", "--set: expected a MACHINE to change, found none");
+  if (options.set.length > 0)
+    throw new NorthbridgeError("NB_CONFIG", "--set: expected a MACHINE to change, found none");
   if (options.restore !== undefined) {
     const { config } = await readManifest(options.restore);
     return { config: parseMachineConfig(config), explain: asIs };

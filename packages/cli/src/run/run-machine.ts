@@ -88,7 +88,8 @@ class Run {
           void machine.stop();
         }),
       );
-      if (options.monitor !== undefined) cleanUps.push(await serveMonitor(options.monitor, new Monitor(machine)));
+      if (options.monitor !== undefined)
+        cleanUps.push(await serveMonitor(options.monitor, new Monitor(machine)));
       if (options.restore !== undefined) await machine.restore(options.restore);
       const timeout = options.timeout;
       // The second one keeps the process alive while a guest waits for nothing but input that has ended.

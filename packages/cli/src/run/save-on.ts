@@ -10,7 +10,8 @@ const SEPARATOR = "\0";
 export function joinSaveOn(args: readonly string[]): string[] {
   const joined = [...args];
   const at = joined.indexOf("--save-on");
-  if (at >= 0 && joined.length > at + 2) joined.splice(at + 1, 2, `${joined[at + 1] ?? ""}${SEPARATOR}${joined[at + 2] ?? ""}`);
+  if (at >= 0 && joined.length > at + 2)
+    joined.splice(at + 1, 2, `${joined[at + 1] ?? ""}${SEPARATOR}${joined[at + 2] ?? ""}`);
   return joined;
 }
 

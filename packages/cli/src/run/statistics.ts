@@ -61,7 +61,11 @@ export class RunStatistics {
     try {
       await writeFile(file, `${JSON.stringify(data, undefined, 2)}\n`);
     } catch (error) {
-      throw new NorthbridgeError("NB_HOST", `${file}: cannot write the statistics: ${(error as Error).message}`, { cause: error });
+      throw new NorthbridgeError(
+        "NB_HOST",
+        `${file}: cannot write the statistics: ${(error as Error).message}`,
+        { cause: error },
+      );
     }
   }
 }

@@ -22,7 +22,11 @@ export async function serveMonitor(path: string, monitor: Monitor): Promise<() =
   try {
     await once(server, "listening");
   } catch (error) {
-    throw new NorthbridgeError("NB_HOST", `${path}: cannot listen for the monitor: ${(error as Error).message}`, { cause: error });
+    throw new NorthbridgeError(
+      "NB_HOST",
+      `${path}: cannot listen for the monitor: ${(error as Error).message}`,
+      { cause: error },
+    );
   }
   return () => {
     server.close();

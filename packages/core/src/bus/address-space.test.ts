@@ -35,14 +35,19 @@ describe("AddressSpace", () => {
     const bus = portBus();
     bus.map({ name: "com1", base: 0x3f8, length: 8 }, new Echo());
     expect(() => bus.map({ name: "fdc", base: 0x3f0, length: 9 }, new Echo())).toThrow(
-      expect.objectContaining({ code: "NB_REGION_OVERLAP", message: expect.stringMatching(/fdc .*overlaps com1 \[0x3f8, 0x400\)/) }),
+      expect.objectContaining({
+        code: "NB_REGION_OVERLAP",
+        message: expect.stringMatching(/fdc .*overlaps com1 \[0x3f8, 0x400\)/),
+      }),
     );
     expect(() => bus.map({ name: "ok", base: 0x3f0, length: 8 }, new Echo())).not.toThrow();
   });
 
   it("refuses what is not a range of the bus", () => {
     const bus = portBus();
-    expect(() => bus.map({ name: "x", base: 0xfffe, length: 4 }, new Echo())).toThrow(/not a range of the port bus/);
+    expect(() => bus.map({ name: "x", base: 0xfffe, length: 4 }, new Echo())).toThrow(
+      /not a range of the port bus/,
+    );
     expect(() => bus.map({ name: "x", base: 8, length: 0 }, new Echo())).toThrow(/not a range/);
   });
 
@@ -100,24 +105,32 @@ describe("AddressSpace", () => {
       width: fc.constantFrom<IoWidth>(1, 2, 4),
     });
     fc.assert(
-      fc.property(fc.array(regionArbitrary, { maxLength: 6 }), fc.array(accessArbitrary), (regions, accesses) => {
-        const bus = portBus();
-        const model = new Uint8Array(64).fill(0xff);
-        regions.forEach((region, index) => {
-          try {
-            bus.map({ name: `r${index}`, ...region }, new Echo(index * 0x11));
-          } catch {
-            return;
+      fc.property(
+        fc.array(regionArbitrary, { maxLength: 6 }),
+        fc.array(accessArbitrary),
+        (regions, accesses) => {
+          const bus = portBus();
+          const model = new Uint8Array(64).fill(0xff);
+          regions.forEach((region, index) => {
+            try {
+              bus.map({ name: `r${index}`, ...region }, new Echo(index * 0x11));
+            } catch {
+              return;
+            }
+            for (let i = 0; i < region.length; i++) model[region.base + i] = index * 0x11 + i;
+          });
+          const view = new DataView(model.buffer);
+          for (const { address, width } of accesses) {
+            const want =
+              width === 1
+                ? view.getUint8(address)
+                : width === 2
+                  ? view.getUint16(address, true)
+                  : view.getUint32(address, true);
+            expect(bus.read(address, width)).toBe(want);
           }
-          for (let i = 0; i < region.length; i++) model[region.base + i] = index * 0x11 + i;
-        });
-        const view = new DataView(model.buffer);
-        for (const { address, width } of accesses) {
-          const want =
-            width === 1 ? view.getUint8(address) : width === 2 ? view.getUint16(address, true) : view.getUint32(address, true);
-          expect(bus.read(address, width)).toBe(want);
-        }
-      }),
+        },
+      ),
     );
   });
 });

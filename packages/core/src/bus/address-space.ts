@@ -46,7 +46,13 @@ export class AddressSpace implements Bus {
   map(region: IoRegion, handler: IoHandler): Unmap {
     const { base, length, widest = 4 } = region;
     const end = base + length;
-    if (!Number.isSafeInteger(base) || !Number.isSafeInteger(length) || base < 0 || length < 1 || end > this.#size) {
+    if (
+      !Number.isSafeInteger(base) ||
+      !Number.isSafeInteger(length) ||
+      base < 0 ||
+      length < 1 ||
+      end > this.#size
+    ) {
       throw new NorthbridgeError(
         "NB_CONFIG",
         `${describe(region)} is not a range of the ${this.#name} bus, whose addresses are [0x0, ${hex(this.#size)})`,
@@ -88,7 +94,8 @@ export class AddressSpace implements Bus {
     const hit = this.#find(address);
     if (hit !== undefined) {
       this.#last = hit;
-      if (address + width <= hit.end && width <= hit.widest) return hit.handler.read(address - hit.base, width);
+      if (address + width <= hit.end && width <= hit.widest)
+        return hit.handler.read(address - hit.base, width);
     } else if (this.#isEmpty(address, width)) {
       this.unclaimed.reads++;
       return ALL_ONES[width];

@@ -39,7 +39,8 @@ export class RealtimeClock implements DrivenClock {
   }
 
   nowNs(): number {
-    const now = this.#since === undefined ? this.#base : Math.floor(this.#base + this.#host.nowNs() - this.#since);
+    const now =
+      this.#since === undefined ? this.#base : Math.floor(this.#base + this.#host.nowNs() - this.#since);
     if (now > this.#last) this.#last = now;
     return this.#last;
   }

@@ -71,7 +71,10 @@ export class TimerQueue {
     timer.armed = true;
     let before: QueuedTimer | undefined;
     let after = this.#first;
-    while (after !== undefined && (after.deadline < deadline || (after.deadline === deadline && after.serial < timer.serial))) {
+    while (
+      after !== undefined &&
+      (after.deadline < deadline || (after.deadline === deadline && after.serial < timer.serial))
+    ) {
       before = after;
       after = after.next;
     }
@@ -81,7 +84,8 @@ export class TimerQueue {
     if (before !== undefined) before.next = timer;
     else {
       this.#first = timer;
-      if (after === undefined || deadline < after.deadline) for (const listener of this.#listeners) listener();
+      if (after === undefined || deadline < after.deadline)
+        for (const listener of this.#listeners) listener();
     }
   }
 

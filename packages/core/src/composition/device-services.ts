@@ -1,4 +1,12 @@
-import type { Bus, Clock, Device, GuestMemory, InterruptLine, MsiTarget, PowerControl } from "../contracts/index.ts";
+import type {
+  Bus,
+  Clock,
+  Device,
+  GuestMemory,
+  InterruptLine,
+  MsiTarget,
+  PowerControl,
+} from "../contracts/index.ts";
 
 /** Where devices map their regions. */
 export interface AddressSpaces {

@@ -1,4 +1,12 @@
-import type { Device, DeviceContext, FirmwareEntry, IoHandler, IoRegion, Token, Unmap } from "../contracts/index.ts";
+import type {
+  Device,
+  DeviceContext,
+  FirmwareEntry,
+  IoHandler,
+  IoRegion,
+  Token,
+  Unmap,
+} from "../contracts/index.ts";
 import type { AddressSpaces, ComposedDevice, DeviceServices } from "./device-services.ts";
 import type { PlannedDevice } from "./device-order.ts";
 import type { ServiceContainer } from "./service-container.ts";

@@ -1,4 +1,10 @@
-import type { DeviceEntry, DevicePluginSpec, DeviceReference, MachineType, Token } from "../contracts/index.ts";
+import type {
+  DeviceEntry,
+  DevicePluginSpec,
+  DeviceReference,
+  MachineType,
+  Token,
+} from "../contracts/index.ts";
 import { NorthbridgeError } from "../contracts/index.ts";
 import { ConfigError } from "../config/config-error.ts";
 import { didYouMean } from "./did-you-mean.ts";
@@ -31,7 +37,8 @@ export class PluginRegistry {
   addPlugin(plugin: RegisteredPlugin): void {
     const known = this.#plugins.get(plugin.pluginName);
     if (known === plugin.spec) return;
-    if (known !== undefined) throw new NorthbridgeError("NB_CONFIG", `two plugins are called ${plugin.pluginName}`);
+    if (known !== undefined)
+      throw new NorthbridgeError("NB_CONFIG", `two plugins are called ${plugin.pluginName}`);
     this.#plugins.set(plugin.pluginName, plugin.spec);
     const short = shortName(plugin.pluginName);
     this.#byShortName.set(short, [...(this.#byShortName.get(short) ?? []), plugin.spec]);
@@ -72,7 +79,8 @@ export class PluginRegistry {
       );
     }
     const names = name.includes("/") ? this.#plugins.keys() : this.#byShortName.keys();
-    const hint = didYouMean(name, names) || `; there are ${[...this.#byShortName.keys()].sort().join(", ") || "none"}`;
+    const hint =
+      didYouMean(name, names) || `; there are ${[...this.#byShortName.keys()].sort().join(", ") || "none"}`;
     throw new ConfigError("NB_UNKNOWN_PLUGIN", where, `expected a plugin's name, found "${name}"${hint}`);
   }
 

@@ -4,7 +4,8 @@ import type { Token } from "../contracts/index.ts";
 import { NorthbridgeError } from "../contracts/index.ts";
 
 /** What a token is called in messages: the name given to `token()`. */
-export const tokenName = (token: Token<unknown>): string => (token.description ?? "unnamed").replace(/^northbridge:/, "");
+export const tokenName = (token: Token<unknown>): string =>
+  (token.description ?? "unnamed").replace(/^northbridge:/, "");
 
 /**
  * The services of one machine, in a child container of its own. Only values are registered: nothing is built by the
@@ -34,7 +35,10 @@ export class ServiceContainer {
   /** Throws `NB_MISSING_TOKEN` naming `asker`. */
   get<T>(token: Token<T>, asker: string): T {
     if (!this.#providers.has(token)) {
-      throw new NorthbridgeError("NB_MISSING_TOKEN", `${asker} requires "${tokenName(token)}", which nobody provides`);
+      throw new NorthbridgeError(
+        "NB_MISSING_TOKEN",
+        `${asker} requires "${tokenName(token)}", which nobody provides`,
+      );
     }
     return this.#container.resolve<T>(token);
   }

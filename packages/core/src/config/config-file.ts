@@ -31,15 +31,24 @@ const MODULE = new Set([".ts", ".mts", ".js", ".mjs"]);
  * Reads a machine config: YAML, JSON, or a module that exports it as `default` or `config`. Throws `NB_CONFIG`.
  * @param overrides `PATH=VALUE`, applied before checking; the value is YAML
  */
-export async function loadMachineConfig(file: string, overrides: readonly string[] = []): Promise<LoadedConfig> {
+export async function loadMachineConfig(
+  file: string,
+  overrides: readonly string[] = [],
+): Promise<LoadedConfig> {
   const absolute = resolve(file);
-  const source = MODULE.has(extname(file).toLowerCase()) ? await fromModule(file, absolute) : await fromText(file, absolute);
+  const source = MODULE.has(extname(file).toLowerCase())
+    ? await fromModule(file, absolute)
+    : await fromText(file, absolute);
   const explain = (error: unknown): unknown => {
     if (!(error instanceof ConfigError)) return error;
     const position = source.locate(error.configPath);
-    return new NorthbridgeError(error.code, `${file}${position === undefined ? "" : `:${position}`}: ${error.message}`, {
-      cause: error,
-    });
+    return new NorthbridgeError(
+      error.code,
+      `${file}${position === undefined ? "" : `:${position}`}: ${error.message}`,
+      {
+        cause: error,
+      },
+    );
   };
   try {
     const value = overrides.reduce(applyOverride, source.value);
@@ -69,16 +78,22 @@ async function fromText(file: string, absolute: string): Promise<Source> {
   try {
     text = await readFile(absolute, "utf8");
   } catch (error) {
-    throw new NorthbridgeError("NB_CONFIG", `${file}: cannot read the machine config: ${reasonOf(error)}`, { cause: error });
+    throw new NorthbridgeError("NB_CONFIG", `${file}: cannot read the machine config: ${reasonOf(error)}`, {
+      cause: error,
+    });
   }
   const lines = new LineCounter();
   const document = parseDocument(text, { lineCounter: lines, prettyErrors: false });
   const [broken] = document.errors;
   if (broken !== undefined) {
     const { line, col } = lines.linePos(broken.pos[0]);
-    throw new NorthbridgeError("NB_CONFIG", `${file}:${line}:${col}: expected YAML or JSON: ${broken.message}`, {
-      cause: broken,
-    });
+    throw new NorthbridgeError(
+      "NB_CONFIG",
+      `${file}:${line}:${col}: expected YAML or JSON: ${broken.message}`,
+      {
+        cause: broken,
+      },
+    );
   }
   let value: unknown;
   try {
@@ -106,7 +121,9 @@ async function fromModule(file: string, absolute: string): Promise<Source> {
   try {
     module = (await import(pathToFileURL(absolute).href)) as Readonly<Record<string, unknown>>;
   } catch (error) {
-    throw new NorthbridgeError("NB_CONFIG", `${file}: cannot load the machine config: ${reasonOf(error)}`, { cause: error });
+    throw new NorthbridgeError("NB_CONFIG", `${file}: cannot load the machine config: ${reasonOf(error)}`, {
+      cause: error,
+    });
   }
   const value = module["default"] ?? module["config"];
   if (value === undefined) {

@@ -21,7 +21,11 @@ interface StandardResult {
  * what was found.
  * @param where config path of `input`
  */
-export async function parseWith(schema: ConfigSchema<never, never>, input: unknown, where: string): Promise<unknown> {
+export async function parseWith(
+  schema: ConfigSchema<never, never>,
+  input: unknown,
+  where: string,
+): Promise<unknown> {
   const result = (await schema["~standard"].validate(input)) as StandardResult;
   if (result.issues === undefined) return result.value;
   throw firstProblem(result.issues, schema, input, where);
@@ -42,7 +46,8 @@ export function firstProblem(
   return new ConfigError("NB_CONFIG", formatPath(where, at), describeIssue(issue, schema, input) + more);
 }
 
-const isUnknownKey = (issue: SchemaIssue): boolean => issue.type === "strict_object" && issue.expected === "never";
+const isUnknownKey = (issue: SchemaIssue): boolean =>
+  issue.type === "strict_object" && issue.expected === "never";
 
 /** Keys from the root of what was checked to what is wrong. */
 const keysOf = (issue: SchemaIssue): readonly PropertyKey[] =>

@@ -9,14 +9,18 @@ type JsonObject = Readonly<Record<string, unknown>>;
 export function machineJsonSchema(registry: PluginRegistry): JsonObject {
   const machine = toJsonSchema(MachineSchema as v.GenericSchema, { errorMode: "ignore" }) as JsonObject;
   const properties = machine["properties"] as JsonObject;
+  const devices = registry.plugins.map((spec) => deviceSchema(registry, spec));
   return {
     ...machine,
     $schema: "https://json-schema.org/draft/2020-12/schema",
     title: "Northbridge machine",
     properties: {
       ...properties,
-      machine: { ...(properties["machine"] as JsonObject), enum: registry.machineTypes.map((type) => type.name) },
-      devices: { type: "array", items: { anyOf: registry.plugins.map((spec) => deviceSchema(registry, spec)) } },
+      machine: {
+        ...(properties["machine"] as JsonObject),
+        enum: registry.machineTypes.map((type) => type.name),
+      },
+      devices: { type: "array", ...(devices.length > 0 && { items: { anyOf: devices } }) },
     },
   };
 }

@@ -33,7 +33,10 @@ const Boot = v.pipe(
     flat: v.optional(Flat),
     protocol: v.optional(v.picklist(["auto", "bzimage", "elf64", "pvh"])),
   }),
-  v.check((boot) => boot.kernel === undefined || boot.flat === undefined, "expected either kernel or flat, not both"),
+  v.check(
+    (boot) => boot.kernel === undefined || boot.flat === undefined,
+    "expected either kernel or flat, not both",
+  ),
 );
 
 /** The machine config without what only plugins can check: the entries of `devices`. */
@@ -54,11 +57,17 @@ const Reference = v.looseObject({ plugin: text, id: v.optional(Id) });
 /** Checks the shape of a config. Throws `ConfigError` naming the place, what was expected and what was found. */
 export function parseMachineConfig(input: unknown): MachineConfig {
   if (typeof input !== "object" || input === null || Array.isArray(input)) {
-    throw new ConfigError("NB_CONFIG", "", `expected a mapping that describes a machine, found ${describeValue(input)}`);
+    throw new ConfigError(
+      "NB_CONFIG",
+      "",
+      `expected a mapping that describes a machine, found ${describeValue(input)}`,
+    );
   }
   const parsed = v.safeParse(MachineSchema, input);
   if (!parsed.success) throw firstProblem(parsed.issues as never, MachineSchema, input, "");
-  const { devices: items, ...machine } = parsed.output as Omit<MachineConfig, "devices"> & { readonly devices?: readonly unknown[] };
+  const { devices: items, ...machine } = parsed.output as Omit<MachineConfig, "devices"> & {
+    readonly devices?: readonly unknown[];
+  };
   const devices = items?.map((item, index) => parseDevice(item, `devices[${index}]`));
   return { ...machine, ...(devices && { devices }) };
 }
@@ -66,10 +75,18 @@ export function parseMachineConfig(input: unknown): MachineConfig {
 function parseDevice(item: unknown, where: string): DeviceEntry | DeviceReference | undefined {
   if (item === false || item === null || item === undefined || item === "" || item === 0) return undefined;
   if (typeof item === "function" && "pluginName" in item) {
-    throw new ConfigError("NB_CONFIG", where, `expected a device, found the plugin ${String(item.pluginName)}: call it, as in plugin({…})`);
+    throw new ConfigError(
+      "NB_CONFIG",
+      where,
+      `expected a device, found the plugin ${String(item.pluginName)}: call it, as in plugin({…})`,
+    );
   }
   if (typeof item !== "object" || Array.isArray(item)) {
-    throw new ConfigError("NB_CONFIG", where, `expected a device, as in { plugin: serial }, found ${describeValue(item)}`);
+    throw new ConfigError(
+      "NB_CONFIG",
+      where,
+      `expected a device, as in { plugin: serial }, found ${describeValue(item)}`,
+    );
   }
   const id = (item as { readonly id?: unknown }).id;
   if ("spec" in item) {

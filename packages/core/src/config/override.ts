@@ -24,19 +24,32 @@ export function applyOverride(config: unknown, override: string): unknown {
   return replaced(config, keys, value, override);
 }
 
-function replaced(inside: unknown, keys: readonly (string | number)[], value: unknown, override: string): unknown {
+function replaced(
+  inside: unknown,
+  keys: readonly (string | number)[],
+  value: unknown,
+  override: string,
+): unknown {
   const [key, ...rest] = keys;
   if (key === undefined) return value;
   if (Array.isArray(inside)) {
     if (typeof key !== "number" || key > inside.length) {
-      throw new ConfigError("NB_CONFIG", "", `--set ${override}: expected an index up to ${inside.length}, found ${key}`);
+      throw new ConfigError(
+        "NB_CONFIG",
+        "",
+        `--set ${override}: expected an index up to ${inside.length}, found ${key}`,
+      );
     }
     const copy: unknown[] = [...(inside as unknown[])];
     copy[key] = replaced(copy[key], rest, value, override);
     return copy;
   }
   if (inside !== undefined && inside !== null && typeof inside !== "object") {
-    throw new ConfigError("NB_CONFIG", "", `--set ${override}: expected a mapping around "${key}", found ${describeValue(inside)}`);
+    throw new ConfigError(
+      "NB_CONFIG",
+      "",
+      `--set ${override}: expected a mapping around "${key}", found ${describeValue(inside)}`,
+    );
   }
   const copy: Container = { ...(inside as Container | undefined) };
   copy[key] = replaced(copy[key], rest, value, override);

@@ -12,7 +12,9 @@ export class FileSink implements ByteSink {
     try {
       this.#fd = openSync(path, "a");
     } catch (error) {
-      throw new NorthbridgeError("NB_HOST", `${path}: cannot open for writing: ${(error as Error).message}`, { cause: error });
+      throw new NorthbridgeError("NB_HOST", `${path}: cannot open for writing: ${(error as Error).message}`, {
+        cause: error,
+      });
     }
     this.#output = new OutputBuffer((bytes) => {
       if (this.#fd === undefined) return;

@@ -39,7 +39,9 @@ export class SocketBackend implements CharBackend {
     try {
       await once(server, "listening");
     } catch (error) {
-      throw new NorthbridgeError("NB_HOST", `${path}: cannot listen: ${(error as Error).message}`, { cause: error });
+      throw new NorthbridgeError("NB_HOST", `${path}: cannot listen: ${(error as Error).message}`, {
+        cause: error,
+      });
     }
     return backend;
   }

@@ -9,7 +9,14 @@ const PATHS: Record<LifecycleState, readonly LifecycleState[]> = {
   stopped: ["stopped"],
 };
 
-const LEGAL_MOVES = ["created→running", "created→stopped", "running→paused", "running→stopped", "paused→running", "paused→stopped"];
+const LEGAL_MOVES = [
+  "created→running",
+  "created→stopped",
+  "running→paused",
+  "running→stopped",
+  "paused→running",
+  "paused→stopped",
+];
 
 describe("Lifecycle", () => {
   it("allows the legal moves and no other", () => {

@@ -31,7 +31,10 @@ export class Lifecycle {
   /** Throws `NB_LIFECYCLE` unless the machine is in one of `states`; `what` is what the caller wanted to do. */
   expect(what: string, ...states: readonly LifecycleState[]): void {
     if (!states.includes(this.#state)) {
-      throw new NorthbridgeError("NB_LIFECYCLE", `${what} needs a machine that is ${states.join(" or ")}, not ${this.#state}`);
+      throw new NorthbridgeError(
+        "NB_LIFECYCLE",
+        `${what} needs a machine that is ${states.join(" or ")}, not ${this.#state}`,
+      );
     }
   }
 }

@@ -40,7 +40,6 @@ export interface MachineOptions {
   readonly clock?: DrivenClock;
 }
 
-
 /** A clock of the kind the config asks for. */
 export function createClock(kind: ClockKind | undefined): DrivenClock {
   return kind === "virtual" ? new VirtualClock() : new RealtimeClock();
@@ -64,7 +63,9 @@ export async function createMachine(options: MachineOptions): Promise<Machine> {
   const vm = await hypervisor.createVm({ vcpus, clock, ports, mmio, memoryBytes: bytesOf(map) });
   let closeDevices = (): Promise<void> => Promise.resolve();
   try {
-    const slots = map.map(({ gpa, length, kind }) => vm.addMemory({ name: `${kind}@0x${gpa.toString(16)}`, gpa, length }));
+    const slots = map.map(({ gpa, length, kind }) =>
+      vm.addMemory({ name: `${kind}@0x${gpa.toString(16)}`, gpa, length }),
+    );
     const memory = new SlottedGuestMemory(slots, (gpa, length) => {
       vm.memoryWritten(gpa, length);
     });
@@ -89,7 +90,15 @@ export async function createMachine(options: MachineOptions): Promise<Machine> {
       devices: set.devices,
       power,
       closeDevices,
-      snapshot: { config, machineType: type.name, backend: hypervisor.name, vm, clock, memory, devices: set.devices },
+      snapshot: {
+        config,
+        machineType: type.name,
+        backend: hypervisor.name,
+        vm,
+        clock,
+        memory,
+        devices: set.devices,
+      },
       busStats: () => ({
         unclaimedPortReads: ports.unclaimed.reads,
         unclaimedPortWrites: ports.unclaimed.writes,

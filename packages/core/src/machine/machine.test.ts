@@ -13,10 +13,12 @@ const print = (text: string): FakeStep[] =>
     ports.write(0xe9, 1, char.charCodeAt(0));
     return undefined;
   });
-const power = (value: number): FakeStep => (_vm, { ports }) => {
-  ports.write(0xf4, 1, value);
-  return undefined;
-};
+const power =
+  (value: number): FakeStep =>
+  (_vm, { ports }) => {
+    ports.write(0xf4, 1, value);
+    return undefined;
+  };
 const POWER_OFF = 0;
 const RESET = 1;
 const PANIC = 2;
@@ -50,26 +52,44 @@ describe("Machine", () => {
       });
       return { pause: () => void closed.push(`${ctx.id} pauses`) };
     });
-    const config = { ...bare, devices: [...(bare.devices ?? []), closing(), false as const, closing({}, { id: "other" })] };
+    const config = {
+      ...bare,
+      devices: [...(bare.devices ?? []), closing(), false as const, closing({}, { id: "other" })],
+    };
     const { reason, text, hypervisor } = await run([...print("hi"), power(POWER_OFF)], { config });
     expect(reason).toEqual({ kind: "powerOff" });
     expect(text).toBe("hi");
     expect(hypervisor.vms[0]?.closed).toBe(1);
     expect(closed).toEqual([
-      "closing pauses", "other pauses", "other second", "other first", "closing second", "closing first",
+      "closing pauses",
+      "other pauses",
+      "other second",
+      "other first",
+      "closing second",
+      "closing first",
     ]);
   });
 
   it("says why it stopped", async () => {
     expect((await run([power(PANIC)])).reason).toEqual({ kind: "panic", detail: "the fake panicked" });
-    expect((await run([() => ({ kind: "shutdown", detail: "#DF" })])).reason).toEqual({ kind: "tripleFault", detail: "#DF" });
+    expect((await run([() => ({ kind: "shutdown", detail: "#DF" })])).reason).toEqual({
+      kind: "tripleFault",
+      detail: "#DF",
+    });
     expect((await run([() => ({ kind: "halt" })])).reason).toEqual({ kind: "halted" });
-    const error = { kind: "error", detail: "no such instruction", rip: 0x1000n, instructionBytes: Uint8Array.of(0x0f, 0x0b) } as const;
+    const error = {
+      kind: "error",
+      detail: "no such instruction",
+      rip: 0x1000n,
+      instructionBytes: Uint8Array.of(0x0f, 0x0b),
+    } as const;
     expect((await run([() => error])).reason).toEqual({
       kind: "error",
       detail: "vCPU 0: no such instruction at 0x1000 [0f 0b]",
     });
-    expect((await run([power(RESET)], { config: { ...bare, onReset: "stop" } })).reason).toEqual({ kind: "reset" });
+    expect((await run([power(RESET)], { config: { ...bare, onReset: "stop" } })).reason).toEqual({
+      kind: "reset",
+    });
     const broken: FakeStep = () => {
       throw new Error("device bug");
     };
@@ -120,7 +140,11 @@ describe("Machine", () => {
     expect(console.text()).toBe("xxx");
     expect(irqchips).toEqual([0, 0, 0]);
     expect(counts).toEqual([0, 0, 0]);
-    expect(machine.stats()).toMatchObject({ resets: 2, backend: { instructions: 7 }, devices: { "debug-console": { bytes: 1 } } });
+    expect(machine.stats()).toMatchObject({
+      resets: 2,
+      backend: { instructions: 7 },
+      devices: { "debug-console": { bytes: 1 } },
+    });
   });
 
   it("starts vCPU 0 as the boot loader says", async () => {
@@ -211,7 +235,10 @@ describe("Machine", () => {
     const reasons = await Promise.all(machines.map((machine) => machine.stopped));
     expect(reasons.map(({ kind }) => kind)).toEqual(["powerOff", "panic"]);
     expect(consoles.map((console) => console.text())).toEqual(["one", "two!"]);
-    expect(machines.map((machine) => machine.stats().devices["debug-console"])).toEqual([{ bytes: 3 }, { bytes: 4 }]);
+    expect(machines.map((machine) => machine.stats().devices["debug-console"])).toEqual([
+      { bytes: 3 },
+      { bytes: 4 },
+    ]);
   });
 });
 
@@ -223,8 +250,12 @@ describe("createMachine", () => {
     await expect(make({ ...bare, memory: { mib: 65 } })).rejects.toThrow(
       "memory.mib: expected at most 64, the limit of the fake backend, found 65",
     );
-    await expect(make({ ...bare, memory: { mib: 0 } })).rejects.toThrow("memory.mib: expected a whole number from 1, found 0");
-    await expect(make({ ...bare, vcpus: 5 })).rejects.toThrow("vcpus: expected at most 4, the limit of the fake backend, found 5");
+    await expect(make({ ...bare, memory: { mib: 0 } })).rejects.toThrow(
+      "memory.mib: expected a whole number from 1, found 0",
+    );
+    await expect(make({ ...bare, vcpus: 5 })).rejects.toThrow(
+      "vcpus: expected at most 4, the limit of the fake backend, found 5",
+    );
   });
 
   it("leaves nothing open when a device cannot be set up", async () => {
@@ -237,7 +268,9 @@ describe("createMachine", () => {
     const second = fakePlugin("@fake/devices/second", () => {
       throw new Error("no such disk");
     });
-    await expect(make({ ...bare, devices: [first(), second()] }, { hypervisor })).rejects.toThrow("no such disk");
+    await expect(make({ ...bare, devices: [first(), second()] }, { hypervisor })).rejects.toThrow(
+      "no such disk",
+    );
     expect([closed, hypervisor.vms[0]?.closed]).toEqual([true, 1]);
   });
 
@@ -250,7 +283,9 @@ describe("createMachine", () => {
     await expect(make({ ...bare, devices: [{ plugin: "debug-console", port: "x" }] })).rejects.toThrow(
       'devices[0].port: expected a number, found "x"',
     );
-    await expect(make({ ...bare, devices: [{ plugin: "debug-console" }, { plugin: "debug-console" }] })).rejects.toMatchObject({
+    await expect(
+      make({ ...bare, devices: [{ plugin: "debug-console" }, { plugin: "debug-console" }] }),
+    ).rejects.toMatchObject({
       code: "NB_REGION_OVERLAP",
       message: "debug-console-1 [0xe9, 0xea) overlaps debug-console [0xe9, 0xea) on the port bus",
     });

@@ -226,7 +226,10 @@ export class Machine {
         this.#end({ kind: "tripleFault", detail: exit.detail });
         return "park";
       case "debug":
-        this.#end({ kind: "error", detail: `vCPU ${vcpu.index}: debug exit at 0x${exit.rip.toString(16)} with no debugger` });
+        this.#end({
+          kind: "error",
+          detail: `vCPU ${vcpu.index}: debug exit at 0x${exit.rip.toString(16)} with no debugger`,
+        });
         return "park";
       case "error":
         this.#end({ kind: "error", detail: `vCPU ${vcpu.index}: ${describeError(exit)}` });
@@ -261,16 +264,20 @@ export class Machine {
     if (this.#isEnding) return;
     this.#isEnding = true;
     this.#runner.release();
-    void this.#tail.then(() => this.#close()).then(
-      () => {
-        this.#stopped.resolve(reason);
-      },
-      (error: unknown) => {
-        this.#failure ??= error;
-        const detail = `closing: ${error instanceof Error ? error.message : String(error)}`;
-        this.#stopped.resolve(reason.kind === "requested" || reason.kind === "powerOff" ? { kind: "error", detail } : reason);
-      },
-    );
+    void this.#tail
+      .then(() => this.#close())
+      .then(
+        () => {
+          this.#stopped.resolve(reason);
+        },
+        (error: unknown) => {
+          this.#failure ??= error;
+          const detail = `closing: ${error instanceof Error ? error.message : String(error)}`;
+          this.#stopped.resolve(
+            reason.kind === "requested" || reason.kind === "powerOff" ? { kind: "error", detail } : reason,
+          );
+        },
+      );
   }
 
   async #close(): Promise<void> {

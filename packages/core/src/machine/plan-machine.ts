@@ -49,5 +49,9 @@ export async function planMachine(
 
 function expectAtMost(configPath: string, found: number, limit: number | undefined, backend: string): void {
   if (limit === undefined || found <= limit) return;
-  throw new ConfigError("NB_CONFIG", configPath, `expected at most ${limit}, the limit of the ${backend} backend, found ${found}`);
+  throw new ConfigError(
+    "NB_CONFIG",
+    configPath,
+    `expected at most ${limit}, the limit of the ${backend} backend, found ${found}`,
+  );
 }

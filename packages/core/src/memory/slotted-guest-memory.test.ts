@@ -19,7 +19,11 @@ const make = () => {
   const rom = slot("rom", 0x5000, 1, true);
   const slots = [slot("high", 0x6000, 1), rom, slot("low", 0, 2), slot("next", 0x2000, 1)];
   const reports: [number, number][] = [];
-  return { memory: new SlottedGuestMemory(slots, (gpa, length) => reports.push([gpa, length])), reports, rom };
+  return {
+    memory: new SlottedGuestMemory(slots, (gpa, length) => reports.push([gpa, length])),
+    reports,
+    rom,
+  };
 };
 
 describe("SlottedGuestMemory", () => {
@@ -78,9 +82,13 @@ describe("SlottedGuestMemory", () => {
 
   it("agrees with a flat model on every range", () => {
     const { memory } = make();
-    const kinds = Array.from({ length: 9 }, (_, page) => (page < 3 || page === 6 ? "ram" : page === 5 ? "rom" : "hole"));
+    const kinds = Array.from({ length: 9 }, (_, page) =>
+      page < 3 || page === 6 ? "ram" : page === 5 ? "rom" : "hole",
+    );
     const kindAt = (gpa: number): string => kinds[Math.floor(gpa / PAGE)] ?? "hole";
-    const nearEdge = fc.tuple(fc.nat(8), fc.integer({ min: -5, max: 5 })).map(([page, by]) => Math.max(0, page * PAGE + by));
+    const nearEdge = fc
+      .tuple(fc.nat(8), fc.integer({ min: -5, max: 5 }))
+      .map(([page, by]) => Math.max(0, page * PAGE + by));
     fc.assert(
       fc.property(nearEdge, fc.integer({ min: 1, max: 2 * PAGE }), (gpa, length) => {
         const touched = [kindAt(gpa), kindAt(gpa + length - 1), kindAt(gpa + Math.min(PAGE, length - 1))];

@@ -46,10 +46,20 @@ const Manifest = v.object({
   machineType: v.string(),
   backend: v.string(),
   config: v.optional(v.unknown()),
-  clock: v.object({ kind: v.picklist(["realtime", "virtual"]), nowNs: v.pipe(v.number(), v.finite()), epochMs: v.pipe(v.number(), v.finite()) }),
+  clock: v.object({
+    kind: v.picklist(["realtime", "virtual"]),
+    nowNs: v.pipe(v.number(), v.finite()),
+    epochMs: v.pipe(v.number(), v.finite()),
+  }),
   memory: v.object({
     slots: v.array(
-      v.object({ name: v.string(), gpa: count, length: count, readOnly: v.boolean(), runs: v.array(v.tuple([count, count, count])) }),
+      v.object({
+        name: v.string(),
+        gpa: count,
+        length: count,
+        readOnly: v.boolean(),
+        runs: v.array(v.tuple([count, count, count])),
+      }),
     ),
   }),
   devices: v.array(v.object({ id: v.string(), plugin: v.string(), state: v.optional(v.unknown()) })),
@@ -59,7 +69,11 @@ const Manifest = v.object({
 
 /** `bigint` as `{ "$bigint": "…" }`, in which form it survives JSON. */
 export const stringifyManifest = (manifest: ManifestV1): string =>
-  JSON.stringify(manifest, (_key, value: unknown) => (typeof value === "bigint" ? { $bigint: value.toString() } : value), 1);
+  JSON.stringify(
+    manifest,
+    (_key, value: unknown) => (typeof value === "bigint" ? { $bigint: value.toString() } : value),
+    1,
+  );
 
 /** Reads what `stringifyManifest` wrote. Throws `RestoreError` where it is foreign, newer or damaged. */
 export function parseManifest(text: string, directory: string): ManifestV1 {
@@ -69,18 +83,31 @@ export function parseManifest(text: string, directory: string): ManifestV1 {
   } catch {
     throw new RestoreError(directory, `${MANIFEST_FILE} is not JSON`);
   }
-  const header = (typeof value === "object" && value !== null ? value : {}) as { format?: unknown; version?: unknown };
+  const header = (typeof value === "object" && value !== null ? value : {}) as {
+    format?: unknown;
+    version?: unknown;
+  };
   if (header.format !== FORMAT) {
-    throw new RestoreError(directory, `expected the format "${FORMAT}", found ${JSON.stringify(header.format ?? null)}`);
+    throw new RestoreError(
+      directory,
+      `expected the format "${FORMAT}", found ${JSON.stringify(header.format ?? null)}`,
+    );
   }
   if (header.version !== VERSION) {
-    const age = typeof header.version === "number" && header.version > VERSION ? "; a newer Northbridge wrote it" : "";
-    throw new RestoreError(directory, `expected version ${VERSION} of the format, found ${JSON.stringify(header.version ?? null)}${age}`);
+    const age =
+      typeof header.version === "number" && header.version > VERSION ? "; a newer Northbridge wrote it" : "";
+    throw new RestoreError(
+      directory,
+      `expected version ${VERSION} of the format, found ${JSON.stringify(header.version ?? null)}${age}`,
+    );
   }
   const parsed = v.safeParse(Manifest, value);
   if (!parsed.success) {
     const [issue] = parsed.issues;
-    throw new RestoreError(directory, `${MANIFEST_FILE} is damaged at ${v.getDotPath(issue) ?? "its root"}: ${issue.message}`);
+    throw new RestoreError(
+      directory,
+      `${MANIFEST_FILE} is damaged at ${v.getDotPath(issue) ?? "its root"}: ${issue.message}`,
+    );
   }
   return parsed.output as unknown as ManifestV1;
 }

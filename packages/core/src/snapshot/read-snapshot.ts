@@ -2,7 +2,14 @@ import { type FileHandle, open, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { crc32 } from "node:zlib";
 import { type MemorySlot, RestoreError } from "../contracts/index.ts";
-import { MANIFEST_FILE, type ManifestV1, MOST_PAGES_PER_RUN, PAGE_BYTES, parseManifest, RAM_FILE } from "./manifest.ts";
+import {
+  MANIFEST_FILE,
+  type ManifestV1,
+  MOST_PAGES_PER_RUN,
+  PAGE_BYTES,
+  parseManifest,
+  RAM_FILE,
+} from "./manifest.ts";
 import type { SnapshotSubject } from "./snapshot-subject.ts";
 
 /** The manifest of a snapshot directory. Throws `RestoreError`. */
@@ -36,7 +43,10 @@ export async function readSnapshot(subject: SnapshotSubject, directory: string):
 function checkShape(subject: SnapshotSubject, manifest: ManifestV1, directory: string): void {
   const expectSame = (what: string, ours: unknown, theirs: unknown): void => {
     if (ours !== theirs) {
-      throw new RestoreError(directory, `${what}: this machine has ${String(ours)}, the saved one ${String(theirs)}`);
+      throw new RestoreError(
+        directory,
+        `${what}: this machine has ${String(ours)}, the saved one ${String(theirs)}`,
+      );
     }
   };
   expectSame("machine", subject.machineType, manifest.machineType);
@@ -49,15 +59,24 @@ function checkShape(subject: SnapshotSubject, manifest: ManifestV1, directory: s
   const saved = new Map(manifest.devices.map((device) => [device.id, device]));
   for (const { id, plugin, device } of subject.devices) {
     const state = saved.get(id);
-    if (state === undefined) throw new RestoreError(directory, `this machine has a device ${id} (${plugin}), the saved one has none`);
+    if (state === undefined)
+      throw new RestoreError(
+        directory,
+        `this machine has a device ${id} (${plugin}), the saved one has none`,
+      );
     expectSame(`device ${id}`, plugin, state.plugin);
-    if (device.restore && state.state === undefined) throw new RestoreError(directory, `device ${id} (${plugin}) has no saved state`);
-    if (!device.restore && state.state !== undefined) throw new RestoreError(directory, `device ${id} (${plugin}) cannot be restored`);
+    if (device.restore && state.state === undefined)
+      throw new RestoreError(directory, `device ${id} (${plugin}) has no saved state`);
+    if (!device.restore && state.state !== undefined)
+      throw new RestoreError(directory, `device ${id} (${plugin}) cannot be restored`);
     saved.delete(id);
   }
   const [missing] = saved.values();
   if (missing !== undefined) {
-    throw new RestoreError(directory, `the saved machine has a device ${missing.id} (${missing.plugin}), this one has none`);
+    throw new RestoreError(
+      directory,
+      `the saved machine has a device ${missing.id} (${missing.plugin}), this one has none`,
+    );
   }
 }
 
@@ -67,10 +86,15 @@ async function loadPages(subject: SnapshotSubject, manifest: ManifestV1, directo
   try {
     file = await open(path, "r");
   } catch (error) {
-    throw new RestoreError(directory, `cannot open ${RAM_FILE}: ${error instanceof Error ? error.message : String(error)}`);
+    throw new RestoreError(
+      directory,
+      `cannot open ${RAM_FILE}: ${error instanceof Error ? error.message : String(error)}`,
+    );
   }
   try {
-    const pages = manifest.memory.slots.flatMap(({ runs }) => runs).reduce((sum, [, count]) => sum + count, 0);
+    const pages = manifest.memory.slots
+      .flatMap(({ runs }) => runs)
+      .reduce((sum, [, count]) => sum + count, 0);
     const { size } = await file.stat();
     if (size !== pages * PAGE_BYTES) {
       throw new RestoreError(directory, `expected ${pages * PAGE_BYTES} bytes in ${RAM_FILE}, found ${size}`);

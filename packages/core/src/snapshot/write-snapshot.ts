@@ -1,7 +1,12 @@
 import { type FileHandle, mkdir, mkdtemp, open, readdir, rename, rm } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
 import { crc32 } from "node:zlib";
-import { type DeviceEntry, type MachineConfig, type MemorySlot, NorthbridgeError } from "../contracts/index.ts";
+import {
+  type DeviceEntry,
+  type MachineConfig,
+  type MemorySlot,
+  NorthbridgeError,
+} from "../contracts/index.ts";
 import {
   MANIFEST_FILE,
   type ManifestV1,
@@ -34,7 +39,9 @@ export async function writeSnapshot(subject: SnapshotSubject, directory: string)
     if (partial !== undefined) await rm(partial, { recursive: true, force: true });
     if (error instanceof NorthbridgeError) throw error;
     const reason = error instanceof Error ? error.message : String(error);
-    throw new NorthbridgeError("NB_SNAPSHOT", `${directory}: cannot save the machine: ${reason}`, { cause: error });
+    throw new NorthbridgeError("NB_SNAPSHOT", `${directory}: cannot save the machine: ${reason}`, {
+      cause: error,
+    });
   }
 }
 
@@ -47,7 +54,10 @@ async function refuseUsed(target: string, asWritten: string): Promise<void> {
     throw error;
   }
   if (found.length > 0) {
-    throw new NorthbridgeError("NB_SNAPSHOT", `${asWritten}: cannot save the machine: expected a new or empty directory`);
+    throw new NorthbridgeError(
+      "NB_SNAPSHOT",
+      `${asWritten}: cannot save the machine: expected a new or empty directory`,
+    );
   }
 }
 
@@ -67,7 +77,11 @@ async function saveParts(subject: SnapshotSubject, partial: string): Promise<Man
     config: configAsData(subject.config),
     clock: { kind: clock.kind, nowNs: clock.nowNs(), epochMs: clock.epochMs },
     memory: { slots },
-    devices: devices.map(({ id, plugin, device }) => ({ id, plugin, ...(device.save && { state: device.save() }) })),
+    devices: devices.map(({ id, plugin, device }) => ({
+      id,
+      plugin,
+      ...(device.save && { state: device.save() }),
+    })),
     irqchip: vm.irqchip.save(),
     vcpus: vm.vcpus.map((vcpu) => vcpu.getState()),
   };
@@ -79,7 +93,8 @@ async function writePages(slot: MemorySlot, file: FileHandle): Promise<readonly 
   const zero = Buffer.alloc(PAGE_BYTES);
   const bytes = Buffer.from(slot.bytes.buffer, slot.bytes.byteOffset, slot.length);
   const pages = slot.length / PAGE_BYTES;
-  const isZero = (page: number): boolean => bytes.compare(zero, 0, PAGE_BYTES, page * PAGE_BYTES, (page + 1) * PAGE_BYTES) === 0;
+  const isZero = (page: number): boolean =>
+    bytes.compare(zero, 0, PAGE_BYTES, page * PAGE_BYTES, (page + 1) * PAGE_BYTES) === 0;
   for (let first = 0; first < pages; ) {
     if (isZero(first)) {
       first++;
@@ -112,6 +127,8 @@ function configAsData(config: MachineConfig): unknown {
     ...(id !== undefined && { id }),
     ...(typeof input === "object" ? input : {}),
   });
-  const devices = config.devices?.map((item) => (item && "spec" in item ? asReference(item as DeviceEntry) : item || null));
+  const devices = config.devices?.map((item) =>
+    item && "spec" in item ? asReference(item as DeviceEntry) : item || null,
+  );
   return { ...config, ...(devices && { devices }) };
 }

@@ -16,11 +16,19 @@ type FakePlugin = RegisteredPlugin & ((input?: unknown, options?: { readonly id?
 export function fakePlugin<Out = unknown>(
   name: string,
   setup: (ctx: DeviceContext, config: Out) => Device | Promise<Device>,
-  options: { requires?: readonly Token<unknown>[]; provides?: readonly Token<unknown>[]; config?: ConfigSchema<never, Out> } = {},
+  options: {
+    requires?: readonly Token<unknown>[];
+    provides?: readonly Token<unknown>[];
+    config?: ConfigSchema<never, Out>;
+  } = {},
 ): FakePlugin {
   const { config = v.looseObject({}), ...services } = options;
   const spec = { name, config, setup, ...services } as unknown as DevicePluginSpec<never, never>;
-  const make = (input: unknown = {}, { id }: { readonly id?: string } = {}): DeviceEntry => ({ spec, input, id });
+  const make = (input: unknown = {}, { id }: { readonly id?: string } = {}): DeviceEntry => ({
+    spec,
+    input,
+    id,
+  });
   return Object.assign(make, { pluginName: name, spec });
 }
 
@@ -53,7 +61,9 @@ export const debugConsole: FakePlugin = fakePlugin<{ port: number }>(
   },
   {
     requires: [Console],
-    config: v.strictObject({ port: v.optional(v.pipe(v.number(), v.integer()), 0xe9) }) as unknown as ConfigSchema<never, { port: number }>,
+    config: v.strictObject({
+      port: v.optional(v.pipe(v.number(), v.integer()), 0xe9),
+    }) as unknown as ConfigSchema<never, { port: number }>,
   },
 );
 

@@ -15,25 +15,69 @@ import type {
 export type FakeStep = (vm: FakeVm, options: VmOptions) => VmExit | undefined;
 
 const segment: KvmSegment = {
-  base: 0n, limit: 0xffff, selector: 0, type: 3, present: true, dpl: 0, db: false, s: true, l: false, g: false,
-  avl: false, unusable: false,
+  base: 0n,
+  limit: 0xffff,
+  selector: 0,
+  type: 3,
+  present: true,
+  dpl: 0,
+  db: false,
+  s: true,
+  l: false,
+  g: false,
+  avl: false,
+  unusable: false,
 };
 
 const powerOn: VcpuState = {
   version: 1,
   regs: {
-    rax: 0n, rbx: 0n, rcx: 0n, rdx: 0n, rsi: 0n, rdi: 0n, rsp: 0n, rbp: 0n, r8: 0n, r9: 0n, r10: 0n, r11: 0n,
-    r12: 0n, r13: 0n, r14: 0n, r15: 0n, rip: 0xfff0n, rflags: 2n,
+    rax: 0n,
+    rbx: 0n,
+    rcx: 0n,
+    rdx: 0n,
+    rsi: 0n,
+    rdi: 0n,
+    rsp: 0n,
+    rbp: 0n,
+    r8: 0n,
+    r9: 0n,
+    r10: 0n,
+    r11: 0n,
+    r12: 0n,
+    r13: 0n,
+    r14: 0n,
+    r15: 0n,
+    rip: 0xfff0n,
+    rflags: 2n,
   },
   sregs: {
-    cs: segment, ds: segment, es: segment, fs: segment, gs: segment, ss: segment, tr: segment, ldt: segment,
-    gdt: { base: 0n, limit: 0xffff }, idt: { base: 0n, limit: 0xffff },
-    cr0: 0x10n, cr2: 0n, cr3: 0n, cr4: 0n, cr8: 0n, efer: 0n, apicBase: 0xfee0_0900n,
+    cs: segment,
+    ds: segment,
+    es: segment,
+    fs: segment,
+    gs: segment,
+    ss: segment,
+    tr: segment,
+    ldt: segment,
+    gdt: { base: 0n, limit: 0xffff },
+    idt: { base: 0n, limit: 0xffff },
+    cr0: 0x10n,
+    cr2: 0n,
+    cr3: 0n,
+    cr4: 0n,
+    cr8: 0n,
+    efer: 0n,
+    apicBase: 0xfee0_0900n,
   },
-  fxsave: "", xcr0: 1n, msrs: [[0x10, 0xffff_ffff_ffff_ffffn]], lapic: "",
+  fxsave: "",
+  xcr0: 1n,
+  msrs: [[0x10, 0xffff_ffff_ffff_ffffn]],
+  lapic: "",
   events: { nmiPending: false, nmiMasked: false, interruptShadow: false },
   debugregs: { db: [0n, 0n, 0n, 0n], dr6: 0xffff_0ff0n, dr7: 0x400n },
-  mpState: "runnable", tsc: 0n,
+  mpState: "runnable",
+  tsc: 0n,
 };
 
 /** A processor whose program is a function. RIP counts its steps, so a saved one goes on where it was. */
@@ -101,7 +145,9 @@ export class FakeVm implements VirtualMachine {
   readonly messages: [number, number][] = [];
   irqchipState = 0;
   closed = 0;
-  readonly msi = { signal: (address: number, data: number): void => void this.messages.push([address, data]) };
+  readonly msi = {
+    signal: (address: number, data: number): void => void this.messages.push([address, data]),
+  };
   readonly irqchip: Snapshottable<unknown> = {
     save: () => ({ version: 1, state: this.irqchipState }),
     restore: (state) => void (this.irqchipState = (state as { state: number }).state),
@@ -109,12 +155,18 @@ export class FakeVm implements VirtualMachine {
   readonly dirtyLog: DirtyLog = { enable: () => undefined, disable: () => undefined, harvest: () => [] };
 
   constructor(options: VmOptions, program: readonly FakeStep[]) {
-    this.vcpus = Array.from({ length: options.vcpus }, (_, index) =>
-      new FakeVcpu(index, (rip) => (index === 0 ? program[rip]?.(this, options) : undefined)),
+    this.vcpus = Array.from(
+      { length: options.vcpus },
+      (_, index) => new FakeVcpu(index, (rip) => (index === 0 ? program[rip]?.(this, options) : undefined)),
     );
   }
 
-  addMemory(slot: { readonly name: string; readonly gpa: number; readonly length: number; readonly readOnly?: boolean }): MemorySlot {
+  addMemory(slot: {
+    readonly name: string;
+    readonly gpa: number;
+    readonly length: number;
+    readonly readOnly?: boolean;
+  }): MemorySlot {
     const made = { readOnly: false, ...slot, bytes: new Uint8Array(new SharedArrayBuffer(slot.length)) };
     this.slots.push(made);
     return made;

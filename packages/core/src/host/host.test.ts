@@ -1,0 +1,217 @@
+import { once } from "node:events";
+import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { connect } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { PassThrough } from "node:stream";
+import * as fc from "fast-check";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { FileSink } from "./file-sink.ts";
+import { InputQueue } from "./input-queue.ts";
+import { OutputBuffer } from "./output-buffer.ts";
+import { RingBufferBackend } from "./ring-buffer.ts";
+import { SocketBackend } from "./socket-backend.ts";
+import { StdioBackend } from "./stdio.ts";
+import { TextSearch, WatchedConsole } from "./watched-console.ts";
+
+const bytesOf = (text: string): Uint8Array => new TextEncoder().encode(text);
+const type = (sink: { write(byte: number): void }, text: string): void => {
+  for (const byte of bytesOf(text)) sink.write(byte);
+};
+
+let directory: string;
+beforeEach(async () => {
+  directory = await mkdtemp(join(tmpdir(), "northbridge-host-"));
+});
+afterEach(() => rm(directory, { recursive: true, force: true }));
+
+describe("InputQueue", () => {
+  it("delivers every byte once and in order, whatever fits when", () => {
+    fc.assert(
+      fc.property(fc.array(fc.string()), fc.array(fc.nat(5)), (pushes, rooms) => {
+        const queue = new InputQueue();
+        let got = "";
+        let room = 0;
+        queue.connect((bytes) => {
+          const taken = Math.min(room, bytes.length);
+          got += new TextDecoder("latin1").decode(bytes.subarray(0, taken));
+          room -= taken;
+          return taken;
+        });
+        for (const text of pushes) queue.push(bytesOf(text));
+        for (const more of rooms) {
+          room += more;
+          queue.resume();
+        }
+        const all = new TextDecoder("latin1").decode(bytesOf(pushes.join("")));
+        expect(got).toBe(all.slice(0, got.length));
+        expect(got.length).toBe(
+          Math.min(
+            all.length,
+            rooms.reduce((sum, more) => sum + more, 0),
+          ),
+        );
+        expect(queue.length).toBe(all.length - got.length);
+      }),
+    );
+  });
+
+  it("may be resumed from inside the consumer", () => {
+    const queue = new InputQueue();
+    const got: number[] = [];
+    queue.connect((bytes) => {
+      got.push(bytes[0] ?? -1);
+      queue.resume();
+      return 1;
+    });
+    queue.push(Uint8Array.of(1, 2, 3));
+    expect(got).toEqual([1, 2, 3]);
+  });
+});
+
+describe("OutputBuffer", () => {
+  it("hands over when the event loop comes round, and when full", async () => {
+    const handed: number[] = [];
+    const output = new OutputBuffer((bytes) => handed.push(bytes.length));
+    for (let i = 0; i < 20_000; i++) output.write(i & 0xff);
+    expect(handed).toEqual([16_384]);
+    await new Promise((done) => setImmediate(done));
+    expect(handed).toEqual([16_384, 3_616]);
+    output.flush();
+    expect(handed).toHaveLength(2);
+  });
+});
+
+describe("RingBufferBackend", () => {
+  it("keeps the last bytes", () => {
+    const ring = new RingBufferBackend(4);
+    type(ring, "ab");
+    expect(ring.text()).toBe("ab");
+    type(ring, "cdefg");
+    expect(ring.text()).toBe("defg");
+  });
+});
+
+describe("FileSink", () => {
+  it("appends what is written, and says which file cannot be opened", async () => {
+    const path = join(directory, "console.log");
+    for (const text of ["one\n", "two\n"]) {
+      const sink = new FileSink(path);
+      type(sink, text);
+      sink.close();
+      sink.close();
+    }
+    expect(await readFile(path, "utf8")).toBe("one\ntwo\n");
+    expect(() => new FileSink(directory)).toThrow(expect.objectContaining({ code: "NB_HOST" }));
+  });
+});
+
+describe("SocketBackend", () => {
+  it("joins one client and the guest, and refuses a second", async () => {
+    const path = join(directory, "console.sock");
+    const backend = await SocketBackend.listen(path);
+    let got = "";
+    backend.connect((bytes) => {
+      got += new TextDecoder().decode(bytes);
+      return bytes.length;
+    });
+    type(backend, "nobody hears this");
+    backend.flush();
+    const client = connect(path);
+    client.write("hello");
+    while (got !== "hello") await new Promise((done) => setImmediate(done));
+    type(backend, "world");
+    expect(String((await once(client, "data"))[0])).toBe("world");
+    const second = connect(path);
+    expect(String((await once(second, "data"))[0])).toContain("another client");
+    client.end();
+    second.end();
+    await backend.close();
+    await expect(SocketBackend.listen(join(directory, "none", "x"))).rejects.toMatchObject({
+      code: "NB_HOST",
+    });
+  });
+});
+
+describe("StdioBackend", () => {
+  const streams = (): { stdin: PassThrough & { raw: boolean[] }; stdout: PassThrough; options: object } => {
+    const raw: boolean[] = [];
+    const stdin = Object.assign(new PassThrough(), {
+      isTTY: true,
+      raw,
+      setRawMode: (mode: boolean) => void raw.push(mode),
+    });
+    const stdout = new PassThrough();
+    return { stdin, stdout, options: { stdin, stdout } };
+  };
+
+  it("is raw only while open and filters what is typed", async () => {
+    const { stdin, stdout, options } = streams();
+    const backend = new StdioBackend({
+      ...options,
+      filter: (bytes) => bytes.filter((byte) => byte !== 0x78),
+    });
+    backend.open();
+    backend.open();
+    let got = "";
+    backend.connect((bytes) => {
+      got += new TextDecoder().decode(bytes);
+      return bytes.length;
+    });
+    stdin.write("axb");
+    while (got.length < 2) await new Promise((done) => setImmediate(done));
+    expect(got).toBe("ab");
+    type(backend, "out");
+    backend.close();
+    backend.close();
+    expect(String(stdout.read())).toBe("out");
+    expect(stdin.raw).toEqual([true, false]);
+  });
+
+  it("stops reading while the guest has no room", async () => {
+    const { stdin, options } = streams();
+    const backend = new StdioBackend(options);
+    backend.open();
+    let room = 0;
+    let got = 0;
+    backend.connect((bytes) => {
+      const taken = Math.min(room, bytes.length);
+      room -= taken;
+      got += taken;
+      return taken;
+    });
+    for (let i = 0; i < 10; i++) stdin.write(new Uint8Array(16_384));
+    for (let i = 0; i < 20; i++) await new Promise((done) => setImmediate(done));
+    expect(stdin.isPaused()).toBe(true);
+    room = Infinity;
+    backend.resume();
+    while (got < 163_840) await new Promise((done) => setImmediate(done));
+    expect(stdin.isPaused()).toBe(false);
+    backend.close();
+  });
+});
+
+describe("WatchedConsole", () => {
+  it("tells once of each text, and passes everything on", () => {
+    const ring = new RingBufferBackend();
+    const console = new WatchedConsole(ring);
+    const seen: string[] = [];
+    console.watch("ready", () => seen.push(`ready after ${ring.text().length}`));
+    console.watch("# ", () => seen.push("prompt"));
+    type(console, "rereready ready # # ");
+    expect(seen).toEqual(["ready after 9", "prompt"]);
+    expect(ring.text()).toBe("rereready ready # # ");
+  });
+
+  it("finds what String.includes finds", () => {
+    const small = fc.string({ unit: fc.constantFrom("a", "b"), maxLength: 30 });
+    const pattern = fc.string({ unit: fc.constantFrom("a", "b"), minLength: 1, maxLength: 5 });
+    fc.assert(
+      fc.property(small, pattern, (text, wanted) => {
+        const search = new TextSearch(wanted);
+        const at = [...bytesOf(text)].findIndex((byte) => search.see(byte));
+        expect(at).toBe(text.includes(wanted) ? text.indexOf(wanted) + wanted.length - 1 : -1);
+      }),
+    );
+  });
+});
