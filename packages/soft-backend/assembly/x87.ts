@@ -261,6 +261,11 @@ export function x87Wait(): i32 {
   return pending() ? MF : 0;
 }
 
+/** Whether an unmasked exception waits to be taken. */
+export function x87Pending(): bool {
+  return pending();
+}
+
 /** Power-on state. */
 export function x87Reset(): void {
   reset();

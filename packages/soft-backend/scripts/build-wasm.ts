@@ -1,7 +1,6 @@
 /** Compiles the AssemblyScript core to `generated/cpu.wasm`. With `--if-newer`, only where a source is newer. */
 import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, readdirSync, statSync } from "node:fs";
-import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
@@ -53,7 +52,7 @@ export function isStale(): boolean {
 /** Builds, and throws with the compiler's messages where it fails. */
 export function buildWasm(): void {
   mkdirSync(dirname(OUTPUT), { recursive: true });
-  const compiler = createRequire(import.meta.url).resolve("assemblyscript/asc");
+  const compiler = fileURLToPath(import.meta.resolve("assemblyscript/asc"));
   const asc = join(dirname(compiler), "../bin/asc.js");
   const { status, stderr, stdout, error } = spawnSync(process.execPath, [asc, ...ARGUMENTS], {
     cwd: ROOT,

@@ -1,0 +1,176 @@
+// What happens between instructions: faults, interrupts, single steps, the end of a run.
+import * as L from "../src/cpu/layout";
+import { HEADER, blockEpoch, cut, isChainable, lengthOf, lookup } from "./blocks";
+import { DB, NMI, UNIMPLEMENTED, clearFault, faultVector, raise } from "./faults";
+import { SSE_BLOCKED, STEP_ARMED } from "./fields";
+import { acknowledge } from "./host";
+import { HARDWARE, deliverFault, interrupt, tripleFaultVector } from "./interrupts";
+import { countBase } from "./mmu";
+import { OP_STOP } from "./ops";
+import { AGAIN, FAULT, JUMP } from "./slow";
+import { CS_BASE, IF, MODE_64, RECORD, TF, endOf, mode, remOf, startOf } from "./state";
+
+const STOP_BLOCK: usize = memory.data(80, 16) + HEADER;
+
+/** Linear address RIP names. */
+function linearRip(): u64 {
+  const rip = load<u64>(CS_BASE) + load<u64>(L.RIP);
+  return mode() == MODE_64 ? rip : rip & 0xffffffff;
+}
+
+function setRip(linear: u64): void {
+  const rip = linear - load<u64>(CS_BASE);
+  store<u64>(L.RIP, mode() == MODE_64 ? rip : rip & 0xffffffff);
+}
+
+/** Address arithmetic of prefix records: 32 bits wide outside 64-bit mode. */
+export function segmented(offset: u64, base: u64): u64 {
+  const va = base + offset;
+  return mode() == MODE_64 ? va : va & 0xffffffff;
+}
+
+function giveBack(instructions: i32): void { store<i32>(L.LEFT, load<i32>(L.LEFT) + instructions); }
+
+function stop(code: u32): usize {
+  store<u32>(L.EXIT_CODE, code);
+  store<u16>(STOP_BLOCK, <u16>OP_STOP);
+  return STOP_BLOCK;
+}
+
+function shutdown(): usize {
+  store<u32>(L.EXIT_ARG, <u32>tripleFaultVector);
+  return stop(L.EXIT_SHUTDOWN);
+}
+
+/** The instruction of record `d` has raised a fault: takes it and goes on in the handler. */
+export function fault(d: usize): usize {
+  giveBack(remOf(d));
+  setRip(startOf(d));
+  if (faultVector == UNIMPLEMENTED) { clearFault(); return stop(L.EXIT_UNIMPLEMENTED); }
+  return deliverFault() ? resume(0) : shutdown();
+}
+
+/** An SSE instruction meets CR0 or CR4. */
+export function blocked(d: usize): usize {
+  raise(<i32>load<u32>(SSE_BLOCKED), 0);
+  return fault(d);
+}
+
+/** The slow instruction of `d` did not simply complete. */
+export function after(d: usize, result: u32): usize {
+  if (result == FAULT) return fault(d);
+  if (result == JUMP) return resumeAt(linearRip());
+  giveBack(remOf(d) - 1);
+  if (result == AGAIN) return resumeAt(startOf(d));
+  setRip(endOf(d));
+  return stop(load<u32>(L.EXIT_CODE));
+}
+
+/** What was decoded at `d` is gone: finds it anew. */
+export function revisit(d: usize): usize {
+  giveBack(remOf(d));
+  return lookupAndEnter(startOf(d));
+}
+
+/** The block was cut before `d`. */
+export function resplit(d: usize): usize { return revisit(d); }
+
+function resumeAt(linear: u64): usize {
+  if (load<u32>(L.ATTENTION)) { setRip(linear); return resume(0); }
+  return lookupAndEnter(linear);
+}
+
+export function lookupAndEnter(linear: u64): usize {
+  const block = lookup(linear);
+  if (!block) {
+    setRip(linear);
+    return deliverFault() ? resume(0) : shutdown();
+  }
+  giveBack(-lengthOf(block));
+  if (load<i32>(L.LEFT) < 0 || load<u32>(L.ATTENTION)) return attend(block);
+  return block;
+}
+
+/** Finds the block of a constant target in the running page and remembers it at `slot`. */
+export function link(slot: usize, to: u64): usize {
+  const epoch = blockEpoch;
+  const block = lookup(to);
+  if (!block) {
+    setRip(to);
+    return deliverFault() ? resume(0) : shutdown();
+  }
+  if (epoch == blockEpoch && isChainable(block)) store<u32>(slot, <u32>block);
+  giveBack(-lengthOf(block));
+  if (load<i32>(L.LEFT) < 0 || load<u32>(L.ATTENTION)) return attend(block);
+  return block;
+}
+
+/** A block has been taken off the budget, but the budget is short or somebody wants attention. */
+export function attend(block: usize): usize {
+  giveBack(lengthOf(block));
+  setRip(startOf(block));
+  return resume(block);
+}
+
+/** Takes a fault that arose while delivering an interrupt. */
+function escalate(): bool { return deliverFault(); }
+
+/** Goes on at RIP (whose block, if known, is given), after looking at everything that may come between. */
+export function resume(block: usize): usize {
+  let d = block;
+  while (true) {
+    if (load<u32>(L.ATTENTION) & 2) {
+      store<u32>(L.ATTENTION, load<u32>(L.ATTENTION) & ~2);
+      return stop(L.EXIT_KICK);
+    }
+    if (load<u32>(STEP_ARMED)) {
+      store<u32>(STEP_ARMED, 0);
+      store<u64>(L.DR + 32, load<u64>(L.DR + 32) | 0x4000);
+      raise(DB, 0);
+      if (!deliverFault()) return shutdown();
+      d = 0;
+    }
+    const shadow = load<u32>(L.SHADOW) != 0;
+    if (!shadow) {
+      if (load<u32>(L.NMI_PENDING) && !load<u32>(L.NMI_MASKED)) {
+        store<u32>(L.NMI_PENDING, 0);
+        store<u32>(L.NMI_MASKED, 1);
+        store<u32>(L.HALTED, 0);
+        if (!interrupt(NMI, HARDWARE, 0) && !escalate()) return shutdown();
+        d = 0;
+        continue;
+      }
+      if (load<u32>(L.INTR) && load<u32>(L.RFLAGS) & IF) {
+        const vector = acknowledge();
+        if (vector >= 0) {
+          store<u32>(L.HALTED, 0);
+          if (!interrupt(vector, HARDWARE, 0) && !escalate()) return shutdown();
+          d = 0;
+          continue;
+        }
+      }
+    }
+    if (load<u32>(L.HALTED)) return stop(L.EXIT_HALT);
+    if (load<i32>(L.LEFT) <= 0) return stop(L.EXIT_BUDGET);
+    if (!d) {
+      d = lookup(linearRip());
+      if (!d) {
+        if (!deliverFault()) return shutdown();
+        continue;
+      }
+    }
+    const flags = load<u32>(L.RFLAGS);
+    const isStep = (flags & TF) != 0;
+    const isPending = load<u32>(L.INTR) != 0 || load<u32>(L.NMI_PENDING) != 0;
+    store<u32>(L.SHADOW, 0);
+    store<u32>(STEP_ARMED, isStep ? 1 : 0);
+    store<u32>(L.ATTENTION, isStep || (shadow && isPending) ? 1 : 0);
+    const length = lengthOf(d);
+    const most = isStep || (shadow && isPending) ? 1 : min(length, load<i32>(L.LEFT));
+    giveBack(-most);
+    return most < length ? cut(d, most) : d;
+  }
+}
+
+/** The count of instructions at the end of a run. */
+export function finishCount(): void { store<u64>(L.ICOUNT, countBase - <u64>load<i32>(L.LEFT)); }

@@ -1,0 +1,279 @@
+// Linear memory accesses: the software TLB in front, page walks, page-crossing accesses and MMIO behind.
+//
+// An accessor returns the wasm address to load from or store to, or 0 when it raised a fault. An access that
+// cannot be one plain load or store (it crosses a page, or reaches MMIO) is assembled in SCRATCH; a store there
+// must be followed by `commit()`.
+//
+// TLB entry (32 bytes): read tag u64 @0, write tag u64 @8, addend u32 @16, fetch tag u64 @24.
+// A tag is the page's address with TLB_TAG (generation and privilege) in its low 12 bits. A page that holds
+// decoded code never has a write tag, so that every store to it comes by here.
+import { ATTENTION, ICOUNT, INTR, LEFT, RFLAGS, SCRATCH, TLB, TLB_ENTRIES, CPL, MODE } from "../src/cpu/layout";
+import { invalidateRange } from "./blocks";
+import { GP, SS_FAULT, raise } from "./faults";
+import { mmioRead, mmioWrite } from "./host";
+import { OP_SPLIT } from "./ops";
+import { FETCH, READ, WRITE, mayFetch, mayWrite, walk, walkedGpa } from "./paging";
+import { isReadOnlyPage, markDirty, pageBlocks, toLinear } from "./physical";
+import { IF, JUMP_TAG, MODE_64, RBP, RECORD, RSP, TLB_TAG, mode, remOf } from "./state";
+
+const TLB_ENTRY_SHIFT: usize = 5;
+const GENERATIONS: u32 = 510;
+let jumpGeneration: u32 = 0;
+
+/** The record being executed, where something slow needs to know. */
+export let current: usize = 0;
+export function setCurrent(d: usize): void { current = d; }
+
+/** ICOUNT at the start of the run plus its budget. */
+export let countBase: u64 = 0;
+export function setCountBase(value: u64): void { countBase = value; }
+
+/** Makes ICOUNT true before the host can look. */
+export function syncCount(): void { store<u64>(ICOUNT, countBase - <u64>(load<i32>(LEFT) + remOf(current))); }
+
+// @ts-ignore: decorator
+@inline function entryOf(va: u64): usize { return TLB + ((<usize>(va >> 12) & (TLB_ENTRIES - 1)) << TLB_ENTRY_SHIFT); }
+
+/** Forgets every translation. */
+export function flushTlb(): void {
+  let generation = (load<u32>(TLB_TAG) >> 3) + 1;
+  if (generation > GENERATIONS) {
+    generation = 0;
+    memory.fill(TLB, 0xff, TLB_ENTRIES << TLB_ENTRY_SHIFT);
+  }
+  store<u64>(TLB_TAG, <u64>((generation << 3) | (load<u32>(CPL) == 3 ? 1 : 0)));
+  flushJumpCache();
+}
+
+function flushJumpCache(): void {
+  jumpGeneration++;
+  syncJumpTag();
+}
+
+function syncJumpTag(): void {
+  store<u32>(JUMP_TAG, (jumpGeneration << 4) | (load<u32>(MODE) << 1) | (load<u32>(CPL) == 3 ? 1 : 0));
+}
+
+/** Follows a change of CPL or MODE. */
+export function syncPrivilege(): void {
+  syncJumpTag();
+  store<u64>(TLB_TAG, <u64>((load<u32>(TLB_TAG) & ~1) | (load<u32>(CPL) == 3 ? 1 : 0)));
+}
+
+/** INVLPG: one page, and every virtual address of a block. */
+export function flushPage(va: u64): void {
+  memory.fill(entryOf(va), 0xff, 1 << TLB_ENTRY_SHIFT);
+  flushJumpCache();
+}
+
+// @ts-ignore: decorator
+@inline export function readable(d: usize, va: u64, size: u32): usize {
+  const e = entryOf(va);
+  if (load<u64>(e) == (((va + size - 1) & ~0xfff) | load<u64>(TLB_TAG))) return <usize>va + load<u32>(e, 16);
+  return readSlow(d, va, size);
+}
+
+/** For a store of the whole operand. */
+// @ts-ignore: decorator
+@inline export function writable(d: usize, va: u64, size: u32): usize {
+  const e = entryOf(va);
+  if (load<u64>(e, 8) == (((va + size - 1) & ~0xfff) | load<u64>(TLB_TAG))) return <usize>va + load<u32>(e, 16);
+  return writeSlow(d, va, size, false);
+}
+
+/** For a read followed by a store to the same place. */
+// @ts-ignore: decorator
+@inline export function modifiable(d: usize, va: u64, size: u32): usize {
+  const e = entryOf(va);
+  if (load<u64>(e, 8) == (((va + size - 1) & ~0xfff) | load<u64>(TLB_TAG))) return <usize>va + load<u32>(e, 16);
+  return writeSlow(d, va, size, true);
+}
+
+/** Finishes a store: `p` is what `writable` or `modifiable` gave. */
+// @ts-ignore: decorator
+@inline export function commit(p: usize): void { if (p == SCRATCH) commitScratch(); }
+
+function isCanonical(va: u64): bool { return <u64>(<i64>(va << 16) >> 16) == va; }
+
+/** Wasm address of a translated page access, 0 where it is MMIO. */
+let linearOf: usize = 0;
+
+/** Translates and fills the TLB. False: a fault is raised. */
+function translate(va: u64, access: u32): bool {
+  if (mode() == MODE_64 && !isCanonical(va)) {
+    const base = current ? <usize>load<u16>(current, 16) : 0;
+    raise(base == RSP || base == RBP ? SS_FAULT : GP, 0);
+    return false;
+  }
+  if (!walk(va, access)) return false;
+  const p = toLinear(walkedGpa);
+  linearOf = p;
+  if (!p) return true;
+  const e = entryOf(va);
+  const page = va & ~0xfff;
+  const tag = page | load<u64>(TLB_TAG);
+  // An entry of the other privilege for the same page loses its place: tags and addend belong together.
+  if (load<u64>(e) != tag) {
+    store<u64>(e, tag);
+    store<u64>(e, ~(<u64>0), 8);
+    store<u64>(e, ~(<u64>0), 24);
+    store<u32>(e, <u32>(p - <usize>va), 16);
+  } else store<u32>(e, <u32>(p - <usize>va), 16);
+  if (mayFetch) store<u64>(e, tag, 24);
+  if (mayWrite && !isReadOnlyPage && load<u32>(pageBlocks(p)) == 0) {
+    store<u64>(e, tag, 8);
+    markDirty(p);
+  }
+  return true;
+}
+
+/** Wasm address of the instruction bytes at `va`, 0 when faulted, 1 where no memory answers. */
+export function fetchable(va: u64): usize {
+  const e = entryOf(va);
+  if (load<u64>(e, 24) == ((va & ~0xfff) | load<u64>(TLB_TAG))) return <usize>va + load<u32>(e, 16);
+  if (!translate(va, FETCH)) return 0;
+  return linearOf ? linearOf : 1;
+}
+
+function readMmio(gpa: u64, to: usize, size: u32): void {
+  syncCount();
+  while (size > 0) {
+    const n: u32 = size >= 4 && (gpa & 3) == 0 ? 4 : size >= 2 && (gpa & 1) == 0 ? 2 : size >= 4 ? 4 : size >= 2 ? 2 : 1;
+    const value = mmioRead(<u32>gpa, <u32>(gpa >> 32), n);
+    if (n == 4) store<u32>(to, value);
+    else if (n == 2) store<u16>(to, value);
+    else store<u8>(to, value);
+    gpa += n; to += n; size -= n;
+  }
+  afterAccess();
+}
+
+function writeMmio(gpa: u64, from: usize, size: u32): void {
+  syncCount();
+  while (size > 0) {
+    const n: u32 = size >= 4 ? 4 : size >= 2 ? 2 : 1;
+    const value = n == 4 ? load<u32>(from) : n == 2 ? <u32>load<u16>(from) : <u32>load<u8>(from);
+    mmioWrite(<u32>gpa, <u32>(gpa >> 32), n, value);
+    gpa += n; from += n; size -= n;
+  }
+  afterAccess();
+}
+
+/** A handler may have raised an interrupt: it is taken before the next instruction, even inside a block. */
+function afterAccess(): void {
+  const attention = load<u32>(ATTENTION);
+  if (attention == 0 || current == 0 || remOf(current) <= 1) return;
+  if ((attention & 2) || load<u32>(RFLAGS) & IF) store<u16>(current + RECORD, OP_SPLIT);
+}
+
+export function readSlow(d: usize, va: u64, size: u32): usize {
+  current = d;
+  const first = min<u32>(size, 0x1000 - (<u32>va & 0xfff));
+  if (!translate(va, READ)) return 0;
+  if (first == size) {
+    if (linearOf) return linearOf;
+    readMmio(walkedGpa, SCRATCH, size);
+    return SCRATCH;
+  }
+  const gpa1 = walkedGpa;
+  const p1 = linearOf;
+  if (!translate((va & ~0xfff) + 0x1000, READ)) return 0;
+  if (p1) memory.copy(SCRATCH, p1, first);
+  else readMmio(gpa1, SCRATCH, first);
+  if (linearOf) memory.copy(SCRATCH + first, linearOf, size - first);
+  else readMmio(walkedGpa, SCRATCH + first, size - first);
+  return SCRATCH;
+}
+
+/** Like `readable` for one byte, but touches no device: 0 where a fault is raised or MMIO answers. */
+export function readableMemory(d: usize, va: u64): usize {
+  const e = entryOf(va);
+  if (load<u64>(e) == ((va & ~0xfff) | load<u64>(TLB_TAG))) return <usize>va + load<u32>(e, 16);
+  current = d;
+  return translate(va, READ) ? linearOf : 0;
+}
+
+// What commitScratch has to write: one or two pieces, each RAM, ROM or MMIO.
+let pending1: usize = 0;
+let pending2: usize = 0;
+let pendingGpa1: u64 = 0;
+let pendingGpa2: u64 = 0;
+let pendingFirst: u32 = 0;
+let pendingSize: u32 = 0;
+let pendingRom1: bool = false;
+let pendingRom2: bool = false;
+
+function writeSlow(d: usize, va: u64, size: u32, isRead: bool): usize {
+  current = d;
+  const first = min<u32>(size, 0x1000 - (<u32>va & 0xfff));
+  if (!translate(va, WRITE)) return 0;
+  if (first == size && linearOf && !isReadOnlyPage) {
+    const p = linearOf;
+    if (load<u32>(pageBlocks(p))) { invalidateRange(p, size); markDirty(p); }
+    return p;
+  }
+  pendingGpa1 = walkedGpa;
+  pending1 = linearOf;
+  pendingRom1 = isReadOnlyPage && linearOf != 0;
+  pendingFirst = first;
+  pendingSize = size;
+  if (first < size) {
+    if (!translate((va & ~0xfff) + 0x1000, WRITE)) return 0;
+    pendingGpa2 = walkedGpa;
+    pending2 = linearOf;
+    pendingRom2 = isReadOnlyPage && linearOf != 0;
+  }
+  if (isRead) {
+    if (pending1) memory.copy(SCRATCH, pending1, first);
+    else readMmio(pendingGpa1, SCRATCH, first);
+    if (first < size) {
+      if (pending2) memory.copy(SCRATCH + first, pending2, size - first);
+      else readMmio(pendingGpa2, SCRATCH + first, size - first);
+    }
+  }
+  return SCRATCH;
+}
+
+function commitPiece(p: usize, gpa: u64, isRom: bool, from: usize, size: u32): void {
+  if (isRom) return;
+  if (!p) { writeMmio(gpa, from, size); return; }
+  if (load<u32>(pageBlocks(p))) invalidateRange(p, size);
+  memory.copy(p, from, size);
+  markDirty(p);
+}
+
+function commitScratch(): void {
+  commitPiece(pending1, pendingGpa1, pendingRom1, SCRATCH, pendingFirst);
+  if (pendingFirst < pendingSize) commitPiece(pending2, pendingGpa2, pendingRom2, SCRATCH + pendingFirst, pendingSize - pendingFirst);
+}
+
+// Accesses of system code, of `current`: privileged ones pass as supervisor whatever CPL is.
+
+export function loadAt<T>(va: u64): T {
+  const p = readable(current, va, sizeof<T>());
+  return p ? load<T>(p) : <T>0;
+}
+
+export function storeAt<T>(va: u64, value: T): bool {
+  const p = writable(current, va, sizeof<T>());
+  if (!p) return false;
+  store<T>(p, value);
+  commit(p);
+  return true;
+}
+
+/** Checks that `[va, va + size)` can be written, without writing. */
+export function probeWrite(va: u64, size: u32): bool {
+  if (!translate(va, WRITE)) return false;
+  return ((va + size - 1) ^ va) >> 12 ? translate(va + size - 1, WRITE) : true;
+}
+
+export function asSupervisor(): u64 {
+  const tag = load<u64>(TLB_TAG);
+  store<u64>(TLB_TAG, tag & ~1);
+  return tag;
+}
+
+export function asBefore(tag: u64): void { store<u64>(TLB_TAG, (load<u64>(TLB_TAG) & ~1) | (tag & 1)); }
+
+export function hasWork(): bool { return load<u32>(INTR) != 0; }

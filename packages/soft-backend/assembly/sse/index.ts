@@ -1,0 +1,2 @@
+export { sseInfo } from "./info";
+export { sseExec } from "./exec";
