@@ -6,17 +6,51 @@
 import { FDP, FIP, FOP, GPR } from "../src/cpu/layout";
 import { sfUseControlWord } from "./softfloat/environment";
 import {
-  arithmeticMemory, arithmeticRegister, changeSign, compareMemory, compareRegister, compareToFlags, conditionalMove,
-  examine, exchange, extract, remainder, roundToInteger, scale, squareRoot, test,
+  arithmeticMemory,
+  arithmeticRegister,
+  changeSign,
+  compareMemory,
+  compareRegister,
+  compareToFlags,
+  conditionalMove,
+  examine,
+  exchange,
+  extract,
+  remainder,
+  roundToInteger,
+  scale,
+  squareRoot,
+  test,
 } from "./x87/arithmetic";
 import {
-  clearExceptions, initialise, loadControl, loadEnvironment, reset, restore, save, storeEnvironment,
+  clearExceptions,
+  initialise,
+  loadControl,
+  loadEnvironment,
+  reset,
+  restore,
+  save,
+  storeEnvironment,
 } from "./x87/environment";
 import { control, pending, rotate, setC1, status } from "./x87/stack";
 import { transcendental } from "./x87/transcendental";
 import {
-  freeRegister, loadConstant, loadDecimal, loadF32, loadF64, loadF80, loadInteger, loadRegister, storeDecimal,
-  storeF32, storeF64, storeF80, storeInteger, storeRegister, storeRegisterQuietly, widenOperand,
+  freeRegister,
+  loadConstant,
+  loadDecimal,
+  loadF32,
+  loadF64,
+  loadF80,
+  loadInteger,
+  loadRegister,
+  storeDecimal,
+  storeF32,
+  storeF64,
+  storeF80,
+  storeInteger,
+  storeRegister,
+  storeRegisterQuietly,
+  widenOperand,
 } from "./x87/transfer";
 
 export { fxrstor, fxsave } from "./x87/environment";

@@ -128,7 +128,8 @@ export function addExact(ac: u32, as: u32, ae: i32, am: u64, bs: u32): void {
   }
   if (as == bs) {
     const hi = am + bh;
-    if (hi < am) setResult(CLASS_FINITE, as, ae + 1, (hi >> 1) | (1 << 63), (hi << 63) | (bl >> 1) | (bl & 1));
+    if (hi < am)
+      setResult(CLASS_FINITE, as, ae + 1, (hi >> 1) | (1 << 63), (hi << 63) | (bl >> 1) | (bl & 1));
     else setResult(CLASS_FINITE, as, ae, hi, bl);
     return;
   }

@@ -3,11 +3,40 @@
  * NaN, else the second, made quiet; the default NaN for an invalid operation (SDM 1 §4.8.3.5, table 4-7).
  */
 import {
-  CLASS_DIVIDED_BY_ZERO, CLASS_FINITE, CLASS_INFINITE, CLASS_INVALID, CLASS_ZERO, addExact, divExact, mulExact, rClass,
-  rExp, rHi, rLo, rSign, sqrtExact, uClass, uDenormal, uExp, uSig, uSign, unpack32, unpack64,
+  CLASS_DIVIDED_BY_ZERO,
+  CLASS_FINITE,
+  CLASS_INFINITE,
+  CLASS_INVALID,
+  CLASS_ZERO,
+  addExact,
+  divExact,
+  mulExact,
+  rClass,
+  rExp,
+  rHi,
+  rLo,
+  rSign,
+  sqrtExact,
+  uClass,
+  uDenormal,
+  uExp,
+  uSig,
+  uSign,
+  unpack32,
+  unpack64,
 } from "./arithmetic";
 import { DE, IE, PE, ZE, ZERO, sfRaise, sfRounding, sfSetRoundedUp, sfStopped } from "./environment";
-import { HUGE, TINY, exponent, integer, integerInexact, integerOverflow, kept, round, roundInteger } from "./rounding";
+import {
+  HUGE,
+  TINY,
+  exponent,
+  integer,
+  integerInexact,
+  integerOverflow,
+  kept,
+  round,
+  roundInteger,
+} from "./rounding";
 
 export const ADD: u32 = 0;
 export const SUB: u32 = 1;
@@ -20,34 +49,24 @@ export const GREATER: i32 = 1;
 export const UNORDERED: i32 = 2;
 
 /** Width of the significand's stored part. */
-// @ts-ignore: decorator
-@inline
 function fractionBits<T>(): T {
   return sizeof<T>() == 4 ? <T>23 : <T>52;
 }
 
-// @ts-ignore: decorator
-@inline
 function magnitude<T>(a: T): T {
   return (a << 1) >> 1;
 }
 
-// @ts-ignore: decorator
-@inline
 function infinity<T>(): T {
   return sizeof<T>() == 4 ? <T>0x7f800000 : <T>0x7ff0000000000000;
 }
 
-// @ts-ignore: decorator
-@inline
 function quietBit<T>(): T {
-  return <T>1 << (fractionBits<T>() - 1);
+  return (<T>1) << (fractionBits<T>() - 1);
 }
 
-// @ts-ignore: decorator
-@inline
 function signed<T>(sign: u32): T {
-  return <T>sign << (<T>sizeof<T>() * 8 - 1);
+  return (<T>sign) << (<T>sizeof<T>() * 8 - 1);
 }
 
 export function isNaN<T>(a: T): bool {
@@ -80,7 +99,7 @@ export function roundTo<T>(sign: u32, exp: i32, hi: u64, lo: u64): T {
   const bits = fractionBits<T>();
   if (exponent == TINY) return signed<T>(sign) | <T>kept;
   if (exponent == HUGE) return signed<T>(sign) | infinity<T>();
-  return signed<T>(sign) | ((<T>(exponent + bias) << bits) + (<T>kept - (<T>1 << bits)));
+  return signed<T>(sign) | (((<T>(exponent + bias)) << bits) + (<T>kept - ((<T>1) << bits)));
 }
 
 /** The arithmetic result, rounded. */

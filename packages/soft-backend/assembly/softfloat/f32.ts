@@ -1,6 +1,19 @@
 /** IEEE 754 binary32 on bit patterns, as SSE computes it. Environment and flags: `environment.ts`. */
 import {
-  ADD, DIV, MUL, SUB, binary, compare, fromSigned, isNaN, isSignalling, quiet, roundIntegral, roundTo, sqrt, toSigned,
+  ADD,
+  DIV,
+  MUL,
+  SUB,
+  binary,
+  compare,
+  fromSigned,
+  isNaN,
+  isSignalling,
+  quiet,
+  roundIntegral,
+  roundTo,
+  sqrt,
+  toSigned,
   unpack,
 } from "./binary";
 import { CLASS_FINITE, CLASS_ZERO, uClass, uDenormal, uExp, uSig, uSign } from "./arithmetic";

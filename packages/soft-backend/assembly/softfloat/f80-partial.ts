@@ -1,10 +1,17 @@
 /** FPREM, FPREM1, FSCALE and FXTRACT on f80 (SDM 2A). */
-import { CLASS_FINITE, CLASS_INFINITE, CLASS_ZERO, uClass, uDenormal, uExp, uSig, uSign, unpack80 } from "./arithmetic";
-import { OE, PE, UE, ZE, ZERO, sfMasks, sfRaise, sfSetRoundedUp } from "./environment";
 import {
-  f80Denormal, f80Invalid, f80RoundFull, f80Set, f80Special,
-  xSe, xSig,
-} from "./f80";
+  CLASS_FINITE,
+  CLASS_INFINITE,
+  CLASS_ZERO,
+  uClass,
+  uDenormal,
+  uExp,
+  uSig,
+  uSign,
+  unpack80,
+} from "./arithmetic";
+import { OE, PE, UE, ZE, ZERO, sfMasks, sfRaise, sfSetRoundedUp } from "./environment";
+import { f80Denormal, f80Invalid, f80RoundFull, f80Set, f80Special, xSe, xSig } from "./f80";
 import { integer, integerOverflow, roundInteger } from "./rounding";
 
 /** Low bits of the quotient of the last `f80Remainder`. */

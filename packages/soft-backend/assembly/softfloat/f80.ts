@@ -3,14 +3,54 @@
  * table 4-7) and its unsupported encodings (§8.2.2). Results are left in `xSig` and `xSe`.
  */
 import {
-  CLASS_DIVIDED_BY_ZERO, CLASS_FINITE, CLASS_INFINITE, CLASS_INVALID, CLASS_ZERO, addExact, divExact, mulExact, rClass,
-  rExp, rHi, rLo, rSign, sqrtExact, uClass, uDenormal, uExp, uSig, uSign, unpack32, unpack64, unpack80,
+  CLASS_DIVIDED_BY_ZERO,
+  CLASS_FINITE,
+  CLASS_INFINITE,
+  CLASS_INVALID,
+  CLASS_ZERO,
+  addExact,
+  divExact,
+  mulExact,
+  rClass,
+  rExp,
+  rHi,
+  rLo,
+  rSign,
+  sqrtExact,
+  uClass,
+  uDenormal,
+  uExp,
+  uSig,
+  uSign,
+  unpack32,
+  unpack64,
+  unpack80,
 } from "./arithmetic";
 import { ADD, DIV, EQUAL, GREATER, LESS, MUL, SUB, UNORDERED, isNaN, roundTo } from "./binary";
 import {
-  DE, IE, PE, ZE, ZERO, sfPrecision, sfRaise, sfRounding, sfSetPrecision, sfSetRoundedUp, sfStopped,
+  DE,
+  IE,
+  PE,
+  ZE,
+  ZERO,
+  sfPrecision,
+  sfRaise,
+  sfRounding,
+  sfSetPrecision,
+  sfSetRoundedUp,
+  sfStopped,
 } from "./environment";
-import { HUGE, TINY, exponent, integer, integerInexact, integerOverflow, kept, round, roundInteger } from "./rounding";
+import {
+  HUGE,
+  TINY,
+  exponent,
+  integer,
+  integerInexact,
+  integerOverflow,
+  kept,
+  round,
+  roundInteger,
+} from "./rounding";
 
 export let xSig: u64 = 0;
 export let xSe: u32 = 0;

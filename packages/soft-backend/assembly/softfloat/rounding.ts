@@ -1,7 +1,18 @@
 /** Rounding of an exact value to a format, with the exceptions that follow from it (SDM 1 §4.9.1.4–6). */
 import { low, shiftRightJam } from "./int128";
 import {
-  DOWN, NEAREST, OE, PE, UE, UP, ZERO, sfFtz, sfMasks, sfRaise, sfRounding, sfSetRoundedUp,
+  DOWN,
+  NEAREST,
+  OE,
+  PE,
+  UE,
+  UP,
+  ZERO,
+  sfFtz,
+  sfMasks,
+  sfRaise,
+  sfRounding,
+  sfSetRoundedUp,
 } from "./environment";
 
 /** Significand of the last rounding, `precision` bits wide; narrower for denormals, 0 for zero. */
@@ -45,7 +56,15 @@ function roundSignificand(sign: u32, hi: u64, lo: u64, precision: u32): u64 {
  * destination is a register (24576); 0 where no result is written then.
  */
 export function round(
-  sign: u32, exp: i32, hi: u64, lo: u64, precision: u32, minExp: i32, maxExp: i32, flush: bool, wrap: i32,
+  sign: u32,
+  exp: i32,
+  hi: u64,
+  lo: u64,
+  precision: u32,
+  minExp: i32,
+  maxExp: i32,
+  flush: bool,
+  wrap: i32,
 ): void {
   let result = roundSignificand(sign, hi, lo, precision);
   let e = exp + i32(carried);
@@ -93,7 +112,7 @@ export function round(
       kept = 0;
       exponent = HUGE;
     } else {
-      kept = ((<u64>-1) >> (64 - precision));
+      kept = <u64>-1 >> (64 - precision);
       exponent = maxExp;
     }
     return;

@@ -2,13 +2,48 @@
 import { ADD, DIV, MUL, SUB, UNORDERED } from "../softfloat/binary";
 import { sfSetRoundedUp } from "../softfloat/environment";
 import {
-  f80Binary, f80Compare, f80IsInfinite, f80IsNaN, f80IsUnsupported, f80RoundToInt, f80Set, f80Sqrt, xDenormal, xSe, xSig,
+  f80Binary,
+  f80Compare,
+  f80IsInfinite,
+  f80IsNaN,
+  f80IsUnsupported,
+  f80RoundToInt,
+  f80Set,
+  f80Sqrt,
+  xDenormal,
+  xSe,
+  xSig,
 } from "../softfloat/f80";
-import { f80Extract, f80Remainder, f80Scale, extractedSe, extractedSig, partial, quotient, settled } from "../softfloat/f80-partial";
+import {
+  f80Extract,
+  f80Remainder,
+  f80Scale,
+  extractedSe,
+  extractedSig,
+  partial,
+  quotient,
+  settled,
+} from "../softfloat/f80-partial";
 import { flagCF, flagPF, flagZF, setZPC } from "../x87-flags";
 import {
-  C0, C1, C2, C3, address, isEmpty, pop, pushResult, report, reportFlags, setC1, setC2, setCodes, signExponent, significand, stackFault,
-  write, writeResult,
+  C0,
+  C1,
+  C2,
+  C3,
+  address,
+  isEmpty,
+  pop,
+  pushResult,
+  report,
+  reportFlags,
+  setC1,
+  setC2,
+  setCodes,
+  signExponent,
+  significand,
+  stackFault,
+  write,
+  writeResult,
 } from "./stack";
 
 /** FADD FMUL – – FSUB FSUBR FDIV FDIVR by the /reg field: destination := a op b, or b op a for the R forms. */
@@ -84,7 +119,12 @@ export function compareToFlags(i: u32, signalling: bool, popping: bool): void {
     if (!masked) return;
   } else {
     const relation = f80Compare(
-      significand(0), signExponent(0), significand(i), signExponent(i), false, signalling,
+      significand(0),
+      signExponent(0),
+      significand(i),
+      signExponent(i),
+      false,
+      signalling,
     );
     const done = reportFlags();
     const unordered = relation == UNORDERED;

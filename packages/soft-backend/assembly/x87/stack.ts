@@ -11,8 +11,6 @@ const STACK_FAULT: u32 = 0x40;
 const ERROR_SUMMARY: u32 = 0x80;
 const BUSY: u32 = 0x8000;
 
-// @ts-ignore: decorator
-@inline
 export function status(): u32 {
   return load<u16>(FSW);
 }

@@ -1,12 +1,33 @@
 /** Loads, stores, constants and packed decimals (SDM 1 §8.3.3, §8.3.4, §4.7). */
 import { DE, IE, NEAREST, UP, sfFlags, sfRaise, sfRounding, sfSetRoundedUp } from "../softfloat/environment";
 import {
-  f32Widen, f64Widen, f80IsSignalling, f80Set, f80ToF32, f80ToF64, f80ToInteger, f80ToSigned, i64ToF80, u64ToF80,
-  xDenormal, xSe, xSig,
+  f32Widen,
+  f64Widen,
+  f80IsSignalling,
+  f80Set,
+  f80ToF32,
+  f80ToF64,
+  f80ToInteger,
+  f80ToSigned,
+  i64ToF80,
+  u64ToF80,
+  xDenormal,
+  xSe,
+  xSig,
 } from "../softfloat/f80";
 import { integer } from "../softfloat/rounding";
 import {
-  free, isEmpty, pop, pushResult, report, reportStore, setC1, signExponent, significand, stackFault, write,
+  free,
+  isEmpty,
+  pop,
+  pushResult,
+  report,
+  reportStore,
+  setC1,
+  signExponent,
+  significand,
+  stackFault,
+  write,
 } from "./stack";
 
 /** Widens the operand of D8, DA, DC, DE: f32, i32, f64, i16 by the opcode's bits 1–2. */
