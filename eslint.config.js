@@ -64,8 +64,13 @@ export default tseslint.config(
       "@typescript-eslint/consistent-type-imports": "error",
       "@typescript-eslint/no-confusing-void-expression": ["error", { ignoreArrowShorthand: true }],
       eqeqeq: "error",
-      "no-restricted-syntax": ["error", synchronousHandlers],
+      "@typescript-eslint/triple-slash-reference": ["error", { path: "always", types: "never", lib: "never" }],
     },
+  },
+  {
+    files: ["packages/{core,sdk,soft-backend,kvm-backend,devices-*}/**/*.ts"],
+    ignores: ["packages/core/src/{host,snapshot}/**"],
+    rules: { "no-restricted-syntax": ["error", synchronousHandlers] },
   },
   {
     files: ["packages/devices-*/src/**/*.ts"],
