@@ -4,7 +4,7 @@ import { availableParallelism, freemem } from "node:os";
 import { createMachine } from "@northbridge/core";
 import { ExitCode } from "../exit-codes.ts";
 import type { CliHost } from "../host.ts";
-import type { RegisterCommand } from "./index.ts";
+import type { RegisterCommand } from "./register-command.ts";
 
 interface Finding {
   readonly what: string;

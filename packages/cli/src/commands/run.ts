@@ -1,5 +1,5 @@
 import { InvalidArgumentError, Option } from "commander";
-import type { RegisterCommand } from "./index.ts";
+import type { RegisterCommand } from "./register-command.ts";
 import { collect } from "./validate.ts";
 import { runMachine } from "../run/run-machine.ts";
 import type { RunOptions } from "../run/run-options.ts";

@@ -1,5 +1,5 @@
 import { machineJsonSchema } from "@northbridge/core";
-import type { RegisterCommand } from "./index.ts";
+import type { RegisterCommand } from "./register-command.ts";
 
 export const registerSchema: RegisterCommand = (program, host) => {
   program

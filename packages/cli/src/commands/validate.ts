@@ -1,7 +1,7 @@
 import { access, constants } from "node:fs/promises";
 import { ConfigError, loadMachineConfig, planMachine } from "@northbridge/core";
 import type { MachineConfig } from "@northbridge/core/contracts";
-import type { RegisterCommand } from "./index.ts";
+import type { RegisterCommand } from "./register-command.ts";
 
 export const registerValidate: RegisterCommand = (program, host) => {
   program
