@@ -2,7 +2,8 @@ import { PciBus, PciFunction } from "@northbridge/sdk/pci";
 import { FakeMachine } from "@northbridge/sdk/testing";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { PciHost, type PciHostStateV1 } from "./pci-host.ts";
+import type { PciHost } from "./pci-host.ts";
+import { type PciHostStateV1 } from "./pci-host.ts";
 import { pciHost } from "./plugin.ts";
 
 const ECAM = 0xe000_0000;

@@ -258,7 +258,7 @@ describe("PciFunction state", () => {
   );
   type Op = typeof op extends fc.Arbitrary<infer T> ? T : never;
   const apply = ({ fn, machine, rd, wr }: ReturnType<typeof setup>, o: Op): unknown => {
-    machine.msi.messages.length = 0 as never;
+    machine.msi.messages.length = 0;
     switch (o.kind) {
       case "config":
         wr(o.offset, o.value);
