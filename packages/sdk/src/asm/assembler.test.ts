@@ -244,7 +244,7 @@ describe("Assembler", () => {
         a.mov(at(ecx, 8), ax);
         a.jmpFar(0x10, 0x9000, 32);
       }),
-    ).toEqual(["mov eax,[2000h]", "push eax", "mov [ecx+8],ax", "jmp far 00009000h,10h"]);
+    ).toEqual(["mov eax,[2000h]", "push eax", "mov [ecx+8],ax", "jmp far 00009000h,0010h"]);
   });
 
   it("refuses what cannot be encoded, by name", () => {
