@@ -298,8 +298,7 @@ export function compareExchange<T>(p: usize, source: T, isRegister: bool): void 
     else store<T>(p, source);
   } else {
     put<T>(RAX, v);
-    if (isRegister) put<T>(p, v);
-    else store<T>(p, v);
+    if (!isRegister) store<T>(p, v); // memory is written either way; a register keeps even its upper half
   }
   setFlagsOf<T>(CC_SUB, <T>(a - v), v);
 }

@@ -72,7 +72,6 @@ export function resetVcpu(cpu: u32): void {
 /** The host wrote registers of `cpu`: derives what depends on them. */
 export function stateChanged(cpu: u32): void {
   switchTo(cpu);
-  writeFlags(load<u64>(L.RFLAGS));
   setCpl(cr0() & CR0_PE ? (load<u32>(L.SEG + SS * L.SEG_SIZE + L.SEG_ATTR) >> 5) & 3 : 0);
   flushTlb();
   syncMode();

@@ -66,6 +66,12 @@ import { JUMP_TAG, RBP, RECORD, RSP, dstOf, ea, endOf, immOf, opOf, srcOf } from
   return true;
 }
 
+/** A branch to a non-canonical address faults on the branch. */
+// @ts-ignore: decorator
+@inline function isTarget(to: u64): bool {
+  return <u64>(<i64>(to << 16) >> 16) == to || raise(GP, 0) != 0;
+}
+
 /** Executes from record `d` until a record says stop. Cases are dense; the numbers are those of ops.ts. */
 export function execute(d: usize): void {
   while (true) {
@@ -214,15 +220,16 @@ export function execute(d: usize): void {
         const p = readable(d, sp, 8);
         if (!p) { d = fault(d); continue; }
         const to = load<u64>(p);
+        if (!isTarget(to)) { d = fault(d); continue; }
         store<u64>(RSP, sp + 8 + <u64>immOf(d));
         d = jump(to);
         continue;
       }
       case OP_JMP: d = follow(d, endOf(d) + <u64>immOf(d)); continue;
-      case OP_JMP_R: d = jump(load<u64>(srcOf(d))); continue;
-      case OP_JMP_M: { const p = readable(d, ea(d), 8); if (!p) { d = fault(d); continue; } d = jump(load<u64>(p)); continue; }
-      case OP_CALL_R: { const to = load<u64>(srcOf(d)); if (!pushReturn(d)) { d = fault(d); continue; } d = jump(to); continue; }
-      case OP_CALL_M: { const p = readable(d, ea(d), 8); if (!p) { d = fault(d); continue; } const to = load<u64>(p); if (!pushReturn(d)) { d = fault(d); continue; } d = jump(to); continue; }
+      case OP_JMP_R: { const to = load<u64>(srcOf(d)); if (!isTarget(to)) { d = fault(d); continue; } d = jump(to); continue; }
+      case OP_JMP_M: { const p = readable(d, ea(d), 8); if (!p) { d = fault(d); continue; } const to = load<u64>(p); if (!isTarget(to)) { d = fault(d); continue; } d = jump(to); continue; }
+      case OP_CALL_R: { const to = load<u64>(srcOf(d)); if (!isTarget(to) || !pushReturn(d)) { d = fault(d); continue; } d = jump(to); continue; }
+      case OP_CALL_M: { const p = readable(d, ea(d), 8); if (!p) { d = fault(d); continue; } const to = load<u64>(p); if (!isTarget(to) || !pushReturn(d)) { d = fault(d); continue; } d = jump(to); continue; }
       case OP_PUSH64_M: { const q = readable(d, ea(d), 8); if (!q) { d = fault(d); continue; } const v = load<u64>(q); const sp = load<u64>(RSP) - 8; const p = writable(d, sp, 8); if (!p) { d = fault(d); continue; } store<u64>(p, v); commit(p); store<u64>(RSP, sp); break; }
       case 146: d = branch(d, condition(0)); continue;
       case 147: d = branch(d, condition(1)); continue;

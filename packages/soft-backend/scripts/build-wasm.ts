@@ -1,6 +1,7 @@
 /** Compiles the AssemblyScript core to `generated/cpu.wasm`. With `--if-newer`, only where a source is newer. */
 import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, readdirSync, statSync } from "node:fs";
+import { findPackageJSON } from "node:module";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
@@ -52,8 +53,9 @@ export function isStale(): boolean {
 /** Builds, and throws with the compiler's messages where it fails. */
 export function buildWasm(): void {
   mkdirSync(dirname(OUTPUT), { recursive: true });
-  const compiler = fileURLToPath(import.meta.resolve("assemblyscript/asc"));
-  const asc = join(dirname(compiler), "../bin/asc.js");
+  const manifest = findPackageJSON("assemblyscript", import.meta.url);
+  if (manifest === undefined) throw new Error("the assemblyscript package is not installed");
+  const asc = join(dirname(manifest), "bin/asc.js");
   const { status, stderr, stdout, error } = spawnSync(process.execPath, [asc, ...ARGUMENTS], {
     cwd: ROOT,
     encoding: "utf8",
