@@ -1,17 +1,21 @@
 /* x87 instructions of this CPU from biased states, as records for x87.test.ts.
- * usage: x87-vectors SEED COUNT [basic|transcendental] > records
+ * usage: x87-vectors records SEED COUNT basic|transcendental|environment
+ *        x87-vectors table
  * The instruction runs between FXRSTOR and FXSAVE, so an unmasked exception is left pending and seen in the status word.
- * record (256 bytes, little endian): opcode u8, modrm u8, flags in u8, flags out u8 (CF 1, PF 4, ZF 0x40),
- *   before: fcw u16, fsw u16, tag u16, ax u16, st0…st7 10 bytes each, memory 16 bytes (offset 4)
- *   after: the same (offset 108); zeros to 256 */
+ * record (408 bytes, little endian): opcode u8, modrm u8, flags in u8, flags out u8 (CF 1, PF 4, ZF 0x40), opsize16 u8, 0 u8[3],
+ *   before: fcw u16, fsw u16, tag u16, ax u16, st0...st7 10 bytes each, memory 112 bytes (offset 8); after: the same (offset 208)
+ * table: for D8...DF, for no prefix and 66: 8 x size of the memory operand (0: #UD; +128: written), then 64 x legal */
+#include <setjmp.h>
+#include <signal.h>
 #include <sys/mman.h>
 #include "vectors.h"
 
-struct state { uint16_t fcw, fsw, tag, ax; uint8_t st[8][10]; uint8_t memory[16]; };
-struct record { uint8_t opcode, modrm, flagsIn, flagsOut; struct state before, after; uint8_t pad[44]; };
+#define MEMORY 112
+struct state { uint16_t fcw, fsw, tag, ax; uint8_t st[8][10]; uint8_t memory[MEMORY]; };
+struct record { uint8_t opcode, modrm, flagsIn, flagsOut, opsize16, pad[3]; struct state before, after; };
 
 static uint8_t image[512] __attribute__((aligned(16)));
-static uint8_t operandBytes[16] __attribute__((aligned(16)));
+static uint8_t operandBytes[MEMORY] __attribute__((aligned(16)));
 
 static void extended(uint8_t *out) {
   uint64_t sig = 1ull << 63 | fraction(63);
@@ -48,9 +52,9 @@ static void moderate(uint8_t *out) {
 static int supported(int opcode, int modrm) {
   int reg = modrm >> 3 & 7;
   if (modrm < 0xc0) {
-    if (opcode == 0xd9) return reg != 1 && reg != 4 && reg != 6;
+    if (opcode == 0xd9) return reg != 1;
     if (opcode == 0xdb) return reg != 4 && reg != 6;
-    if (opcode == 0xdd) return reg != 5 && reg != 4 && reg != 6;
+    if (opcode == 0xdd) return reg != 5;
     return 1;
   }
   switch (opcode) {
@@ -65,24 +69,34 @@ static int supported(int opcode, int modrm) {
   return 1;
 }
 
+static int environment(int opcode, int modrm) {
+  int reg = modrm >> 3 & 7;
+  return modrm < 0xc0 && ((opcode == 0xd9 && (reg == 4 || reg == 6)) || (opcode == 0xdd && (reg == 4 || reg == 6)));
+}
+
 static int transcendental(int opcode, int modrm) {
   return opcode == 0xd9 && ((modrm >= 0xf0 && modrm <= 0xf3) || modrm == 0xf9 || modrm == 0xfb || modrm == 0xfe || modrm == 0xff);
 }
 
-int main(int argc, char **argv) {
-  if (argc < 3) return 2;
-  rng_state = strtoull(argv[1], 0, 0);
-  int wanted = argc > 3 && strcmp(argv[3], "transcendental") == 0;
-  uint8_t *code = mmap(0, 4096, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (code == MAP_FAILED) return 3;
-  for (long n = atol(argv[2]); n > 0; n--) {
+static void assemble(uint8_t *code, int opcode, int modrm, int opsize16) {
+  if (opsize16) *code++ = 0x66;
+  code[0] = (uint8_t)opcode; code[1] = (uint8_t)modrm; code[2] = 0xc3;
+}
+
+static int kindOf(int opcode, int modrm) {
+  return transcendental(opcode, modrm) ? 1 : environment(opcode, modrm) ? 2 : 0;
+}
+
+static void records(uint8_t *code, long count, int kind) {
+  int wanted = kind == 1;
+  for (long n = count; n > 0; n--) {
     struct record t;
     memset(&t, 0, sizeof t);
     do {
       t.opcode = 0xd8 + below(8);
       t.modrm = below(2) ? 0xc0 + below(64) : 0x07 | below(8) << 3; /* [rdi] */
-      if (wanted || below(4) == 0) { t.opcode = 0xd9; t.modrm = 0xe0 + below(32); }
-    } while (!supported(t.opcode, t.modrm) || transcendental(t.opcode, t.modrm) != wanted);
+      if (wanted || (kind == 0 && below(4) == 0)) { t.opcode = 0xd9; t.modrm = 0xe0 + below(32); }
+    } while (!supported(t.opcode, t.modrm) || kindOf(t.opcode, t.modrm) != kind);
     int top = below(4) ? 0 : below(8), i = t.modrm & 7;
     struct state *b = &t.before;
     b->fcw = 0x40 | (below(4) ? 0x3f : below(64)) | (below(2) ? 3 : below(4)) << 8 | below(4) << 10;
@@ -105,6 +119,13 @@ int main(int argc, char **argv) {
       else if (form == 7 && reg == 4) { for (int k = 0; k < 9; k++) b->memory[k] = below(10) << 4 | below(10); b->memory[9] = rng() & 0x80; }
       else { uint64_t v = fraction(64); memcpy(b->memory, &v, 8); }
     }
+    if (kind == 2) {
+      int step;
+      t.opsize16 = below(2);
+      step = t.opsize16 ? 2 : 4;
+      for (int k = 0; k < 3; k++) { uint16_t v = (uint16_t)rng(); memcpy(b->memory + step * k, &v, 2); }
+      if (t.opcode == 0xdd) for (int r = 0; r < 8; r++) extended(b->memory + 7 * step + 10 * r);
+    }
     t.flagsIn = rng() & 0x45;
 
     memset(image, 0, 512);
@@ -113,8 +134,8 @@ int main(int argc, char **argv) {
     image[4] = (uint8_t)b->tag;
     *(uint32_t *)(image + 24) = 0x1f80;
     for (int r = 0; r < 8; r++) memcpy(image + 32 + 16 * r, b->st[r], 10);
-    memcpy(operandBytes, b->memory, 16);
-    code[0] = t.opcode; code[1] = t.modrm; code[2] = 0xc3;
+    memcpy(operandBytes, b->memory, MEMORY);
+    assemble(code, t.opcode, t.modrm, t.opsize16);
     uint64_t flags = 0x202 | t.flagsIn, ax = b->ax;
     __asm__ volatile(
       "sub $128, %%rsp\n\tfxrstor (%[image])\n\tpush %[flags]\n\tpopfq\n\tcall *%[code]\n\tpushfq\n\tpop %[flags]\n\t"
@@ -126,9 +147,61 @@ int main(int argc, char **argv) {
     a->tag = image[4];
     a->ax = (uint16_t)ax;
     for (int r = 0; r < 8; r++) memcpy(a->st[r], image + 32 + 16 * r, 10);
-    memcpy(a->memory, operandBytes, 16);
+    memcpy(a->memory, operandBytes, MEMORY);
     t.flagsOut = flags & 0x45;
     fwrite(&t, sizeof t, 1, stdout);
   }
+}
+
+static sigjmp_buf trapped;
+static void trap(int signal) { siglongjmp(trapped, signal); }
+
+/* The signal that the instruction raised, or 0. */
+static int attempt(uint8_t *code, void *operand) {
+  int signal = sigsetjmp(trapped, 1);
+  if (signal == 0) __asm__ volatile("sub $128, %%rsp\n\tfninit\n\tcall *%0\n\tadd $128, %%rsp" : : "r"(code), "D"(operand) : "memory", "rax", "cc");
+  __asm__ volatile("fninit");
+  return signal;
+}
+
+static void table(uint8_t *code) {
+  static const int sizes[] = {2, 4, 8, 10, 14, 28, 94, 108};
+  uint8_t *pages = mmap(0, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  uint8_t *end = pages + 4096;
+  mprotect(end, 4096, PROT_NONE);
+  signal(SIGILL, trap); signal(SIGSEGV, trap); signal(SIGBUS, trap);
+  for (int opcode = 0xd8; opcode <= 0xdf; opcode++)
+    for (int prefix = 0; prefix < 2; prefix++) {
+      for (int reg = 0; reg < 8; reg++) {
+        uint8_t size = 0;
+        assemble(code, opcode, 7 | reg << 3, prefix);
+        for (unsigned k = 0; k < sizeof sizes / sizeof *sizes && size == 0; k++) {
+          memset(pages, 0, 4096);
+          int signal = attempt(code, end - sizes[k]);
+          if (signal == SIGILL) break;
+          if (signal == 0) size = (uint8_t)sizes[k];
+        }
+        if (size != 0) {
+          mprotect(pages, 4096, PROT_READ);
+          if (attempt(code, end - size) != 0) size |= 128;
+          mprotect(pages, 4096, PROT_READ | PROT_WRITE);
+        }
+        putchar(size);
+      }
+      for (int modrm = 0xc0; modrm <= 0xff; modrm++) {
+        assemble(code, opcode, modrm, prefix);
+        putchar(attempt(code, pages) != SIGILL);
+      }
+    }
+}
+
+int main(int argc, char **argv) {
+  uint8_t *code = mmap(0, 4096, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (code == MAP_FAILED) return 3;
+  if (argc == 2 && strcmp(argv[1], "table") == 0) table(code);
+  else if (argc == 5 && strcmp(argv[1], "records") == 0) {
+    rng_state = strtoull(argv[2], 0, 0);
+    records(code, atol(argv[3]), argv[4][0] == 't' ? 1 : argv[4][0] == 'e' ? 2 : 0);
+  } else return 2;
   return 0;
 }
