@@ -8,7 +8,7 @@ import * as o from "./ops";
 import { FAULT, NEXT } from "./slow";
 import { sseExec } from "./sse/index";
 import { CR0_MP, CR0_TS, CR4_OSXMMEXCPT, CR4_OSXSAVE, RAX, RDI, RDX, cpl, cr0, cr4, dstOf, ea, immOf, srcOf, startOf } from "./state";
-import { fxrstor, fxsave, x87Exec, x87Info, x87Pending, x87Reset, x87Wait } from "./x87";
+import { fxrstor, fxsave, x87Exec, x87Info, x87Initialise, x87Pending, x87Wait } from "./x87";
 
 const X87_STORES: u32 = 0x100;
 
@@ -61,7 +61,7 @@ function x87(d: usize): u32 {
   const is16 = (imm & 0x10000) != 0;
   let p: usize = 0;
   let va: u64 = 0;
-  const info = x87Info(opcode, modrm);
+  const info = x87Info(opcode, modrm, is16);
   const isStore = (info & X87_STORES) != 0;
   if (!srcOf(d)) {
     va = ea(d);
@@ -206,6 +206,6 @@ function xrstor(d: usize, va: u64, wanted: u64, rexw: bool): u32 {
   store<u32>(IMAGE + 24, mxcsr);
   const vector = fxrstor(IMAGE, rexw);
   if (vector) return fail(vector);
-  if (wanted & 1 && !(present & 1)) x87Reset();
+  if (wanted & 1 && !(present & 1)) x87Initialise();
   return keep ? NEXT : NEXT;
 }

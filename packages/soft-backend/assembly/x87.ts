@@ -300,6 +300,12 @@ export function x87Pending(): bool {
   return pending();
 }
 
+/** The initial configuration of XRSTOR (SDM 1 §13.6): as after FNINIT, registers cleared. */
+export function x87Initialise(): void {
+  reset();
+  initialise();
+}
+
 /** Power-on state. */
 export function x87Reset(): void {
   reset();
