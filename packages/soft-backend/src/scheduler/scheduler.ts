@@ -8,7 +8,6 @@ export interface Processor {
   readonly isRunnable: boolean;
   /** Halted, and an interrupt would wake it. */
   readonly canBeWoken: boolean;
-  readonly isHalted: boolean;
   /** Instructions retired since reset; valid at any time. */
   readonly instructions: number;
   readonly rip: bigint;
@@ -311,9 +310,8 @@ export class Scheduler {
     for (const processor of this.#processors)
       if (this.isPending(processor.index) && processor.canBeWoken) anyone = true;
     if (!anyone) {
-      for (const { index, isHalted } of this.#processors) {
-        if (isHalted && this.isPending(index)) this.#finish(index, { kind: "halt" });
-      }
+      // Nothing will ever send a start-up IPI either.
+      for (const { index } of this.#processors) if (this.isPending(index)) this.#finish(index, { kind: "halt" });
       return false;
     }
     this.counts.idles++;
