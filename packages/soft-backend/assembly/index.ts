@@ -4,7 +4,7 @@ import { invalidateRange, initBlocks, resetBlocks } from "./blocks";
 import { finishCount, resume } from "./boundary";
 import { execute } from "./interpreter";
 import { readFlags, writeFlags } from "./flags";
-import { flushTlb, setCountBase, setCurrent } from "./mmu";
+import { flushTlb, logWrites, setCountBase, setCurrent } from "./mmu";
 import { forgetSlots, markDirty, pageBlocks } from "./physical";
 import { ATTR_UNUSABLE, putSegment, setCpl, syncFpuAccess, syncMode } from "./segments";
 import { CR0_PE, CS, DS, ES, FS, GS, LDTR, RDX, SS, TR, cr0 } from "./state";
@@ -110,4 +110,4 @@ export function slotsChanged(): void {
 }
 
 /** Turning the dirty log on, or harvesting it, takes every page's write permission away once. */
-export function setDirtyLog(_on: bool): void { flushTlb(); }
+export function setDirtyLog(on: bool): void { logWrites(on); }

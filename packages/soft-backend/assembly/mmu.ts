@@ -95,6 +95,14 @@ export function flushPage(va: u64): void {
 
 function isCanonical(va: u64): bool { return <u64>(<i64>(va << 16) >> 16) == va; }
 
+/** Whether pages count as written only once they are: a translation gets write permission with its first store. */
+let isLogging: bool = false;
+
+export function logWrites(on: bool): void {
+  isLogging = on;
+  flushTlb();
+}
+
 /** Wasm address of a translated page access, 0 where it is MMIO. */
 let linearOf: usize = 0;
 
@@ -120,7 +128,7 @@ function translate(va: u64, access: u32): bool {
     store<u32>(e, <u32>(p - <usize>va), 16);
   } else store<u32>(e, <u32>(p - <usize>va), 16);
   if (mayFetch) store<u64>(e, tag, 24);
-  if (mayWrite && !isReadOnlyPage && load<u32>(pageBlocks(p)) == 0) {
+  if (mayWrite && (access == WRITE || !isLogging) && !isReadOnlyPage && load<u32>(pageBlocks(p)) == 0) {
     store<u64>(e, tag, 8);
     markDirty(p);
   }

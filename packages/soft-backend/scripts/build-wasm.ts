@@ -44,6 +44,7 @@ function newest(path: string): number {
 
 /** Whether a source changed after the last build. */
 export function isStale(): boolean {
+  if (!existsSync(ENTRY)) return false;
   if (!existsSync(OUTPUT)) return true;
   const sources = [join(ROOT, "assembly"), join(ROOT, "src/cpu/layout.ts"), fileURLToPath(import.meta.url)];
   return Math.max(...sources.map(newest)) > statSync(OUTPUT).mtimeMs;

@@ -124,13 +124,7 @@ export class SoftVm implements VirtualMachine {
     }
     const scheduler = new Scheduler({ processors, clock });
     parts.scheduler = scheduler;
-    const slots = new SlotTable({
-      core,
-      capacity: options.memoryBytes,
-      changed: () => {
-        for (const { index } of processors) core.stateChanged(index);
-      },
-    });
+    const slots = new SlotTable({ core, capacity: options.memoryBytes });
     return new SoftVm({ core, slots, controllers, scheduler, processors, exits, apics });
   }
 

@@ -33,6 +33,7 @@ export interface CpuCore {
   resetVcpu(cpu: number): void;
   stateOf(cpu: number): number;
   stateChanged(cpu: number): void;
+  slotsChanged(): void;
   run(cpu: number, budget: number): number;
   memoryWritten(address: number, length: number): void;
   setDirtyLog(on: boolean): void;
@@ -43,6 +44,7 @@ interface CoreExports {
   readonly resetVcpu: (cpu: number) => void;
   readonly stateOf: (cpu: number) => number;
   readonly stateChanged: (cpu: number) => void;
+  readonly slotsChanged: () => void;
   readonly run: (cpu: number, budget: number) => number;
   readonly memoryWritten: (address: number, length: number) => void;
   readonly setDirtyLog: (on: number) => void;
@@ -88,6 +90,7 @@ export async function instantiateCore(
     resetVcpu: core.resetVcpu,
     stateOf: core.stateOf,
     stateChanged: core.stateChanged,
+    slotsChanged: core.slotsChanged,
     run: core.run,
     memoryWritten: core.memoryWritten,
     setDirtyLog: (on) => {

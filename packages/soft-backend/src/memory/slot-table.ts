@@ -15,14 +15,12 @@ export class SlotTable implements DirtyLog {
   readonly #core: CpuCore;
   readonly #slots: PlacedSlot[] = [];
   readonly #capacity: number;
-  readonly #changed: () => void;
   #used = 0;
   #isLogging = false;
 
-  constructor(deps: { readonly core: CpuCore; readonly capacity: number; readonly changed: () => void }) {
+  constructor(deps: { readonly core: CpuCore; readonly capacity: number }) {
     this.#core = deps.core;
     this.#capacity = deps.capacity;
-    this.#changed = deps.changed;
   }
 
   add(slot: {
@@ -109,6 +107,6 @@ export class SlotTable implements DirtyLog {
       view.setUint32(entry + 12, slot.readOnly ? READ_ONLY : 0, true);
     });
     view.setUint32(SLOTS, this.#slots.length, true);
-    this.#changed();
+    this.#core.slotsChanged();
   }
 }

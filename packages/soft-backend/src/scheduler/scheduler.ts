@@ -311,7 +311,8 @@ export class Scheduler {
       if (this.isPending(processor.index) && processor.canBeWoken) anyone = true;
     if (!anyone) {
       // Nothing will ever send a start-up IPI either.
-      for (const { index } of this.#processors) if (this.isPending(index)) this.#finish(index, { kind: "halt" });
+      for (const { index } of this.#processors)
+        if (this.isPending(index)) this.#finish(index, { kind: "halt" });
       return false;
     }
     this.counts.idles++;
