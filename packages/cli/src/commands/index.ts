@@ -1,10 +1,17 @@
+import { registerGuest } from "../guest/index.ts";
 import { registerDoctor } from "./doctor.ts";
 import type { RegisterCommand } from "./register-command.ts";
 import { registerRun } from "./run.ts";
 import { registerSchema } from "./schema.ts";
 import { registerValidate } from "./validate.ts";
 
-const COMMANDS: readonly RegisterCommand[] = [registerRun, registerValidate, registerSchema, registerDoctor];
+const COMMANDS: readonly RegisterCommand[] = [
+  registerRun,
+  registerValidate,
+  registerSchema,
+  registerDoctor,
+  registerGuest,
+];
 
 export const registerCommands: RegisterCommand = (program, host, exit) => {
   for (const register of COMMANDS) register(program, host, exit);

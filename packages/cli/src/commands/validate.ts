@@ -1,5 +1,5 @@
 import { access, constants } from "node:fs/promises";
-import { ConfigError, loadMachineConfig, planMachine } from "@northbridge/core";
+import { ConfigError, fileErrorReason, loadMachineConfig, planMachine } from "@northbridge/core";
 import type { MachineConfig } from "@northbridge/core/contracts";
 import type { RegisterCommand } from "./register-command.ts";
 
@@ -37,11 +37,11 @@ async function expectFiles({ boot }: MachineConfig): Promise<void> {
     try {
       await access(file, constants.R_OK);
     } catch (error) {
-      const reason =
-        (error as NodeJS.ErrnoException).code === "ENOENT"
-          ? "there is no such file"
-          : (error as Error).message;
-      throw new ConfigError("NB_CONFIG", path, `expected a file that can be read, found ${file}: ${reason}`);
+      throw new ConfigError(
+        "NB_CONFIG",
+        path,
+        `expected a file that can be read, found ${file}: ${fileErrorReason(error)}`,
+      );
     }
   }
 }

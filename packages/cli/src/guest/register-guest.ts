@@ -55,7 +55,7 @@ async function runGuestLinux({ flavour, out, add, addBinary }: LinuxFlags): Prom
 }
 
 /** One line that replaces itself, on a terminal; nothing elsewhere. */
-function progressLine(stream: NodeJS.WriteStream): { show(step: string): void; clear(): void } {
+function progressLine(stream: NodeJS.WriteStream): { show: (step: string) => void; clear: () => void } {
   const ERASE = "\r\x1b[K";
   if (!stream.isTTY) return { show: () => undefined, clear: () => undefined };
   return {

@@ -7,7 +7,7 @@ import type { RunOptions } from "./run-options.ts";
 export interface ResolvedConfig {
   readonly config: MachineConfig;
   /** Puts the config's file in front of an error about the config. */
-  explain(error: unknown): unknown;
+  readonly explain: (error: unknown) => unknown;
 }
 
 /** What runs with nothing but `--kernel`. */

@@ -1,5 +1,5 @@
 import { createMachine, type Machine, StdioBackend, WatchedConsole } from "@northbridge/core";
-import type { ByteSink, StopReason } from "@northbridge/core/contracts";
+import type { ByteSink, LifecycleState, StopReason } from "@northbridge/core/contracts";
 import { ExitCode, exitCodeOfStop } from "../exit-codes.ts";
 import { type CliHost, CommandFailed } from "../host.ts";
 import { ESCAPE_HELP, EscapeKeys } from "../terminal/escape-keys.ts";
@@ -17,7 +17,7 @@ const MINUTE_MS = 60_000;
 
 /** Runs one machine from its creation to its end and resolves with the exit code. */
 export async function runMachine(options: RunOptions, host: CliHost): Promise<number> {
-  const { config, explain } = await resolveConfig(options);
+  const { config, ...source } = await resolveConfig(options);
   const hypervisor = host.hypervisor(config.backend ?? "auto");
   const run = new Run(host);
   let machine: Machine;
@@ -28,12 +28,12 @@ export async function runMachine(options: RunOptions, host: CliHost): Promise<nu
       registry: host.registry,
       console: run.console,
       log: run.log,
+      onState: run.onState,
     });
   } catch (error) {
-    throw explain(error);
+    throw source.explain(error);
   }
-  const statistics = new RunStatistics(machine, hypervisor.name);
-  return run.toEnd(machine, statistics, options);
+  return run.toEnd(machine, new RunStatistics(machine, hypervisor.name), options);
 }
 
 /** One machine on this process's terminal. */
@@ -42,12 +42,17 @@ class Run {
   readonly #stdio: StdioBackend;
   readonly console: WatchedConsole;
   readonly log: ByteSink;
+  /** The guest's first instruction follows at once. */
+  readonly onState = (state: LifecycleState): void => {
+    if (state === "running") this.#statistics?.reach("firstInstruction");
+  };
   #machine: Machine | undefined;
+  #statistics: RunStatistics | undefined;
   /** Set while what is typed goes to the monitor. */
   #editor: LineEditor | undefined;
   /** Overrides the exit code of the stop reason. */
   #exitCode: number | undefined;
-  #failure: unknown;
+  #failure: Error | undefined;
 
   constructor(host: CliHost) {
     this.#host = host;
@@ -75,6 +80,7 @@ class Run {
 
   async toEnd(machine: Machine, statistics: RunStatistics, options: RunOptions): Promise<number> {
     this.#machine = machine;
+    this.#statistics = statistics;
     this.#observe(machine, statistics, options);
     const cleanUps: (() => void)[] = [
       () => {
@@ -107,7 +113,6 @@ class Run {
       });
       this.#stdio.open();
       await machine.start();
-      statistics.reach("firstInstruction");
       const reason = await machine.stopped;
       for (const cleanUp of cleanUps.splice(0).reverse()) cleanUp();
       return await this.#conclude(reason, statistics, options);
@@ -122,7 +127,7 @@ class Run {
     for (const text of options.expect) {
       if (!statistics.has(text)) this.#tell(`the guest never wrote "${text}"`);
     }
-    if (options.stats !== undefined) await statistics.write(options.stats, reason, exitCode);
+    if (options.stats !== undefined) await statistics.writeTo(options.stats, reason, exitCode);
     if (this.#failure !== undefined) throw this.#failure;
     switch (reason.kind) {
       case "panic":
@@ -162,15 +167,16 @@ class Run {
 
   async #save(machine: Machine, { directory }: SaveOn): Promise<void> {
     try {
+      await machine.pause();
       await machine.save(directory);
       this.#tell(`saved to ${directory}`);
     } catch (error) {
-      this.#fail(error);
+      this.#fail(error instanceof Error ? error : new Error(String(error)));
     }
     await machine.stop();
   }
 
-  #fail(error: unknown): void {
+  #fail(error: Error): void {
     this.#failure ??= error;
     void this.#machine?.stop();
   }

@@ -38,7 +38,7 @@ export class RunStatistics {
   }
 
   /** Throws `NB_HOST` where the file cannot be written. */
-  async write(file: string, reason: StopReason, exitCode: number): Promise<void> {
+  async writeTo(file: string, reason: StopReason, exitCode: number): Promise<void> {
     const { backend: counters, bus, devices, resets } = this.#machine.stats();
     const { instructions = 0, ...exits } = counters;
     const data = {

@@ -12,8 +12,10 @@ export async function serveMonitor(path: string, monitor: Monitor): Promise<() =
     client.on("error", () => undefined);
     client.on("close", () => clients.delete(client));
     const lines = createInterface({ input: client });
+    let previous = Promise.resolve();
     lines.on("line", (line) => {
-      void monitor.execute(line).then((answer) => {
+      previous = previous.then(async () => {
+        const answer = await monitor.execute(line);
         if (!client.destroyed) client.write(`${answer}\n`);
       });
     });

@@ -19,5 +19,6 @@ export function describeValue(value: unknown): string {
   if (typeof value === "object" && value !== null) return "a mapping";
   if (typeof value === "function") return "a function";
   if (typeof value === "string") return JSON.stringify(value.length > 60 ? `${value.slice(0, 60)}…` : value);
-  return String(value);
+  if (typeof value === "number" || typeof value === "boolean") return value.toString();
+  return value === null ? "null" : `a ${typeof value}`;
 }

@@ -3,6 +3,7 @@ import { dirname, extname, resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 import { type Document, isNode, LineCounter, parseDocument } from "yaml";
 import { type MachineConfig, NorthbridgeError } from "../contracts/index.ts";
+import { fileErrorReason } from "../host/file-error.ts";
 import { ConfigError } from "./config-error.ts";
 import { applyOverride } from "./override.ts";
 import { parseMachineConfig } from "./machine-schema.ts";
@@ -16,7 +17,7 @@ export interface LoadedConfig {
   /** Absolute; paths of the config are relative to it and have been resolved. */
   readonly directory: string;
   /** The same error with the file, and the line where the file has lines, in front. Others are returned as they are. */
-  explain(error: unknown): unknown;
+  readonly explain: (error: unknown) => unknown;
 }
 
 interface Source {
@@ -78,9 +79,13 @@ async function fromText(file: string, absolute: string): Promise<Source> {
   try {
     text = await readFile(absolute, "utf8");
   } catch (error) {
-    throw new NorthbridgeError("NB_CONFIG", `${file}: cannot read the machine config: ${reasonOf(error)}`, {
-      cause: error,
-    });
+    throw new NorthbridgeError(
+      "NB_CONFIG",
+      `${file}: cannot read the machine config: ${fileErrorReason(error)}`,
+      {
+        cause: error,
+      },
+    );
   }
   const lines = new LineCounter();
   const document = parseDocument(text, { lineCounter: lines, prettyErrors: false });
@@ -100,7 +105,7 @@ async function fromText(file: string, absolute: string): Promise<Source> {
     value = document.toJS();
   } catch (error) {
     // Too many aliases.
-    throw new NorthbridgeError("NB_CONFIG", `${file}: ${reasonOf(error)}`, { cause: error });
+    throw new NorthbridgeError("NB_CONFIG", `${file}: ${fileErrorReason(error)}`, { cause: error });
   }
   return { value, locate: (path) => locate(document, lines, path) };
 }
@@ -121,9 +126,13 @@ async function fromModule(file: string, absolute: string): Promise<Source> {
   try {
     module = (await import(pathToFileURL(absolute).href)) as Readonly<Record<string, unknown>>;
   } catch (error) {
-    throw new NorthbridgeError("NB_CONFIG", `${file}: cannot load the machine config: ${reasonOf(error)}`, {
-      cause: error,
-    });
+    throw new NorthbridgeError(
+      "NB_CONFIG",
+      `${file}: cannot load the machine config: ${fileErrorReason(error)}`,
+      {
+        cause: error,
+      },
+    );
   }
   const value = module["default"] ?? module["config"];
   if (value === undefined) {
@@ -134,16 +143,4 @@ async function fromModule(file: string, absolute: string): Promise<Source> {
     );
   }
   return { value, locate: () => undefined };
-}
-
-const FRIENDLY: Readonly<Record<string, string>> = {
-  ENOENT: "there is no such file",
-  EISDIR: "it is a directory",
-  EACCES: "permission denied",
-};
-
-function reasonOf(error: unknown): string {
-  if (!(error instanceof Error)) return String(error);
-  const code = (error as NodeJS.ErrnoException).code;
-  return (code !== undefined && FRIENDLY[code]) || error.message.split("\n", 1)[0] || error.name;
 }

@@ -7,7 +7,7 @@ type JsonObject = Readonly<Record<string, unknown>>;
 
 /** JSON Schema (draft 2020-12) of a machine config whose devices are the plugins of `registry`. */
 export function machineJsonSchema(registry: PluginRegistry): JsonObject {
-  const machine = toJsonSchema(MachineSchema as v.GenericSchema, { errorMode: "ignore" }) as JsonObject;
+  const machine = toJsonSchema(MachineSchema, { errorMode: "ignore" }) as JsonObject;
   const properties = machine["properties"] as JsonObject;
   const devices = registry.plugins.map((spec) => deviceSchema(registry, spec));
   return {

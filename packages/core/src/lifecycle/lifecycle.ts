@@ -10,7 +10,12 @@ const LEGAL: Readonly<Record<LifecycleState, readonly LifecycleState[]>> = {
 
 /** Where a machine is between created and stopped; every move is checked against the table of legal ones. */
 export class Lifecycle {
+  readonly #onMove: (state: LifecycleState) => void;
   #state: LifecycleState = "created";
+
+  constructor(onMove: (state: LifecycleState) => void = () => undefined) {
+    this.#onMove = onMove;
+  }
 
   get state(): LifecycleState {
     return this.#state;
@@ -26,6 +31,7 @@ export class Lifecycle {
       );
     }
     this.#state = to;
+    this.#onMove(to);
   }
 
   /** Throws `NB_LIFECYCLE` unless the machine is in one of `states`; `what` is what the caller wanted to do. */

@@ -1,4 +1,3 @@
-import { readFile } from "node:fs/promises";
 import {
   type ByteSink,
   type CharBackend,
@@ -6,11 +5,13 @@ import {
   Console,
   type DrivenClock,
   type Hypervisor,
+  type LifecycleState,
   Log,
   type MachineConfig,
   type MemoryMapEntry,
   type VirtualMachine,
 } from "../contracts/index.ts";
+import { loadBoot } from "../boot/index.ts";
 import { mmioBus, portBus } from "../bus/address-space.ts";
 import { RealtimeClock } from "../clock/realtime-clock.ts";
 import { VirtualClock } from "../clock/virtual-clock.ts";
@@ -24,13 +25,14 @@ import type { BootLoader } from "./boot-loader.ts";
 import { Machine } from "./machine.ts";
 import { planMachine } from "./plan-machine.ts";
 import { PowerRequests } from "./power-requests.ts";
+import { readImage } from "./read-image.ts";
 
 /** What `createMachine` needs. */
 export interface MachineOptions {
   readonly config: MachineConfig;
   readonly hypervisor: Hypervisor;
   readonly registry: PluginRegistry;
-  /** Loads `config.boot`. Without one a machine starts as the processor does at power-on. */
+  /** Loads `config.boot`. @defaultValue `loadBoot` */
   readonly bootLoader?: BootLoader;
   /** @defaultValue a ring buffer that nobody reads */
   readonly console?: CharBackend;
@@ -38,6 +40,8 @@ export interface MachineOptions {
   readonly log?: ByteSink;
   /** @defaultValue as `config.clock` says, from 0 */
   readonly clock?: DrivenClock;
+  /** Hears of every change of the machine's state; of `running`, just before the next instruction. */
+  readonly onState?: (state: LifecycleState) => void;
 }
 
 /** A clock of the kind the config asks for. */
@@ -90,6 +94,7 @@ export async function createMachine(options: MachineOptions): Promise<Machine> {
       devices: set.devices,
       power,
       closeDevices,
+      onState: options.onState ?? (() => undefined),
       snapshot: {
         config,
         machineType: type.name,
@@ -105,7 +110,7 @@ export async function createMachine(options: MachineOptions): Promise<Machine> {
         unclaimedMmioReads: mmio.unclaimed.reads,
         unclaimedMmioWrites: mmio.unclaimed.writes,
       }),
-      boot: () => bootGuest(options.bootLoader, { config, vm, memory, map, set, vcpus }),
+      boot: () => bootGuest(options.bootLoader ?? loadBoot, { config, vm, memory, map, set, vcpus }),
     });
   } catch (error) {
     await closeDevices().catch(() => undefined);
@@ -125,16 +130,16 @@ interface BootParts {
   readonly vcpus: number;
 }
 
-async function bootGuest(load: BootLoader | undefined, parts: BootParts): Promise<void> {
+async function bootGuest(load: BootLoader, parts: BootParts): Promise<void> {
   const { config, vm, memory, map, set, vcpus } = parts;
-  if (config.boot === undefined || load === undefined) return;
+  if (config.boot === undefined) return;
   const initial = await load({
     boot: config.boot,
     memory,
     memoryMap: map,
     firmware: set.firmware,
     vcpus,
-    readFile,
+    readFile: readImage,
   });
   const [first] = vm.vcpus;
   first?.setState({ ...first.getState(), ...initial });

@@ -9,7 +9,7 @@ import { createMachine, type MachineOptions } from "./create-machine.ts";
 const registry = new PluginRegistry([debugConsole, powerPort]);
 
 const print = (text: string): FakeStep[] =>
-  [...text].map((char) => (_vm, { ports }) => {
+  Array.from(text, (char) => (_vm, { ports }) => {
     ports.write(0xe9, 1, char.charCodeAt(0));
     return undefined;
   });
@@ -173,7 +173,8 @@ describe("Machine", () => {
       },
     });
     await expect(machine.start()).rejects.toMatchObject({
-      code: "ENOENT",
+      code: "NB_BOOT_IMAGE",
+      message: "/nowhere/bzImage: cannot read the image: there is no such file",
     });
     await machine.stop();
     expect(hypervisor.vms[0]?.closed).toBe(1);

@@ -30,6 +30,7 @@ export interface MachineParts {
   readonly busStats: () => Readonly<Record<string, number>>;
   /** Loads the guest and sets vCPU 0 up. Called before the first instruction and again after every reset. */
   readonly boot: () => Promise<void>;
+  readonly onState: (state: LifecycleState) => void;
   /** Frees everything but the virtual machine. */
   readonly closeDevices: () => Promise<void>;
 }
@@ -47,7 +48,7 @@ export interface MachineStats {
 /** One guest, from its creation to its end. Every operation waits for the one before it. */
 export class Machine {
   readonly #parts: MachineParts;
-  readonly #lifecycle = new Lifecycle();
+  readonly #lifecycle: Lifecycle;
   readonly #runner: VcpuRunner;
   readonly #powerOnIrqchip: unknown;
   readonly #parked = new Set<Vcpu>();
@@ -62,6 +63,7 @@ export class Machine {
 
   constructor(parts: MachineParts) {
     this.#parts = parts;
+    this.#lifecycle = new Lifecycle(parts.onState);
     this.#powerOnIrqchip = parts.vm.irqchip.save();
     this.#runner = new VcpuRunner(
       parts.vm.vcpus,

@@ -7,6 +7,7 @@ import {
   type MemorySlot,
   NorthbridgeError,
 } from "../contracts/index.ts";
+import { fileErrorReason } from "../host/file-error.ts";
 import {
   MANIFEST_FILE,
   type ManifestV1,
@@ -38,10 +39,13 @@ export async function writeSnapshot(subject: SnapshotSubject, directory: string)
   } catch (error) {
     if (partial !== undefined) await rm(partial, { recursive: true, force: true });
     if (error instanceof NorthbridgeError) throw error;
-    const reason = error instanceof Error ? error.message : String(error);
-    throw new NorthbridgeError("NB_SNAPSHOT", `${directory}: cannot save the machine: ${reason}`, {
-      cause: error,
-    });
+    throw new NorthbridgeError(
+      "NB_SNAPSHOT",
+      `${directory}: cannot save the machine: ${fileErrorReason(error)}`,
+      {
+        cause: error,
+      },
+    );
   }
 }
 

@@ -10,7 +10,9 @@ import {
 } from "../contracts/index.ts";
 import type { RegisteredPlugin } from "../composition/plugin-registry.ts";
 
-type FakePlugin = RegisteredPlugin & ((input?: unknown, options?: { readonly id?: string }) => DeviceEntry);
+/** A plugin and what makes entries of it. */
+export type FakePlugin = RegisteredPlugin &
+  ((input?: unknown, options?: { readonly id?: string }) => DeviceEntry);
 
 /** A plugin as `definePlugin` of the sdk makes it. */
 export function fakePlugin<Out = unknown>(
