@@ -7,7 +7,7 @@
 // TLB entry (32 bytes): read tag u64 @0, write tag u64 @8, addend u32 @16, fetch tag u64 @24.
 // A tag is the page's address with TLB_TAG (generation and privilege) in its low 12 bits. A page that holds
 // decoded code never has a write tag, so that every store to it comes by here.
-import { ATTENTION, ICOUNT, INTR, LEFT, RFLAGS, SCRATCH, TLB, TLB_ENTRIES, CPL, MODE } from "../src/cpu/layout";
+import { ATTENTION, ICOUNT, INTR, LEFT, NMI_PENDING, RFLAGS, SCRATCH, TLB, TLB_ENTRIES, CPL, MODE } from "../src/cpu/layout";
 import { invalidateRange } from "./blocks";
 import { GP, SS_FAULT, raise } from "./faults";
 import { mmioRead, mmioWrite } from "./host";
@@ -171,7 +171,7 @@ function writeMmio(gpa: u64, from: usize, size: u32): void {
 function afterAccess(): void {
   const attention = load<u32>(ATTENTION);
   if (attention == 0 || current == 0 || remOf(current) <= 1) return;
-  if ((attention & 2) || load<u32>(RFLAGS) & IF) store<u16>(current + RECORD, OP_SPLIT);
+  if ((attention & 2) || load<u32>(RFLAGS) & IF || load<u32>(NMI_PENDING)) store<u16>(current + RECORD, OP_SPLIT);
 }
 
 export function readSlow(d: usize, va: u64, size: u32): usize {

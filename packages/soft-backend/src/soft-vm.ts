@@ -7,7 +7,7 @@ import type {
   VirtualMachine,
   VmOptions,
 } from "@northbridge/sdk";
-import { type CpuCore, instantiateCore } from "./cpu/core.ts";
+import { type CpuCore, instantiateCore, MAX_GUEST_MEMORY } from "./cpu/core.ts";
 import { coreImports, type ExitCounts } from "./cpu/core-imports.ts";
 import { cpuModule } from "./cpu/wasm-module.ts";
 import { CpuidTable } from "./cpuid/cpuid-table.ts";
@@ -18,6 +18,9 @@ import { SlotTable } from "./memory/slot-table.ts";
 import { Scheduler } from "./scheduler/scheduler.ts";
 import { SoftProcessor } from "./vcpu/soft-processor.ts";
 import { SoftVcpu } from "./vcpu/soft-vcpu.ts";
+
+/** Reserved beside RAM for firmware and option ROMs; untouched, it costs address space only. */
+const ROM_BYTES = 16 * 2 ** 20;
 
 const noExits = (): ExitCounts => ({
   portReads: 0,
@@ -93,9 +96,10 @@ export class SoftVm implements VirtualMachine {
     });
     /** What the imports reach: complete before the first instruction. */
     const parts: { core?: CpuCore; scheduler?: Scheduler } = {};
+    const capacity = Math.min(options.memoryBytes + ROM_BYTES, Math.max(options.memoryBytes, MAX_GUEST_MEMORY));
     const core = await instantiateCore(
       await cpuModule(),
-      options.memoryBytes,
+      capacity,
       coreImports({
         core: () => parts.core as CpuCore,
         current: () => parts.scheduler?.running as SoftProcessor,
@@ -124,7 +128,7 @@ export class SoftVm implements VirtualMachine {
     }
     const scheduler = new Scheduler({ processors, clock });
     parts.scheduler = scheduler;
-    const slots = new SlotTable({ core, capacity: options.memoryBytes });
+    const slots = new SlotTable({ core, capacity });
     return new SoftVm({ core, slots, controllers, scheduler, processors, exits, apics });
   }
 

@@ -232,7 +232,7 @@ describe("the software CPU's machine", () => {
 
   it("refuses memory it did not reserve", async () => {
     const { vm } = await bareGuest();
-    expect(() => vm.addMemory({ name: "more", gpa: 0x100_0000, length: 0x1000 })).toThrow(/do not fit/);
+    expect(() => vm.addMemory({ name: "more", gpa: 0x100_0000, length: 0x200_0000 })).toThrow(/do not fit/);
   });
 });
 
