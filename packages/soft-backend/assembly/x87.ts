@@ -66,7 +66,7 @@ const MF: i32 = 16;
 const UD: i32 = 6;
 
 /** What the instruction is: 0 if there is none (#UD), else X87_VALID | X87_WRITES | X87_NO_WAIT | operand size. */
-export function x87Info(opcode: u32, modrm: u32, opsize16: bool = false): u32 {
+export function x87Info(opcode: u32, modrm: u32, opsize16: bool): u32 {
   const form = opcode & 7;
   const reg = (modrm >> 3) & 7;
   if (modrm >= 0xc0) return registerInfo(form, reg, modrm);
