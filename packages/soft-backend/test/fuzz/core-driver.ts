@@ -137,6 +137,8 @@ export class CoreDriver {
     this.#u64(GDT + 0x28, 0x00cff3000000ffffn);
     this.#u64(GDT + 0x30, 0x00affb000000ffffn);
     this.#u64(TSS + 4, HIGH + BigInt(KERNEL_STACK));
+    // No I/O permission map: it would begin beyond the limit.
+    this.#view.setUint16(L.RAM + TSS + 0x66, 0x68, true);
     for (let vector = 0; vector < 256; vector++) {
       const handler = HIGH + BigInt(HANDLERS + 16 * vector);
       const attributes = vector === 3 || vector === 4 ? 0xee00n : 0x8e00n;
