@@ -283,7 +283,6 @@ export function bitScan<T>(dst: usize, value: T, isReverse: bool): void {
   const v = <u64>value;
   if (v == 0) {
     setStatusFlags(statusFlags() | ZF);
-    if (sizeof<T>() == 4) store<u64>(dst, <u64>load<u32>(dst));
     return;
   }
   put<T>(dst, <T>(isReverse ? 63 - clz<u64>(v) : ctz<u64>(v)));

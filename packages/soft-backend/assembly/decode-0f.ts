@@ -1,6 +1,6 @@
 // Decoder, part 2: the two- and three-byte opcode maps (0F, 0F 38, 0F 3A).
 import { GPR, ZERO } from "../src/cpu/layout";
-import { endSerialized, jcc, loadFar } from "./decode";
+import { endSerialized, jcc, loadFar, stackSize } from "./decode";
 import * as o from "./ops";
 import {
   addressSize, allowLock, cpuMode, emit, emitSlow, end, fetch8, fetchS8, is66, isMemory, mod, modrm, modrmByte, operandSize, out, pc, reg,
@@ -98,10 +98,10 @@ export function decodeTwoByte(): void {
     case 0x35: emitSlow(o.S_SYSEXIT, operandSize); end(); return;
     case 0x38: decode38(); return;
     case 0x3a: decode3a(); return;
-    case 0xa0: case 0xa8: setImm(opcode == 0xa0 ? FS : GS); emitSlow(o.S_PUSH_SEG, is64 ? (is66 ? 1 : 3) : operandSize); return;
+    case 0xa0: case 0xa8: setImm(opcode == 0xa0 ? FS : GS); emitSlow(o.S_PUSH_SEG, stackSize()); return;
     case 0xa1: case 0xa9:
       setImm(opcode == 0xa1 ? FS : GS);
-      emitSlow(o.S_POP_SEG, is64 ? (is66 ? 1 : 3) : operandSize);
+      emitSlow(o.S_POP_SEG, stackSize());
       endSerialized();
       return;
     case 0xa2: emitSlow(o.S_CPUID, 0); return;

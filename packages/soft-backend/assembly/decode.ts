@@ -162,7 +162,7 @@ function aluImm(op: u32, size: u32, value: i64): void {
   emit((isMemory ? o.OP_ALU_MR : o.OP_ALU_RR) + op * 4 + size);
 }
 
-function stackSize(): u32 { return cpuMode == MODE_64 ? (is66 && !(rex & 8) ? 1 : 3) : operandSize; }
+export function stackSize(): u32 { return cpuMode == MODE_64 ? (is66 && !(rex & 8) ? 1 : 3) : operandSize; }
 
 function pushRegister(p: usize): void {
   setSrc(p);

@@ -31,6 +31,9 @@ export function raise(vector: i32, error: u32): usize {
   return 0;
 }
 
+/** What is #GP for other accesses, a non-canonical address, is #SS for the stack's (SDM 3A §6.15). */
+export function asStackFault(): void { if (faultVector == GP) faultVector = SS_FAULT; }
+
 export function clearFault(): void { faultVector = NONE; }
 // @ts-ignore: decorator
 @inline export function isFaulted(): bool { return faultVector != NONE; }

@@ -4,7 +4,7 @@ import { multiplyTo, put } from "./arithmetic";
 import { adc, add, and, cmp, dec, inc, or, sar, sbb, setCarry, shl, shr, sub, test, xor } from "./alu";
 import { lengthOf, jumpEntry } from "./blocks";
 import { after, attend, blocked, fault, link, lookupAndEnter, resplit, revisit, segmented } from "./boundary";
-import { GP, raise } from "./faults";
+import { GP, asStackFault, raise } from "./faults";
 import { SSE_BLOCKED } from "./fields";
 import { condition, conditionOf } from "./flags";
 import { commit, modifiable, readable, writable } from "./mmu";
@@ -59,7 +59,7 @@ import { JUMP_TAG, RBP, RECORD, RSP, dstOf, ea, endOf, immOf, opOf, srcOf } from
 @inline function pushReturn(d: usize): bool {
   const sp = load<u64>(RSP) - 8;
   const p = writable(d, sp, 8);
-  if (!p) return false;
+  if (!p) { asStackFault(); return false; }
   store<u64>(p, endOf(d));
   commit(p);
   store<u64>(RSP, sp);
@@ -70,6 +70,15 @@ import { JUMP_TAG, RBP, RECORD, RSP, dstOf, ea, endOf, immOf, opOf, srcOf } from
 // @ts-ignore: decorator
 @inline function isTarget(to: u64): bool {
   return <u64>(<i64>(to << 16) >> 16) == to || raise(GP, 0) != 0;
+}
+
+/** A call first finds its stack, then its target. */
+// @ts-ignore: decorator
+@inline function isCallTarget(d: usize, to: u64): bool {
+  if (<u64>(<i64>(to << 16) >> 16) == to) return true;
+  if (writable(d, load<u64>(RSP) - 8, 8)) raise(GP, 0);
+  else asStackFault();
+  return false;
 }
 
 /** Executes from record `d` until a record says stop. Cases are dense; the numbers are those of ops.ts. */
@@ -212,13 +221,13 @@ export function execute(d: usize): void {
       case 133: { const p = readable(d, ea(d), 4); if (!p) { d = fault(d); continue; } store<i64>(dstOf(d), <i64>load<i32>(p)); break; }
       case 134: store<u64>(dstOf(d), ea(d)); break;
       case 135: store<u64>(dstOf(d), ea(d) & 0xffffffff); break;
-      case OP_PUSH64: { const sp = load<u64>(RSP) - 8; const p = writable(d, sp, 8); if (!p) { d = fault(d); continue; } store<u64>(p, load<u64>(srcOf(d))); commit(p); store<u64>(RSP, sp); break; }
-      case OP_POP64: { const sp = load<u64>(RSP); const p = readable(d, sp, 8); if (!p) { d = fault(d); continue; } store<u64>(RSP, sp + 8); store<u64>(dstOf(d), load<u64>(p)); break; }
+      case OP_PUSH64: { const sp = load<u64>(RSP) - 8; const p = writable(d, sp, 8); if (!p) { asStackFault(); d = fault(d); continue; } store<u64>(p, load<u64>(srcOf(d))); commit(p); store<u64>(RSP, sp); break; }
+      case OP_POP64: { const sp = load<u64>(RSP); const p = readable(d, sp, 8); if (!p) { asStackFault(); d = fault(d); continue; } store<u64>(RSP, sp + 8); store<u64>(dstOf(d), load<u64>(p)); break; }
       case OP_CALL: { if (!pushReturn(d)) { d = fault(d); continue; } d = follow(d, endOf(d) + <u64>immOf(d)); continue; }
       case OP_RET: {
         const sp = load<u64>(RSP);
         const p = readable(d, sp, 8);
-        if (!p) { d = fault(d); continue; }
+        if (!p) { asStackFault(); d = fault(d); continue; }
         const to = load<u64>(p);
         if (!isTarget(to)) { d = fault(d); continue; }
         store<u64>(RSP, sp + 8 + <u64>immOf(d));
@@ -228,9 +237,9 @@ export function execute(d: usize): void {
       case OP_JMP: d = follow(d, endOf(d) + <u64>immOf(d)); continue;
       case OP_JMP_R: { const to = load<u64>(srcOf(d)); if (!isTarget(to)) { d = fault(d); continue; } d = jump(to); continue; }
       case OP_JMP_M: { const p = readable(d, ea(d), 8); if (!p) { d = fault(d); continue; } const to = load<u64>(p); if (!isTarget(to)) { d = fault(d); continue; } d = jump(to); continue; }
-      case OP_CALL_R: { const to = load<u64>(srcOf(d)); if (!isTarget(to) || !pushReturn(d)) { d = fault(d); continue; } d = jump(to); continue; }
-      case OP_CALL_M: { const p = readable(d, ea(d), 8); if (!p) { d = fault(d); continue; } const to = load<u64>(p); if (!isTarget(to) || !pushReturn(d)) { d = fault(d); continue; } d = jump(to); continue; }
-      case OP_PUSH64_M: { const q = readable(d, ea(d), 8); if (!q) { d = fault(d); continue; } const v = load<u64>(q); const sp = load<u64>(RSP) - 8; const p = writable(d, sp, 8); if (!p) { d = fault(d); continue; } store<u64>(p, v); commit(p); store<u64>(RSP, sp); break; }
+      case OP_CALL_R: { const to = load<u64>(srcOf(d)); if (!isCallTarget(d, to) || !pushReturn(d)) { d = fault(d); continue; } d = jump(to); continue; }
+      case OP_CALL_M: { const p = readable(d, ea(d), 8); if (!p) { d = fault(d); continue; } const to = load<u64>(p); if (!isCallTarget(d, to) || !pushReturn(d)) { d = fault(d); continue; } d = jump(to); continue; }
+      case OP_PUSH64_M: { const q = readable(d, ea(d), 8); if (!q) { d = fault(d); continue; } const v = load<u64>(q); const sp = load<u64>(RSP) - 8; const p = writable(d, sp, 8); if (!p) { asStackFault(); d = fault(d); continue; } store<u64>(p, v); commit(p); store<u64>(RSP, sp); break; }
       case 146: d = branch(d, condition(0)); continue;
       case 147: d = branch(d, condition(1)); continue;
       case 148: d = branch(d, condition(2)); continue;
@@ -290,7 +299,7 @@ export function execute(d: usize): void {
       case OP_EA32: store<u64>(EA, segmented(ea(d) & 0xffffffff, load<u64>(srcOf(d)))); break;
       case OP_EA16: store<u64>(EA, segmented(ea(d) & 0xffff, load<u64>(srcOf(d)))); break;
       case OP_EA_IMM: store<u64>(EA, segmented(<u64>immOf(d), load<u64>(srcOf(d)))); break;
-      case OP_LEAVE64: { const sp = load<u64>(RBP); const p = readable(d, sp, 8); if (!p) { d = fault(d); continue; } store<u64>(RSP, sp + 8); store<u64>(RBP, load<u64>(p)); break; }
+      case OP_LEAVE64: { const sp = load<u64>(RBP); const p = readable(d, sp, 8); if (!p) { asStackFault(); d = fault(d); continue; } store<u64>(RSP, sp + 8); store<u64>(RBP, load<u64>(p)); break; }
       case 206: setCarry((<u64>load<u32>(dstOf(d)) >> (<u64>load<u32>(srcOf(d)) & 31)) & 1); break;
       case 207: setCarry((<u64>load<u64>(dstOf(d)) >> (<u64>load<u64>(srcOf(d)) & 63)) & 1); break;
       case OP_MOVDQU_RM: { if (load<u32>(SSE_BLOCKED)) { d = blocked(d); continue; } const p = readable(d, ea(d), 16); if (!p) { d = fault(d); continue; } v128.store(dstOf(d), v128.load(p)); break; }

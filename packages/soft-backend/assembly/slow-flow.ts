@@ -1,5 +1,6 @@
 // Control flow and stack instructions outside the 64-bit fast paths.
 import * as L from "../src/cpu/layout";
+import { segmented } from "./boundary";
 import { farCall, farJump, farReturn } from "./far";
 import { DB, GP, OF_TRAP, isFaulted, raise } from "./faults";
 import { conditionOf, isOverflow, isZero, readFlags } from "./flags";
@@ -10,7 +11,7 @@ import { loadDataSegment, selectorOf } from "./segments";
 import { FAULT, JUMP, NEXT, rmRead, rmWrite } from "./slow";
 import { beginStack, cursor, endStack, moveCursor, popValue, pushValue, stackMask } from "./stack";
 import {
-  CS_BASE, IOPL, MODE_64, MODE_REAL, RAX, RBP, RCX, RF, RSP, SS, TF, VM, cpl, dstOf, ea, endOf, immOf, mode, srcOf,
+  CS_BASE, IOPL, MODE_64, MODE_REAL, RAX, RBP, RCX, RECORD, RF, RSP, SS, TF, VM, cpl, dstOf, ea, endOf, immOf, mode, opOf, srcOf,
 } from "./state";
 import { put } from "./arithmetic";
 
@@ -181,6 +182,13 @@ export function slowControl(d: usize, id: u32, size: u32): u32 {
   }
 }
 
+/** Runs the prefix record `e` once more. */
+function addressAgain(e: usize): void {
+  const base = load<u64>(srcOf(e));
+  if (opOf(e) == o.OP_EA64) store<u64>(L.EA, ea(e) + base);
+  else if (opOf(e) == o.OP_EA32) store<u64>(L.EA, segmented(ea(e) & 0xffffffff, base));
+}
+
 function pop(d: usize, size: u32): u32 {
   beginStack();
   const v = popValue(size);
@@ -188,6 +196,7 @@ function pop(d: usize, size: u32): u32 {
   const saved = load<u64>(RSP);
   endStack(); // an address based on RSP is computed after the increment
   if (srcOf(d)) { putSized(srcOf(d), v, size); return NEXT; }
+  if (load<u16>(d, 16) == <u16>L.EA) addressAgain(d - RECORD);
   const p = writable(d, ea(d), 1 << size);
   if (!p) { store<u64>(RSP, saved); return FAULT; }
   store_(p, v, size);

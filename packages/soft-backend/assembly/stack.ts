@@ -1,7 +1,7 @@
 // Stacks of any width. Multi-word pushes and pops move a cursor and set RSP only once nothing can fault any more.
 import { SEG_ATTR, SEG_BASE } from "./fields";
 import { loadAt, storeAt } from "./mmu";
-import { isFaulted } from "./faults";
+import { asStackFault, isFaulted } from "./faults";
 import { ATTR_DB } from "./segments";
 import { MODE_64, RSP, SS, mode, segPtr } from "./state";
 
@@ -41,14 +41,15 @@ function linear(): u64 { return mask == ~(<u64>0) ? cursor : (base + cursor) & 0
 /** Size: 1 = 16, 2 = 32, 3 = 64 bits. False: a fault is raised. */
 export function pushValue(value: u64, size: u32): bool {
   cursor = (cursor - (<u64>1 << size)) & mask;
-  if (size == 3) return storeAt<u64>(linear(), value);
-  if (size == 2) return storeAt<u32>(linear(), <u32>value);
-  return storeAt<u16>(linear(), <u16>value);
+  const done = size == 3 ? storeAt<u64>(linear(), value) : size == 2 ? storeAt<u32>(linear(), <u32>value) : storeAt<u16>(linear(), <u16>value);
+  if (!done) asStackFault();
+  return done;
 }
 
 export function popValue(size: u32): u64 {
   const at = linear();
   const v: u64 = size == 3 ? loadAt<u64>(at) : size == 2 ? <u64>loadAt<u32>(at) : <u64>loadAt<u16>(at);
-  if (!isFaulted()) cursor = (cursor + (<u64>1 << size)) & mask;
+  if (isFaulted()) asStackFault();
+  else cursor = (cursor + (<u64>1 << size)) & mask;
   return v;
 }

@@ -424,6 +424,7 @@ class Builder {
 
   /** `mov ecx, n; again: …; loop again`, which ends because the body leaves RCX alone. */
   countedLoop(body: readonly number[]): void {
+    this.code.push(0xf8);
     this.code.push(0xb9, ...this.#little(1 + this.#random.below(6), 4));
     const from = this.code.length;
     this.code.push(...body, 0xe2, 0);
