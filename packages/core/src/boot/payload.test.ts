@@ -14,7 +14,7 @@ const original = Buffer.concat([Buffer.alloc(9 * 2 ** 20, "kernel text "), rando
 const small = original.subarray(-200_000);
 
 function lz4Legacy(bytes: Buffer): Uint8Array {
-  const parts = [Buffer.from([0x02, 0x21, 0x4c, 0x18])];
+  const parts: Uint8Array[] = [Buffer.from([0x02, 0x21, 0x4c, 0x18])];
   for (let offset = 0; offset < bytes.length; offset += 8 * 2 ** 20) {
     // The library puts the size of the original first; the frame wants that of the block.
     const block = lz4.compressSync(Buffer.from(bytes.subarray(offset, offset + 8 * 2 ** 20))).subarray(4);
@@ -80,7 +80,7 @@ describe("unpackPayload", () => {
   });
 
   it("never fails but by NB_BOOT_IMAGE on damaged data", async () => {
-    const payloads = await Promise.all(packers.map(([, pack]) => pack(small.subarray(0, 3000))));
+    const payloads = await Promise.all(packers.map(async ([, pack]) => pack(small.subarray(0, 3000))));
     const damage = fc.record({
       format: fc.nat(payloads.length - 1),
       // Headers and trailers decide more than the middle.

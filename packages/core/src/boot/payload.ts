@@ -77,7 +77,7 @@ const LZ4_LEGACY_BLOCK = 8 * 2 ** 20;
 async function unpackLz4Legacy(payload: Uint8Array, size: number): Promise<Uint8Array> {
   const { uncompress } = await import("lz4-napi");
   const data = new DataView(payload.buffer, payload.byteOffset, payload.length - SIZE_TRAILER);
-  const blocks: Promise<Uint8Array>[] = [];
+  const blocks: Uint8Array[] = [];
   for (let offset = 0; offset < data.byteLength; ) {
     const length = data.getUint32(offset, true);
     offset += 4;
@@ -89,11 +89,10 @@ async function unpackLz4Legacy(payload: Uint8Array, size: number): Promise<Uint8
     const prefixed = new Uint8Array(4 + length);
     new DataView(prefixed.buffer).setUint32(0, LZ4_LEGACY_BLOCK, true);
     prefixed.set(payload.subarray(offset, offset + length), 4);
-    blocks.push(uncompress(prefixed));
+    blocks.push(prefixed);
     offset += length;
   }
-  const parts = await Promise.all(blocks);
-  return Buffer.concat(parts);
+  return Buffer.concat(await Promise.all(blocks.map((block) => uncompress(block))));
 }
 
 function unpackTrailedXz(payload: Uint8Array, size: number): Promise<Uint8Array> {
