@@ -144,8 +144,12 @@ export class Uart16550 implements IoHandler, Resettable, Snapshottable<Uart16550
     const { version: _, rx, ...regs } = parseState("uart16550", State, state);
     this.#r = { ...regs, rx: [...rx] };
     this.#irq.adopt(this.#level);
-    this.#refused = true; // whoever was turned away before may try again
-    this.#offerRoom();
+    this.#refused = true; // whoever was turned away before may try again, once the machine goes on
+  }
+
+  /** The machine goes on: takes input that waited meanwhile. */
+  resume(): void {
+    if (this.#refused) this.#offerRoom();
   }
 
   #readReg(offset: number): number {
