@@ -8,7 +8,7 @@ import * as o from "./ops";
 import { FAULT, NEXT } from "./slow";
 import { sseExec } from "./sse/index";
 import { CR0_MP, CR0_TS, CR4_OSXMMEXCPT, CR4_OSXSAVE, RAX, RDI, RDX, cpl, cr0, cr4, dstOf, ea, immOf, srcOf, startOf } from "./state";
-import { fxrstor, fxsave, x87Exec, x87Info, x87Initialise, x87Pending, x87Wait } from "./x87";
+import { fxrstor, fxsave, x87Exec, x87Info, x87Initialise, x87Pending, x87Stored, x87Wait } from "./x87";
 
 const X87_STORES: u32 = 0x100;
 
@@ -72,7 +72,7 @@ function x87(d: usize): u32 {
   }
   const vector = x87Exec(opcode, modrm, p, startOf(d), va, is16);
   if (vector) return fail(vector);
-  if (isStore && p) commit(p);
+  if (p && x87Stored) commit(p);
   return NEXT;
 }
 

@@ -62,6 +62,9 @@ export const X87_WRITES: u32 = 0x100;
 /** Does not wait for pending exceptions. */
 export const X87_NO_WAIT: u32 = 0x200;
 
+/** The last instruction wrote its memory operand. A store that raises an unmasked exception does not. */
+export let x87Stored: bool = false;
+
 const MF: i32 = 16;
 const UD: i32 = 6;
 
@@ -140,13 +143,16 @@ export function x87Exec(opcode: u32, modrm: u32, ptr: usize, rip: u64, ea: u64, 
       store<u16>(GPR, <u16>status());
       return 0;
     }
-  } else if (executeControl(form, reg, ptr, opsize16)) return 0;
+  } else if (executeControl(form, reg, ptr, opsize16)) {
+    x87Stored = (info & X87_WRITES) != 0;
+    return 0;
+  }
   store<u64>(FIP, rip);
   store<u16>(FOP, <u16>((form << 8) | modrm));
   sfUseControlWord(control());
   if (modrm < 0xc0) {
     store<u64>(FDP, ea);
-    executeMemory(opcode, form, reg, ptr);
+    x87Stored = executeMemory(opcode, form, reg, ptr);
   } else executeRegister(form, reg, modrm);
   return 0;
 }
@@ -169,32 +175,34 @@ function executeControl(form: u32, reg: u32, ptr: usize, opsize16: bool): bool {
   return false;
 }
 
-function executeMemory(opcode: u32, form: u32, reg: u32, ptr: usize): void {
+/** True if the memory operand was written. */
+function executeMemory(opcode: u32, form: u32, reg: u32, ptr: usize): bool {
   if ((form & 1) == 0) {
     widenOperand(opcode, ptr);
     if (reg == 2 || reg == 3) compareMemory(reg == 3);
     else arithmeticMemory(reg);
-    return;
+    return false;
   }
   const popping = reg == 3;
   if (form == 1) {
-    if (reg == 0) loadF32(ptr);
-    else storeF32(ptr, popping);
+    if (reg != 0) return storeF32(ptr, popping);
+    loadF32(ptr);
   } else if (form == 3) {
-    if (reg == 0) loadInteger(load<i32>(ptr));
-    else if (reg == 5) loadF80(ptr);
-    else if (reg == 7) storeF80(ptr);
-    else storeInteger(ptr, 32, reg != 2, reg == 1);
+    if (reg == 7) return storeF80(ptr);
+    if (reg != 0 && reg != 5) return storeInteger(ptr, 32, reg != 2, reg == 1);
+    if (reg == 5) loadF80(ptr);
+    else loadInteger(load<i32>(ptr));
   } else if (form == 5) {
-    if (reg == 0) loadF64(ptr);
-    else if (reg == 1) storeInteger(ptr, 64, true, true);
-    else storeF64(ptr, popping);
+    if (reg == 1) return storeInteger(ptr, 64, true, true);
+    if (reg != 0) return storeF64(ptr, popping);
+    loadF64(ptr);
   } else if (reg == 0) loadInteger(load<i16>(ptr));
-  else if (reg <= 3) storeInteger(ptr, 16, reg != 2, reg == 1);
+  else if (reg <= 3) return storeInteger(ptr, 16, reg != 2, reg == 1);
   else if (reg == 4) loadDecimal(ptr);
   else if (reg == 5) loadInteger(load<i64>(ptr));
-  else if (reg == 6) storeDecimal(ptr);
-  else storeInteger(ptr, 64, true, false);
+  else if (reg == 6) return storeDecimal(ptr);
+  else return storeInteger(ptr, 64, true, false);
+  return false;
 }
 
 function executeRegister(form: u32, reg: u32, modrm: u32): void {

@@ -108,6 +108,22 @@ describe("pending exceptions", () => {
     expect(loaded.view.getUint32(OPERAND + 20, true)).toBe(0xdef0_1234);
   });
 
+  test("a store that raises an unmasked exception leaves memory alone (SDM 1 §8.5.4)", () => {
+    const { unit, bytes, view } = loaded;
+    unit.x87Initialise();
+    bytes.set([0, 0, 0, 0, 0, 0, 0, 0x80, 0xff, 0x7f - 1], OPERAND); // 2^16128
+    expect(exec(0xdb, 0x28)).toBe(0); // FLD m80
+    expect(unit.x87Stored.value).toBe(0);
+    view.setUint16(FCW, 0x377, true);
+    view.setUint32(OPERAND, 0x12345678, true);
+    expect(exec(0xd9, 0x10)).toBe(0); // FST m32
+    expect([unit.x87Stored.value, view.getUint32(OPERAND, true)]).toEqual([0, 0x12345678]);
+    exec(0xdb, 0xe2);
+    view.setUint16(FCW, 0x37f, true);
+    expect(exec(0xd9, 0x10)).toBe(0);
+    expect([unit.x87Stored.value, view.getUint32(OPERAND, true)]).toEqual([1, 0x7f800000]);
+  });
+
   test("an invalid encoding is #UD", () => {
     expect(exec(0xd9, 0xd1)).toBe(6);
     expect(exec(0xdd, 0x28)).toBe(6);

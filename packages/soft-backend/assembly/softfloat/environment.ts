@@ -51,11 +51,6 @@ export function sfUseControlWord(fcw: u32): void {
   sfRoundedUp = false;
 }
 
-/** Overrides the rounding direction (an immediate, or truncation). */
-export function sfSetRounding(mode: u32): void {
-  sfRounding = mode;
-}
-
 /** Overrides the precision of f80 arithmetic. */
 export function sfSetPrecision(bits: u32): void {
   sfPrecision = bits;
@@ -63,11 +58,6 @@ export function sfSetPrecision(bits: u32): void {
 
 export function sfClearFlags(): void {
   sfFlags = 0;
-}
-
-/** Drops flags, for the operations that must not report some. */
-export function sfDropFlags(flags: u32): void {
-  sfFlags &= ~flags;
 }
 
 export function sfRaise(flags: u32): void {

@@ -9,7 +9,6 @@ import {
   fromSigned,
   isNaN,
   isSignalling,
-  quiet,
   roundIntegral,
   roundTo,
   sqrt,
@@ -18,18 +17,6 @@ import {
 } from "./binary";
 import { CLASS_FINITE, CLASS_ZERO, uClass, uDenormal, uExp, uSig, uSign } from "./arithmetic";
 import { DE, IE, sfRaise, sfStopped } from "./environment";
-
-export function f32IsNaN(a: u32): bool {
-  return isNaN<u32>(a);
-}
-
-export function f32IsSignalling(a: u32): bool {
-  return isSignalling<u32>(a);
-}
-
-export function f32Quiet(a: u32): u32 {
-  return quiet<u32>(a);
-}
 
 export function f32Add(a: u32, b: u32): u32 {
   return binary<u32>(ADD, a, b);

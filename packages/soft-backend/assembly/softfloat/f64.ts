@@ -9,7 +9,6 @@ import {
   fromSigned,
   isNaN,
   isSignalling,
-  quiet,
   roundIntegral,
   roundTo,
   sqrt,
@@ -18,18 +17,6 @@ import {
 } from "./binary";
 import { CLASS_FINITE, CLASS_ZERO, uClass, uDenormal, uExp, uSig, uSign } from "./arithmetic";
 import { DE, IE, sfRaise, sfStopped } from "./environment";
-
-export function f64IsNaN(a: u64): bool {
-  return isNaN<u64>(a);
-}
-
-export function f64IsSignalling(a: u64): bool {
-  return isSignalling<u64>(a);
-}
-
-export function f64Quiet(a: u64): u64 {
-  return quiet<u64>(a);
-}
 
 export function f64Add(a: u64, b: u64): u64 {
   return binary<u64>(ADD, a, b);

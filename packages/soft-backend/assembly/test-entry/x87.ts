@@ -3,7 +3,7 @@ import { RFLAGS } from "../../src/cpu/layout";
 import { readFlags, writeFlags } from "../flags";
 import { x87Exec as execute } from "../x87";
 
-export { fxrstor, fxsave, x87Info, x87Initialise, x87Reset, x87Wait } from "../x87";
+export { fxrstor, fxsave, x87Info, x87Initialise, x87Reset, x87Stored, x87Wait } from "../x87";
 export * from "../softfloat/environment";
 export * from "../softfloat/f32";
 export * from "../softfloat/f64";

@@ -1,4 +1,7 @@
-/** Loads, stores, constants and packed decimals (SDM 1 §8.3.3, §8.3.4, §4.7). */
+/**
+ * Loads, stores, constants and packed decimals (SDM 1 §8.3.3, §8.3.4, §4.7). Stores tell whether they wrote: an unmasked
+ * exception leaves memory alone.
+ */
 import { DE, IE, NEAREST, UP, sfFlags, sfRaise, sfRounding, sfSetRoundedUp } from "../softfloat/environment";
 import {
   f32Widen,
@@ -119,35 +122,37 @@ export function loadConstant(n: u32): void {
 }
 
 /** FST, FSTP m32. */
-export function storeF32(ptr: usize, popping: bool): void {
+export function storeF32(ptr: usize, popping: bool): bool {
   let bits: u32 = 0xffc00000;
   if (isEmpty(0)) {
-    if (!stackFault(false)) return;
+    if (!stackFault(false)) return false;
   } else {
     bits = f80ToF32(significand(0), signExponent(0));
-    if (!reportStore()) return;
+    if (!reportStore()) return false;
   }
   store<u32>(ptr, bits);
   if (popping) pop();
+  return true;
 }
 
 /** FST, FSTP m64. */
-export function storeF64(ptr: usize, popping: bool): void {
+export function storeF64(ptr: usize, popping: bool): bool {
   let bits: u64 = 0xfff8000000000000;
   if (isEmpty(0)) {
-    if (!stackFault(false)) return;
+    if (!stackFault(false)) return false;
   } else {
     bits = f80ToF64(significand(0), signExponent(0));
-    if (!reportStore()) return;
+    if (!reportStore()) return false;
   }
   store<u64>(ptr, bits);
   if (popping) pop();
+  return true;
 }
 
 /** FSTP m80: a copy without exceptions. */
-export function storeF80(ptr: usize): void {
+export function storeF80(ptr: usize): bool {
   if (isEmpty(0)) {
-    if (!stackFault(false)) return;
+    if (!stackFault(false)) return false;
   } else {
     setC1(false);
     f80Set(significand(0), signExponent(0));
@@ -155,6 +160,7 @@ export function storeF80(ptr: usize): void {
   store<u64>(ptr, xSig);
   store<u16>(ptr, <u16>xSe, 8);
   pop();
+  return true;
 }
 
 /** FST, FSTP ST(i). */
@@ -178,18 +184,19 @@ export function storeRegisterQuietly(i: u32): void {
 }
 
 /** FIST, FISTP, FISTTP of `bits`. */
-export function storeInteger(ptr: usize, bits: u32, popping: bool, truncate: bool): void {
+export function storeInteger(ptr: usize, bits: u32, popping: bool, truncate: bool): bool {
   let value: i64 = i64.MIN_VALUE >> (64 - bits);
   if (isEmpty(0)) {
-    if (!stackFault(false)) return;
+    if (!stackFault(false)) return false;
   } else {
     value = f80ToSigned(significand(0), signExponent(0), bits, truncate);
-    if (!report()) return;
+    if (!report()) return false;
   }
   if (bits == 16) store<u16>(ptr, <u16>value);
   else if (bits == 32) store<u32>(ptr, <u32>value);
   else store<u64>(ptr, <u64>value);
   if (popping) pop();
+  return true;
 }
 
 /** FBLD: 18 decimal digits and a sign. Digits above 9 count as they are. */
@@ -205,13 +212,13 @@ export function loadDecimal(ptr: usize): void {
 }
 
 /** FBSTP. */
-export function storeDecimal(ptr: usize): void {
+export function storeDecimal(ptr: usize): bool {
   let fits = false;
   if (isEmpty(0)) {
-    if (!stackFault(false)) return;
+    if (!stackFault(false)) return false;
   } else {
     fits = f80ToInteger(significand(0), signExponent(0), 1000000000000000000, false, false);
-    if (!report()) return;
+    if (!report()) return false;
   }
   if (fits) {
     let rest = integer;
@@ -226,6 +233,7 @@ export function storeDecimal(ptr: usize): void {
     store<u16>(ptr, 0xffff, 8);
   }
   pop();
+  return true;
 }
 
 /** FFREE, FFREEP. */

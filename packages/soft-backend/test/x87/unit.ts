@@ -14,6 +14,7 @@ export interface Unit {
   fxrstor(pointer: number, rexw: number): number;
   sfUseMxcsr(mxcsr: number): void;
   sfClearFlags(): void;
+  readonly x87Stored: { readonly value: number };
   readonly sfFlags: { readonly value: number };
   f64Add(a: bigint, b: bigint): bigint;
   f64Sub(a: bigint, b: bigint): bigint;
