@@ -61,7 +61,10 @@ export const x86_64V2: CpuModel = {
     leaf(5, 0, 0, 0, 0),
     leaf(6, 1 << 2, 0, 0, 0),
     // TSC_ADJUST, ERMS; FSRM, SPEC_CTRL, ARCH_CAPABILITIES
-    leaf(7, 0, bits(1, 9), 0, bits(4, 26, 29), 0),
+    leaf(7, 2, bits(1, 9), 0, bits(4, 26, 29), 0),
+    leaf(7, 0, 0, 0, 0, 1),
+    // BHI_CTRL: kernels that distrust BHI_NO set a bit instead of clearing the branch history on every system call.
+    leaf(7, 0, 0, 0, bits(4), 2),
     leaf(0x15, 1, 1, 1_000_000_000, 0),
     leaf(0x16, 1000, 1000, 100, 0),
     leaf(0x4000_0000, 0x4000_0010, word("Nort"), word("hbri"), word("dge")),
