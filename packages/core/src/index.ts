@@ -14,6 +14,7 @@ export * from "./config/config-error.ts";
 export * from "./config/config-file.ts";
 export * from "./config/json-schema.ts";
 export { parseMachineConfig } from "./config/machine-schema.ts";
+export { applyOverride } from "./config/override.ts";
 export { fileErrorReason } from "./host/file-error.ts";
 export * from "./host/file-sink.ts";
 export * from "./host/ring-buffer.ts";

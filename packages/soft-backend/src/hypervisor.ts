@@ -1,4 +1,5 @@
 import { type Hypervisor, NorthbridgeError } from "@northbridge/sdk";
+import { MAX_GUEST_MEMORY } from "./cpu/core.ts";
 import { MAX_VCPUS } from "./cpu/layout.ts";
 import { SoftVm } from "./soft-vm.ts";
 
@@ -9,6 +10,7 @@ import { SoftVm } from "./soft-vm.ts";
 export function softHypervisor(): Hypervisor {
   return {
     name: "soft",
+    limits: { memoryMib: Math.floor(MAX_GUEST_MEMORY / 2 ** 20), vcpus: MAX_VCPUS },
     createVm: (options) => {
       const { vcpus } = options;
       if (!Number.isInteger(vcpus) || vcpus < 1 || vcpus > MAX_VCPUS) {

@@ -1,5 +1,5 @@
 import { resolve } from "node:path";
-import { loadMachineConfig, parseMachineConfig, readManifest } from "@northbridge/core";
+import { applyOverride, loadMachineConfig, parseMachineConfig, readManifest } from "@northbridge/core";
 import { type BootConfig, type MachineConfig, NorthbridgeError } from "@northbridge/core/contracts";
 import type { RunOptions } from "./run-options.ts";
 
@@ -31,13 +31,15 @@ export async function resolveConfig(options: RunOptions): Promise<ResolvedConfig
 async function loadBase(options: RunOptions): Promise<ResolvedConfig> {
   const asIs = (error: unknown): unknown => error;
   if (options.machine !== undefined) return loadMachineConfig(options.machine, options.set);
-  if (options.set.length > 0)
-    throw new NorthbridgeError("NB_CONFIG", "--set: expected a MACHINE to change, found none");
-  if (options.restore !== undefined) {
-    const { config } = await readManifest(options.restore);
-    return { config: parseMachineConfig(config), explain: asIs };
-  }
-  if (options.kernel !== undefined) return { config: PLAIN, explain: asIs };
+  return {
+    config: parseMachineConfig(options.set.reduce(applyOverride, await baseWithoutFile(options))),
+    explain: asIs,
+  };
+}
+
+async function baseWithoutFile({ restore, kernel }: RunOptions): Promise<unknown> {
+  if (restore !== undefined) return (await readManifest(restore)).config;
+  if (kernel !== undefined) return PLAIN;
   throw new NorthbridgeError("NB_CONFIG", "run: expected a MACHINE, --kernel or --restore, found none");
 }
 

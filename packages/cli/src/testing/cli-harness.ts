@@ -19,7 +19,10 @@ export class CliHarness {
   readonly #err = new PassThrough();
   readonly host: CliHost;
 
-  constructor(hypervisor: Hypervisor, options: { readonly isTTY?: boolean } = {}) {
+  constructor(
+    hypervisor: Hypervisor,
+    options: { readonly isTTY?: boolean; readonly registry?: PluginRegistry } = {},
+  ) {
     const raw: boolean[] = [];
     const setRawMode = (mode: boolean): void => void raw.push(mode);
     this.stdin = Object.assign(new PassThrough(), { isTTY: options.isTTY ?? false, raw, setRawMode });
@@ -27,7 +30,7 @@ export class CliHarness {
       stdin: this.stdin as unknown as NodeJS.ReadStream,
       stdout: this.#out as unknown as NodeJS.WriteStream,
       stderr: this.#err as unknown as NodeJS.WriteStream,
-      registry: new PluginRegistry([debugConsole, powerPort], [fake1]),
+      registry: options.registry ?? new PluginRegistry([debugConsole, powerPort], [fake1]),
       hypervisor: () => hypervisor,
     };
   }

@@ -129,8 +129,12 @@ export class Machine {
     });
   }
 
-  /** Resolves when no guest instruction runs and no device produces work. */
+  /**
+   * Resolves when no guest instruction runs and no device produces work. Called from inside a register access it
+   * stops the guest right after that instruction.
+   */
   pause(): Promise<void> {
+    this.#release();
     return this.#inTurn(async () => {
       this.#lifecycle.expect("pausing", "running");
       await this.#hold();
@@ -154,10 +158,11 @@ export class Machine {
   }
 
   /**
-   * Writes the machine to a new directory, and nothing there if it fails. A running machine pauses meanwhile.
-   * Throws `NB_SNAPSHOT`.
+   * Writes the machine to a new directory, and nothing there if it fails. A running machine pauses meanwhile, as
+   * `pause` does. Throws `NB_SNAPSHOT`.
    */
   save(directory: string): Promise<void> {
+    this.#release();
     return this.#inTurn(async () => {
       this.#lifecycle.expect("saving", "running", "paused");
       const wasRunning = this.#lifecycle.state === "running";
@@ -198,6 +203,11 @@ export class Machine {
     });
     this.#tail = result.catch(() => undefined);
     return result;
+  }
+
+  /** The guest stops soon; whoever is next in turn waits for that and starts it again. */
+  #release(): void {
+    if (this.#lifecycle.state === "running") this.#runner.release();
   }
 
   /** Guest time, devices and vCPUs go on. */

@@ -1,0 +1,165 @@
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { Assembler, addressOf, al, dx, ecx, edx, esi, mem, rcx, rsi } from "@northbridge/sdk/asm";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { builtInHypervisor, builtInRegistry } from "./built-in.ts";
+import { CliHarness } from "./testing/cli-harness.ts";
+
+const ORIGIN = 0x10_0000;
+const COM1 = 0x3f8;
+const DEBUG_EXIT = 0xf4;
+/** The PC's reset control register: bit 1 system reset, bit 2 reset the CPU. */
+const RESET_CONTROL = 0xcf9;
+
+let directory: string;
+beforeEach(async () => {
+  directory = await mkdtemp(join(tmpdir(), "northbridge-soft-"));
+});
+afterEach(() => rm(directory, { recursive: true, force: true }));
+
+/** Runs a 64-bit guest program on the software CPU with all of a PC's devices and a debug exit. */
+const run = async (
+  write: (a: Assembler) => void,
+  options: { readonly config?: object; readonly args?: readonly string[] } = {},
+): Promise<{ readonly code: number; readonly out: string; readonly err: string }> => {
+  const a = new Assembler({ origin: ORIGIN });
+  write(a);
+  await writeFile(join(directory, "guest"), a.finish());
+  const machine = join(directory, "machine.json");
+  const config = {
+    machine: "pc-1",
+    clock: "virtual",
+    memory: { mib: 4 },
+    boot: { flat: { image: "guest", gpa: ORIGIN, mode: "long" } },
+    devices: [{ plugin: "debugExit" }],
+    ...options.config,
+  };
+  await writeFile(machine, JSON.stringify(config));
+  const harness = new CliHarness(builtInHypervisor("soft"), { registry: builtInRegistry() });
+  return harness.run("run", machine, "--timeout", "60", ...(options.args ?? []));
+};
+
+const print = (a: Assembler, text: string): void => {
+  a.mov(edx, COM1);
+  for (const char of text) {
+    a.mov(al, char.charCodeAt(0));
+    a.out(dx, al);
+  }
+};
+
+const exit = (a: Assembler, value = 0): void => {
+  a.mov(edx, DEBUG_EXIT);
+  a.mov(al, value);
+  a.out(dx, al);
+  a.label("dead");
+  a.jmp("dead");
+};
+
+/** Prints the digits 0 to 9 over and over, `rounds` times, each after some work. */
+const digits = (a: Assembler, rounds: number): void => {
+  a.mov(esi, 0);
+  a.label("digit");
+  a.mov(ecx, 2000);
+  a.label("work");
+  a.inc(mem({ displacement: 0x20_0000, bits: 32 }));
+  a.dec(ecx);
+  a.j("nz", "work");
+  a.mov(edx, COM1);
+  a.mov(rcx, addressOf("text"));
+  a.mov(al, mem({ base: rcx, index: rsi, bits: 8 }));
+  a.out(dx, al);
+  a.inc(esi);
+  a.cmp(esi, rounds * 10);
+  a.j("b", "digit");
+  exit(a);
+  a.label("text");
+  a.ascii("0123456789".repeat(rounds));
+};
+
+describe("northbridge run on the software CPU", () => {
+  it("runs a guest until it powers off", async () => {
+    expect(await run((a) => (print(a, "hi\n"), exit(a)))).toEqual({ code: 0, out: "hi\n", err: "" });
+  });
+
+  it("exits with 3 on a panic and on a triple fault", async () => {
+    expect(await run((a) => exit(a, 7))).toMatchObject({
+      code: 3,
+      err: expect.stringMatching(/the guest panicked: .*7/),
+    });
+    const faulty = (a: Assembler): void => {
+      a.table("lidt", mem({ displacement: 0x20_0000, bits: 64 }));
+      a.op("ud2");
+    };
+    expect(await run(faulty)).toMatchObject({
+      code: 3,
+      err: expect.stringContaining("the guest triple-faulted"),
+    });
+  });
+
+  it("resets into the boot image, or exits with 4", async () => {
+    const onceMore = (a: Assembler): void => {
+      print(a, "x");
+      // RAM survives a reset.
+      a.cmp(mem({ displacement: 0x20_0000, bits: 32 }), 0);
+      a.j("nz", "second");
+      a.mov(mem({ displacement: 0x20_0000, bits: 32 }), 1);
+      a.mov(edx, RESET_CONTROL);
+      a.mov(al, 6);
+      a.out(dx, al);
+      a.label("wait");
+      a.jmp("wait");
+      a.label("second");
+      exit(a);
+    };
+    expect(await run(onceMore)).toEqual({ code: 0, out: "xx", err: "" });
+    expect(await run(onceMore, { config: { onReset: "stop" } })).toEqual({ code: 4, out: "x", err: "" });
+  });
+
+  it("survives a guest that jumps into nothing", async () => {
+    const { code } = await run((a) => {
+      a.mov(rcx, 0x7fff_0000);
+      a.jmp(rcx);
+    });
+    expect([1, 3]).toContain(code);
+  });
+
+  it("gives the same run twice under a virtual clock", async () => {
+    const stats = join(directory, "stats.json");
+    const once = async (): Promise<unknown> => {
+      const { code, out, err } = await run((a) => digits(a, 20), {
+        args: ["--stats", stats, "--expect", "5678"],
+      });
+      const { instructions, exits, guestTimeMs, milestones } = JSON.parse(await readFile(stats, "utf8")) as {
+        readonly instructions: number;
+        readonly exits: object;
+        readonly guestTimeMs: number;
+        readonly milestones: Record<string, { readonly instructions: number }>;
+      };
+      return { code, out, err, instructions, exits, guestTimeMs, at: milestones["5678"]?.instructions };
+    };
+    const first = await once();
+    expect(first).toMatchObject({ code: 0, out: "0123456789".repeat(20), err: "" });
+    expect(await once()).toEqual(first);
+  });
+
+  it("saves in the middle of a run and goes on", async () => {
+    const to = join(directory, "snap");
+    const program = (a: Assembler): void => digits(a, 30);
+    const first = await run(program, { args: ["--save-on", "89012", to] });
+    expect(first.code).toBe(0);
+    expect(first.out.length).toBeLessThan(300);
+    const second = await run(program, { args: ["--restore", to] });
+    expect(second).toMatchObject({ code: 0, err: "" });
+    expect(first.out + second.out).toBe("0123456789".repeat(30));
+  });
+
+  it("refuses more memory than the software CPU can hold", async () => {
+    expect(await run(exit, { config: { memory: { mib: 8192 } } })).toMatchObject({
+      code: 2,
+      err: expect.stringMatching(
+        /machine\.json:1:\d+: memory\.mib: expected at most \d+, the limit of the soft backend, found 8192\n$/,
+      ),
+    });
+  });
+});
