@@ -95,7 +95,11 @@ function withParents(entries: readonly CpioEntry[]): CpioEntry[] {
   const byPath = new Map<string, CpioEntry>();
   for (const entry of entries) {
     const segments = entry.path.split("/");
-    if (segments.shift() !== "" || segments.some((segment) => ["", ".", ".."].includes(segment))) {
+    if (
+      segments.shift() !== "" ||
+      segments.length === 0 ||
+      segments.some((segment) => ["", ".", ".."].includes(segment))
+    ) {
       throw new RangeError(`${entry.path}: expected an absolute path without empty, . and .. parts`);
     }
     for (let depth = 1; depth < segments.length; depth++) {

@@ -1,5 +1,6 @@
-import type { Command } from "commander";
 import { InvalidArgumentError, Option } from "commander";
+import type { CliHost } from "../host.ts";
+import type { RegisterCommand } from "../commands/register-command.ts";
 import { KERNEL_PACKAGES } from "./debian-packages.ts";
 import type { KernelFlavour } from "./debian-packages.ts";
 import { fetchLinuxGuest } from "./linux-guest.ts";
@@ -12,7 +13,7 @@ interface LinuxFlags {
 }
 
 /** Adds `guest linux` to the command line. Its errors are thrown, for the program to report. */
-export function registerGuest(program: Command): void {
+export const registerGuest: RegisterCommand = (program, host) => {
   const guest = program.command("guest").description("get guests to run");
   guest
     .command("linux")
@@ -25,13 +26,13 @@ export function registerGuest(program: Command): void {
     .option("--out <dir>", "where vmlinuz and initrd.img go (default: .northbridge/guest/FLAVOUR)")
     .option("--add <host:guest>", "put a file or directory into the initramfs", collectAdded, [])
     .option("--add-binary <path>", "put a program with its shared libraries into the initramfs", collect, [])
-    .action(runGuestLinux);
-}
+    .action((flags: LinuxFlags) => runGuestLinux(flags, host));
+};
 
-async function runGuestLinux({ flavour, out, add, addBinary }: LinuxFlags): Promise<void> {
+async function runGuestLinux({ flavour, out, add, addBinary }: LinuxFlags, host: CliHost): Promise<void> {
   const interrupted = new AbortController();
   const abort = (): void => interrupted.abort();
-  const progress = progressLine(process.stderr);
+  const progress = progressLine(host.stderr);
   // An interrupt must still remove the half-made.
   process.once("SIGINT", abort);
   process.once("SIGTERM", abort);
@@ -45,8 +46,8 @@ async function runGuestLinux({ flavour, out, add, addBinary }: LinuxFlags): Prom
       signal: interrupted.signal,
     });
     progress.clear();
-    process.stdout.write(`${guest.package}${guest.cached ? " (already there)" : ""}\n`);
-    process.stdout.write(`kernel: ${guest.kernel}\ninitrd: ${guest.initrd}\n`);
+    host.stdout.write(`${guest.package}${guest.cached ? " (already there)" : ""}\n`);
+    host.stdout.write(`kernel: ${guest.kernel}\ninitrd: ${guest.initrd}\n`);
   } finally {
     progress.clear();
     process.off("SIGINT", abort);
