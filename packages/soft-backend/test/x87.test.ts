@@ -9,8 +9,9 @@ import { beforeAll, describe, expect, test } from "vitest";
 import { FCW, FDP, FIP, FOP, FPR, FSW, FTAG, MODE, MXCSR, XMM } from "../src/cpu/layout.ts";
 import { readGolden } from "./x87/golden.ts";
 import { isHostUsable, runNative } from "./x87/host.ts";
-import { compareAll } from "./x87/records.ts";
-import { type LoadedUnit, OPERAND, loadUnit } from "./x87/unit.ts";
+import { executeOnCore } from "./x87/core-program.ts";
+import { type Tolerance, differences, split } from "./x87/records.ts";
+import { type LoadedUnit, OPERAND, executeOnUnit, loadUnit } from "./x87/unit.ts";
 
 let loaded: LoadedUnit;
 beforeAll(async () => {
@@ -19,6 +20,18 @@ beforeAll(async () => {
 
 const exact = { lastPlace: false };
 const close = { lastPlace: true };
+
+/** The first differences of the unit, and how many records there are. */
+function compareAll(records: Uint8Array, tolerance: Tolerance): { count: number; failures: string[] } {
+  const failures: string[] = [];
+  let count = 0;
+  for (const record of split(records)) {
+    count++;
+    const found = differences(record, executeOnUnit(loaded, record), tolerance);
+    if (found !== "" && failures.length < 5) failures.push(found);
+  }
+  return { count, failures };
+}
 
 /** Offsets in the table of `native/x87-vectors.c`: per opcode, without and with 66, 8 sizes and 64 register forms. */
 function checkTable(table: Uint8Array): string[] {
@@ -48,7 +61,7 @@ describe("golden vectors of a real CPU", () => {
     ["x87-environment", exact, 250],
     ["x87-transcendental", close, 2000],
   ])("%s", (name, tolerance, expected) => {
-    const { count, failures } = compareAll(loaded, readGolden(name), tolerance);
+    const { count, failures } = compareAll(readGolden(name), tolerance);
     expect(failures).toEqual([]);
     expect(count).toBe(expected);
   });
@@ -67,7 +80,21 @@ describe.skipIf(!isHostUsable())("this host's CPU", () => {
     ["transcendental", close],
   ])("fresh %s vectors", (kind, tolerance) => {
     const records = runNative("x87-vectors", "records", String(seed), "10000", kind);
-    expect(compareAll(loaded, records, tolerance).failures, `seed ${seed}`).toEqual([]);
+    expect(compareAll(records, tolerance).failures, `seed ${seed}`).toEqual([]);
+  });
+});
+
+describe("the whole core", () => {
+  test.each([
+    ["x87-basic", 400],
+    ["x87-environment", 200],
+  ])("decodes and executes %s", async (name, count) => {
+    const records = [...split(readGolden(name))].slice(0, count);
+    const failures = (await executeOnCore(records)).flatMap((outcome, i) => {
+      const found = differences(records[i]!, outcome, exact);
+      return found === "" ? [] : [found];
+    });
+    expect(failures.slice(0, 5)).toEqual([]);
   });
 });
 

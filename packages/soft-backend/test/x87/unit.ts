@@ -2,6 +2,8 @@
 import { mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { main } from "assemblyscript/asc";
+import { FCW, FPR, FSW, FTAG, GPR, RFLAGS } from "../../src/cpu/layout.ts";
+import { Field, MEMORY_SIZE, type Outcome, STATE_SIZE, State } from "./records.ts";
 
 /** Exports of the module: x87 and software floating point. */
 export interface Unit {
@@ -94,4 +96,34 @@ async function compile(): Promise<LoadedUnit> {
     bytes: new Uint8Array(memory.buffer),
     view: new DataView(memory.buffer),
   };
+}
+
+/** Executes a record on the unit. */
+export function executeOnUnit({ unit, bytes, view }: LoadedUnit, record: Uint8Array): Outcome {
+  const r = new DataView(record.buffer, record.byteOffset, record.byteLength);
+  const before = record.subarray(Field.BEFORE, Field.AFTER);
+  const b = new DataView(before.buffer, before.byteOffset, before.byteLength);
+  unit.x87Initialise();
+  view.setUint16(FCW, b.getUint16(State.FCW, true), true);
+  view.setUint16(FSW, b.getUint16(State.FSW, true), true);
+  view.setUint8(FTAG, b.getUint8(State.TAG));
+  view.setUint16(GPR, b.getUint16(State.AX, true), true);
+  view.setUint32(RFLAGS, r.getUint8(Field.FLAGS_IN) | 2, true);
+  const register = (i: number): number => FPR + 16 * (((view.getUint16(FSW, true) >> 11) + i) & 7);
+  for (let i = 0; i < 8; i++)
+    bytes.set(before.subarray(State.ST + 10 * i, State.ST + 10 * i + 10), register(i));
+  bytes.set(before.subarray(State.MEMORY, State.MEMORY + MEMORY_SIZE), OPERAND);
+
+  const opsize16 = r.getUint8(Field.OPSIZE16);
+  const vector = unit.x87Exec(r.getUint8(Field.OPCODE), r.getUint8(Field.MODRM), OPERAND, 0n, 0n, opsize16);
+
+  const state = new Uint8Array(STATE_SIZE);
+  const after = new DataView(state.buffer);
+  after.setUint16(State.FCW, view.getUint16(FCW, true), true);
+  after.setUint16(State.FSW, view.getUint16(FSW, true), true);
+  after.setUint8(State.TAG, view.getUint8(FTAG));
+  after.setUint16(State.AX, view.getUint16(GPR, true), true);
+  for (let i = 0; i < 8; i++) state.set(bytes.subarray(register(i), register(i) + 10), State.ST + 10 * i);
+  state.set(bytes.subarray(OPERAND, OPERAND + MEMORY_SIZE), State.MEMORY);
+  return { vector, flags: view.getUint8(RFLAGS), state };
 }
