@@ -96,7 +96,10 @@ export class SoftVm implements VirtualMachine {
     });
     /** What the imports reach: complete before the first instruction. */
     const parts: { core?: CpuCore; scheduler?: Scheduler } = {};
-    const capacity = Math.min(options.memoryBytes + ROM_BYTES, Math.max(options.memoryBytes, MAX_GUEST_MEMORY));
+    const capacity = Math.min(
+      options.memoryBytes + ROM_BYTES,
+      Math.max(options.memoryBytes, MAX_GUEST_MEMORY),
+    );
     const core = await instantiateCore(
       await cpuModule(),
       capacity,

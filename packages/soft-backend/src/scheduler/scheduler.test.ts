@@ -199,6 +199,22 @@ describe("Scheduler", () => {
     expect(trace).toEqual(["0:10000", "1:1", "2:1", "0:10000", "1:1", "0:2", "1:20000"]);
   });
 
+  it("lets a processor that is alone spin on, to the instruction", async () => {
+    const { processors, scheduler, settle, clock } = setup(Array<Instruction>(500).fill("pause"));
+    let firedAt = -1;
+    clock
+      .createTimer(() => {
+        firedAt = processors[0]?.instructions ?? -1;
+      })
+      .arm(123);
+    const run = scheduler.run(0, { instructions: 321 });
+    await settle();
+    expect(await run).toEqual({ kind: "budget" });
+    expect(processors[0]?.instructions).toBe(321);
+    expect(firedAt).toBe(123);
+    expect(scheduler.counts.slices).toBe(2);
+  });
+
   it("answers halt only once nobody is left to wake a halted processor", async () => {
     const { scheduler, settle } = setup([...nops(30_000), "dead"], ["dead"]);
     const runs = [scheduler.run(0), scheduler.run(1)];

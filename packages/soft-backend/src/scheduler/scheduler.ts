@@ -265,6 +265,11 @@ export class Scheduler {
     let code: number;
     try {
       code = processor.execute(budget);
+      // With nobody to give the turn to, spinning goes on here: delay loops execute PAUSE a hundred thousand times.
+      while (code === EXIT_PAUSE && !this.#isContended(processor)) {
+        const left = budget - (processor.instructions - this.#sliceStart);
+        code = left > 0 ? processor.execute(left) : EXIT_BUDGET;
+      }
     } finally {
       const retired = processor.instructions - this.#sliceStart;
       this.#running = undefined;
@@ -273,6 +278,14 @@ export class Scheduler {
       run.remaining -= retired;
     }
     this.#settle(processor, run, code, debug);
+  }
+
+  /** Whether another processor could use the turn. */
+  #isContended(processor: Processor): boolean {
+    for (const other of this.#processors) {
+      if (other !== processor && this.isPending(other.index) && other.isRunnable) return true;
+    }
+    return false;
   }
 
   #settle(processor: Processor, run: Run, code: number, debug: DebugControl | undefined): void {
