@@ -26,7 +26,8 @@ async function boot(input: string): Promise<{ readonly code: number | null; read
   let isTyped = false;
   const see = (bytes: Buffer): void => {
     console += bytes.toString("latin1");
-    if (isTyped || !/(^|\n)[^\n[\]]*# $/.test(console)) return;
+    // The shell asks the terminal where its cursor is, right behind the prompt.
+    if (isTyped || !/\n~ # (\x1b\[6n)?$/.test(console)) return;
     isTyped = true;
     machine.stdin.write(input);
   };
