@@ -30,7 +30,18 @@ export interface BackendUnderTest {
   createClock(): DrivenClock;
   /** False where `run({ instructions })` is not exact: tests that count instructions are then left out. */
   readonly countsInstructions?: boolean;
+  /** What the backend documents as missing: tests that need it are left out. */
+  readonly lacks?: readonly Feature[];
 }
+
+/** Parts of the architecture that a backend may do without. */
+export type Feature =
+  /** Limits, types and null selectors of data segments outside 64-bit mode. */
+  | "segmentChecks"
+  /** Breakpoints of DR0–DR3 that the guest sets for itself. */
+  | "guestBreakpoints"
+  /** #AC. */
+  | "alignmentCheck";
 
 /** An exception that a program reported. */
 export interface Trap {

@@ -1,5 +1,5 @@
 import type { VmExit } from "@northbridge/core/contracts";
-import { type BackendUnderTest, GuestBench, type Report, type Trap } from "./bench.ts";
+import { type BackendUnderTest, type Feature, GuestBench, type Report, type Trap } from "./bench.ts";
 import { GuestProgram } from "./program.ts";
 
 /** One promise of the contract, as a test. */
@@ -7,6 +7,7 @@ export interface ConformanceCase {
   readonly name: string;
   /** Needs exact instruction budgets. */
   readonly counts?: boolean;
+  readonly needs?: Feature | undefined;
   readonly run: (backend: BackendUnderTest) => Promise<void>;
 }
 
@@ -50,12 +51,14 @@ export function program(
   write: (g: GuestProgram) => readonly Expected[] | (() => readonly Expected[]),
   options: {
     readonly vcpus?: number;
+    readonly needs?: Feature;
     readonly prepare?: (bench: GuestBench, g: GuestProgram) => void;
     readonly check?: (bench: GuestBench) => void;
   } = {},
 ): ConformanceCase {
   return {
     name,
+    needs: options.needs,
     async run(backend) {
       const g = new GuestProgram();
       const expected = write(g);

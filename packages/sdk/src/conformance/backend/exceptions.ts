@@ -131,37 +131,41 @@ export const exceptionCases: readonly ConformanceCase[] = [
     });
     return () => [a.addressOf("behind"), a.addressOf("last"), a.addressOf("end")];
   }),
-  program("stops at instruction and data breakpoints of DR0–DR3", (g) => {
-    const { a } = g;
-    g.gate(1, { label: "hit" });
-    a.mov(rax, addressOf("here"));
-    a.movToSystem(dr(0), rax);
-    a.mov(rax, Gpa.DATA + 8);
-    a.movToSystem(dr(1), rax);
-    // DR0 executes, DR1 writes of 4 bytes; both enabled locally.
-    a.mov(rax, 0xd00405);
-    a.movToSystem(dr(7), rax);
-    a.label("here");
-    a.op("nop");
-    a.mov(rcx, Gpa.DATA);
-    a.mov(eax, at(rcx, 8));
-    a.mov(at(rcx, 8), eax);
-    a.label("written");
-    a.mov(rax, 0x400);
-    a.movToSystem(dr(7), rax);
-    g.done();
-    handler(g, "hit", () => {
-      a.mov(eax, at(rsp, 8));
-      g.report(eax);
-      a.movFromSystem(rax, dr(6));
-      a.and(eax, 0xf);
-      g.report(eax);
-      a.or(at(rsp, 24, 32), 0x10000);
-      a.mov(rax, 0);
-      a.movToSystem(dr(6), rax);
-    });
-    return () => [a.addressOf("here"), 1, a.addressOf("written"), 2];
-  }),
+  program(
+    "stops at instruction and data breakpoints of DR0–DR3",
+    (g) => {
+      const { a } = g;
+      g.gate(1, { label: "hit" });
+      a.mov(rax, addressOf("here"));
+      a.movToSystem(dr(0), rax);
+      a.mov(rax, Gpa.DATA + 8);
+      a.movToSystem(dr(1), rax);
+      // DR0 executes, DR1 writes of 4 bytes; both enabled locally.
+      a.mov(rax, 0xd00405);
+      a.movToSystem(dr(7), rax);
+      a.label("here");
+      a.op("nop");
+      a.mov(rcx, Gpa.DATA);
+      a.mov(eax, at(rcx, 8));
+      a.mov(at(rcx, 8), eax);
+      a.label("written");
+      a.mov(rax, 0x400);
+      a.movToSystem(dr(7), rax);
+      g.done();
+      handler(g, "hit", () => {
+        a.mov(eax, at(rsp, 8));
+        g.report(eax);
+        a.movFromSystem(rax, dr(6));
+        a.and(eax, 0xf);
+        g.report(eax);
+        a.or(at(rsp, 24, 32), 0x10000);
+        a.mov(rax, 0);
+        a.movToSystem(dr(6), rax);
+      });
+      return () => [a.addressOf("here"), 1, a.addressOf("written"), 2];
+    },
+    { needs: "guestBreakpoints" },
+  ),
   program("raises #NP, #SS and #GP with the selector for bad segments", (g) => {
     const { a } = g;
     const load = (register: typeof ds, selector: number): void => {
@@ -366,19 +370,23 @@ export const exceptionCases: readonly ConformanceCase[] = [
     });
     return [0x10001, 0x40];
   }),
-  program("raises #AC for unaligned data in ring 3 once CR0.AM and RFLAGS.AC say so", (g) => {
-    const { a } = g;
-    a.movFromSystem(rax, cr(0));
-    a.or(rax, 0x40000);
-    a.movToSystem(cr(0), rax);
-    g.faults(() => {
-      g.enterUser("user", { flags: 0x40002 });
-    });
-    g.done();
-    a.label("user");
-    a.mov(rbx, Gpa.DATA);
-    a.mov(ax, at(rbx, 2));
-    a.mov(eax, at(rbx, 2));
-    return [{ vector: 17, error: 0, cs: Selector.USER_CODE }];
-  }),
+  program(
+    "raises #AC for unaligned data in ring 3 once CR0.AM and RFLAGS.AC say so",
+    (g) => {
+      const { a } = g;
+      a.movFromSystem(rax, cr(0));
+      a.or(rax, 0x40000);
+      a.movToSystem(cr(0), rax);
+      g.faults(() => {
+        g.enterUser("user", { flags: 0x40002 });
+      });
+      g.done();
+      a.label("user");
+      a.mov(rbx, Gpa.DATA);
+      a.mov(ax, at(rbx, 2));
+      a.mov(eax, at(rbx, 2));
+      return [{ vector: 17, error: 0, cs: Selector.USER_CODE }];
+    },
+    { needs: "alignmentCheck" },
+  ),
 ];

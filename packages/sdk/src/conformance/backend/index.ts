@@ -10,7 +10,7 @@ import { selfModifyingCases } from "./self-modifying.ts";
 import { smpCases } from "./smp.ts";
 import { systemCallCases } from "./system-calls.ts";
 
-export type { BackendUnderTest } from "./bench.ts";
+export type { BackendUnderTest, Feature } from "./bench.ts";
 
 /** A test framework's two words. */
 export interface ConformanceHooks {
@@ -43,8 +43,9 @@ const GROUPS: readonly (readonly [string, readonly ConformanceCase[]])[] = [
 export function hypervisorConformance(hooks: ConformanceHooks, backend: BackendUnderTest): void {
   for (const [group, cases] of GROUPS) {
     hooks.describe(group, () => {
-      for (const { name, counts, run } of cases) {
+      for (const { name, counts, needs, run } of cases) {
         if (counts === true && backend.countsInstructions === false) continue;
+        if (needs !== undefined && backend.lacks?.includes(needs) === true) continue;
         hooks.it(name, () => run(backend));
       }
     });

@@ -26,8 +26,29 @@ const apic = (g: GuestProgram, register: number, value: number): void => {
 const eoi = (g: GuestProgram): void => {
   apic(g, Apic.EOI, 0);
 };
+/** Software-enables the local APIC and masks the 8259 pair. */
 const enableApic = (g: GuestProgram): void => {
   apic(g, Apic.SVR, 0x1ff);
+  pic(g, 0xff, 0xff);
+};
+/** Initialises the 8259 pair: vectors from 0x20 and 0x28, these masks. */
+const pic = (g: GuestProgram, masterMask: number, slaveMask: number): void => {
+  const sequence = [
+    [0x20, 0x11],
+    [0x21, 0x20],
+    [0x21, 4],
+    [0x21, 1],
+    [0xa0, 0x11],
+    [0xa1, 0x28],
+    [0xa1, 2],
+    [0xa1, 1],
+    [0x21, masterMask],
+    [0xa1, slaveMask],
+  ] as const;
+  for (const [port, value] of sequence) {
+    g.a.mov(eax, value);
+    g.a.out(port, al);
+  }
 };
 const ioapic = (g: GuestProgram, index: number, value: number): void => {
   g.store32(IOAPIC, index);
@@ -245,21 +266,7 @@ export const interruptCases: readonly ConformanceCase[] = [
     enableApic(g);
     apic(g, Apic.LVT_LINT0, 0x700);
     a.mov(ebx, 0);
-    for (const [port, value] of [
-      [0x20, 0x11],
-      [0x21, 0x20],
-      [0x21, 4],
-      [0x21, 1],
-      [0xa0, 0x11],
-      [0xa1, 0x28],
-      [0xa1, 2],
-      [0xa1, 1],
-      [0x21, 0xfb - 0x20],
-      [0xa1, 0xfd],
-    ] as const) {
-      a.mov(eax, value);
-      a.out(port, al);
-    }
+    pic(g, 0xdb, 0xfd);
     a.op("sti");
     setIrq(g, 5, true);
     a.op("nop");
@@ -291,7 +298,6 @@ export const interruptCases: readonly ConformanceCase[] = [
     apic(g, Apic.LVT_TIMER, 0x20000 | VECTOR);
     apic(g, Apic.INITIAL, 3000);
     a.op("sti");
-    a.mov({ ...rax, number: 12 }, 40);
     a.label("again");
     a.mov(rcx, 0x1000);
     a.mov({ ...rax, number: 7 }, 0x90000);
@@ -299,19 +305,14 @@ export const interruptCases: readonly ConformanceCase[] = [
     a.string("stos", 8);
     a.cmp(rcx, 0);
     a.j("nz", "wrong");
-    a.dec({ ...rax, number: 12 });
-    a.j("nz", "again");
+    a.cmp(ebx, 3);
+    a.j("b", "again");
     a.label("wrong");
     a.op("cli");
     g.report(ecx);
-    a.mov(eax, ebx);
-    a.cmp(eax, 0);
-    a.set("nz", al);
-    a.extend("movzx", eax, al);
-    g.report(eax);
     g.done();
     onInterrupt(g, VECTOR, () => a.inc(ebx));
-    return [0, 1];
+    return [0];
   }),
   program("delivers an NMI once and masks further ones until IRETQ", (g) => {
     const { a } = g;

@@ -129,22 +129,26 @@ export const modeCases: readonly ConformanceCase[] = [
     a.bits(64);
     return [USER_STACK, 0xabcd, { vector: 33, cs: Selector.USER_CODE32 }];
   }),
-  program("checks segment limits and null selectors in compatibility mode only", (g) => {
-    const { a } = g;
-    a.mov(eax, 0);
-    a.movSegment(ds, eax);
-    a.mov(eax, at(rsp));
-    g.report(1);
-    g.faults(() => {
-      farTo(g, Selector.KERNEL_CODE32, "compat");
-    });
-    g.done();
-    a.bits(32);
-    a.label("compat");
-    a.mov(eax, mem({ displacement: Gpa.DATA }));
-    a.bits(64);
-    return () => [1, { vector: 13, error: 0, rip: a.addressOf("compat"), cs: Selector.KERNEL_CODE32 }];
-  }),
+  program(
+    "checks segment limits and null selectors in compatibility mode only",
+    (g) => {
+      const { a } = g;
+      a.mov(eax, 0);
+      a.movSegment(ds, eax);
+      a.mov(eax, at(rsp));
+      g.report(1);
+      g.faults(() => {
+        farTo(g, Selector.KERNEL_CODE32, "compat");
+      });
+      g.done();
+      a.bits(32);
+      a.label("compat");
+      a.mov(eax, mem({ displacement: Gpa.DATA }));
+      a.bits(64);
+      return () => [1, { vector: 13, error: 0, rip: a.addressOf("compat"), cs: Selector.KERNEL_CODE32 }];
+    },
+    { needs: "segmentChecks" },
+  ),
   program("runs 16-bit protected-mode code with 16-bit addresses", (g) => {
     const { a } = g;
     const code = new Assembler({ origin: 0x9000, bits: 16 });

@@ -182,7 +182,7 @@ export const pagingCases: readonly ConformanceCase[] = [
     a.mov(rbx, 0x800000000000);
     g.faults(() => a.mov(rax, at(rbx)));
     g.faults(() => a.jmp(rbx));
-    a.mov(rcx, rsp);
+    a.add(rbx, 0x1000);
     g.faults(() => {
       a.mov(rsp, rbx);
       a.push(rax);

@@ -87,6 +87,7 @@ export class GuestProgram {
     const { a } = this;
     a.push(rax);
     if (typeof value === "number") a.mov(eax, value >>> 0);
+    else if (value.number === rsp.number) a.lea(rax, at(rsp, 8));
     else if (value.number !== 0) a.mov(rax, { ...rax, number: value.number, name: value.name });
     a.out(Port.REPORT, eax);
     a.pop(rax);
