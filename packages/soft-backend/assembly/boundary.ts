@@ -4,7 +4,7 @@ import { HEADER, blockEpoch, cut, isChainable, lengthOf, lookup } from "./blocks
 import { DB, NMI, UNIMPLEMENTED, clearFault, faultVector, raise } from "./faults";
 import { SSE_BLOCKED, STEP_ARMED } from "./fields";
 import { acknowledge } from "./host";
-import { HARDWARE, deliverFault, interrupt, tripleFaultVector } from "./interrupts";
+import { HARDWARE, SHADOW_STACK, deliverFault, interrupt, tripleFaultVector } from "./interrupts";
 import { countBase } from "./mmu";
 import { OP_STOP } from "./ops";
 import { AGAIN, FAULT, JUMP } from "./slow";
@@ -123,7 +123,7 @@ export function resume(block: usize): usize {
       store<u32>(L.ATTENTION, load<u32>(L.ATTENTION) & ~2);
       return stop(L.EXIT_KICK);
     }
-    if (load<u32>(STEP_ARMED)) {
+    if (load<u32>(STEP_ARMED) && load<u32>(L.SHADOW) != SHADOW_STACK) {
       store<u32>(STEP_ARMED, 0);
       store<u64>(L.DR + 32, load<u64>(L.DR + 32) | 0x4000);
       raise(DB, 0);

@@ -1,6 +1,6 @@
 // Delivery of interrupts and exceptions, and IRET (SDM 3A chapter 6).
 import { IDTR, SEG_BASE, SEG_LIMIT, STEP_ARMED } from "./fields";
-import { DOUBLE_FAULT, GP, NP, PAGE_FAULT, SS_FAULT, TS_FAULT, DE, clearFault, faultError, faultVector, hasErrorCode, isFaulted, raise } from "./faults";
+import { DB, DOUBLE_FAULT, GP, NP, PAGE_FAULT, SS_FAULT, TS_FAULT, DE, clearFault, faultError, faultVector, hasErrorCode, isFaulted, raise } from "./faults";
 import { readFlags, writeFlags } from "./flags";
 import { asBefore, asSupervisor, flushTlb, loadAt } from "./mmu";
 import {
@@ -16,11 +16,16 @@ import { ATTENTION, INTR, RFLAGS, RIP, SHADOW } from "../src/cpu/layout";
 export const HARDWARE: u32 = 0;
 /** INT n: the gate's DPL counts. */
 export const SOFTWARE: u32 = 1;
+/** SHADOW behind a load of SS. */
+export const SHADOW_STACK: u32 = 2;
 
 function isContributory(vector: i32): bool { return vector == DE || (vector >= TS_FAULT && vector <= GP); }
 
 /** Set when a triple fault ends the run. */
 export let tripleFaultVector: i32 = 0;
+
+/** RF in the image of RFLAGS that a fault pushes (SDM 3A §17.3.1.1); #DB is a trap here. */
+let resumeFlag: u64 = 0;
 
 /** Takes the exception that is raised, RIP being the one to push. False: triple fault. */
 export function deliverFault(): bool {
@@ -29,7 +34,10 @@ export function deliverFault(): bool {
   let error = faultError;
   while (true) {
     clearFault();
-    if (interrupt(vector, HARDWARE, error)) return true;
+    resumeFlag = vector == DB ? 0 : RF;
+    const isDone = interrupt(vector, HARDWARE, error);
+    resumeFlag = 0;
+    if (isDone) return true;
     const next = faultVector;
     if (vector == DOUBLE_FAULT) { tripleFaultVector = next; clearFault(); return false; }
     if ((isContributory(vector) && isContributory(next)) || (vector == PAGE_FAULT && (next == PAGE_FAULT || isContributory(next)))) {
@@ -103,7 +111,7 @@ function longMode(vector: i32, kind: u32, error: u32): bool {
   }
   const keepLo = descHi;
   beginStackAt(sp & ~15, 0, ~(<u64>0));
-  if (!pushValue(<u64>selectorOf(SS), 3) || !pushValue(load<u64>(RSP), 3) || !pushValue(readFlags(), 3) || !pushValue(<u64>selectorOf(CS), 3) || !pushValue(load<u64>(RIP), 3)) return false;
+  if (!pushValue(<u64>selectorOf(SS), 3) || !pushValue(load<u64>(RSP), 3) || !pushValue(readFlags() | resumeFlag, 3) || !pushValue(<u64>selectorOf(CS), 3) || !pushValue(load<u64>(RIP), 3)) return false;
   if (kind == HARDWARE && hasErrorCode(vector) && !pushValue(<u64>error, 3)) return false;
   // From here nothing fails.
   const isInner = level < cpl();
@@ -145,7 +153,7 @@ function protectedMode(vector: i32, kind: u32, error: u32): bool {
     beginStackAt(<u64>sp, descBase(), descHi & 0x400000 ? 0xffffffff : 0xffff);
     if (!pushValue(<u64>selectorOf(SS), size) || !pushValue(load<u64>(RSP), size)) return false;
   } else beginStack();
-  if (!pushValue(readFlags(), size) || !pushValue(<u64>selectorOf(CS), size) || !pushValue(load<u64>(RIP), size)) return false;
+  if (!pushValue(readFlags() | resumeFlag, size) || !pushValue(<u64>selectorOf(CS), size) || !pushValue(load<u64>(RIP), size)) return false;
   if (kind == HARDWARE && hasErrorCode(vector) && !pushValue(<u64>error, size)) return false;
   if (level < cpl()) {
     if (!readDescriptor(stackSelector, 8)) return false;
@@ -232,8 +240,9 @@ function dropIfPrivileged(s: u32): void {
 
 /** The flags that IRET and POPF may change at privilege `level`. */
 export function restoreFlags(value: u64, size: u32, level: u32): void {
+  // RF would last for one instruction, and nothing here asks for it: it is never set.
   let may: u64 = STATUS_FLAGS | TF | DF | NT;
-  if (size > 1) may |= RF | AC | ID;
+  if (size > 1) may |= AC | ID;
   if (level == 0) may |= IOPL;
   if (level <= ((load<u32>(RFLAGS) >> 12) & 3)) may |= IF;
   writeFlags((readFlags() & ~may) | (value & may));
@@ -246,8 +255,8 @@ export function lookAround(): void {
   if (f & TF || (f & IF && load<u32>(INTR))) store<u32>(ATTENTION, load<u32>(ATTENTION) | 1);
 }
 
-/** Holds interrupts off until one more instruction has run. */
-export function inhibit(): void {
-  store<u32>(SHADOW, 1);
+/** Holds interrupts off until one more instruction has run; behind a load of SS also #DB (SDM 3A §6.8.3). */
+export function inhibit(isStack: bool): void {
+  store<u32>(SHADOW, isStack ? SHADOW_STACK : 1);
   store<u32>(ATTENTION, load<u32>(ATTENTION) | 1);
 }

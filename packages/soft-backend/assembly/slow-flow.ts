@@ -153,13 +153,13 @@ export function slowControl(d: usize, id: u32, size: u32): u32 {
       const v = popValue(size);
       if (isFaulted() || !loadDataSegment(<u32>immOf(d), <u32>v & 0xffff)) return FAULT;
       endStack();
-      if (<u32>immOf(d) == SS) inhibit();
+      if (<u32>immOf(d) == SS) inhibit(true);
       return NEXT;
     }
     case o.S_MOV_TO_SEG: {
       const p = rmRead(d, 2);
       if (!p || !loadDataSegment(<u32>immOf(d), load<u16>(p))) return FAULT;
-      if (<u32>immOf(d) == SS) inhibit();
+      if (<u32>immOf(d) == SS) inhibit(true);
       return NEXT;
     }
     case o.S_MOV_FROM_SEG: {

@@ -207,7 +207,7 @@ function flag(opcode: u32): u32 {
   if (opcode == 0xfa) { store<u64>(L.RFLAGS, f & ~<u64>IF); return NEXT; }
   if (!(f & IF)) {
     store<u64>(L.RFLAGS, f | IF);
-    inhibit();
+    inhibit(false);
   }
   return NEXT;
 }
