@@ -211,12 +211,9 @@ export class CoreDriver {
     memory.set(image.subarray(DATA_SIZE), L.RAM + STACK_GPA);
     this.#load(vector, pool);
     let exit: number;
-    if (pieces) {
-      let left = BUDGET;
-      do exit = this.#core.run(0, 1);
-      while (exit === L.EXIT_BUDGET && --left > 0);
-    } else exit = this.#core.run(0, BUDGET);
-    while (exit === L.EXIT_PAUSE) exit = this.#core.run(0, pieces ? 1 : BUDGET);
+    let left = BUDGET;
+    do exit = this.#core.run(0, pieces ? 1 : BUDGET);
+    while (exit === L.EXIT_PAUSE || (pieces && exit === L.EXIT_BUDGET && --left > 0));
     const outcome = this.#outcome(exit, image);
     memory.fill(0xcc, code, code + vector.code.length);
     this.#core.memoryWritten(code, vector.code.length);

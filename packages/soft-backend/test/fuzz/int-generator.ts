@@ -223,7 +223,9 @@ class Builder {
         if (r.chance(92)) this.#point(RSI, true);
         if (r.chance(92)) this.#point(RDI, true);
       }
-      if (care === "popf" || (care === "stack" && r.chance(70))) this.#stackPointer(true);
+      // POPA that faults half-way has written some registers on some processors.
+      if (instruction.name === "popa" || care === "popf" || (care === "stack" && r.chance(70)))
+        this.#stackPointer(true);
       if (care === "xlat" && r.chance(90)) this.#point(3, false);
       if (care === "align16" && r.chance(50)) this.registers[RDX] = this.registers[RAX] = r.below(3);
       if (care === "enter" || instruction.name === "leave") this.registers[RBP] = Pool.STACK + r.below(10);
