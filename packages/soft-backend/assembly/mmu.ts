@@ -7,7 +7,7 @@
 // TLB entry (32 bytes): read tag u64 @0, write tag u64 @8, addend u32 @16, fetch tag u64 @24.
 // A tag is the page's address with TLB_TAG (generation and privilege) in its low 12 bits. A page that holds
 // decoded code never has a write tag, so that every store to it comes by here.
-import { ATTENTION, ICOUNT, INTR, LEFT, NMI_PENDING, RFLAGS, SCRATCH, TLB, TLB_ENTRIES, CPL, MODE } from "../src/cpu/layout";
+import { ATTENTION, ICOUNT, INTR, LEFT, NMI_PENDING, RFLAGS, SCRATCH, SEG, TLB, TLB_ENTRIES, CPL, MODE } from "../src/cpu/layout";
 import { invalidateRange } from "./blocks";
 import { GP, SS_FAULT, raise } from "./faults";
 import { mmioRead, mmioWrite } from "./host";
@@ -110,7 +110,9 @@ let linearOf: usize = 0;
 function translate(va: u64, access: u32): bool {
   if (mode() == MODE_64 && !isCanonical(va)) {
     const base = current ? <usize>load<u16>(current, 16) : 0;
-    raise(base == RSP || base == RBP ? SS_FAULT : GP, 0);
+    // A segment base in the index's place says that the stack's segment is overridden.
+    const isStack = (base == RSP || base == RBP) && load<u16>(current, 18) < <u16>SEG;
+    raise(isStack ? SS_FAULT : GP, 0);
     return false;
   }
   if (!walk(va, access)) return false;
