@@ -2,9 +2,9 @@
 import { writeFileSync } from "node:fs";
 import { packGolden } from "./golden.ts";
 import { randomVector } from "./int-generator.ts";
-import { nativeExecutor, TIMEOUT_TRAP } from "./native.ts";
+import { nativeExecutor } from "./native.ts";
 import { Random } from "./random.ts";
-import { registerPool } from "./vector.ts";
+import { isPromised, registerPool } from "./vector.ts";
 
 const count = Number(process.argv[2] ?? "12000");
 const executor = nativeExecutor();
@@ -14,10 +14,13 @@ const pool = registerPool(1);
 const drawn = Array.from({ length: count }, () => randomVector(random, pool));
 const outcomes = executor.run(drawn, pool);
 executor.close();
-const kept = drawn.filter((_, i) => outcomes[i]?.trap !== TIMEOUT_TRAP);
+const kept = drawn.flatMap((vector, i) => {
+  const outcome = outcomes[i];
+  return outcome !== undefined && isPromised(vector, outcome) ? [{ vector, outcome }] : [];
+});
 const file = packGolden(
-  kept,
-  outcomes.filter((o) => o.trap !== TIMEOUT_TRAP),
+  kept.map((k) => k.vector),
+  kept.map((k) => k.outcome),
   pool,
 );
 writeFileSync(new URL("../golden/int-vectors.br", import.meta.url), file);

@@ -311,7 +311,7 @@ function stackAndFlow(): Instruction[] {
 function miscellany(): Instruction[] {
   return [
     { name: "lea", opcode: [0x8d], form: "rm", rm: "mem", size: "v", care: "lea", weight: 6 },
-    { name: "movsxd", opcode: [0x63], form: "rm", size: "v", only: 64, weight: 2 },
+    { name: "movsxd", opcode: [0x63], form: "rm", size: "y", only: 64, weight: 2 },
     {
       name: "imul",
       opcode: [0x69],

@@ -11,9 +11,6 @@ export interface NativeExecutor {
   close(): void;
 }
 
-/** A vector that ran away: the executor's alarm ended it. */
-export const TIMEOUT_TRAP = 255;
-
 export function nativeExecutor(): NativeExecutor | undefined {
   if (process.platform !== "linux" || process.arch !== "x64" || !existsSync("/usr/bin/gcc")) return undefined;
   const directory = mkdtempSync(join(tmpdir(), "northbridge-vectors-"));

@@ -50,6 +50,9 @@ export interface Outcome {
   readonly memory: readonly MemoryRun[];
 }
 
+/** A vector that ran away: the executor's alarm ended it. */
+const TIMEOUT_TRAP = 255;
+
 /** First pool index of each kind of value. */
 export const Pool = {
   SPECIAL: 0,
@@ -231,6 +234,13 @@ export function differences(vector: Vector, expected: Outcome, actual: Outcome):
   if (wanted !== found) out.push(`memory [${found.slice(0, 400)}], expected [${wanted.slice(0, 400)}]`);
   return out;
 }
+
+/**
+ * Whether the outcome is one the core promises: not a vector that ran away, nor #SS by a segment limit, which the
+ * core does not check.
+ */
+export const isPromised = (vector: Vector, outcome: Outcome): boolean =>
+  outcome.trap !== TIMEOUT_TRAP && !(vector.mode === 32 && outcome.trap === 12);
 
 /** Everything needed to run a vector again. */
 export function describeVector(vector: Vector, pool: BigUint64Array): string {
