@@ -100,7 +100,7 @@ static void records(uint8_t *code, long count, int kind) {
     int top = below(4) ? 0 : below(8), i = t.modrm & 7;
     struct state *b = &t.before;
     b->fcw = 0x40 | (below(4) ? 0x3f : below(64)) | (below(2) ? 3 : below(4)) << 8 | below(4) << 10;
-    if (wanted) b->fcw = 0x37f | (below(4) ? 0 : below(4) << 10);
+    if (wanted) b->fcw = 0x340 | (below(4) ? 0x3f : below(64)) | (below(4) ? 0 : below(4) << 10);
     b->fsw = top << 11 | (below(4) ? 0 : rng() & 0x4700);
     b->tag = below(6) ? 0x0f : below(256);
     if (t.modrm >= 0xc0 && below(8)) b->tag |= 1 << i;
