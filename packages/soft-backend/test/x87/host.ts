@@ -1,6 +1,6 @@
 /** The host's CPU as oracle: the generators in `../native`, where there is gcc and the CPU is an x86-64. */
 import { execFileSync, spawnSync } from "node:child_process";
-import { mkdirSync } from "node:fs";
+import { mkdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 
 const root = join(import.meta.dirname, "../..");
@@ -20,5 +20,9 @@ export function runNative(name: string, ...args: string[]): Uint8Array {
   const binary = join(root, `generated/${name}-${process.pid}`);
   mkdirSync(join(root, "generated"), { recursive: true });
   execFileSync("gcc", ["-O1", "-o", binary, join(root, `test/native/${name}.c`)]);
-  return new Uint8Array(execFileSync(binary, args, { maxBuffer: 1 << 28 }));
+  try {
+    return new Uint8Array(execFileSync(binary, args, { maxBuffer: 1 << 28 }));
+  } finally {
+    rmSync(binary);
+  }
 }

@@ -1,5 +1,5 @@
 /** The unit under test: `assembly/test-entry/x87.ts`, compiled on demand. */
-import { mkdirSync, readFileSync } from "node:fs";
+import { mkdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { main } from "assemblyscript/asc";
 import { FCW, FPR, FSW, FTAG, GPR, RFLAGS } from "../../src/cpu/layout.ts";
@@ -90,7 +90,9 @@ async function compile(): Promise<LoadedUnit> {
   ]);
   if (error) throw new Error(`the unit does not compile: ${error.message}`);
   const memory = new WebAssembly.Memory({ initial: PAGES, maximum: PAGES, shared: true });
-  const { instance } = await WebAssembly.instantiate(readFileSync(join(root, output)), { env: { memory } });
+  const module = readFileSync(join(root, output));
+  rmSync(join(root, output));
+  const { instance } = await WebAssembly.instantiate(module, { env: { memory } });
   return {
     unit: instance.exports as unknown as Unit,
     bytes: new Uint8Array(memory.buffer),
