@@ -79,7 +79,11 @@ const digits = (a: Assembler, rounds: number): void => {
 
 describe("northbridge run on the software CPU", () => {
   it("runs a guest until it powers off", async () => {
-    expect(await run((a) => (print(a, "hi\n"), exit(a)))).toEqual({ code: 0, out: "hi\n", err: "" });
+    const hello = (a: Assembler): void => {
+      print(a, "hi\n");
+      exit(a);
+    };
+    expect(await run(hello)).toEqual({ code: 0, out: "hi\n", err: "" });
   });
 
   it("exits with 3 on a panic and on a triple fault", async () => {
