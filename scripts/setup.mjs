@@ -65,10 +65,10 @@ async function findPnpm() {
 
 /** Files below a package that its build reads. */
 function filesOf(directory) {
-  const produced = new Set(["node_modules", "dist", "generated", "coverage", ".northbridge"]);
+  const produced = /\/(node_modules|dist|generated|coverage|\.northbridge)$|^examples\/[^/]+\/guest$/;
   return readdirSync(join(root, directory), { withFileTypes: true }).flatMap((entry) => {
     const path = `${directory}/${entry.name}`;
-    if (produced.has(entry.name) || entry.name.endsWith(".md") || entry.name.endsWith(".test.ts")) return [];
+    if (produced.test(path) || entry.name.endsWith(".md") || entry.name.endsWith(".test.ts")) return [];
     return entry.isDirectory() ? filesOf(path) : entry.isFile() ? [path] : [];
   });
 }
