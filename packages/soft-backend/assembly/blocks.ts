@@ -64,12 +64,13 @@ export function resetBlocks(): void {
 // @ts-ignore: decorator
 @inline function modeKey(): u32 { return mode(); }
 
+/** The block at `key` whose second page, if it has one, is `second`; with no `second`, any. */
 function find(key: usize, second: usize): usize {
   let block: usize = load<u32>(bucketOf(key));
   while (block) {
     if (keyOf(block) == key && load<u32>(block - MODE_AT) == modeKey()) {
       const has: usize = load<u32>(block - SECOND_AT);
-      if (has == 0 || has == second) return block;
+      if (has == 0 || second == 0 || has == second) return block;
     }
     block = load<u32>(block - HASH_NEXT_AT);
   }
