@@ -175,13 +175,17 @@ describe("fetchLinuxGuest", () => {
     expect((await failure()).message).toContain("dpkg-deb: error: not a Debian archive");
   });
 
-  it("stops when it is interrupted", async () => {
-    const abort = new AbortController();
-    const onStep = (step: string): void => {
-      if (step.startsWith("fetching busybox")) abort.abort();
-    };
-    expect((await failure({ onStep, signal: abort.signal })).code).toBe("NB_HOST");
-  });
+  it.each(["fetching busybox-static", "building the initramfs"])(
+    "stops when it is interrupted at %s",
+    async (at) => {
+      const abort = new AbortController();
+      const onStep = (step: string): void => {
+        if (step === at) abort.abort();
+      };
+      const { code, message } = await failure({ onStep, signal: abort.signal });
+      expect([code, message]).toEqual(["NB_HOST", "guest linux: interrupted"]);
+    },
+  );
 
   it("names a directory that cannot be written", async () => {
     await writeFile(out, "a file");

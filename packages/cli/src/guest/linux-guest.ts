@@ -68,7 +68,11 @@ export async function fetchLinuxGuest(options: LinuxGuestOptions): Promise<Linux
     const initramfs = await assemble(work, extra, signal);
     const kernel = join(work, "boot", await onlyEntry(join(work, "boot"), /^vmlinuz-/));
     const manifest: Manifest = { recipe: RECIPE, flavour, package: kernelPackage, add, addBinaries };
+    signal?.throwIfAborted();
     await publish(out, kernel, initramfs, manifest);
+  } catch (cause) {
+    if (signal?.aborted !== true) throw cause;
+    throw new NorthbridgeError("NB_HOST", "guest linux: interrupted", { cause });
   } finally {
     await rm(work, { recursive: true, force: true });
   }

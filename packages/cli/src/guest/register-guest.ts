@@ -25,7 +25,12 @@ export const registerGuest: RegisterCommand = (program, host) => {
     )
     .option("--out <dir>", "where vmlinuz and initrd.img go (default: .northbridge/guest/FLAVOUR)")
     .option("--add <host:guest>", "put a file or directory into the initramfs", collectAdded, [])
-    .option("--add-binary <path>", "put a program with its shared libraries into the initramfs", collect, [])
+    .option(
+      "--add-binary <path>",
+      "put a program with its shared libraries into the initramfs (busybox's shell prefers a command of its own by that name: call it by its path)",
+      collect,
+      [],
+    )
     .action((flags: LinuxFlags) => runGuestLinux(flags, host));
 };
 

@@ -91,6 +91,14 @@ async function loadKernel(
 
 function loadElfKernel(memory: GuestMemory, elf: ElfImage, protocol: BootConfig["protocol"]): LoadedKernel {
   const end = Math.max(...elf.segments.map(({ gpa, length }) => gpa + length));
+  const low = elf.segments.find(({ gpa, length }) => gpa < LowMemory.END && gpa + length > LowMemory.START);
+  if (low !== undefined) {
+    throw bootImageError(
+      elf.file,
+      `a kernel that leaves 0x${LowMemory.START.toString(16)}–0x${LowMemory.END.toString(16)} to the boot structures`,
+      `one with ${low.length} bytes at 0x${low.gpa.toString(16)}`,
+    );
+  }
   if (protocol !== "pvh") {
     loadElf(memory, elf);
     return { entry: elf.entry, mode: "long", end };

@@ -311,6 +311,13 @@ describe("loadBoot: what is no kernel", () => {
     );
   });
 
+  it("refuses an ELF where the hand-over structures go", async () => {
+    const low = fakeElf({ entry: 0x8000, segments: [{ gpa: 0x8000, bytes: TEXT }] });
+    expect(await refused({ kernel: "k" }, { k: low })).toBe(
+      "k: expected a kernel that leaves 0x1000–0x21000 to the boot structures, found one with 5000 bytes at 0x8000",
+    );
+  });
+
   it("refuses an old protocol", async () => {
     const old = fakeBzImage(elf, { protocol: 0x0206 });
     expect(await refused({ kernel: "k" }, { k: old })).toBe(

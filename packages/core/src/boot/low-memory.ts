@@ -10,6 +10,9 @@ export const LowMemory = {
   /** PML4, PDPT and four page directories. */
   PAGE_TABLES: 0x9000,
   CMDLINE: 0x2_0000,
+  /** The range that all of it lies in. */
+  START: 0x1000,
+  END: 0x2_1000,
 } as const;
 
 /** Where the firmware tables begin: the range that systems search for the RSDP (ACPI 6.4 §5.2.5.1). */
