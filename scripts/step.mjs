@@ -38,7 +38,7 @@ export async function step(name, command, args, { quiet = false, ...options } = 
   }
   if (problem !== undefined) {
     if (process.env.CI) process.stderr.write(tail(log));
-    throw new StepError(`${name} failed (${problem}): see ${relative(process.cwd(), log)}`);
+    throw new StepError(`${name} failed: ${reason(log) ?? problem}: see ${relative(process.cwd(), log)}`);
   }
   if (!terminal && !quiet) process.stderr.write(`${name}: done in ${seconds()}\n`);
 }
@@ -77,6 +77,11 @@ export async function runMain(main) {
     process.stderr.write(`northbridge: ${error.message}\n`);
     process.exitCode = 1;
   }
+}
+
+/** What a command of ours said in its last line. */
+function reason(log) {
+  return /^northbridge: (.*)$/.exec(readFileSync(log, "utf8").trim().split("\n").at(-1))?.[1];
 }
 
 function tail(log) {
