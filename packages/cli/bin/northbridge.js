@@ -3,7 +3,7 @@
 // on the one of the `node` npm package instead, or says what is missing.
 import { spawn } from "node:child_process";
 import { existsSync } from "node:fs";
-import { createRequire } from "node:module";
+import module, { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
@@ -12,6 +12,9 @@ const here = dirname(fileURLToPath(import.meta.url));
 const built = join(here, "..", "dist", "main.js");
 const source = join(here, "..", "src", "main.ts");
 const fromSource = "--conditions=northbridge-source";
+
+// V8 keeps what it compiled of our modules between runs: the guest starts some 25 ms earlier.
+module.enableCompileCache?.();
 
 if (Number(process.versions.node.split(".")[0]) < NEEDED) runOnNewerNode();
 else if (existsSync(built) && !process.execArgv.includes(fromSource)) await import(built);

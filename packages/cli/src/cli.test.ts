@@ -104,6 +104,15 @@ describe("northbridge run", () => {
     expect(Object.keys(written.milestones)).toEqual(["firstInstruction", "firstConsoleByte", "one"]);
   });
 
+  it("finds out before the run that statistics cannot be written", async () => {
+    const stats = join(directory, "none", "stats.json");
+    expect(await runFake(print("x"), "run", machine, "--stats", stats)).toEqual({
+      code: 1,
+      out: "",
+      err: `northbridge: ${stats}: cannot write the statistics: there is no such file or directory\n`,
+    });
+  });
+
   it("saves on a text and goes on in another process's machine", async () => {
     const to = join(directory, "snap");
     const program = [...print("before MARK after"), OFF];
@@ -188,7 +197,7 @@ describe("bad input is one line and exit code 2", () => {
     [
       "a missing file",
       ["run", "none.yaml"],
-      "none.yaml: cannot read the machine config: there is no such file",
+      "none.yaml: cannot read the machine config: there is no such file or directory",
     ],
     ["an unknown option", ["run", "--kernal", "x"], "unknown option '--kernal' (Did you mean --kernel?)"],
     ["an unknown command", ["runn"], "unknown command 'runn' (Did you mean run?)"],
@@ -289,7 +298,7 @@ describe("northbridge validate", () => {
     );
     expect(await runFake([], "validate", path)).toMatchObject({
       code: 2,
-      err: `northbridge: ${path}:3:17: boot.kernel: expected a file that can be read, found ${join(directory, "none")}: there is no such file\n`,
+      err: `northbridge: ${path}:3:17: boot.kernel: expected a file that can be read, found ${join(directory, "none")}: there is no such file or directory\n`,
     });
   });
 });

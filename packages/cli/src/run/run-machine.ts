@@ -11,13 +11,14 @@ import { detectPanic } from "./panic-detector.ts";
 import { resolveConfig } from "./resolve-config.ts";
 import type { RunOptions } from "./run-options.ts";
 import type { SaveOn } from "./save-on.ts";
-import { RunStatistics } from "./statistics.ts";
+import { expectWritable, RunStatistics } from "./statistics.ts";
 
 const MINUTE_MS = 60_000;
 
 /** Runs one machine from its creation to its end and resolves with the exit code. */
 export async function runMachine(options: RunOptions, host: CliHost): Promise<number> {
   const { config, ...source } = await resolveConfig(options);
+  if (options.stats !== undefined) await expectWritable(options.stats);
   const hypervisor = host.hypervisor(config.backend ?? "auto");
   const run = new Run(host);
   let machine: Machine;

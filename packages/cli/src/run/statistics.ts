@@ -1,5 +1,6 @@
-import { writeFile } from "node:fs/promises";
-import type { Machine } from "@northbridge/core";
+import { access, constants, writeFile } from "node:fs/promises";
+import { dirname, resolve } from "node:path";
+import { fileErrorReason, type Machine } from "@northbridge/core";
 import { NorthbridgeError, type StopReason } from "@northbridge/core/contracts";
 
 interface Milestone {
@@ -14,6 +15,20 @@ const cpuMs = (): number => {
   const { user, system } = process.cpuUsage();
   return (user + system) / 1000;
 };
+
+/** Finds out before a long run, not after it. Throws `NB_HOST`. */
+export async function expectWritable(file: string): Promise<void> {
+  try {
+    await access(dirname(resolve(file)), constants.W_OK);
+  } catch (error) {
+    throw cannotWrite(file, error);
+  }
+}
+
+const cannotWrite = (file: string, cause: unknown): NorthbridgeError =>
+  new NorthbridgeError("NB_HOST", `${file}: cannot write the statistics: ${fileErrorReason(cause)}`, {
+    cause,
+  });
 
 /** When what happened in one run, and what it cost. */
 export class RunStatistics {
@@ -61,11 +76,7 @@ export class RunStatistics {
     try {
       await writeFile(file, `${JSON.stringify(data, undefined, 2)}\n`);
     } catch (error) {
-      throw new NorthbridgeError(
-        "NB_HOST",
-        `${file}: cannot write the statistics: ${(error as Error).message}`,
-        { cause: error },
-      );
+      throw cannotWrite(file, error);
     }
   }
 }

@@ -137,7 +137,9 @@ describe("loadMachineConfig", () => {
     );
     await expect(loadMachineConfig(join(directory, "none.yaml"))).rejects.toMatchObject({
       code: "NB_CONFIG",
-      message: expect.stringMatching(/none\.yaml: cannot read the machine config: there is no such file$/),
+      message: expect.stringMatching(
+        /none\.yaml: cannot read the machine config: there is no such file or directory$/,
+      ),
     });
     await expect(loadMachineConfig(directory)).rejects.toThrow(/it is a directory$/);
     await expect(loadMachineConfig(await file("empty.yaml", ""))).rejects.toThrow(

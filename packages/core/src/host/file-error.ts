@@ -1,6 +1,6 @@
 const REASONS: Readonly<Record<string, string>> = {
-  ENOENT: "there is no such file",
-  ENOTDIR: "there is no such file",
+  ENOENT: "there is no such file or directory",
+  ENOTDIR: "there is no such file or directory",
   EISDIR: "it is a directory",
   EACCES: "permission denied",
   EROFS: "its file system is read-only",

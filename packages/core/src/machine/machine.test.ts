@@ -174,7 +174,7 @@ describe("Machine", () => {
     });
     await expect(machine.start()).rejects.toMatchObject({
       code: "NB_BOOT_IMAGE",
-      message: "/nowhere/bzImage: cannot read the image: there is no such file",
+      message: "/nowhere/bzImage: cannot read the image: there is no such file or directory",
     });
     await machine.stop();
     expect(hypervisor.vms[0]?.closed).toBe(1);
