@@ -16,15 +16,28 @@ export async function runHostCommand(
   // The output is read by a program: in no language but C's.
   const env = { ...process.env, LC_ALL: "C", DEBIAN_FRONTEND: "noninteractive" };
   return new Promise((resolve, reject) => {
-    execFile(command, args, { cwd, signal, env, maxBuffer: MAX_OUTPUT }, (error, stdout, stderr) => {
-      if (error === null) {
-        resolve(stdout);
-        return;
-      }
-      const said = stderr.trim().split("\n").at(-1) ?? "";
-      const reason =
-        error.code === "ENOENT" ? "there is no such program" : said === "" ? error.message : said;
-      reject(new NorthbridgeError("NB_HOST", `${command} ${args.join(" ")}: ${reason}`, { cause: error }));
-    });
+    const child = execFile(
+      command,
+      args,
+      { cwd, signal, env, maxBuffer: MAX_OUTPUT },
+      (error, stdout, stderr) => {
+        if (error === null) {
+          resolve(stdout);
+          return;
+        }
+        const said = stderr.trim().split("\n").at(-1) ?? "";
+        const reason =
+          error.code === "ENOENT" ? "there is no such program" : said === "" ? error.message : said;
+        const fail = (): void => {
+          reject(
+            new NorthbridgeError("NB_HOST", `${command} ${args.join(" ")}: ${reason}`, { cause: error }),
+          );
+        };
+        // An interrupt is reported before the program has gone, and until then it may still write files.
+        if (child.exitCode === null && child.signalCode === null && child.pid !== undefined)
+          child.once("close", fail);
+        else fail();
+      },
+    );
   });
 }
