@@ -4,6 +4,7 @@ import * as L from "../src/cpu/layout";
 import {
   bitScan, compareExchange, crc32c, divide, divideSigned, exchangeAdd, multiply, multiplySigned, multiplyTo, put, shift, shiftDouble,
 } from "./arithmetic";
+import { segmented } from "./boundary";
 import { isFaulted } from "./faults";
 import { CC_SUB, conditionOf, setFlagsOf, setStatusFlags, statusFlags } from "./flags";
 import * as o from "./ops";
@@ -12,7 +13,7 @@ import { slowSystem } from "./slow-system";
 import { slowControl } from "./slow-flow";
 import { slowFpu } from "./slow-fpu";
 import { stringOp } from "./string-ops";
-import { CF, RAX, RCX, RDX, dstOf, ea, immOf, srcOf } from "./state";
+import { CF, RAX, RCX, RDX, RECORD, dstOf, ea, immOf, opOf, srcOf } from "./state";
 
 export const FAULT: u32 = 0;
 export const NEXT: u32 = 1;
@@ -195,6 +196,16 @@ function integer<T>(d: usize, id: u32): u32 {
 }
 
 /** BT, BTS, BTR, BTC. A register offset reaches beyond the operand in memory. */
+/** Address of the operand `delta` bytes on: offsets of 16 and 32 bits wrap before the segment is added. */
+function displaced(d: usize, delta: u64): u64 {
+  if (load<u16>(d, 16) == <u16>L.EA) {
+    const e = d - RECORD;
+    if (opOf(e) == o.OP_EA32) return segmented((ea(e) + delta) & 0xffffffff, load<u64>(srcOf(e)));
+    if (opOf(e) == o.OP_EA16) return segmented((ea(e) + delta) & 0xffff, load<u64>(srcOf(e)));
+  }
+  return ea(d) + delta;
+}
+
 function bitTest<T>(d: usize, op: u32): u32 {
   const bits: u32 = 8 * sizeof<T>();
   const n: u32 = sizeof<T>();
@@ -202,7 +213,7 @@ function bitTest<T>(d: usize, op: u32): u32 {
   const bit = <u32>offset & (bits - 1);
   let p = srcOf(d);
   if (!p) {
-    const va = ea(d) + <u64>((offset >> (n == 8 ? 6 : n == 4 ? 5 : 4)) * <i64>n);
+    const va = displaced(d, <u64>((offset >> (n == 8 ? 6 : n == 4 ? 5 : 4)) * <i64>n));
     p = op ? modifiable(d, va, n) : readable(d, va, n);
     if (!p) return FAULT;
   }
