@@ -5,6 +5,7 @@ import { interruptCases } from "./interrupts.ts";
 import { ioCases } from "./io.ts";
 import { modeCases } from "./modes.ts";
 import { pagingCases } from "./paging.ts";
+import { registerCases } from "./registers.ts";
 import { runControlCases } from "./run-control.ts";
 import { selfModifyingCases } from "./self-modifying.ts";
 import { smpCases } from "./smp.ts";
@@ -23,6 +24,7 @@ const GROUPS: readonly (readonly [string, readonly ConformanceCase[]])[] = [
   ["exceptions", exceptionCases],
   ["interrupts", interruptCases],
   ["system calls", systemCallCases],
+  ["registers", registerCases],
   ["processor modes", modeCases],
   ["self-modifying code", selfModifyingCases],
   ["memory-mapped and port I/O", ioCases],
