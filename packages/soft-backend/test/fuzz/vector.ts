@@ -236,11 +236,14 @@ export function differences(vector: Vector, expected: Outcome, actual: Outcome):
 }
 
 /**
- * Whether the outcome is one the core promises: not a vector that ran away, nor #SS by a segment limit, which the
- * core does not check.
+ * Whether the outcome is one the core promises: not a vector that ran away, nor a fault by a segment's limit, which
+ * the core does not check: outside 64-bit mode operands may cross 4 GiB.
  */
-export const isPromised = (vector: Vector, outcome: Outcome): boolean =>
-  outcome.trap !== TIMEOUT_TRAP && !(vector.mode === 32 && outcome.trap === 12);
+export function isPromised(vector: Vector, outcome: Outcome): boolean {
+  if (outcome.trap === TIMEOUT_TRAP) return false;
+  if (vector.mode === 64 || (outcome.trap !== 12 && outcome.trap !== 13)) return true;
+  return outcome.trap === 13 && outcome.registers.every((r) => (r & 0xfffffff0n) !== 0xfffffff0n);
+}
 
 /** Everything needed to run a vector again. */
 export function describeVector(vector: Vector, pool: BigUint64Array): string {
