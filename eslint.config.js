@@ -64,7 +64,10 @@ export default tseslint.config(
       "@typescript-eslint/consistent-type-imports": "error",
       "@typescript-eslint/no-confusing-void-expression": ["error", { ignoreArrowShorthand: true }],
       eqeqeq: "error",
-      "@typescript-eslint/triple-slash-reference": ["error", { path: "always", types: "never", lib: "never" }],
+      "@typescript-eslint/triple-slash-reference": [
+        "error",
+        { path: "always", types: "never", lib: "never" },
+      ],
     },
   },
   {
