@@ -4,7 +4,7 @@
 // its first byte and the CPU mode. Before its first record stands a header of 40 bytes. Blocks leave the cache
 // when their bytes are written: their records become OP_DEAD, so that a block that overwrites itself stops after
 // the storing instruction. An instruction that crosses pages is a block of its own and is known to both pages.
-import { ARENA, ARENA_END, BLOCK_HASH, BLOCK_HASH_ENTRIES, JUMP_CACHE, JUMP_CACHE_ENTRIES, PAGE_BLOCKS, PAGE_DIRTY, RIP_BASE } from "../src/cpu/layout";
+import { ARENA, ARENA_END, BLOCK_HASH, BLOCK_HASH_ENTRIES, JUMP_CACHE, JUMP_CACHE_ENTRIES, PAGE_BLOCKS, PAGE_DIRTY, PAGE_STORES, RAM, RIP_BASE } from "../src/cpu/layout";
 import { decodeBlock } from "./decode";
 import { isFaulted } from "./faults";
 import { fetchable, flushTlb } from "./mmu";
@@ -51,6 +51,7 @@ export function resetBlocks(): void {
   blockEpoch++;
   memory.fill(BLOCK_HASH, 0, BLOCK_HASH_ENTRIES << 2);
   memory.fill(PAGE_BLOCKS, 0, PAGE_DIRTY - PAGE_BLOCKS);
+  memory.fill(PAGE_STORES, 0, RAM - PAGE_STORES);
   arenaTop = ARENA;
   flushTlb();
 }
@@ -178,8 +179,24 @@ function unlink(list: usize, entry: usize): void {
   return entry & SECOND ? (entry & ~SECOND) - SECOND_NEXT_AT : entry - PAGE_NEXT_AT;
 }
 
+/**
+ * A page that is stored to this often is taken to hold data now: all its blocks go, so that stores become fast
+ * again. Pages that once held code and now are a stack would otherwise pay for every push.
+ */
+const STORES_TO_DATA: u32 = 16;
+
 /** Drops the blocks decoded from `[linear, linear + size)`, which lies inside one page. */
 export function invalidateRange(linear: usize, size: u32): void {
+  const counter = PAGE_STORES + ((linear - <usize>RAM) >> 12);
+  const stores = <u32>load<u8>(counter) + 1;
+  const isData = stores >= STORES_TO_DATA;
+  store<u8>(counter, isData ? 0 : <u8>stores);
+  if (isData) drop(linear & ~0xfff, 0x1000);
+  else drop(linear, size);
+  killCut();
+}
+
+function drop(linear: usize, size: u32): void {
   let link = pageBlocks(linear);
   while (load<u32>(link)) {
     const entry: usize = load<u32>(link);
@@ -199,7 +216,6 @@ export function invalidateRange(linear: usize, size: u32): void {
       kill(block);
     } else link = nextLink(entry);
   }
-  killCut();
 }
 
 function killCut(): void {

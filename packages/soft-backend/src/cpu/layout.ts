@@ -118,6 +118,8 @@ export const ARENA_END = 0x2100000;
 export const PAGE_BLOCKS = 0x2100000;
 /** Per page of RAM, u8: written since the last harvest (only while the dirty log is on). */
 export const PAGE_DIRTY = 0x2500000;
+/** Per page of RAM, u8: stores that met decoded code in the page since it was last empty of it. */
+export const PAGE_STORES = 0x2600000;
 /** Guest memory. */
 export const RAM = 0x2800000;
 
