@@ -8,8 +8,8 @@ export const root = dirname(dirname(fileURLToPath(import.meta.url)));
 /** Tools installed in the workspace come first, among them the Node that runs the project. */
 const binaries = join(root, "node_modules", ".bin");
 
-/** The Node brought in by the devDependency `node`. */
-export const node = join(binaries, "node");
+/** The Node brought in by the devDependency `node`: the program itself, for a shell script would keep signals from it. */
+export const node = join(root, "node_modules", "node", "bin", "node");
 
 export function toolEnvironment() {
   return {

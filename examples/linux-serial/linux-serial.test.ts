@@ -1,6 +1,8 @@
 import { spawn } from "node:child_process";
 import { createHash } from "node:crypto";
 import { existsSync, readFileSync } from "node:fs";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, it } from "vitest";
 
@@ -13,7 +15,10 @@ interface Manifest {
 }
 
 /** Runs the example's machine; types `input` when the shell prompts; resolves with all there is to see at its end. */
-async function boot(input: string): Promise<{ readonly code: number | null; readonly console: string }> {
+async function boot(
+  input: string,
+  ...more: readonly string[]
+): Promise<{ readonly code: number | null; readonly console: string }> {
   const { bin } = JSON.parse(readFileSync(join(cli, "package.json"), "utf8")) as Manifest;
   const machine = spawn(join(here, "..", "..", "node_modules", ".bin", "node"), [
     join(cli, bin.northbridge),
@@ -21,6 +26,7 @@ async function boot(input: string): Promise<{ readonly code: number | null; read
     join(here, "machine.yaml"),
     "--timeout",
     "280",
+    ...more,
   ]);
   let console = "";
   let isTyped = false;
@@ -44,4 +50,21 @@ it("boots Linux to a shell that computes, and powers off", { timeout: 300_000 },
   expect(end.console).toMatch(/^x86_64\r?$/m);
   expect(end.console).toContain(createHash("sha256").update(numbers).digest("hex"));
   expect(end.code).toBe(0);
+});
+
+it("goes on in another process where it was saved", { timeout: 600_000 }, async (context) => {
+  context.skip(!existsSync(guest), "no guest: northbridge guest linux --out examples/linux-serial/guest");
+  const directory = await mkdtemp(join(tmpdir(), "northbridge-linux-"));
+  try {
+    const snapshot = join(directory, "snapshot");
+    // Quoted, so that the shell's echo of the line is not the text.
+    const first = await boot("a=6 b=7; echo 'SAVE'D\n", "--save-on", "SAVED", snapshot);
+    expect(first.code).toBe(0);
+    const second = await boot("echo $((a * b)) answered; poweroff -f\n", "--restore", snapshot);
+    expect(second.console).toMatch(/^42 answered\r?$/m);
+    expect(second.console).not.toContain("Northbridge guest ready");
+    expect(second.code).toBe(0);
+  } finally {
+    await rm(directory, { recursive: true });
+  }
 });
