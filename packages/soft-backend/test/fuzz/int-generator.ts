@@ -400,13 +400,33 @@ class Builder {
     if (!this.#single) this.faultFlagMask &= ~this.undefinedFlags;
   }
 
+  /** Defines every flag: a comparison or an addition of any size, of registers or with an immediate. */
+  #compare(): void {
+    const r = this.#random;
+    const wide = this.#mode === 64;
+    const size = r.pick(wide ? [8, 16, 32, 32, 64, 64] : [8, 16, 32, 32]);
+    const left = this.#operand();
+    const right = this.#operand();
+    if (size === 16) this.code.push(0x66);
+    const byImmediate = r.chance(40);
+    const rex = (size === 64 ? 8 : 0) | (byImmediate ? 0 : (left >> 3) << 2) | (right >> 3);
+    if (wide) this.code.push(0x40 | rex);
+    const v = size === 8 ? 0 : 1;
+    if (byImmediate) {
+      // ADD, SUB, CMP with imm8.
+      this.code.push(
+        size === 8 ? 0x80 : 0x83,
+        0xc0 | (r.pick([0, 5, 7, 7]) << 3) | (right & 7),
+        r.pick([0, 0, 1, 0xff, 0x7f, 0x80, r.below(256)]),
+      );
+    } else this.code.push(r.pick([0x38, 0x38, 0x3a, 0x28, 0x00]) | v, 0xc0 | ((left & 7) << 3) | (right & 7));
+    this.undefinedFlags = 0;
+  }
+
   /** A forward branch over the next instruction. */
   branchOver(next: () => void): void {
     const r = this.#random;
-    if (this.undefinedFlags !== 0) {
-      this.code.push(0x39, 0xc0 | ((this.#operand() << 3) & 0x38) | RAX);
-      this.undefinedFlags = 0;
-    }
+    if (this.undefinedFlags !== 0 || r.chance(60)) this.#compare();
     const cc = r.below(16);
     const kind = r.below(10);
     const long = r.chance(30);
@@ -429,7 +449,9 @@ class Builder {
     this.code.push(0xf8);
     this.code.push(0xb9, ...this.#little(1 + this.#random.below(6), 4));
     const from = this.code.length;
-    this.code.push(...body, 0xe2, 0);
+    // LOOP, or DEC and JNZ.
+    if (this.#random.chance(50)) this.code.push(...body, 0xe2, 0);
+    else this.code.push(...body, 0xff, 0xc9, 0x75, 0);
     this.code[this.code.length - 1] = (from - this.code.length) & 0xff;
     this.undefinedFlags = 0;
   }
@@ -468,7 +490,7 @@ export function randomVector(random: Random, pool: BigUint64Array): Vector {
     };
     if (single) add();
     else {
-      for (let n = random.between(2, 8); n > 0; n--) {
+      for (let n = random.between(2, random.chance(20) ? 24 : 8); n > 0; n--) {
         const kind = random.below(20);
         if (kind < 2) builder.branchOver(add);
         else if (kind === 2)
@@ -486,7 +508,7 @@ export function randomVector(random: Random, pool: BigUint64Array): Vector {
         else add();
       }
     }
-    if (!usable || builder.code.length > 120) continue;
+    if (!usable || builder.code.length > 250) continue;
     const code = Uint8Array.from(builder.code.slice(0, CODE_SIZE - start));
     let flags = random.u32() & STATUS_FLAGS;
     if (random.chance(20)) flags |= Flag.DF;
