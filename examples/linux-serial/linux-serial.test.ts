@@ -1,7 +1,7 @@
 import { spawn } from "node:child_process";
 import { createHash } from "node:crypto";
 import { existsSync, readFileSync } from "node:fs";
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, it } from "vitest";
@@ -64,6 +64,29 @@ it("goes on in another process where it was saved", { timeout: 600_000 }, async 
     expect(second.console).toMatch(/^42 answered\r?$/m);
     expect(second.console).not.toContain("Northbridge guest ready");
     expect(second.code).toBe(0);
+  } finally {
+    await rm(directory, { recursive: true });
+  }
+});
+
+it("has the same RAM and state twice under a virtual clock", { timeout: 600_000 }, async (context) => {
+  context.skip(!existsSync(guest), "no guest: northbridge guest linux --out examples/linux-serial/guest");
+  const directory = await mkdtemp(join(tmpdir(), "northbridge-linux-"));
+  const digestOf = async (name: string): Promise<string> => {
+    const hash = createHash("sha256");
+    for (const file of ["ram.pages", "manifest.json"])
+      hash.update(await readFile(join(directory, name, file)));
+    return hash.digest("hex");
+  };
+  try {
+    const args = ["--clock", "virtual", "--set", "vcpus=2"];
+    const runs = [];
+    for (const name of ["one", "two"]) {
+      const { console } = await boot("", ...args, "--save-on", "~ # ", join(directory, name));
+      runs.push({ console: console.replace(join(directory, name), ""), digest: await digestOf(name) });
+    }
+    expect(runs[0]?.console).toContain("Northbridge guest ready");
+    expect(runs[1]).toEqual(runs[0]);
   } finally {
     await rm(directory, { recursive: true });
   }

@@ -147,6 +147,15 @@ describe("northbridge run on the software CPU", () => {
     expect(await once()).toEqual(first);
   });
 
+  it("has the same RAM and state at the same instruction", async () => {
+    const save = async (name: string): Promise<readonly Buffer[]> => {
+      const to = join(directory, name);
+      await run((a) => digits(a, 30), { config: { vcpus: 2 }, args: ["--save-on", "89012", to] });
+      return Promise.all([readFile(join(to, "ram.pages")), readFile(join(to, "manifest.json"))]);
+    };
+    expect(await save("one")).toEqual(await save("two"));
+  });
+
   it("saves in the middle of a run and goes on", async () => {
     const to = join(directory, "snap");
     const program = (a: Assembler): void => digits(a, 30);
