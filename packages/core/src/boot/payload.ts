@@ -77,22 +77,26 @@ const LZ4_LEGACY_BLOCK = 8 * 2 ** 20;
 async function unpackLz4Legacy(payload: Uint8Array, size: number): Promise<Uint8Array> {
   const { uncompress } = await import("lz4-napi");
   const data = new DataView(payload.buffer, payload.byteOffset, payload.length - SIZE_TRAILER);
-  const blocks: Uint8Array[] = [];
+  // One block at a time into its place: the unpacked kernel is never there twice.
+  const unpacked = new Uint8Array(size);
+  let filled = 0;
   for (let offset = 0; offset < data.byteLength; ) {
     const length = data.getUint32(offset, true);
     offset += 4;
     // Concatenated frames repeat the magic number.
     if (length === LZ4_LEGACY_MAGIC) continue;
     if (length > data.byteLength - offset) throw new Error(`a block of ${length} bytes is cut off`);
-    if (blocks.length * LZ4_LEGACY_BLOCK >= size) throw new Error(`more than the ${size} bytes announced`);
     // The library takes the unpacked size in front of the block.
     const prefixed = new Uint8Array(4 + length);
     new DataView(prefixed.buffer).setUint32(0, LZ4_LEGACY_BLOCK, true);
     prefixed.set(payload.subarray(offset, offset + length), 4);
-    blocks.push(prefixed);
+    const block = await uncompress(prefixed);
+    if (filled + block.length > size) throw new Error(`more than the ${size} bytes announced`);
+    unpacked.set(block, filled);
+    filled += block.length;
     offset += length;
   }
-  return Buffer.concat(await Promise.all(blocks.map((block) => uncompress(block))));
+  return unpacked.subarray(0, filled);
 }
 
 function unpackTrailedXz(payload: Uint8Array, size: number): Promise<Uint8Array> {
