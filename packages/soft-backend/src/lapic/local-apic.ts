@@ -1,5 +1,6 @@
 import type { DrivenClock } from "@northbridge/sdk";
 import { ApicTimer } from "./apic-timer.ts";
+import { hasVector, highestVector, isReadable, setVector } from "./register-page.ts";
 import {
   ApicBase,
   BROADCAST_XAPIC,
@@ -31,9 +32,6 @@ export interface LocalApicPins {
   /** An interrupt command: `low` is ICR bits 0–31. */
   sendCommand(low: number, destination: number): void;
 }
-
-/** Whether an offset is in one of the 256-bit banks. */
-const isWordOf = (offset: number, bank: number): boolean => offset >= bank && offset < bank + 0x80;
 
 /**
  * One processor's local APIC in xAPIC and x2APIC mode (Intel SDM 3A §11). Not modelled: SMI, CMCI, the APIC
@@ -218,35 +216,15 @@ export class LocalApic {
       this.#error(Esr.RECEIVE_ILLEGAL_VECTOR);
       return;
     }
-    this.#setBit(Reg.TMR, vector, isLevel);
-    this.#setBit(Reg.IRR, vector, true);
+    setVector(this.#regs, Reg.TMR, vector, isLevel);
+    setVector(this.#regs, Reg.IRR, vector, true);
     this.#pins.interruptChanged();
-  }
-
-  #setBit(bank: number, vector: number, value: boolean): void {
-    const word = (bank >> 4) + (vector >> 5);
-    const bit = 1 << (vector & 31);
-    const was = this.#regs[word] ?? 0;
-    this.#regs[word] = value ? was | bit : was & ~bit;
-  }
-
-  #hasBit(bank: number, vector: number): boolean {
-    return (((this.#regs[(bank >> 4) + (vector >> 5)] ?? 0) >>> (vector & 31)) & 1) !== 0;
-  }
-
-  /** Highest vector set in a 256-bit bank, or −1. */
-  #highest(bank: number): number {
-    for (let word = 7; word >= 0; word--) {
-      const bits = this.#regs[(bank >> 4) + word] ?? 0;
-      if (bits !== 0) return word * 32 + 31 - Math.clz32(bits);
-    }
-    return -1;
   }
 
   /** PPR (SDM 3A §11.8.3.1). */
   get processorPriority(): number {
     const tpr = this.#reg(Reg.TPR);
-    const isr = this.#highest(Reg.ISR);
+    const isr = highestVector(this.#regs, Reg.ISR);
     const inService = isr < 0 ? 0 : isr & 0xf0;
     return (tpr & 0xf0) >= inService ? tpr : inService;
   }
@@ -254,7 +232,7 @@ export class LocalApic {
   /** Whether a vector of a class above the processor priority waits. */
   get hasInterrupt(): boolean {
     if (!this.#softwareEnabled) return false;
-    const irr = this.#highest(Reg.IRR);
+    const irr = highestVector(this.#regs, Reg.IRR);
     return irr >= 0 && (irr & 0xf0) > (this.processorPriority & 0xf0);
   }
 
@@ -268,9 +246,9 @@ export class LocalApic {
   /** The processor takes the highest interrupt: its vector, now in service, or −1. */
   acknowledge(): number {
     if (!this.hasInterrupt) return -1;
-    const vector = this.#highest(Reg.IRR);
-    this.#setBit(Reg.IRR, vector, false);
-    this.#setBit(Reg.ISR, vector, true);
+    const vector = highestVector(this.#regs, Reg.IRR);
+    setVector(this.#regs, Reg.IRR, vector, false);
+    setVector(this.#regs, Reg.ISR, vector, true);
     this.#pins.interruptChanged();
     return vector;
   }
@@ -474,10 +452,10 @@ export class LocalApic {
   }
 
   #endOfInterrupt(): void {
-    const vector = this.#highest(Reg.ISR);
+    const vector = highestVector(this.#regs, Reg.ISR);
     if (vector < 0) return;
-    this.#setBit(Reg.ISR, vector, false);
-    if (this.#hasBit(Reg.TMR, vector)) this.#pins.endOfInterrupt(vector);
+    setVector(this.#regs, Reg.ISR, vector, false);
+    if (hasVector(this.#regs, Reg.TMR, vector)) this.#pins.endOfInterrupt(vector);
     this.#pins.interruptChanged();
   }
 
@@ -554,29 +532,5 @@ export class LocalApic {
       this.#timer.start(this.#reg(Reg.TIMER_INITIAL), current, this.#isPeriodic);
     this.#pins.taskPriorityChanged(this.cr8);
     this.#pins.interruptChanged();
-  }
-}
-
-function isReadable(offset: number): boolean {
-  if (isWordOf(offset, Reg.ISR) || isWordOf(offset, Reg.TMR) || isWordOf(offset, Reg.IRR)) return true;
-  if (offset >= Reg.LVT_TIMER && offset <= Reg.TIMER_CURRENT) return true;
-  switch (offset) {
-    case Reg.ID:
-    case Reg.VERSION:
-    case Reg.TPR:
-    case Reg.APR:
-    case Reg.PPR:
-    case Reg.RRD:
-    case Reg.LDR:
-    case Reg.DFR:
-    case Reg.SVR:
-    case Reg.ESR:
-    case Reg.LVT_CMCI:
-    case Reg.ICR:
-    case Reg.ICR_HIGH:
-    case Reg.TIMER_DIVIDE:
-      return true;
-    default:
-      return false;
   }
 }
