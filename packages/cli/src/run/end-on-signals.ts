@@ -20,3 +20,9 @@ export function endOnSignals(end: (exitCode: number) => void): () => void {
     for (const signal of SIGNALS) process.off(signal, listener);
   };
 }
+
+/** Hands what nobody caught to `fail`, so that the terminal is given back first. Returns what undoes that. */
+export function onUncaught(fail: (error: Error) => void): () => void {
+  process.on("uncaughtException", fail);
+  return () => process.off("uncaughtException", fail);
+}

@@ -6,7 +6,7 @@ import { ESCAPE_HELP, EscapeKeys } from "../terminal/escape-keys.ts";
 import { LineEditor } from "../terminal/line-editor.ts";
 import { Monitor } from "../terminal/monitor.ts";
 import { serveMonitor } from "../terminal/monitor-socket.ts";
-import { endOnSignals } from "./end-on-signals.ts";
+import { endOnSignals, onUncaught } from "./end-on-signals.ts";
 import { detectPanic } from "./panic-detector.ts";
 import { resolveConfig } from "./resolve-config.ts";
 import type { RunOptions } from "./run-options.ts";
@@ -93,6 +93,11 @@ class Run {
         endOnSignals((code) => {
           this.#exitCode ??= code;
           void machine.stop();
+        }),
+      );
+      cleanUps.push(
+        onUncaught((error) => {
+          this.#fail(error);
         }),
       );
       if (options.monitor !== undefined)

@@ -124,6 +124,7 @@ export class Machine {
     return this.#inTurn(async () => {
       this.#lifecycle.expect("starting", "created");
       if (!this.#isRestored) await this.#parts.boot();
+      if (this.#isEnding) return;
       this.#lifecycle.move("running");
       this.#go();
     });
