@@ -1,5 +1,5 @@
 // Two-operand arithmetic with its flags.
-import { CC_ADD, CC_FLAGS, CC_SUB, isCarry, setFlagsOf, setResultFlags, statusFlags } from "./flags";
+import { CC_ADD, CC_FLAGS, CC_SUB, isCarry, setFlagsOf, setResultFlags, setStatusFlags, statusFlags } from "./flags";
 import { CC_OP, CC_SRC } from "../src/cpu/layout";
 import { AF, CF, OF } from "./state";
 
@@ -74,6 +74,20 @@ export function sbb<T>(a: T, b: T): T {
   }
   setResultFlags<u32>(<u32>(<i32>a >> <i32>n), <u32>(<i32>a >> <i32>(n - 1)) & CF);
   return <T>(<i32>a >> <i32>n);
+}
+
+/** Rotates by a count that is neither zero nor as wide as the operand: CF and OF alone change. */
+export function rol<T>(a: T, n: T): T {
+  const r = rotl<T>(a, n);
+  const c = (<u32>r & 1) != 0;
+  setStatusFlags((statusFlags() & ~(CF | OF)) | (c ? CF : 0) | (sign<T>(r) != c ? OF : 0));
+  return r;
+}
+export function ror<T>(a: T, n: T): T {
+  const r = rotr<T>(a, n);
+  const c = sign<T>(r);
+  setStatusFlags((statusFlags() & ~(CF | OF)) | (c ? CF : 0) | (sign<T>(<T>(r << 1)) != c ? OF : 0));
+  return r;
 }
 
 /** BT: CF alone changes. */

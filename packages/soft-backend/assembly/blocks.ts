@@ -5,10 +5,10 @@
 // when their bytes are written: their records become OP_DEAD, so that a block that overwrites itself stops after
 // the storing instruction. An instruction that crosses pages is a block of its own and is known to both pages.
 import { ARENA, ARENA_END, BLOCK_HASH, BLOCK_HASH_ENTRIES, JUMP_CACHE, JUMP_CACHE_ENTRIES, PAGE_BLOCKS, PAGE_DIRTY, PAGE_STORES, RAM, RIP_BASE } from "../src/cpu/layout";
-import { decodeBlock } from "./decode";
+import { decodeBlock, loudTwin } from "./decode";
 import { isFaulted } from "./faults";
 import { fetchable, flushTlb } from "./mmu";
-import { OP_DEAD } from "./ops";
+import { ALU_CMP, ALU_TEST, OP_DEAD, OP_FUSED_CMP64, OP_QUIET, OP_QUIET_END, OP_SSE_RR } from "./ops";
 import { pageBlocks } from "./physical";
 import { JUMP_TAG, RECORD, mode } from "./state";
 
@@ -234,7 +234,7 @@ export function cut(block: usize, n: i32): usize {
     memory.copy(to, from, RECORD);
     if (isPast || load<u16>(from) == <u16>OP_DEAD) break;
     store<u8>(to, <u8>(n - (total - rem)), 6);
-    unfuse(to);
+    separate(to);
     to += RECORD;
     from += RECORD;
   }
@@ -244,12 +244,12 @@ export function cut(block: usize, n: i32): usize {
   return copy;
 }
 
-/** The two instructions of a fused pair must be separable: the first becomes a plain compare again. */
-function unfuse(d: usize): void {
+/** In a copy that may stop anywhere, fused pairs come apart and flags are set by everyone. */
+function separate(d: usize): void {
   const op = <u32>load<u16>(d);
-  if (op >= 214 && op < 278) {
-    const kind = (op - 214) >> 4;
-    const alu: u32 = kind < 2 ? 7 : 8;
+  if (op >= OP_FUSED_CMP64 && op < OP_SSE_RR) {
+    const kind = (op - OP_FUSED_CMP64) >> 4;
+    const alu = kind < 2 ? ALU_CMP : ALU_TEST;
     store<u16>(d, <u16>(alu * 4 + (kind & 1 ? 2 : 3)));
-  }
+  } else if (op >= OP_QUIET && op < OP_QUIET_END) store<u16>(d, <u16>loudTwin(op));
 }

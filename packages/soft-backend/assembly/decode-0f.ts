@@ -67,7 +67,8 @@ export function decodeTwoByte(): void {
   }
   if (opcode >= 0xc8 && opcode <= 0xcf) {
     setDst(register((opcode & 7) | ((rex & 1) << 3), operandSize));
-    emitSlow(o.S_BSWAP, operandSize);
+    if (operandSize == 1) emitSlow(o.S_BSWAP, 1);
+    else emit(o.OP_BSWAP + operandSize - 2);
     return;
   }
   switch (opcode) {

@@ -63,6 +63,7 @@ export function decodeBlock(block: usize, p: usize, va: u64): usize {
     if (second) { to = emitNext(to, number, offset); break; }
   }
   fuse(block, to);
+  deadFlags(block, to);
   if (endsBlock && needsNext) { to = emitNext(to, number, offset); }
   // Records know how many instructions are left instead of how many have gone by.
   for (let d = block; d < to; d += RECORD) store<u8>(d, <u8>(number - <u32>load<u8>(d, 6)), 6);
@@ -82,6 +83,58 @@ function emitNext(to: usize, number: u32, offset: u32): usize {
   finish(0);
   end();
   return out;
+}
+
+/** The flagless twin of a register operation that sets every flag or, rotating, some; 0 where there is none. */
+function quietTwin(op: u32): u32 {
+  if (op < 32 && (op & 3) >= 2) { // ALU on registers, 32 and 64 bits
+    const wide = (op & 3) - 2;
+    switch (op >> 2) {
+      case 0: return o.OP_QUIET + wide;
+      case 1: return o.OP_QUIET + 2 + wide;
+      case 4: return o.OP_QUIET + 4 + wide;
+      case 5: return o.OP_QUIET + 6 + wide;
+      case 6: return o.OP_QUIET + 8 + wide;
+      default: return 0;
+    }
+  }
+  if (op >= o.OP_SHL_I && op < o.OP_SHL_I + 6) return o.OP_QUIET_SHIFT + op - o.OP_SHL_I;
+  if (op >= o.OP_ROL_I && op < o.OP_ROL_I + 4) return o.OP_QUIET_ROTATE + op - o.OP_ROL_I;
+  return 0;
+}
+
+/** The operation a flagless one stands for. */
+export function loudTwin(op: u32): u32 {
+  if (op >= o.OP_QUIET_ROTATE) return o.OP_ROL_I + op - o.OP_QUIET_ROTATE;
+  if (op >= o.OP_QUIET_SHIFT) return o.OP_SHL_I + op - o.OP_QUIET_SHIFT;
+  const index = op - o.OP_QUIET;
+  const alu: u32 = index < 2 ? 0 : index < 4 ? 1 : (index >> 1) + 2;
+  return o.OP_ALU_RR + alu * 4 + 2 + (index & 1);
+}
+
+/** Register operations that set all flags whatever they were. */
+function setsAllFlags(op: u32): bool {
+  if (op < 36) return op >> 2 != 2 && op >> 2 != 3; // ADC and SBB read CF
+  return op >= o.OP_SHL_I && op < o.OP_SHL_I + 6 || op >= o.OP_NEG_R && op < o.OP_NEG_R + 2 || op >= o.OP_FUSED_CMP64 && op < o.OP_SSE_RR;
+}
+
+/** Operations that neither touch flags nor fault. */
+function isTransparent(op: u32): bool {
+  return op >= o.OP_MOV_RR && op < o.OP_MOV_RM || op == o.OP_MOVZX8_RR || op == o.OP_MOVZX16_RR || op >= o.OP_MOVSX_RR && op < o.OP_MOVSX_RM ||
+    op == o.OP_LEA64 || op == o.OP_LEA32 || op >= o.OP_NOT_R && op < o.OP_NEG_R || op == o.OP_NOP || op >= o.OP_EA64 && op <= o.OP_EA_IMM ||
+    op >= o.OP_CDQE && op < o.OP_QUIET;
+}
+
+/** Replaces operations whose flags nobody can see: set again further on, with nothing between that reads them or may fault. */
+function deadFlags(block: usize, to: usize): void {
+  let isDead = false;
+  for (let d = to - RECORD; d >= block; d -= RECORD) {
+    const op = <u32>load<u16>(d);
+    const twin = isDead ? quietTwin(op) : 0;
+    if (twin) store<u16>(d, <u16>twin);
+    if (setsAllFlags(op)) isDead = true;
+    else if (!twin && !isTransparent(op)) isDead = false;
+  }
 }
 
 /** Joins a register compare or test with the conditional jump decoded after it, which ends the block. */
@@ -329,8 +382,14 @@ function decodeOneByte(opcode: u32): void {
       rmSource(stackSize());
       emitSlow(o.S_POP, stackSize());
       return;
-    case 0x98: emitSlow(o.S_CBW, operandSize); return;
-    case 0x99: emitSlow(o.S_CWD, operandSize); return;
+    case 0x98:
+      if (operandSize == 1) emitSlow(o.S_CBW, 1);
+      else emit(operandSize == 3 ? o.OP_CDQE : o.OP_CWDE);
+      return;
+    case 0x99:
+      if (operandSize == 1) emitSlow(o.S_CWD, 1);
+      else emit(operandSize == 3 ? o.OP_CQO : o.OP_CDQ);
+      return;
     case 0x9a: case 0xea: {
       if (is64) { undefined_(); return; }
       const offset: u64 = operandSize == 1 ? <u64>fetch16() : <u64>fetch32();
@@ -506,13 +565,25 @@ export function jcc(cc: u32, rel: i64): void {
   end();
 }
 
+/** The run loop's own operation for a shift of a register, or 0. */
+function hotShift(op: u32, isConstant: bool): u32 {
+  switch (op) {
+    case 0: return isConstant ? o.OP_ROL_I : 0;
+    case 1: return isConstant ? o.OP_ROR_I : 0;
+    case 4: return isConstant ? o.OP_SHL_I : o.OP_SHL_CL;
+    case 5: return isConstant ? o.OP_SHR_I : o.OP_SHR_CL;
+    case 7: return isConstant ? o.OP_SAR_I : o.OP_SAR_CL;
+    default: return 0;
+  }
+}
+
 /** Count −1: CL. */
 function shift(size: u32, count: i64): void {
   const op = (modrmByte >> 3) & 7;
   setImm(count);
-  if (!isMemory && size >= 2 && count > 0 && (op == 4 || op == 5 || op == 7)) {
+  if (!isMemory && size >= 2 && count != 0 && hotShift(op, count > 0)) {
     setDst(rmOperand(size));
-    emit((op == 4 ? o.OP_SHL_I : op == 5 ? o.OP_SHR_I : o.OP_SAR_I) + size - 2);
+    emit(hotShift(op, count > 0) + size - 2);
     return;
   }
   rmSource(size);

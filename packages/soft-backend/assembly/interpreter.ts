@@ -1,7 +1,7 @@
 // The run loop: executes records until the run ends.
 import { ATTENTION, EA, JUMP_CACHE, JUMP_CACHE_ENTRIES, LEFT, RIP_BASE } from "../src/cpu/layout";
 import { multiplyTo, put } from "./arithmetic";
-import { adc, add, and, cmp, dec, inc, or, sar, sbb, setCarry, shl, shr, sub, test, xor } from "./alu";
+import { adc, add, and, cmp, dec, inc, or, rol, ror, sar, sbb, setCarry, shl, shr, sub, test, xor } from "./alu";
 import { lengthOf, jumpEntry } from "./blocks";
 import { after, attend, blocked, fault, link, lookupAndEnter, resplit, revisit, segmented } from "./boundary";
 import { GP, asStackFault, raise } from "./faults";
@@ -14,7 +14,7 @@ import {
   OP_SETCC, OP_SPLIT, OP_STOP,
 } from "./ops";
 import { NEXT, slow } from "./slow";
-import { JUMP_TAG, RBP, RECORD, RSP, dstOf, ea, endOf, immOf, opOf, srcOf } from "./state";
+import { JUMP_TAG, RAX, RBP, RCX, RDX, RECORD, RSP, dstOf, ea, endOf, immOf, opOf, srcOf } from "./state";
 
 /** Takes a block's instructions off the budget; the rare reasons not to start it are attend's. */
 // @ts-ignore: decorator
@@ -372,6 +372,42 @@ export function execute(d: usize): void {
       case 275: { const a = load<u32>(dstOf(d)); const b = load<u32>(srcOf(d)); test<u32>(a, b); d = branch(d + RECORD, <i32>(a & b) >= 0); continue; }
       case 276: { const a = load<u32>(dstOf(d)); const b = load<u32>(srcOf(d)); test<u32>(a, b); d = branch(d + RECORD, <i32>(a & b) <= 0); continue; }
       case 277: { const a = load<u32>(dstOf(d)); const b = load<u32>(srcOf(d)); test<u32>(a, b); d = branch(d + RECORD, <i32>(a & b) > 0); continue; }
+      case 281: put<u32>(dstOf(d), rol<u32>(load<u32>(dstOf(d)), <u32>immOf(d))); break;
+      case 282: put<u64>(dstOf(d), rol<u64>(load<u64>(dstOf(d)), <u64>immOf(d))); break;
+      case 283: put<u32>(dstOf(d), ror<u32>(load<u32>(dstOf(d)), <u32>immOf(d))); break;
+      case 284: put<u64>(dstOf(d), ror<u64>(load<u64>(dstOf(d)), <u64>immOf(d))); break;
+      case 285: { const n = load<u8>(RCX) & 31; put<u32>(dstOf(d), n ? shl<u32>(load<u32>(dstOf(d)), <u32>n) : load<u32>(dstOf(d))); break; }
+      case 286: { const n = load<u8>(RCX) & 63; put<u64>(dstOf(d), n ? shl<u64>(load<u64>(dstOf(d)), <u64>n) : load<u64>(dstOf(d))); break; }
+      case 287: { const n = load<u8>(RCX) & 31; put<u32>(dstOf(d), n ? shr<u32>(load<u32>(dstOf(d)), <u32>n) : load<u32>(dstOf(d))); break; }
+      case 288: { const n = load<u8>(RCX) & 63; put<u64>(dstOf(d), n ? shr<u64>(load<u64>(dstOf(d)), <u64>n) : load<u64>(dstOf(d))); break; }
+      case 289: { const n = load<u8>(RCX) & 31; put<u32>(dstOf(d), n ? sar<u32>(load<u32>(dstOf(d)), <u32>n) : load<u32>(dstOf(d))); break; }
+      case 290: { const n = load<u8>(RCX) & 63; put<u64>(dstOf(d), n ? sar<u64>(load<u64>(dstOf(d)), <u64>n) : load<u64>(dstOf(d))); break; }
+      case 291: store<i64>(RAX, <i64>load<i32>(RAX)); break;
+      case 292: store<u64>(RAX, <u64><u32><i32>load<i16>(RAX)); break;
+      case 293: store<u64>(RDX, <u64><u32>(load<i32>(RAX) >> 31)); break;
+      case 294: store<i64>(RDX, load<i64>(RAX) >> 63); break;
+      case 295: store<u64>(dstOf(d), <u64>bswap<u32>(load<u32>(dstOf(d)))); break;
+      case 296: store<u64>(dstOf(d), bswap<u64>(load<u64>(dstOf(d)))); break;
+      case 297: put<u32>(dstOf(d), load<u32>(dstOf(d)) + load<u32>(srcOf(d))); break;
+      case 298: put<u64>(dstOf(d), load<u64>(dstOf(d)) + load<u64>(srcOf(d))); break;
+      case 299: put<u32>(dstOf(d), load<u32>(dstOf(d)) | load<u32>(srcOf(d))); break;
+      case 300: put<u64>(dstOf(d), load<u64>(dstOf(d)) | load<u64>(srcOf(d))); break;
+      case 301: put<u32>(dstOf(d), load<u32>(dstOf(d)) & load<u32>(srcOf(d))); break;
+      case 302: put<u64>(dstOf(d), load<u64>(dstOf(d)) & load<u64>(srcOf(d))); break;
+      case 303: put<u32>(dstOf(d), load<u32>(dstOf(d)) - load<u32>(srcOf(d))); break;
+      case 304: put<u64>(dstOf(d), load<u64>(dstOf(d)) - load<u64>(srcOf(d))); break;
+      case 305: put<u32>(dstOf(d), load<u32>(dstOf(d)) ^ load<u32>(srcOf(d))); break;
+      case 306: put<u64>(dstOf(d), load<u64>(dstOf(d)) ^ load<u64>(srcOf(d))); break;
+      case 307: put<u32>(dstOf(d), load<u32>(dstOf(d)) << <u32>immOf(d)); break;
+      case 308: put<u64>(dstOf(d), load<u64>(dstOf(d)) << <u64>immOf(d)); break;
+      case 309: put<u32>(dstOf(d), load<u32>(dstOf(d)) >> <u32>immOf(d)); break;
+      case 310: put<u64>(dstOf(d), load<u64>(dstOf(d)) >> <u64>immOf(d)); break;
+      case 311: put<u32>(dstOf(d), <u32>(load<i32>(dstOf(d)) >> <i32>immOf(d))); break;
+      case 312: put<u64>(dstOf(d), <u64>(load<i64>(dstOf(d)) >> <i64>immOf(d))); break;
+      case 313: put<u32>(dstOf(d), rotl<u32>(load<u32>(dstOf(d)), <u32>immOf(d))); break;
+      case 314: put<u64>(dstOf(d), rotl<u64>(load<u64>(dstOf(d)), <u64>immOf(d))); break;
+      case 315: put<u32>(dstOf(d), rotr<u32>(load<u32>(dstOf(d)), <u32>immOf(d))); break;
+      case 316: put<u64>(dstOf(d), rotr<u64>(load<u64>(dstOf(d)), <u64>immOf(d))); break;
       default: {
         const r = slow(d);
         if (r == NEXT) break;

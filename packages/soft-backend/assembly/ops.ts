@@ -84,6 +84,27 @@ export const OP_SSE_RR: u32 = 278;
 export const OP_SSE_RM: u32 = 279;
 export const OP_SSE_MR: u32 = 280;
 
+/** By a constant that is not zero after masking: + 0 for 32 bits, + 1 for 64. */
+export const OP_ROL_I: u32 = 281;
+export const OP_ROR_I: u32 = 283;
+/** By CL: + 0 for 32 bits, + 1 for 64. */
+export const OP_SHL_CL: u32 = 285;
+export const OP_SHR_CL: u32 = 287;
+export const OP_SAR_CL: u32 = 289;
+export const OP_CDQE: u32 = 291;
+export const OP_CWDE: u32 = 292;
+export const OP_CDQ: u32 = 293;
+export const OP_CQO: u32 = 294;
+export const OP_BSWAP: u32 = 295; // 32, 64
+/**
+ * The same without flags, where the block sets them again before anybody could see them (deadFlags in decode.ts):
+ * add or and sub xor, shl shr sar, rol ror; each 32, 64.
+ */
+export const OP_QUIET: u32 = 297;
+export const OP_QUIET_SHIFT: u32 = 307;
+export const OP_QUIET_ROTATE: u32 = 313;
+export const OP_QUIET_END: u32 = 317;
+
 export const SLOW: u32 = 1024;
 export const S_MUL: u32 = 0;
 export const S_IMUL1: u32 = 1;
