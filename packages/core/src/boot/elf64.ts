@@ -1,4 +1,5 @@
 import type { GuestMemory } from "../contracts/index.ts";
+import type { ChunkedBytes } from "./chunked-bytes.ts";
 import { bootImageError, describeBytes } from "./image-error.ts";
 
 /** System V ABI, ELF header; AMD64 supplement for the machine. */
@@ -19,8 +20,8 @@ export interface ElfSegment {
   /** Physical address, `p_paddr`. */
   readonly gpa: number;
   readonly virtual: bigint;
-  /** What the file holds of it, a view. The rest up to `length` is zero. */
-  readonly bytes: Uint8Array;
+  /** What the file holds of it, as views that follow one another. The rest up to `length` is zero. */
+  readonly content: readonly Uint8Array[];
   readonly length: number;
 }
 
@@ -39,15 +40,16 @@ export function isElf(bytes: Uint8Array): boolean {
 }
 
 /** Parses a little-endian x86-64 ELF executable. Throws `NB_BOOT_IMAGE` for anything else and for a truncated file. */
-export function parseElf64(file: string, bytes: Uint8Array): ElfImage {
-  if (!isElf(bytes)) throw bootImageError(file, "an ELF executable", describeBytes(bytes));
+export function parseElf64(file: string, bytes: ChunkedBytes): ElfImage {
+  const start = bytes.slice(0, EHDR_SIZE);
+  if (!isElf(start)) throw bootImageError(file, "an ELF executable", describeBytes(start));
   if (bytes.length < EHDR_SIZE) {
     throw bootImageError(file, "a whole ELF executable", `a file cut off at ${bytes.length} bytes`);
   }
-  const data = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+  let data = viewOf(start);
   const machine = data.getUint16(18, true);
-  if (bytes[EI_CLASS] !== ELFCLASS64 || bytes[EI_DATA] !== ELFDATA2LSB || machine !== EM_X86_64) {
-    const width = bytes[EI_CLASS] === ELFCLASS64 ? 64 : 32;
+  if (start[EI_CLASS] !== ELFCLASS64 || start[EI_DATA] !== ELFDATA2LSB || machine !== EM_X86_64) {
+    const width = start[EI_CLASS] === ELFCLASS64 ? 64 : 32;
     throw bootImageError(file, "an x86-64 ELF executable", `a ${width}-bit ELF for machine ${machine}`);
   }
   const entry = data.getBigUint64(24, true);
@@ -62,10 +64,11 @@ export function parseElf64(file: string, bytes: Uint8Array): ElfImage {
     );
   }
 
+  data = viewOf(bytes.slice(tableOffset, count * entrySize));
   const segments: ElfSegment[] = [];
   let pvhEntry: number | undefined;
   for (let index = 0; index < count; index++) {
-    const header = tableOffset + index * entrySize;
+    const header = index * entrySize;
     const type = data.getUint32(header, true);
     if (type !== PT_LOAD && type !== PT_NOTE) continue;
     const word = (offset: number): bigint => data.getBigUint64(header + offset, true);
@@ -79,16 +82,20 @@ export function parseElf64(file: string, bytes: Uint8Array): ElfImage {
         `a file cut off at ${bytes.length} bytes`,
       );
     }
-    const content = bytes.subarray(offset, offset + fileSize);
     if (type === PT_NOTE) {
-      pvhEntry ??= findPvhEntry(content);
+      pvhEntry ??= findPvhEntry(bytes.slice(offset, fileSize));
       continue;
     }
     if (fileSize > memorySize) {
       throw bootImageError(file, "segments no larger in the file than in memory", `segment ${index}`);
     }
     if (memorySize === 0) continue;
-    segments.push({ gpa: Number(word(24)), virtual: word(16), bytes: content, length: memorySize });
+    segments.push({
+      gpa: Number(word(24)),
+      virtual: word(16),
+      content: bytes.views(offset, fileSize),
+      length: memorySize,
+    });
   }
   if (segments.length === 0) throw bootImageError(file, "an ELF executable", "one with nothing to load");
   return { file, entry: physicalEntry(file, entry, segments), pvhEntry, segments };
@@ -96,22 +103,35 @@ export function parseElf64(file: string, bytes: Uint8Array): ElfImage {
 
 /** Copies the segments to their physical addresses. Throws `NB_BOOT_IMAGE` where the guest has no RAM there. */
 export function loadElf(memory: GuestMemory, image: ElfImage): void {
-  for (const segment of image.segments) {
-    const zeroes = segment.length - segment.bytes.length;
-    const fits =
-      memory.view(segment.gpa, segment.length) !== undefined && memory.write(segment.gpa, segment.bytes);
-    if (!fits) {
+  for (const { gpa, length, content } of image.segments) {
+    if (!isWritable(memory, gpa, length)) {
       throw bootImageError(
         image.file,
         "room in guest RAM for every segment",
-        `one of ${segment.length} bytes at 0x${segment.gpa.toString(16)} outside of it: raise memory.mib`,
+        `one of ${length} bytes at 0x${gpa.toString(16)} outside of it: raise memory.mib`,
       );
     }
+    let at = gpa;
+    for (const part of content) {
+      memory.write(at, part);
+      at += part.length;
+    }
+    const zeroes = gpa + length - at;
     if (zeroes === 0) continue;
-    const start = segment.gpa + segment.bytes.length;
-    memory.view(start, zeroes)?.fill(0);
-    memory.written(start, zeroes);
+    memory.view(at, zeroes)?.fill(0);
+    memory.written(at, zeroes);
   }
+}
+
+/** Whether the range lies in one slot that is no ROM. */
+function isWritable(memory: GuestMemory, gpa: number, length: number): boolean {
+  return memory.slots.some(
+    (slot) => !slot.readOnly && slot.gpa <= gpa && gpa + length <= slot.gpa + slot.length,
+  );
+}
+
+function viewOf(bytes: Uint8Array): DataView {
+  return new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
 }
 
 /** Linux links its entry at the physical address, others at the virtual one: both lie in some segment. */
@@ -129,7 +149,7 @@ function physicalEntry(file: string, entry: bigint, segments: readonly ElfSegmen
 
 /** Walks the notes of a PT_NOTE segment: name and descriptor are each padded to 4 bytes. */
 function findPvhEntry(notes: Uint8Array): number | undefined {
-  const data = new DataView(notes.buffer, notes.byteOffset, notes.length);
+  const data = viewOf(notes);
   for (let offset = 0; offset + 12 <= notes.length; ) {
     const nameSize = data.getUint32(offset, true);
     const descriptorSize = data.getUint32(offset + 4, true);

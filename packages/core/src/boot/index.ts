@@ -1,3 +1,4 @@
+export { ChunkedBytes } from "./chunked-bytes.ts";
 export { loadBoot } from "./load-boot.ts";
 export type { BzImage } from "./bzimage.ts";
 export { isBzImage, parseBzImage } from "./bzimage.ts";

@@ -3,6 +3,7 @@ import { NorthbridgeError } from "../contracts/index.ts";
 import { buildBootParams, DEFAULT_CMDLINE_SIZE, DEFAULT_INITRD_ADDR_MAX } from "./boot-params.ts";
 import type { BzImage } from "./bzimage.ts";
 import { isBzImage, parseBzImage } from "./bzimage.ts";
+import { ChunkedBytes } from "./chunked-bytes.ts";
 import type { E820Entry } from "./e820.ts";
 import { E820_RAM, e820Map } from "./e820.ts";
 import { writeGdt, writeIdentityMap } from "./early-tables.ts";
@@ -78,7 +79,7 @@ async function loadKernel(
 ): Promise<LoadedKernel> {
   if (isElf(bytes)) {
     if (protocol === "bzimage") throw bootImageError(file, "a bzImage, as boot.protocol says", "an ELF");
-    return loadElfKernel(memory, parseElf64(file, bytes), protocol);
+    return loadElfKernel(memory, parseElf64(file, new ChunkedBytes([bytes])), protocol);
   }
   if (!isBzImage(bytes)) throw bootImageError(file, "a bzImage or an ELF vmlinux", describeBytes(bytes));
   const bzImage = parseBzImage(file, bytes);

@@ -49,7 +49,8 @@ const refusal = async (payload: Uint8Array): Promise<NorthbridgeError> => {
 describe("unpackPayload", () => {
   it.each(packers)("unpacks %s", async (_name, pack) => {
     const unpacked = await unpackPayload("k", await pack(original));
-    expect(Buffer.compare(unpacked, original)).toBe(0);
+    expect(unpacked.length).toBe(original.length);
+    expect(Buffer.compare(unpacked.slice(0, unpacked.length), original)).toBe(0);
   });
 
   it.each([
@@ -66,7 +67,8 @@ describe("unpackPayload", () => {
       );
       return;
     }
-    expect(Buffer.compare(await unpackPayload("k", withSize(packed, small.length)), small)).toBe(0);
+    const unpacked = await unpackPayload("k", withSize(packed, small.length));
+    expect(Buffer.compare(unpacked.slice(0, unpacked.length), small)).toBe(0);
   });
 
   it.each(packers)("refuses %s that is cut off or says another size", async (name, pack) => {
