@@ -16,4 +16,11 @@ describe("ChunkedBytes", () => {
       }),
     );
   });
+
+  it("gives back the memory of its own parts, and leaves shared buffers alone", () => {
+    const own = new Uint8Array(16);
+    const shared = new Uint8Array(16);
+    new ChunkedBytes([own, shared.subarray(0, 8)]).release();
+    expect([own.buffer.byteLength, shared.buffer.byteLength]).toEqual([0, 16]);
+  });
 });

@@ -29,4 +29,15 @@ export class ChunkedBytes {
     const views = this.views(offset, length);
     return views.length === 1 && views[0] !== undefined ? views[0] : Buffer.concat(views);
   }
+
+  /**
+   * Gives the memory of all parts back at once, where nothing else lies in the same buffers: the collector sees little
+   * reason to hurry for bytes outside its heap, and a guest would start beside tens of MiB of dead kernel.
+   */
+  release(): void {
+    for (const { bytes } of this.#parts) {
+      const { buffer } = bytes;
+      if (buffer instanceof ArrayBuffer && buffer.byteLength === bytes.length) buffer.transfer(0);
+    }
+  }
 }

@@ -84,8 +84,9 @@ async function loadKernel(
   if (!isBzImage(bytes)) throw bootImageError(file, "a bzImage or an ELF vmlinux", describeBytes(bytes));
   const bzImage = parseBzImage(file, bytes);
   if (protocol === "bzimage") return loadBzImage(memory, file, bzImage, e820);
-  const elf = parseElf64(`${file} (unpacked)`, await unpackPayload(file, bzImage.payload));
-  const loaded = loadElfKernel(memory, elf, protocol);
+  const unpacked = await unpackPayload(file, bzImage.payload);
+  const loaded = loadElfKernel(memory, parseElf64(`${file} (unpacked)`, unpacked), protocol);
+  unpacked.release();
   // The unpacked kernel uses no more than the packed one says: load address and init_size cover its bss and brk.
   return { ...loaded, end: Math.max(loaded.end, bzImage.prefAddress + bzImage.initSize), bzImage };
 }
