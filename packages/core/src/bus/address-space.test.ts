@@ -75,6 +75,23 @@ describe("AddressSpace", () => {
     expect(bus.unclaimed.reads).toBe(1);
   });
 
+  it("counts accesses where it is asked to", () => {
+    const bus = portBus();
+    const counter = { reads: 0, writes: 0 };
+    const unmap = bus.map({ name: "low", base: 0x10, length: 2, widest: 1 }, new Echo(), counter);
+    bus.map({ name: "other", base: 0x12, length: 2 }, new Echo());
+    bus.read(0x10, 1);
+    bus.read(0x10, 1);
+    bus.write(0x10, 4, 0);
+    expect(counter).toEqual({ reads: 2, writes: 2 });
+    unmap();
+    bus.map({ name: "moved", base: 0x20, length: 2 }, new Echo(), counter);
+    bus.write(0x20, 2, 0);
+    bus.read(0x21, 1);
+    bus.read(0x10, 1);
+    expect(counter).toEqual({ reads: 3, writes: 3 });
+  });
+
   it("lets a handler move itself", () => {
     const bus = portBus();
     const moving: IoHandler = {

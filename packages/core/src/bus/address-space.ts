@@ -1,12 +1,19 @@
 import type { Bus, IoHandler, IoRegion, IoWidth, Unmap } from "../contracts/index.ts";
 import { NorthbridgeError } from "../contracts/index.ts";
 
+/** How often the guest accessed the regions that share this counter. A split access counts once for each part. */
+export interface AccessCounter {
+  reads: number;
+  writes: number;
+}
+
 interface MappedRegion {
   readonly region: IoRegion;
   readonly base: number;
   readonly end: number;
   readonly widest: number;
   readonly handler: IoHandler;
+  readonly counter: AccessCounter;
 }
 
 /** Nothing is mapped here: the last-hit cache of an empty bus. */
@@ -16,6 +23,7 @@ const NOWHERE: MappedRegion = {
   end: -Infinity,
   widest: 0,
   handler: { read: () => 0xffff_ffff, write: () => undefined },
+  counter: { reads: 0, writes: 0 },
 };
 
 const ALL_ONES = { 1: 0xff, 2: 0xffff, 4: 0xffff_ffff } as const;
@@ -43,7 +51,8 @@ export class AddressSpace implements Bus {
     return this.#mapped.map((mapped) => mapped.region);
   }
 
-  map(region: IoRegion, handler: IoHandler): Unmap {
+  /** @param counter counts accesses to the region, also after it has been mapped anew */
+  map(region: IoRegion, handler: IoHandler, counter: AccessCounter = { reads: 0, writes: 0 }): Unmap {
     const { base, length, widest = 4 } = region;
     const end = base + length;
     if (
@@ -65,7 +74,7 @@ export class AddressSpace implements Bus {
         `${describe(region)} overlaps ${describe(clash.region)} on the ${this.#name} bus`,
       );
     }
-    const mapped: MappedRegion = { region, base, end, widest, handler };
+    const mapped: MappedRegion = { region, base, end, widest, handler, counter };
     this.#mapped = [...this.#mapped, mapped].sort((a, b) => a.base - b.base);
     return () => {
       this.#mapped = this.#mapped.filter((other) => other !== mapped);
@@ -76,6 +85,7 @@ export class AddressSpace implements Bus {
   read(address: number, width: IoWidth): number {
     const last = this.#last;
     if (address >= last.base && address + width <= last.end && width <= last.widest) {
+      last.counter.reads++;
       return last.handler.read(address - last.base, width);
     }
     return this.#readSlowly(address, width);
@@ -84,6 +94,7 @@ export class AddressSpace implements Bus {
   write(address: number, width: IoWidth, value: number): void {
     const last = this.#last;
     if (address >= last.base && address + width <= last.end && width <= last.widest) {
+      last.counter.writes++;
       last.handler.write(address - last.base, width, value);
       return;
     }
@@ -94,8 +105,10 @@ export class AddressSpace implements Bus {
     const hit = this.#find(address);
     if (hit !== undefined) {
       this.#last = hit;
-      if (address + width <= hit.end && width <= hit.widest)
+      if (address + width <= hit.end && width <= hit.widest) {
+        hit.counter.reads++;
         return hit.handler.read(address - hit.base, width);
+      }
     } else if (this.#isEmpty(address, width)) {
       this.unclaimed.reads++;
       return ALL_ONES[width];
@@ -110,6 +123,7 @@ export class AddressSpace implements Bus {
         done += 1;
       } else {
         const piece = pieceOf(part, at, width - done);
+        part.counter.reads++;
         value |= part.handler.read(at - part.base, piece) << (8 * done);
         done += piece;
       }
@@ -122,6 +136,7 @@ export class AddressSpace implements Bus {
     if (hit !== undefined) {
       this.#last = hit;
       if (address + width <= hit.end && width <= hit.widest) {
+        hit.counter.writes++;
         hit.handler.write(address - hit.base, width, value);
         return;
       }
@@ -137,6 +152,7 @@ export class AddressSpace implements Bus {
         done += 1;
       } else {
         const piece = pieceOf(part, at, width - done);
+        part.counter.writes++;
         part.handler.write(at - part.base, piece, ((value >>> (8 * done)) & ALL_ONES[piece]) >>> 0);
         done += piece;
       }

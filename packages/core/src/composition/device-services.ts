@@ -1,5 +1,5 @@
+import type { AccessCounter, AddressSpace } from "../bus/address-space.ts";
 import type {
-  Bus,
   Clock,
   Device,
   GuestMemory,
@@ -10,8 +10,8 @@ import type {
 
 /** Where devices map their regions. */
 export interface AddressSpaces {
-  readonly ports: Bus;
-  readonly mmio: Bus;
+  readonly ports: AddressSpace;
+  readonly mmio: AddressSpace;
 }
 
 /** What the machine gives every device. */
@@ -30,4 +30,6 @@ export interface ComposedDevice {
   /** Full name of its plugin. */
   readonly plugin: string;
   readonly device: Device;
+  /** Accesses of the guest to its regions. */
+  readonly accesses: { readonly ports: AccessCounter; readonly mmio: AccessCounter };
 }

@@ -33,8 +33,10 @@ export class DeviceSet {
   }
 
   async setUp(planned: PlannedDevice): Promise<void> {
-    const device: Device = await planned.spec.setup(this.#contextOf(planned), planned.config as never);
-    this.#devices.push({ id: planned.id, plugin: planned.spec.name, device });
+    const accesses = { ports: { reads: 0, writes: 0 }, mmio: { reads: 0, writes: 0 } };
+    const context = this.#contextOf(planned, accesses);
+    const device: Device = await planned.spec.setup(context, planned.config as never);
+    this.#devices.push({ id: planned.id, plugin: planned.spec.name, device, accesses });
   }
 
   /** Runs every closer even if one throws; the first error is thrown at the end. */
@@ -50,14 +52,14 @@ export class DeviceSet {
     if (errors.length > 0) throw errors[0];
   }
 
-  #contextOf(planned: PlannedDevice): DeviceContext {
+  #contextOf(planned: PlannedDevice, accesses: ComposedDevice["accesses"]): DeviceContext {
     const services = this.#services;
     const container = this.#container;
     const owner = `device ${planned.id} (${planned.spec.name})`;
     const map =
       (space: keyof AddressSpaces) =>
       (region: Omit<IoRegion, "name"> & { readonly name?: string }, handler: IoHandler): Unmap =>
-        services.spaces[space].map({ ...region, name: region.name ?? planned.id }, handler);
+        services.spaces[space].map({ ...region, name: region.name ?? planned.id }, handler, accesses[space]);
     return {
       id: planned.id,
       clock: services.clock,

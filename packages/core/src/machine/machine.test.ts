@@ -237,8 +237,8 @@ describe("Machine", () => {
     expect(reasons.map(({ kind }) => kind)).toEqual(["powerOff", "panic"]);
     expect(consoles.map((console) => console.text())).toEqual(["one", "two!"]);
     expect(machines.map((machine) => machine.stats().devices["debug-console"])).toEqual([
-      { bytes: 3 },
-      { bytes: 4 },
+      { portReads: 0, portWrites: 3, bytes: 3 },
+      { portReads: 0, portWrites: 4, bytes: 4 },
     ]);
   });
 });

@@ -192,7 +192,14 @@ export class Machine {
   stats(): MachineStats {
     if (this.#stats !== undefined) return this.#stats;
     const devices: Record<string, Readonly<Record<string, number>>> = {};
-    for (const { id, device } of this.#parts.devices) if (device.stats) devices[id] = device.stats();
+    for (const { id, device, accesses } of this.#parts.devices) {
+      const { ports, mmio } = accesses;
+      devices[id] = {
+        ...(ports.reads + ports.writes > 0 && { portReads: ports.reads, portWrites: ports.writes }),
+        ...(mmio.reads + mmio.writes > 0 && { mmioReads: mmio.reads, mmioWrites: mmio.writes }),
+        ...device.stats?.(),
+      };
+    }
     return { backend: this.#parts.vm.stats(), bus: this.#parts.busStats(), devices, resets: this.#resets };
   }
 
