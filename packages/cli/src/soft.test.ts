@@ -21,17 +21,18 @@ afterEach(() => rm(directory, { recursive: true, force: true }));
 /** Runs a 64-bit guest program on the software CPU with all of a PC's devices and a debug exit. */
 const run = async (
   write: (a: Assembler) => void,
-  options: { readonly config?: object; readonly args?: readonly string[] } = {},
+  options: { readonly config?: object; readonly args?: readonly string[]; readonly image?: string } = {},
 ): Promise<{ readonly code: number; readonly out: string; readonly err: string }> => {
   const a = new Assembler({ origin: ORIGIN });
   write(a);
-  await writeFile(join(directory, "guest"), a.finish());
-  const machine = join(directory, "machine.json");
+  const { image = "guest" } = options;
+  await writeFile(join(directory, image), a.finish());
+  const machine = join(directory, `${image}.json`);
   const config = {
     machine: "pc-1",
     clock: "virtual",
     memory: { mib: 4 },
-    boot: { flat: { image: "guest", gpa: ORIGIN, mode: "long" } },
+    boot: { flat: { image, gpa: ORIGIN, mode: "long" } },
     devices: [{ plugin: "debugExit" }],
     ...options.config,
   };
@@ -147,6 +148,23 @@ describe("northbridge run on the software CPU", () => {
     expect(await once()).toEqual(first);
   });
 
+  it("keeps two machines in one process apart", async () => {
+    const both = await Promise.all([
+      run((a) => digits(a, 30), { image: "one" }),
+      run(
+        (a) => {
+          print(a, "other");
+          exit(a, 9);
+        },
+        { image: "two", config: { vcpus: 2 } },
+      ),
+    ]);
+    expect(both.map(({ code, out }) => [code, out])).toEqual([
+      [0, "0123456789".repeat(30)],
+      [3, "other"],
+    ]);
+  });
+
   it("has the same RAM and state at the same instruction", async () => {
     const save = async (name: string): Promise<readonly Buffer[]> => {
       const to = join(directory, name);
@@ -171,7 +189,7 @@ describe("northbridge run on the software CPU", () => {
     expect(await run(exit, { config: { memory: { mib: 8192 } } })).toMatchObject({
       code: 2,
       err: expect.stringMatching(
-        /machine\.json:1:\d+: memory\.mib: expected at most \d+, the limit of the soft backend, found 8192\n$/,
+        /guest\.json:1:\d+: memory\.mib: expected at most \d+, the limit of the soft backend, found 8192\n$/,
       ),
     });
   });

@@ -32,9 +32,12 @@ export const registerRun: RegisterCommand = (program, host, exit) => {
     });
 };
 
+/** What a timer of the host can wait. */
+const MOST_SECONDS = (2 ** 31 - 1) / 1000;
+
 function seconds(text: string): number {
   const value = Number(text);
-  if (text.trim() === "" || !Number.isFinite(value) || value <= 0) {
+  if (text.trim() === "" || !(value > 0 && value <= MOST_SECONDS)) {
     throw new InvalidArgumentError(`Expected seconds, as in 30 or 0.5, found "${text}".`);
   }
   return value;
