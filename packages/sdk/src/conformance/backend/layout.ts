@@ -53,18 +53,18 @@ export const Selector = {
 } as const;
 export const GDT_LIMIT = 0xff;
 
-/** Ports of the test device. */
+/** Ports of the test device, aligned so that 32-bit writes to them are one access everywhere. */
 export const Port = {
   /** A value for the test. */
   REPORT: 0xe0,
   /** One exception: vector, error code, RIP, CS, CR2 (low halves), in this order. */
-  TRAP: 0xe1,
+  TRAP: 0xe4,
   /** Bit 8 is the level that GSI bits 0–7 takes. */
-  IRQ: 0xe4,
+  IRQ: 0xe8,
   /** Runs an action of the test. */
-  ACTION: 0xe5,
+  ACTION: 0xfc,
   /** The program is over. */
-  DONE: 0xe6,
+  DONE: 0xec,
   /** Registers for port I/O tests: accesses are logged. */
   SCRATCH: 0x300,
 } as const;

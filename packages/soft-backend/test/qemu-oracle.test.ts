@@ -1,0 +1,49 @@
+import { existsSync } from "node:fs";
+import { VirtualClock } from "@northbridge/core";
+import { hypervisorConformance } from "@northbridge/sdk/conformance";
+import { describe, it } from "vitest";
+import { qemuHypervisor } from "./qemu/qemu-hypervisor.ts";
+
+const QEMU = "/usr/bin/qemu-system-x86_64";
+/** Groups whose programs need nothing but a processor. */
+const GROUPS = new Set([
+  "paging",
+  "exceptions",
+  "system calls",
+  "registers",
+  "processor modes",
+  "self-modifying code",
+]);
+/** Programs that need a device of ours, and those where QEMU 7.2's TCG is known not to do as hardware. */
+const LEFT_OUT: readonly RegExp[] = [
+  /device wrote/,
+  /SIPI/,
+  // A read-modify-write faults as a read.
+  /tells not-present|writes nothing of an access/,
+  // RSVD without P in the error code.
+  /reserved bits of a large page|NX bit for a reserved one/,
+  // Error codes of gates count 16 bytes a vector.
+  /gates that are absent/,
+  // No #SS for addresses, no #AC, no RF in a fault's frame, no x2APIC, no limits of null segments.
+  /not canonical|#AC|image with RF|x2APIC|null selectors/,
+  // Reserved bits of CR0, CR4, EFER and bad MSR values are taken.
+  /refuses reserved bits|refuses bases/,
+];
+
+/** Opt-in (`NORTHBRIDGE_QEMU=1`): do the conformance programs expect what another implementation does? */
+describe.skipIf(process.env["NORTHBRIDGE_QEMU"] === undefined || !existsSync(QEMU))(
+  "conformance programs on QEMU",
+  () => {
+    hypervisorConformance(
+      {
+        describe: (name, body) => {
+          if (GROUPS.has(name)) describe(name, body);
+        },
+        it: (name, body) => {
+          if (!LEFT_OUT.some((pattern) => pattern.test(name))) it(name, body);
+        },
+      },
+      { createHypervisor: () => qemuHypervisor(QEMU), createClock: () => new VirtualClock() },
+    );
+  },
+);
