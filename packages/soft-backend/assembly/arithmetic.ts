@@ -1,7 +1,7 @@
 // Arithmetic of the slower integer instructions: multiply, divide, shifts, rotates, bits. Operands by pointer.
 import { DE, raise } from "./faults";
-import { AF, CF, OF, PF, RAX, RCX, RDX, SF, ZF } from "./state";
-import { isAdjust, isCarry, isOverflow, setFlagsOf, setResultFlags, setStatusFlags, statusFlags, CC_ADD, CC_SUB } from "./flags";
+import { CF, OF, RAX, RDX, ZF } from "./state";
+import { isCarry, setFlagsOf, setResultFlags, setStatusFlags, statusFlags, CC_ADD, CC_SUB } from "./flags";
 
 /** Stores to a register pointer: 32-bit results clear the upper half. */
 // @ts-ignore: decorator

@@ -5,7 +5,8 @@
 // when their bytes are written: their records become OP_DEAD, so that a block that overwrites itself stops after
 // the storing instruction. An instruction that crosses pages is a block of its own and is known to both pages.
 import { ARENA, ARENA_END, BLOCK_HASH, BLOCK_HASH_ENTRIES, JUMP_CACHE, JUMP_CACHE_ENTRIES, PAGE_BLOCKS, PAGE_DIRTY, PAGE_STORES, RAM, RIP_BASE } from "../src/cpu/layout";
-import { decodeBlock, loudTwin } from "./decode";
+import { decodeBlock } from "./decode";
+import { loudTwin } from "./decode-passes";
 import { isFaulted } from "./faults";
 import { fetchable, flushTlb } from "./mmu";
 import { ALU_CMP, ALU_TEST, OP_DEAD, OP_FUSED_CMP64, OP_QUIET, OP_QUIET_END, OP_SSE_RR } from "./ops";

@@ -8,7 +8,7 @@ import { HARDWARE, SHADOW_STACK, deliverFault, interrupt, tripleFaultVector } fr
 import { countBase } from "./mmu";
 import { OP_STOP } from "./ops";
 import { AGAIN, FAULT, JUMP } from "./slow";
-import { CS_BASE, IF, MODE_64, RECORD, TF, endOf, mode, remOf, startOf } from "./state";
+import { CS_BASE, IF, MODE_64, TF, endOf, mode, remOf, startOf } from "./state";
 
 const STOP_BLOCK: usize = memory.data(80, 16) + HEADER;
 

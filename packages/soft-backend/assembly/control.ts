@@ -1,17 +1,18 @@
 // Control registers, MSRs, system calls, descriptor table registers.
 import * as L from "../src/cpu/layout";
-import { GP, NM, NP, SS_FAULT, UD, isFaulted, raise } from "./faults";
+import { GP, NP, UD, isFaulted, raise } from "./faults";
 import { readFlags, writeFlags } from "./flags";
 import { cr8Written, readHostMsr, writeHostMsr } from "./host";
 import { lookAround } from "./interrupts";
 import { flushTlb, syncCount } from "./mmu";
 import { PHYSICAL_BITS } from "./physical";
 import {
-  attr, descBase, descDpl, descHi, descPresent, enterCode, putDescriptor, putFlatCode, putFlatStack, putSegment, readDescriptor, setCpl,
-  setDescriptorBit, syncFpuAccess, syncMode, ATTR_L, ATTR_UNUSABLE, selectorOf,
+  attr, descDpl, descHi, descPresent, putDescriptor, putFlatCode, putFlatStack, putSegment, readDescriptor, setCpl, setDescriptorBit,
+  syncFpuAccess, syncMode, ATTR_L, ATTR_UNUSABLE,
 } from "./segments";
 import {
-  CR0_NE, CR0_PE, CR0_PG, CR4_PAE, CS, EFER_LMA, EFER_LME, EFER_NX, EFER_SCE, IF, LDTR, MODE_64, RAX, RCX, RDX, RF, RSP, SS, TR, VM, cpl, cr0, cr4, efer, mode, segPtr,
+  CR0_PE, CR0_PG, CR4_PAE, CS, EFER_LMA, EFER_LME, EFER_SCE, IF, LDTR, MODE_64, RAX, RCX, RDX, RF, RSP, TR, VM, cpl, cr0, cr4, efer, mode,
+  segPtr,
 } from "./state";
 
 const CR0_WRITABLE: u64 = 0xe005003f;

@@ -1,10 +1,10 @@
-// Decoder, part 2: the two- and three-byte opcode maps (0F, 0F 38, 0F 3A).
-import { GPR, ZERO } from "../src/cpu/layout";
-import { endSerialized, jcc, loadFar, stackSize } from "./decode";
+// Decoder, part 3: the two- and three-byte opcode maps (0F, 0F 38, 0F 3A).
+import { endSerialized } from "./decode";
+import { jcc, loadFar, stackSize } from "./decode-one-byte";
 import * as o from "./ops";
 import {
-  addressSize, allowLock, cpuMode, emit, emitSlow, end, fetch8, fetchS8, is66, isMemory, mod, modrm, modrmByte, operandSize, out, pc, reg,
-  regOperand, register, rep, rewind, rex, rm, rmOperand, segmentBase, setDst, setImm, setImmSource, setSrc, undefined_,
+  addressSize, allowLock, cpuMode, emit, emitSlow, end, fetch8, is66, isMemory, mod, modrm, modrmByte, operandSize, pc, reg, regOperand,
+  register, rep, rewind, rex, rm, rmOperand, segmentBase, setDst, setImm, setSrc, undefined_,
 } from "./record";
 import { DS, FS, GS, MODE_64, SS } from "./state";
 import { sseInfo } from "./sse/index";

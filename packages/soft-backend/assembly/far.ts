@@ -1,13 +1,12 @@
 // Far jumps, calls and returns (SDM 2A: JMP, CALL, RET). Task switches and 16-byte call gates are not modelled: #GP.
-import { GP, NP, SS_FAULT, isFaulted, raise } from "./faults";
+import { GP, NP, isFaulted, raise } from "./faults";
 import { dropPrivilegedSegments } from "./interrupts";
-import { probeWrite } from "./mmu";
 import {
   ATTR_DB, checkStack, descDpl, descHi, descIsCode, descIsConforming, descPresent, enterCode, putDescriptor, putSegment, readDescriptor, selectorOf,
   setDescriptorBit, syncMode,
 } from "./segments";
-import { beginStack, cursor, endStack, moveCursor, popValue, pushValue } from "./stack";
-import { CS, CS_BASE, EFER_LMA, MODE_64, MODE_REAL, RSP, SS, cpl, efer, mode, segPtr } from "./state";
+import { beginStack, endStack, moveCursor, popValue, pushValue } from "./stack";
+import { CS, EFER_LMA, MODE_64, MODE_REAL, RSP, SS, cpl, efer, mode, segPtr } from "./state";
 import { RIP } from "../src/cpu/layout";
 
 function fail(vector: i32, error: u32): bool {

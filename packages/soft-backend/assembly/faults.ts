@@ -4,7 +4,6 @@
 export const DE: i32 = 0;
 export const DB: i32 = 1;
 export const NMI: i32 = 2;
-export const BP: i32 = 3;
 export const OF_TRAP: i32 = 4;
 export const UD: i32 = 6;
 export const NM: i32 = 7;
@@ -16,7 +15,6 @@ export const GP: i32 = 13;
 export const PAGE_FAULT: i32 = 14;
 export const MF: i32 = 16;
 export const AC_FAULT: i32 = 17;
-export const XM: i32 = 19;
 /** Not an exception: the core lacks the instruction, the run must end. */
 export const UNIMPLEMENTED: i32 = 0x100;
 export const NONE: i32 = -1;

@@ -6,8 +6,8 @@ import { execute } from "./interpreter";
 import { readFlags, writeFlags } from "./flags";
 import { flushTlb, logWrites, setCountBase, setCurrent } from "./mmu";
 import { forgetSlots, markDirty, pageBlocks } from "./physical";
-import { ATTR_UNUSABLE, putSegment, setCpl, syncFpuAccess, syncMode } from "./segments";
-import { CR0_PE, CS, DS, ES, FS, GS, LDTR, RDX, SS, TR, cr0 } from "./state";
+import { putSegment, setCpl, syncFpuAccess, syncMode } from "./segments";
+import { CR0_PE, CS, ES, GS, LDTR, RDX, SS, TR, cr0 } from "./state";
 import { x87Reset } from "./x87";
 
 /** The vCPU whose state is in the state block. */

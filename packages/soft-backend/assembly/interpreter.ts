@@ -1,5 +1,5 @@
 // The run loop: executes records until the run ends.
-import { ATTENTION, EA, JUMP_CACHE, JUMP_CACHE_ENTRIES, LEFT, RIP_BASE } from "../src/cpu/layout";
+import { ATTENTION, EA, LEFT, RIP_BASE } from "../src/cpu/layout";
 import { multiplyTo, put } from "./arithmetic";
 import { adc, add, and, cmp, dec, inc, or, rol, ror, sar, sbb, setCarry, shl, shr, sub, test, xor } from "./alu";
 import { lengthOf, jumpEntry } from "./blocks";

@@ -2,10 +2,10 @@
 import { IDTR, SEG_BASE, SEG_LIMIT, STEP_ARMED } from "./fields";
 import { DB, DOUBLE_FAULT, GP, NP, PAGE_FAULT, SS_FAULT, TS_FAULT, DE, clearFault, faultError, faultVector, hasErrorCode, isFaulted, raise } from "./faults";
 import { readFlags, writeFlags } from "./flags";
-import { asBefore, asSupervisor, flushTlb, loadAt } from "./mmu";
+import { asBefore, asSupervisor, loadAt } from "./mmu";
 import {
-  ATTR_DB, ATTR_L, ATTR_UNUSABLE, checkStack, descBase, descDpl, descHi, descIsCode, descIsConforming, descPresent, descLimit, enterCode, putDescriptor,
-  putSegment, readDescriptor, selectorOf, setCpl, setDescriptorBit, syncMode,
+  ATTR_DB, ATTR_UNUSABLE, checkStack, descBase, descDpl, descHi, descIsCode, descIsConforming, descPresent, enterCode, putDescriptor,
+  putSegment, readDescriptor, selectorOf, setDescriptorBit, syncMode,
 } from "./segments";
 import { beginStack, beginStackAt, cursor, endStack, popValue, pushValue } from "./stack";
 import {

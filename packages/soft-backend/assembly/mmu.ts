@@ -7,7 +7,7 @@
 // TLB entry (32 bytes): read tag u64 @0, write tag u64 @8, addend u32 @16, fetch tag u64 @24.
 // A tag is the page's address with TLB_TAG (generation and privilege) in its low 12 bits. A page that holds
 // decoded code never has a write tag, so that every store to it comes by here.
-import { ATTENTION, ICOUNT, INTR, LEFT, NMI_PENDING, RFLAGS, SCRATCH, SEG, TLB, TLB_ENTRIES, CPL, MODE } from "../src/cpu/layout";
+import { ATTENTION, ICOUNT, LEFT, NMI_PENDING, RFLAGS, SCRATCH, SEG, TLB, TLB_ENTRIES, CPL, MODE } from "../src/cpu/layout";
 import { invalidateRange } from "./blocks";
 import { GP, SS_FAULT, raise } from "./faults";
 import { mmioRead, mmioWrite } from "./host";
@@ -285,5 +285,3 @@ export function asSupervisor(): u64 {
 }
 
 export function asBefore(tag: u64): void { store<u64>(TLB_TAG, (load<u64>(TLB_TAG) & ~1) | (tag & 1)); }
-
-export function hasWork(): bool { return load<u32>(INTR) != 0; }

@@ -1,7 +1,7 @@
 // Building records: the instruction being decoded, its prefixes and operands, and where its records go.
 import { EA, GPR, RIP_BASE, SEG, SEG_SIZE, ZERO } from "../src/cpu/layout";
 import { OP_EA16, OP_EA32, OP_EA64, OP_EA_IMM, SLOW, S_UD } from "./ops";
-import { DS, FS, MODE_32, MODE_64, MODE_REAL, RECORD, SS } from "./state";
+import { DS, FS, MODE_32, MODE_64, RECORD, SS } from "./state";
 
 /** Next byte to fetch. */
 export let pc: usize = 0;
@@ -228,4 +228,3 @@ export function defaultSizes(is67: bool): void {
     addressSize = is32 != is67 ? 2 : 1;
   }
 }
-export function isRealMode(): bool { return cpuMode == MODE_REAL; }

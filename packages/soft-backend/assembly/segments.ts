@@ -1,15 +1,13 @@
 // Segment registers and descriptor tables (SDM 3A chapters 3 and 5).
-import { CPL, CR0, CR4, CS_BASE_FIELD, GDTR, MODE, SEG_ATTR, SEG_BASE, SEG_LIMIT, SEG_SELECTOR, SSE_BLOCKED, X87_BLOCKED } from "./fields";
-import { GP, NM, NP, SS_FAULT, TS_FAULT, UD, isFaulted, raise } from "./faults";
+import { CPL, CR0, CS_BASE_FIELD, GDTR, MODE, SEG_ATTR, SEG_BASE, SEG_LIMIT, SEG_SELECTOR, SSE_BLOCKED, X87_BLOCKED } from "./fields";
+import { GP, NM, NP, SS_FAULT, UD, isFaulted, raise } from "./faults";
 import { asBefore, asSupervisor, loadAt, storeAt, syncPrivilege } from "./mmu";
-import { CR0_EM, CR0_MP, CR0_PE, CR0_TS, CR4_OSFXSR, CS, EFER_LMA, LDTR, MODE_16, MODE_32, MODE_64, MODE_REAL, SS, cpl, cr0, cr4, efer, mode, segPtr } from "./state";
+import {
+  CR0_EM, CR0_PE, CR0_TS, CR4_OSFXSR, CS, EFER_LMA, LDTR, MODE_16, MODE_32, MODE_64, MODE_REAL, SS, cpl, cr0, cr4, efer, mode, segPtr,
+} from "./state";
 
-export const ATTR_TYPE: u32 = 0xf;
-export const ATTR_S: u32 = 0x10;
-export const ATTR_P: u32 = 0x80;
 export const ATTR_L: u32 = 0x2000;
 export const ATTR_DB: u32 = 0x4000;
-export const ATTR_G: u32 = 0x8000;
 export const ATTR_UNUSABLE: u32 = 0x10000;
 const CODE: u32 = 8;
 const CONFORMING: u32 = 4;
@@ -26,7 +24,6 @@ export let descBaseHigh: u32 = 0;
 // @ts-ignore: decorator
 @inline export function selectorOf(s: u32): u32 { return load<u16>(segPtr(s), SEG_SELECTOR); }
 export function descDpl(): u32 { return (descHi >> 13) & 3; }
-export function descType(): u32 { return (descHi >> 8) & 0x1f; }
 export function descPresent(): bool { return (descHi & 0x8000) != 0; }
 export function descIsCode(): bool { return (descHi & 0x1800) == 0x1800; }
 export function descIsConforming(): bool { return (descHi & 0x0400) != 0; }

@@ -10,10 +10,7 @@ import * as o from "./ops";
 import { loadDataSegment, selectorOf } from "./segments";
 import { FAULT, JUMP, NEXT, rmRead, rmWrite } from "./slow";
 import { beginStack, cursor, endStack, moveCursor, popValue, pushValue, stackMask } from "./stack";
-import {
-  CS_BASE, IOPL, MODE_64, MODE_REAL, RAX, RBP, RCX, RECORD, RF, RSP, SS, TF, VM, cpl, dstOf, ea, endOf, immOf, mode, opOf, srcOf,
-} from "./state";
-import { put } from "./arithmetic";
+import { CS_BASE, MODE_64, RAX, RBP, RCX, RECORD, RF, RSP, SS, VM, cpl, dstOf, ea, endOf, immOf, mode, opOf, srcOf } from "./state";
 
 /** Architectural RIP of the next instruction. */
 function nextRip(d: usize): u64 {

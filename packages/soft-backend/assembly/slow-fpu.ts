@@ -7,7 +7,7 @@ import { commit, modifiable, readable, writable } from "./mmu";
 import * as o from "./ops";
 import { FAULT, NEXT } from "./slow";
 import { sseExec } from "./sse/index";
-import { CR0_MP, CR0_TS, CR4_OSXMMEXCPT, CR4_OSXSAVE, RAX, RDI, RDX, cpl, cr0, cr4, dstOf, ea, immOf, srcOf, startOf } from "./state";
+import { CR0_MP, CR0_TS, CR4_OSXMMEXCPT, CR4_OSXSAVE, RAX, RDI, RDX, cr0, cr4, dstOf, ea, immOf, srcOf, startOf } from "./state";
 import { fxrstor, fxsave, x87Exec, x87Info, x87Initialise, x87Pending, x87Stored, x87Wait } from "./x87";
 
 const X87_STORES: u32 = 0x100;

@@ -1,18 +1,20 @@
 // System instructions, port I/O and the odd ones of user mode.
 import * as L from "../src/cpu/layout";
-import { put } from "./arithmetic";
 import {
   isVisible, loadSystemSegment, readControl, readDebug, readMsr, sysenter, sysexit, systemCall, systemReturn, writeControl, writeCr0, writeDebug, writeMsr,
 } from "./control";
 import { GP, UD, isFaulted, raise } from "./faults";
-import { AF, CF, CS_BASE, CR0_PE, CR0_TS, CR4_OSXSAVE, CR4_PCE, CR4_TSD, CR4_UMIP, IF, IOPL, LDTR, MODE_64, MODE_REAL, PF, RAX, RBX, RCX, RDX, RF, SF, STATUS_FLAGS, TR, ZF, cpl, cr0, cr4, dstOf, ea, endOf, immOf, mode, segPtr, srcOf } from "./state";
-import { isCarry, readFlags, setResultFlags, setStatusFlags, statusFlags } from "./flags";
+import {
+  AF, CF, CS_BASE, CR0_TS, CR4_OSXSAVE, CR4_PCE, CR4_TSD, CR4_UMIP, IF, IOPL, LDTR, MODE_64, MODE_REAL, RAX, RBX, RCX, RDX, TR, ZF, cpl,
+  cr0, cr4, dstOf, ea, endOf, immOf, mode, segPtr, srcOf,
+} from "./state";
+import { isCarry, setResultFlags, setStatusFlags, statusFlags } from "./flags";
 import { hostCpuid, portIn, portOut, readTsc } from "./host";
 import { inhibit } from "./interrupts";
 import { commit, flushPage, modifiable, readable, syncCount, writable } from "./mmu";
 import * as o from "./ops";
 import { descHi, descLimit, selectorOf, syncFpuAccess } from "./segments";
-import { FAULT, JUMP, LEAVE, NEXT, outcome, rmRead, rmWrite } from "./slow";
+import { FAULT, JUMP, LEAVE, NEXT, rmRead, rmWrite } from "./slow";
 import { isPortAllowed } from "./string-ops";
 
 function gp(): u32 {

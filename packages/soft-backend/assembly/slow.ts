@@ -5,7 +5,6 @@ import {
   bitScan, compareExchange, crc32c, divide, divideSigned, exchangeAdd, multiply, multiplySigned, multiplyTo, put, shift, shiftDouble,
 } from "./arithmetic";
 import { segmented } from "./boundary";
-import { isFaulted } from "./faults";
 import { CC_SUB, conditionOf, setFlagsOf, setStatusFlags, statusFlags } from "./flags";
 import * as o from "./ops";
 import { commit, modifiable, readable, setCurrent, writable } from "./mmu";
@@ -224,6 +223,3 @@ function bitTest<T>(d: usize, op: u32): u32 {
   rmPut<T>(d, p, op == 1 ? <T>(v | mask) : op == 2 ? <T>(v & ~mask) : <T>(v ^ mask));
   return NEXT;
 }
-
-/** The fault is already raised, or the operation is complete. */
-export function outcome(): u32 { return isFaulted() ? FAULT : NEXT; }
