@@ -22,6 +22,14 @@ const file = async (name: string, text: string): Promise<string> => {
 
 const OFF = power(0);
 
+describe("northbridge", () => {
+  it("says its version", async () => {
+    const manifest = await readFile(new URL("../package.json", import.meta.url), "utf8");
+    const { version } = JSON.parse(manifest) as { version: string };
+    expect(await runFake([], "--version")).toEqual({ code: 0, out: `${version}\n`, err: "" });
+  });
+});
+
 describe("northbridge run", () => {
   it("shows the console and exits with 0 when the guest powers off", async () => {
     expect(await runFake([...print("hello\n"), OFF], "run", machine)).toEqual({

@@ -1,4 +1,5 @@
 import { Command, CommanderError } from "commander";
+import manifest from "../package.json" with { type: "json" };
 import { registerCommands } from "./commands/index.ts";
 import { ExitCode, exitCodeOfError } from "./exit-codes.ts";
 import { type CliHost, CommandFailed } from "./host.ts";
@@ -14,6 +15,7 @@ export async function runCli(args: readonly string[], host: CliHost): Promise<nu
   const program = new Command("northbridge");
   program
     .description("Runs virtual machines.")
+    .version(manifest.version)
     .configureOutput({ writeOut: (text) => host.stdout.write(text), writeErr: () => undefined })
     .configureHelp({ showGlobalOptions: true })
     .exitOverride()
