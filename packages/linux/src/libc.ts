@@ -1,0 +1,82 @@
+import { createRequire } from "node:module";
+import type * as Koffi from "koffi";
+
+/** An address in this process. */
+export type Address = bigint;
+
+/** The functions of libc that this package calls, as koffi gives them. Pointers are addresses or typed arrays. */
+export interface Libc {
+  readonly open: (path: string, flags: number, mode: number) => number;
+  readonly close: (fd: number) => number;
+  readonly ioctl: (fd: number, request: number, argument: number) => number;
+  readonly ioctlAt: (fd: number, request: number, argument: Address) => number;
+  readonly mmap: (
+    address: Address,
+    length: number,
+    protection: number,
+    flags: number,
+    fd: number,
+    offset: number,
+  ) => Address | number;
+  readonly memfd_create: (name: string, flags: number) => number;
+  readonly ftruncate: (fd: number, length: number) => number;
+  readonly eventfd: (initial: number, flags: number) => number;
+  readonly poll: (fds: Address, count: number, timeoutMs: number) => number;
+  readonly read: (fd: number, address: Address, length: number) => number;
+  readonly write: (fd: number, address: Address, length: number) => number;
+  readonly sendmsg: (fd: number, message: Address, flags: number) => number;
+  readonly recvmsg: (fd: number, message: Address, flags: number) => number;
+  readonly socketpair: (domain: number, type: number, protocol: number, fds: Address) => number;
+  readonly fcntl: (fd: number, command: number, argument: number) => number;
+  readonly gettid: () => number;
+  readonly tgkill: (tgid: number, tid: number, signal: number) => number;
+  readonly sigaction: (signal: number, action: Address, old: Address) => number;
+  readonly prctl: (option: number, argument: Address) => number;
+  /** `errno` of this thread's last failed call: ask at once. */
+  readonly errno: () => number;
+  readonly errnoNames: ReadonlyMap<number, string>;
+  readonly address: (buffer: ArrayBufferView) => Address;
+  readonly symbol: (name: string) => Address;
+}
+
+let loaded: Libc | undefined;
+
+/** libc of this process, loaded at the first call: a machine without koffi's binary can import this package. */
+export function libc(): Libc {
+  return (loaded ??= load());
+}
+
+function load(): Libc {
+  const koffi = createRequire(import.meta.url)("koffi") as typeof Koffi;
+  const library = koffi.load("libc.so.6");
+  const declare = (prototype: string): never => library.func(prototype) as never;
+  const errnoNames = new Map<number, string>();
+  for (const [name, value] of Object.entries(koffi.os.errno as Readonly<Record<string, number>>)) {
+    if (!errnoNames.has(value)) errnoNames.set(value, name);
+  }
+  return {
+    open: declare("int open(const char *path, int flags, uint32_t mode)"),
+    close: declare("int close(int fd)"),
+    ioctl: declare("int ioctl(int fd, unsigned long request, unsigned long argument)"),
+    ioctlAt: declare("int ioctl(int fd, unsigned long request, uintptr_t argument)"),
+    mmap: library.func("mmap", "uintptr_t", ["uintptr_t", "size_t", "int", "int", "int", "int64_t"]) as never,
+    memfd_create: declare("int memfd_create(const char *name, unsigned int flags)"),
+    ftruncate: declare("int ftruncate(int fd, int64_t length)"),
+    eventfd: declare("int eventfd(unsigned int initial, int flags)"),
+    poll: declare("int poll(uintptr_t fds, unsigned long count, int timeout)"),
+    read: declare("int64_t read(int fd, uintptr_t address, size_t length)"),
+    write: declare("int64_t write(int fd, uintptr_t address, size_t length)"),
+    sendmsg: declare("int64_t sendmsg(int fd, uintptr_t message, int flags)"),
+    recvmsg: declare("int64_t recvmsg(int fd, uintptr_t message, int flags)"),
+    socketpair: declare("int socketpair(int domain, int type, int protocol, uintptr_t fds)"),
+    fcntl: declare("int fcntl(int fd, int command, unsigned long argument)"),
+    gettid: declare("int gettid()"),
+    tgkill: declare("int tgkill(int tgid, int tid, int signal)"),
+    sigaction: declare("int sigaction(int signal, uintptr_t action, uintptr_t old)"),
+    prctl: declare("int prctl(int option, uintptr_t argument)"),
+    errno: () => koffi.errno(),
+    errnoNames,
+    address: (buffer) => koffi.address(buffer),
+    symbol: (name) => library.symbol(name) as Address,
+  };
+}

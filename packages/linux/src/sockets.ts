@@ -1,0 +1,90 @@
+import { close, unlessAgain } from "./files.ts";
+import { libc } from "./libc.ts";
+import { RootedBuffer } from "./rooted-buffer.ts";
+import { check, SystemCallError } from "./system-call-error.ts";
+
+const AF_UNIX = 1;
+const SOCK_STREAM = 1;
+const SOCK_CLOEXEC = 0o2000000;
+const SOL_SOCKET = 1;
+const SCM_RIGHTS = 1;
+const MSG_NOSIGNAL = 0x4000;
+const MSG_CMSG_CLOEXEC = 0x40000000;
+const MSG_CTRUNC = 8;
+
+/** `struct msghdr`, `cmsghdr` and `iovec` of x86-64. */
+const MSGHDR_BYTES = 56;
+const CMSGHDR_BYTES = 16;
+const IOVEC_BYTES = 16;
+
+/** A message and the descriptors that came with it. */
+export interface ReceivedMessage {
+  readonly bytes: Uint8Array;
+  readonly fds: readonly number[];
+}
+
+/** Two connected Unix stream sockets (socketpair(2)). */
+export function socketPair(): readonly [number, number] {
+  const fds = new RootedBuffer(8);
+  check(
+    libc().socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds.address),
+    "socketpair",
+    "a Unix socket pair",
+  );
+  return [fds.view.getInt32(0, true), fds.view.getInt32(4, true)];
+}
+
+/** A message header, with its vector behind it, over one buffer and over control data where there is some. */
+function header(data: RootedBuffer, control: RootedBuffer | undefined): RootedBuffer {
+  const message = new RootedBuffer(MSGHDR_BYTES + IOVEC_BYTES);
+  const { view } = message;
+  view.setBigUint64(16, message.address + BigInt(MSGHDR_BYTES), true);
+  view.setBigUint64(24, 1n, true);
+  view.setBigUint64(MSGHDR_BYTES, data.address, true);
+  view.setBigUint64(MSGHDR_BYTES + 8, BigInt(data.bytes.length), true);
+  if (control !== undefined) {
+    view.setBigUint64(32, control.address, true);
+    view.setBigUint64(40, BigInt(control.bytes.length), true);
+  }
+  return message;
+}
+
+/** sendmsg(2) with descriptors (`SCM_RIGHTS`, unix(7)): bytes sent, `undefined` where it would block. */
+export function sendMessage(fd: number, bytes: Uint8Array, fds: readonly number[] = []): number | undefined {
+  const data = RootedBuffer.from(bytes);
+  let control: RootedBuffer | undefined;
+  if (fds.length > 0) {
+    control = new RootedBuffer(CMSGHDR_BYTES + ((4 * fds.length + 7) & ~7));
+    control.view.setBigUint64(0, BigInt(CMSGHDR_BYTES + 4 * fds.length), true);
+    control.view.setInt32(8, SOL_SOCKET, true);
+    control.view.setInt32(12, SCM_RIGHTS, true);
+    for (const [i, passed] of fds.entries()) control.view.setInt32(CMSGHDR_BYTES + 4 * i, passed, true);
+  }
+  const message = header(data, control);
+  const send = (): number => message.lend((address) => libc().sendmsg(fd, address, MSG_NOSIGNAL));
+  const sent = data.lend(() => (control === undefined ? send() : control.lend(send)));
+  return unlessAgain(sent, "sendmsg", fd);
+}
+
+/**
+ * recvmsg(2): `undefined` where nothing is there yet, no bytes at the end of the stream. The descriptors belong to the
+ * caller. Throws `SystemCallError`, with every descriptor closed, where more came than `maxFds`.
+ */
+export function receiveMessage(fd: number, maxBytes: number, maxFds = 8): ReceivedMessage | undefined {
+  const data = new RootedBuffer(maxBytes);
+  const control = new RootedBuffer(CMSGHDR_BYTES + ((4 * maxFds + 7) & ~7));
+  const message = header(data, control);
+  const received = unlessAgain(libc().recvmsg(fd, message.address, MSG_CMSG_CLOEXEC), "recvmsg", fd);
+  if (received === undefined) return undefined;
+  const fds: number[] = [];
+  const used = Number(message.view.getBigUint64(40, true));
+  if (used >= CMSGHDR_BYTES && control.view.getInt32(12, true) === SCM_RIGHTS) {
+    const end = Number(control.view.getBigUint64(0, true));
+    for (let at = CMSGHDR_BYTES; at + 4 <= end; at += 4) fds.push(control.view.getInt32(at, true));
+  }
+  if ((message.view.getInt32(48, true) & MSG_CTRUNC) !== 0 || fds.length > maxFds) {
+    for (const passed of fds) close(passed);
+    throw new SystemCallError("recvmsg", "MSG_CTRUNC", `fd ${fd}: more than ${maxFds} descriptors came`);
+  }
+  return { bytes: data.bytes.slice(0, received), fds };
+}

@@ -1,0 +1,143 @@
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { Worker } from "node:worker_threads";
+import { describe, expect, it } from "vitest";
+import * as linux from "../src/index.ts";
+
+const openFds = (): number => readdirSync("/proc/self/fd").length;
+
+describe.skipIf(process.platform !== "linux" || process.arch !== "x64")("Linux system calls", () => {
+  it("opens, reads, writes and closes files", () => {
+    const directory = mkdtempSync(join(tmpdir(), "northbridge-linux-"));
+    try {
+      const path = join(directory, "file");
+      writeFileSync(path, "hello");
+      const fd = linux.open(path, linux.OpenFlag.O_RDWR);
+      const buffer = new linux.RootedBuffer(16);
+      expect(linux.read(fd, buffer)).toBe(5);
+      expect(new TextDecoder().decode(buffer.bytes.subarray(0, 5))).toBe("hello");
+      expect(linux.write(fd, linux.RootedBuffer.from(new TextEncoder().encode(", you")))).toBe(5);
+      linux.ftruncate(fd, 8);
+      linux.close(fd);
+      expect(readFileSync(path, "utf8")).toBe("hello, y");
+    } finally {
+      rmSync(directory, { recursive: true });
+    }
+  });
+
+  it("says which call failed, why and on what", () => {
+    const failure = (body: () => unknown): unknown => {
+      try {
+        body();
+      } catch (error) {
+        return error;
+      }
+      return undefined;
+    };
+    const missing = failure(() => linux.open("/nowhere/at/all", 0));
+    expect(missing).toBeInstanceOf(linux.SystemCallError);
+    expect(missing).toMatchObject({ code: "NB_HOST", syscall: "open", errno: "ENOENT" });
+    expect((missing as Error).message).toBe("/nowhere/at/all: open failed with ENOENT");
+    expect(
+      failure(() => {
+        linux.close(100_000);
+      }),
+    ).toMatchObject({ syscall: "close", errno: "EBADF" });
+    const fd = linux.open("/dev/null", linux.OpenFlag.O_RDWR);
+    expect(failure(() => linux.ioctl(fd, 0x5401, 0, "TCGETS"))).toMatchObject({ errno: "ENOTTY" });
+    expect(failure(() => linux.ioctlBuffer(fd, 0x5401, new linux.RootedBuffer(64), "TCGETS"))).toMatchObject({
+      message: "TCGETS: ioctl failed with ENOTTY",
+    });
+    linux.close(fd);
+  });
+
+  it("shares a memfd between mappings, threads and holders of the descriptor", async () => {
+    const fd = linux.createMemfd("test", 2 * linux.PAGE_SIZE);
+    const one = new linux.SharedMapping(fd, 2 * linux.PAGE_SIZE, "one");
+    const two = new linux.SharedMapping(fd, 2 * linux.PAGE_SIZE, "two");
+    const bytes = new Uint8Array(one.buffer);
+    bytes[5] = 42;
+    expect(new Uint8Array(two.buffer)[5]).toBe(42);
+    expect(one.address % 4096n).toBe(0n);
+    const worker = new Worker(
+      `const { workerData } = require("node:worker_threads"); new Uint8Array(workerData)[6] = 43;`,
+      { eval: true, workerData: one.buffer },
+    );
+    await new Promise((resolve) => worker.once("exit", resolve));
+    const buffer = new linux.RootedBuffer(8);
+    linux.read(fd, buffer);
+    expect([...buffer.bytes]).toEqual([0, 0, 0, 0, 0, 42, 43, 0]);
+    linux.addSeals(fd, linux.Seal.SHRINK | linux.Seal.GROW);
+    expect(() => {
+      linux.ftruncate(fd, 0);
+    }).toThrow("EPERM");
+    one.unmap();
+    expect(bytes[5]).toBe(0);
+    expect(new Uint8Array(two.buffer)[5]).toBe(42);
+    two.unmap();
+    linux.close(fd);
+  });
+
+  it("counts events, and polls for them", () => {
+    const event = new linux.EventFd();
+    expect(event.drain()).toBe(0n);
+    expect(linux.poll(event.fd, linux.PollEvent.POLLIN, 0)).toBe(0);
+    event.signal();
+    event.signal();
+    expect(linux.poll(event.fd, linux.PollEvent.POLLIN, 1000)).toBe(linux.PollEvent.POLLIN);
+    expect(event.drain()).toBe(2n);
+    expect(event.drain()).toBe(0n);
+    event.close();
+  });
+
+  it("passes descriptors through a socket, and closes those that do not fit", () => {
+    const before = openFds();
+    const [left, right] = linux.socketPair();
+    const event = new linux.EventFd();
+    const other = new linux.EventFd();
+    expect(linux.sendMessage(left, Uint8Array.of(1, 2, 3), [event.fd, other.fd])).toBe(3);
+    const message = linux.receiveMessage(right, 64)!;
+    expect([...message.bytes]).toEqual([1, 2, 3]);
+    expect(message.fds).toHaveLength(2);
+    const value = new linux.RootedBuffer(8);
+    event.signal();
+    expect(linux.read(message.fds[0]!, value)).toBe(8);
+    expect(value.view.getBigUint64(0, true)).toBe(1n);
+    for (const fd of message.fds) linux.close(fd);
+    linux.sendMessage(left, Uint8Array.of(4), [event.fd, other.fd, event.fd, other.fd, event.fd]);
+    expect(() => linux.receiveMessage(right, 64, 1)).toThrow("more than 1 descriptors");
+    linux.close(left);
+    expect(linux.receiveMessage(right, 64)).toEqual({ bytes: new Uint8Array(), fds: [] });
+    linux.close(right);
+    event.close();
+    other.close();
+    expect(openFds()).toBe(before);
+  });
+
+  it("names threads and interrupts a system call of one by a signal", async () => {
+    const SIGNAL = 41;
+    linux.interruptOn(SIGNAL);
+    const source = `
+      import { parentPort } from "node:worker_threads";
+      import * as linux from ${JSON.stringify(new URL("../src/index.ts", import.meta.url).href)};
+      linux.nameThread("a rather long name");
+      parentPort.postMessage(linux.gettid());
+      try { linux.poll(-1, 0, 20000); parentPort.postMessage("timeout"); }
+      catch (error) { parentPort.postMessage(error.errno); }`;
+    const worker = new Worker(new URL(`data:text/javascript,${encodeURIComponent(source)}`));
+    const messages: unknown[] = [];
+    const next = (): Promise<unknown> => new Promise((resolve) => worker.once("message", resolve));
+    const tid = (await next()) as number;
+    expect(readFileSync(`/proc/self/task/${tid}/comm`, "utf8")).toBe("a rather long n\n");
+    const answer = next().then((message) => messages.push(message));
+    // It may not have reached the call yet.
+    while (messages.length === 0) {
+      linux.signalThread(tid, SIGNAL);
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    }
+    await answer;
+    expect(messages).toEqual(["EINTR"]);
+    await worker.terminate();
+  });
+});
