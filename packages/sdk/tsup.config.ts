@@ -6,6 +6,7 @@ export default defineConfig({
     "asm/index": "src/asm/index.ts",
     "host/index": "src/host/index.ts",
     "pci/index": "src/pci/index.ts",
+    "virtio/index": "src/virtio/index.ts",
     "testing/index": "src/testing/index.ts",
     "conformance/index": "src/conformance/index.ts",
   },

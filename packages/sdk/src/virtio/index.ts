@@ -1,0 +1,20 @@
+export { type ChainStateV1, DescriptorChain } from "./descriptor-chain.ts";
+export { FeatureSet } from "./feature-set.ts";
+export { QueueRegisters, type QueueRegistersStateV1 } from "./queue-registers.ts";
+export { SplitQueue } from "./split-queue.ts";
+export {
+  type QueueAddresses,
+  type QueueFault,
+  type QueueSetup,
+  type QueueStateV1,
+  serve,
+  type VirtQueue,
+} from "./virt-queue.ts";
+export { type VirtioDevice, type VirtioSession, VirtioTransport } from "./virtio-device.ts";
+export {
+  type EndpointInterrupts,
+  type EndpointOptions,
+  type EndpointStateV1,
+  VirtioEndpoint,
+} from "./virtio-endpoint.ts";
+export * as virtioSpec from "./spec.ts";

@@ -1,0 +1,347 @@
+import {
+  type GuestMemory,
+  type IoWidth,
+  NorthbridgeError,
+  RestoreError,
+} from "@northbridge/core/contracts";
+import { FeatureSet } from "./feature-set.ts";
+import { QueueRegisters, type QueueRegistersStateV1 } from "./queue-registers.ts";
+import { Feature, MAX_QUEUE_SIZE, Status } from "./spec.ts";
+import { SplitQueue } from "./split-queue.ts";
+import type { VirtQueue } from "./virt-queue.ts";
+import type { VirtioDevice, VirtioSession } from "./virtio-device.ts";
+
+/** How a transport interrupts its driver. */
+export interface EndpointInterrupts {
+  /** Queue `index` has used buffers. */
+  queue(index: number): void;
+  /** The configuration space or the status has changed. */
+  config(): void;
+}
+
+export interface EndpointOptions {
+  /** For messages. */
+  readonly name: string;
+  readonly device: VirtioDevice;
+  readonly memory: GuestMemory;
+  readonly interrupts: EndpointInterrupts;
+  /** Reserved feature bits the transport offers beside those of the queues. */
+  readonly transportFeatures?: readonly number[];
+}
+
+/** Saved form, version 1. Frozen: add a `V2` and an upgrade instead of editing it. */
+export interface EndpointStateV1 {
+  readonly version: 1;
+  readonly deviceId: number;
+  readonly status: number;
+  readonly offered: readonly [low: number, high: number];
+  readonly features: readonly [low: number, high: number];
+  readonly configGeneration: number;
+  readonly config: readonly number[];
+  readonly queues: readonly QueueRegistersStateV1[];
+  readonly device: unknown;
+}
+
+/** Bits of the status register that a driver may set. */
+const DRIVER_STATUS =
+  Status.ACKNOWLEDGE | Status.DRIVER | Status.DRIVER_OK | Status.FEATURES_OK | Status.FAILED;
+
+/**
+ * The registers every transport shows in its own way (virtio 1.3 §2, §3.1): status, features, configuration space,
+ * queues. Drives the device through its life and keeps it from a driver's mistakes.
+ */
+export class VirtioEndpoint {
+  readonly device: VirtioDevice;
+  readonly offered: FeatureSet;
+  readonly queues: readonly QueueRegisters[];
+  readonly #name: string;
+  readonly #memory: GuestMemory;
+  readonly #interrupts: EndpointInterrupts;
+  readonly #faults = new Map<string, number>();
+  #status = 0;
+  #features = new FeatureSet();
+  #configGeneration = 0;
+  #isStarted = false;
+  /** Resets whose host operations are still under way. */
+  #resetting = 0;
+  #notifications = 0;
+
+  constructor(options: EndpointOptions) {
+    const { device, name } = options;
+    this.#name = name;
+    this.device = device;
+    this.#memory = options.memory;
+    this.#interrupts = options.interrupts;
+    this.offered = FeatureSet.of([
+      ...device.features,
+      Feature.VERSION_1,
+      Feature.INDIRECT_DESC,
+      Feature.EVENT_IDX,
+      Feature.RING_RESET,
+      ...(options.transportFeatures ?? []),
+    ]);
+    this.queues = device.queues.map((maxSize, index) => {
+      if (!Number.isInteger(Math.log2(maxSize)) || maxSize > MAX_QUEUE_SIZE) {
+        throw new NorthbridgeError(
+          "NB_CONFIG",
+          `${name}: queue ${index}: size ${maxSize} is not a power of two up to ${MAX_QUEUE_SIZE}`,
+        );
+      }
+      return new QueueRegisters(maxSize);
+    });
+  }
+
+  /** Device status (§2.1). While a reset is under way it does not read as 0. */
+  get status(): number {
+    return this.#resetting > 0 ? this.#status || Status.FAILED : this.#status;
+  }
+
+  get features(): FeatureSet {
+    return this.#features;
+  }
+
+  get configGeneration(): number {
+    return this.#configGeneration;
+  }
+
+  get isStarted(): boolean {
+    return this.#isStarted;
+  }
+
+  /** The driver's write to the status register. Writing 0 resets. */
+  setStatus(value: number): void {
+    if (value === 0) {
+      this.reset();
+      return;
+    }
+    if (this.#resetting > 0) return;
+    const old = this.#status;
+    let status = old | (value & DRIVER_STATUS); // bits are set one after the other and cleared by a reset only
+    if ((status & ~old & Status.FEATURES_OK) !== 0 && !this.#acceptsFeatures()) status &= ~Status.FEATURES_OK;
+    this.#status = status;
+    const isReady = (status & Status.FEATURES_OK) !== 0 && (status & Status.DEVICE_NEEDS_RESET) === 0;
+    if ((status & ~old & Status.DRIVER_OK) !== 0 && isReady) this.#start();
+  }
+
+  /** The driver's choice of features, 32 bits of it. Too late after FEATURES_OK. */
+  setFeatures(select: number, value: number): void {
+    if ((this.#status & Status.FEATURES_OK) === 0) this.#features = this.#features.withWord(select, value);
+  }
+
+  readConfig(offset: number, width: IoWidth): number {
+    const { config } = this.device;
+    let value = 0;
+    for (let i = width - 1; i >= 0; i--) value = value * 256 + (config[offset + i] ?? 0);
+    return value;
+  }
+
+  writeConfig(offset: number, width: IoWidth, value: number): void {
+    if (offset + width <= this.device.config.length) this.device.writeConfig?.(offset, width, value);
+  }
+
+  /** The driver enables a queue whose addresses and size it has written. */
+  enableQueue(index: number): void {
+    const registers = this.queues[index];
+    if (registers === undefined || registers.isEnabled || registers.isResetting) return;
+    registers.isEnabled = true;
+    if (this.#isStarted) this.#open(index, registers);
+  }
+
+  /** §2.6.1. `isResetting` of the registers says when it is done. */
+  resetQueue(index: number): void {
+    const registers = this.queues[index];
+    if (registers === undefined || registers.isResetting || !this.#features.has(Feature.RING_RESET)) return;
+    registers.queue?.close();
+    const done = this.#isStarted ? this.device.resetQueue?.(index) : undefined;
+    registers.reset();
+    if (done === undefined) return;
+    registers.isResetting = true;
+    void done.then(() => {
+      registers.isResetting = false;
+    });
+  }
+
+  /** The driver's notification. Of a queue that is not there it does nothing. */
+  notify(index: number): void {
+    this.#notifications++;
+    if (this.#isStarted && this.queues[index]?.queue !== undefined) this.device.notify(index);
+  }
+
+  /** To power-on. The status reads as 0 once no host operation touches guest memory. */
+  reset(): void {
+    for (const registers of this.queues) registers.queue?.close();
+    const done = this.device.reset();
+    for (const registers of this.queues) registers.reset();
+    this.#isStarted = false;
+    this.#status = 0;
+    this.#features = new FeatureSet();
+    if (done === undefined) return;
+    this.#resetting++;
+    void done.then(() => {
+      this.#resetting--;
+    });
+  }
+
+  async pause(): Promise<void> {
+    await this.device.pause?.();
+  }
+
+  resume(): void {
+    this.device.resume?.();
+    if (!this.#isStarted) return;
+    this.queues.forEach(({ queue }, index) => {
+      if (queue !== undefined) this.device.notify(index);
+    });
+  }
+
+  stats(): Record<string, number> {
+    const stats: Record<string, number> = { notifications: this.#notifications, requests: 0, interrupts: 0 };
+    for (const { stats: queue } of this.queues) {
+      stats["requests"] = (stats["requests"] ?? 0) + queue.requests;
+      stats["interrupts"] = (stats["interrupts"] ?? 0) + queue.interrupts;
+    }
+    for (const [reason, count] of this.#faults) stats[`needsReset.${reason}`] = count;
+    return { ...stats, ...this.device.stats?.() };
+  }
+
+  save(): EndpointStateV1 {
+    const { offered, device } = this;
+    return {
+      version: 1,
+      deviceId: device.deviceId,
+      status: this.#status,
+      offered: [offered.low, offered.high],
+      features: [this.#features.low, this.#features.high],
+      configGeneration: this.#configGeneration,
+      config: Array.from(device.config),
+      queues: this.queues.map((registers) => registers.save()),
+      device: device.save() ?? null,
+    };
+  }
+
+  /** Of a device as it was made. Sends no interrupt. Throws `RestoreError`. */
+  restore(state: EndpointStateV1): void {
+    const found = state as { readonly version: unknown };
+    if (found.version !== 1) this.#refuse(`version ${String(found.version)}, expected 1`);
+    const { device, offered } = this;
+    if (state.deviceId !== device.deviceId) {
+      this.#refuse(`virtio device ${state.deviceId}, expected ${device.deviceId}`);
+    }
+    if (state.offered[0] !== offered.low || state.offered[1] !== offered.high) {
+      this.#refuse(`offered features ${hex(state.offered)}, expected ${hex([offered.low, offered.high])}`);
+    }
+    if (state.queues.length !== this.queues.length) {
+      this.#refuse(`${state.queues.length} queues, expected ${this.queues.length}`);
+    }
+    if (state.config.length !== device.config.length) {
+      this.#refuse(`${state.config.length} bytes of configuration, expected ${device.config.length}`);
+    }
+    this.#status = state.status;
+    this.#features = new FeatureSet(...state.features);
+    this.#configGeneration = state.configGeneration;
+    device.config.set(state.config);
+    this.queues.forEach((registers, index) => {
+      const saved = state.queues[index];
+      if (saved !== undefined) registers.load(this.#name, index, saved);
+    });
+    this.#isStarted = (state.status & Status.DRIVER_OK) !== 0 && (state.status & Status.FEATURES_OK) !== 0;
+    if (this.#isStarted) {
+      this.queues.forEach((registers, index) => {
+        if (!registers.isEnabled || (state.status & Status.DEVICE_NEEDS_RESET) !== 0) return;
+        const saved = state.queues[index]?.queue;
+        registers.queue = this.#queue(index, registers, (fault) => {
+          this.#refuse(`queue ${index}: ${fault}`);
+        });
+        if (saved !== null && saved !== undefined) registers.queue.restore(saved);
+      });
+      device.start(this.#session);
+    }
+    device.restore(state.device ?? undefined);
+  }
+
+  #acceptsFeatures(): boolean {
+    const features = this.#features;
+    return (
+      features.isSubsetOf(this.offered) &&
+      features.has(Feature.VERSION_1) &&
+      (this.device.acceptFeatures?.(features) ?? true)
+    );
+  }
+
+  #start(): void {
+    this.#isStarted = true;
+    this.queues.forEach((registers, index) => {
+      if (registers.isEnabled) this.#open(index, registers);
+    });
+    if ((this.#status & Status.DEVICE_NEEDS_RESET) !== 0) {
+      for (const registers of this.queues) registers.queue?.close();
+    }
+    this.device.start(this.#session);
+  }
+
+  readonly #session: VirtioSession = ((): VirtioSession => {
+    const features = (): FeatureSet => this.#features;
+    const memory = (): GuestMemory => this.#memory;
+    return {
+      get features() {
+        return features();
+      },
+      get memory() {
+        return memory();
+      },
+      queue: (index) => this.queues[index]?.queue,
+      configChanged: () => {
+        this.#configGeneration = (this.#configGeneration + 1) & 0xff;
+        this.#interrupts.config();
+      },
+      fail: (reason) => {
+        this.#fail(reason);
+      },
+    };
+  })();
+
+  #open(index: number, registers: QueueRegisters): void {
+    registers.queue = this.#queue(index, registers, (fault) => {
+      this.#fail(fault);
+    });
+  }
+
+  #queue(index: number, registers: QueueRegisters, fail: (fault: string) => void): VirtQueue {
+    let report = fail;
+    const queue = new SplitQueue({
+      size: registers.size,
+      addresses: registers.addresses,
+      features: this.#features,
+      memory: this.#memory,
+      interrupt: () => {
+        registers.stats.interrupts++;
+        this.#interrupts.queue(index);
+      },
+      request: () => {
+        registers.stats.requests++;
+      },
+      fail: (fault) => {
+        report(fault);
+      },
+    });
+    report = (fault) => {
+      this.#fail(fault);
+    };
+    return queue;
+  }
+
+  #fail(reason: string): void {
+    this.#faults.set(reason, (this.#faults.get(reason) ?? 0) + 1);
+    for (const registers of this.queues) registers.queue?.close();
+    if ((this.#status & Status.DEVICE_NEEDS_RESET) !== 0) return;
+    this.#status |= Status.DEVICE_NEEDS_RESET;
+    if (this.#isStarted) this.#interrupts.config(); // §2.1.2
+  }
+
+  #refuse(reason: string): never {
+    throw new RestoreError(this.#name, reason);
+  }
+}
+
+const hex = ([low, high]: readonly [number, number]): string =>
+  `0x${high.toString(16)}${low.toString(16).padStart(8, "0")}`;
