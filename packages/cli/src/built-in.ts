@@ -1,6 +1,7 @@
 import { PluginRegistry, type RegisteredPlugin } from "@northbridge/core";
 import { type Hypervisor, type MachineType, NorthbridgeError } from "@northbridge/core/contracts";
 import * as devicesLegacy from "@northbridge/devices-legacy";
+import * as devicesVirtio from "@northbridge/devices-virtio";
 import { softHypervisor } from "@northbridge/soft-backend";
 
 const isPlugin = (value: unknown): value is RegisteredPlugin =>
@@ -11,7 +12,7 @@ const isMachineType = (value: unknown): value is MachineType =>
 
 /** The plugins and machine types that come with the command: whatever the device packages export. */
 export function builtInRegistry(): PluginRegistry {
-  const exported: readonly unknown[] = Object.values(devicesLegacy);
+  const exported: readonly unknown[] = [...Object.values(devicesLegacy), ...Object.values(devicesVirtio)];
   return new PluginRegistry(exported.filter(isPlugin), exported.filter(isMachineType));
 }
 

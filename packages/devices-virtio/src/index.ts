@@ -1,2 +1,11 @@
-// Nothing yet: see README.md for what belongs here.
-export {};
+export { type PlacementConfig } from "./attach.ts";
+export { virtioBlk, type VirtioBlkConfig } from "./blk/plugin.ts";
+export { type OnError, VirtioBlk, type VirtioBlkDeps, type VirtioBlkStateV1 } from "./blk/virtio-blk.ts";
+export { virtioConsole, type VirtioConsoleConfig } from "./console/plugin.ts";
+export { VirtioConsole } from "./console/virtio-console.ts";
+export { type HostEndConfig } from "./host-end.ts";
+export { virtioNet, type VirtioNetConfig } from "./net/plugin.ts";
+export { VirtioNet } from "./net/virtio-net.ts";
+export { VirtioPci, type VirtioPciStateV1 } from "./pci/virtio-pci.ts";
+export { virtioRng } from "./rng/plugin.ts";
+export { VirtioRng } from "./rng/virtio-rng.ts";

@@ -7,6 +7,8 @@ import type {
   Token,
   Unmap,
 } from "../contracts/index.ts";
+import { NorthbridgeError } from "../contracts/index.ts";
+import { ConfigError } from "../config/config-error.ts";
 import type { AddressSpaces, ComposedDevice, DeviceServices } from "./device-services.ts";
 import type { PlannedDevice } from "./device-order.ts";
 import type { ServiceContainer } from "./service-container.ts";
@@ -35,7 +37,12 @@ export class DeviceSet {
   async setUp(planned: PlannedDevice): Promise<void> {
     const accesses = { ports: { reads: 0, writes: 0 }, mmio: { reads: 0, writes: 0 } };
     const context = this.#contextOf(planned, accesses);
-    const device: Device = await planned.spec.setup(context, planned.config as never);
+    let device: Device;
+    try {
+      device = await planned.spec.setup(context, planned.config as never);
+    } catch (error) {
+      throw located(error, planned);
+    }
     this.#devices.push({ id: planned.id, plugin: planned.spec.name, device, accesses });
   }
 
@@ -82,4 +89,11 @@ export class DeviceSet {
       },
     };
   }
+}
+
+/** Says which device of the config a refusal is about. */
+function located(error: unknown, { where }: PlannedDevice): unknown {
+  if (!(error instanceof NorthbridgeError) || error instanceof ConfigError) return error;
+  if (error.code !== "NB_CONFIG" && error.code !== "NB_HOST") return error;
+  return new ConfigError(error.code, where, error.message, { cause: error });
 }

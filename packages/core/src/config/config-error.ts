@@ -5,8 +5,8 @@ export class ConfigError extends NorthbridgeError {
   /** `devices[2].at`; empty for the config itself. */
   readonly configPath: string;
 
-  constructor(code: NorthbridgeErrorCode, configPath: string, problem: string) {
-    super(code, configPath === "" ? problem : `${configPath}: ${problem}`);
+  constructor(code: NorthbridgeErrorCode, configPath: string, problem: string, options?: ErrorOptions) {
+    super(code, configPath === "" ? problem : `${configPath}: ${problem}`, options);
     this.configPath = configPath;
   }
 }

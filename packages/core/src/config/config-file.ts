@@ -61,17 +61,40 @@ export async function loadMachineConfig(
 }
 
 function withAbsolutePaths(config: MachineConfig, directory: string): MachineConfig {
-  const { boot } = config;
-  if (boot === undefined) return config;
+  const { boot, devices } = config;
   return {
     ...config,
-    boot: {
-      ...boot,
-      ...(boot.kernel !== undefined && { kernel: resolve(directory, boot.kernel) }),
-      ...(boot.initrd !== undefined && { initrd: resolve(directory, boot.initrd) }),
-      ...(boot.flat && { flat: { ...boot.flat, image: resolve(directory, boot.flat.image) } }),
-    },
+    ...(boot && {
+      boot: {
+        ...boot,
+        ...(boot.kernel !== undefined && { kernel: resolve(directory, boot.kernel) }),
+        ...(boot.initrd !== undefined && { initrd: resolve(directory, boot.initrd) }),
+        ...(boot.flat && { flat: { ...boot.flat, image: resolve(directory, boot.flat.image) } }),
+      },
+    }),
+    ...(devices && {
+      devices: devices.map((device) => {
+        if (!device) return device;
+        if (!("spec" in device)) return withAbsolutePath(device, directory) as typeof device;
+        return { ...device, input: withAbsolutePath(device.input, directory) };
+      }),
+    }),
   };
+}
+
+/** Whatever a device's options call `path` is a file of the host. */
+function withAbsolutePath(options: unknown, directory: string): unknown {
+  if (Array.isArray(options)) return options.map((item) => withAbsolutePath(item, directory));
+  if (typeof options !== "object" || options === null) return options;
+  if (Object.getPrototypeOf(options) !== Object.prototype) return options;
+  return Object.fromEntries(
+    Object.entries(options).map(([key, value]) => [
+      key,
+      key === "path" && typeof value === "string"
+        ? resolve(directory, value)
+        : withAbsolutePath(value, directory),
+    ]),
+  );
 }
 
 async function fromText(file: string, absolute: string): Promise<Source> {

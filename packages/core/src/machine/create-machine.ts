@@ -4,6 +4,8 @@ import {
   type ClockKind,
   Console,
   type DrivenClock,
+  Entropy,
+  HostEnds,
   type Hypervisor,
   type LifecycleState,
   Log,
@@ -18,6 +20,8 @@ import { VirtualClock } from "../clock/virtual-clock.ts";
 import { DeviceSet } from "../composition/device-set.ts";
 import type { PluginRegistry } from "../composition/plugin-registry.ts";
 import { ServiceContainer } from "../composition/service-container.ts";
+import { createEntropy } from "../host/entropy.ts";
+import { createHostEnds } from "../host/host-ends.ts";
 import { RingBufferBackend } from "../host/ring-buffer.ts";
 import { InterruptFanIn } from "../interrupts/interrupt-fan-in.ts";
 import { SlottedGuestMemory } from "../memory/slotted-guest-memory.ts";
@@ -38,6 +42,8 @@ export interface MachineOptions {
   readonly console?: CharBackend;
   /** Where devices put what a person should read. @defaultValue nowhere */
   readonly log?: ByteSink;
+  /** What devices may open of the host. @defaultValue `createHostEnds()` */
+  readonly hostEnds?: HostEnds;
   /** @defaultValue as `config.clock` says, from 0 */
   readonly clock?: DrivenClock;
   /** Hears of every change of the machine's state; of `running`, just before the next instruction. */
@@ -58,6 +64,8 @@ export async function createMachine(options: MachineOptions): Promise<Machine> {
   const { config, type, vcpus, map, devices } = await planMachine(options.config, registry, hypervisor);
   const container = new ServiceContainer();
   container.provide(Console, options.console ?? new RingBufferBackend(), "the machine");
+  container.provide(Entropy, createEntropy(config.clock), "the machine");
+  container.provide(HostEnds, options.hostEnds ?? createHostEnds(), "the machine");
   container.provide(Log, options.log ?? { write: () => undefined }, "the machine");
 
   const ports = portBus();

@@ -1,5 +1,7 @@
 import {
   Console,
+  Entropy,
+  HostEnds,
   type Hypervisor,
   Log,
   type MachineConfig,
@@ -14,6 +16,7 @@ import { parseMachineConfig } from "../config/machine-schema.ts";
 import { memoryMap } from "../memory/layout.ts";
 
 const DEFAULT_MACHINE = "pc-1";
+const OF_THE_MACHINE: ReadonlySet<symbol> = new Set<symbol>([Console, Log, HostEnds, Entropy]);
 
 /** A config that has been checked through and through. */
 export interface MachinePlan {
@@ -41,7 +44,7 @@ export async function planMachine(
   expectAtMost("vcpus", vcpus, hypervisor.limits?.vcpus, hypervisor.name);
   const devices = inOrderOfServices(
     await planDevices(config, type, registry),
-    (token) => token === Console || token === Log,
+    (token) => OF_THE_MACHINE.has(token),
     (token) => registry.providerOf(token),
   );
   return { config, type, vcpus, map: memoryMap(type.layout ?? "pc", config.memory.mib), devices };

@@ -49,11 +49,8 @@ export class SplitQueue implements VirtQueue {
     if (this.#lastAvail === this.#knownAvail && !this.#look()) return undefined;
     const slot = Ring.RING + Ring.AVAIL_ENTRY * (this.#lastAvail & (this.size - 1));
     const head = this.#avail.getUint16(slot, true);
-    if (head >= this.size) return this.#fail("headOutOfRange");
-    if (this.#chains.isInFlight(head)) return this.#fail("headInFlight");
-    const chain = this.#chains.take(head);
-    const fault = this.#walk(chain, head);
-    if (fault !== undefined) return this.#fail(fault);
+    const chain = this.#request(head);
+    if (chain === undefined) return undefined;
     this.#lastAvail = (this.#lastAvail + 1) & 0xffff;
     this.#setup.request();
     return chain;
@@ -108,6 +105,20 @@ export class SplitQueue implements VirtQueue {
     this.#lastUsed = state.lastUsed;
     this.#shownUsed = state.lastUsed;
     if (this.#isOpen && !this.#chains.restore(state.inFlight)) this.#fail("bufferOutsideMemory");
+  }
+
+  /** The request that starts at `head`; undefined where the driver got it wrong. */
+  #request(head: number): DescriptorChain | undefined {
+    let fault: QueueFault | undefined;
+    if (head >= this.size) fault = "headOutOfRange";
+    else if (this.#chains.isInFlight(head)) fault = "headInFlight";
+    else {
+      const chain = this.#chains.take(head);
+      fault = this.#walk(chain, head);
+      if (fault === undefined) return chain;
+    }
+    this.#fail(fault);
+    return undefined;
   }
 
   #look(): boolean {
@@ -182,7 +193,7 @@ export class SplitQueue implements VirtQueue {
     return new DataView(view.buffer, view.byteOffset, view.length);
   }
 
-  #fail(fault: QueueFault): undefined {
+  #fail(fault: QueueFault): void {
     this.#isOpen = false;
     this.#setup.fail(fault);
   }

@@ -1,9 +1,4 @@
-import {
-  type GuestMemory,
-  type IoWidth,
-  NorthbridgeError,
-  RestoreError,
-} from "@northbridge/core/contracts";
+import { type GuestMemory, type IoWidth, NorthbridgeError, RestoreError } from "@northbridge/core/contracts";
 import { FeatureSet } from "./feature-set.ts";
 import { QueueRegisters, type QueueRegistersStateV1 } from "./queue-registers.ts";
 import { Feature, MAX_QUEUE_SIZE, Status } from "./spec.ts";

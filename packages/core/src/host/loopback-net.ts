@@ -1,0 +1,50 @@
+import type { NetBackend } from "../contracts/index.ts";
+
+/** Frames waiting for a guest without buffers; more are lost, as on a wire. */
+const MOST_WAITING = 256;
+
+/** A cable plugged into itself: what the guest sends comes back. */
+export class LoopbackNet implements NetBackend {
+  readonly mtu: number = 1500;
+  readonly #waiting: Uint8Array[] = [];
+  #receive: (frame: Uint8Array) => boolean = () => false;
+  #isOffering = false;
+
+  send(frame: readonly Uint8Array[]): boolean {
+    if (this.#waiting.length < MOST_WAITING) {
+      const whole = new Uint8Array(frame.reduce((sum, part) => sum + part.length, 0));
+      let at = 0;
+      for (const part of frame) {
+        whole.set(part, at);
+        at += part.length;
+      }
+      this.#waiting.push(whole);
+    }
+    queueMicrotask(() => {
+      this.resume();
+    });
+    return true;
+  }
+
+  connect(receive: (frame: Uint8Array) => boolean): void {
+    this.#receive = receive;
+  }
+
+  resume(): void {
+    if (this.#isOffering) return;
+    this.#isOffering = true;
+    for (
+      let frame = this.#waiting[0];
+      frame !== undefined && this.#receive(frame);
+      frame = this.#waiting[0]
+    ) {
+      this.#waiting.shift();
+    }
+    this.#isOffering = false;
+  }
+
+  close(): Promise<void> {
+    this.#waiting.length = 0;
+    return Promise.resolve();
+  }
+}

@@ -1,0 +1,40 @@
+import { type ConfigSchema, definePlugin, type DevicePlugin, HostEnds } from "@northbridge/sdk";
+import * as v from "valibot";
+import { attach, placement, type PlacementConfig } from "../attach.ts";
+import { hostEnd, type HostEndConfig } from "../host-end.ts";
+import { defaultMac, parseMac } from "./mac.ts";
+import { VirtioNet } from "./virtio-net.ts";
+
+export interface VirtioNetConfig extends PlacementConfig {
+  /** `{ kind: loopback }`, or any other network back end. */
+  readonly link: HostEndConfig;
+  /** `52:54:00:12:34:56`, a unicast address. @defaultValue made of the device's id */
+  readonly mac?: string | undefined;
+}
+
+const Config: ConfigSchema<VirtioNetConfig, VirtioNetConfig> = v.strictObject({
+  ...placement,
+  link: hostEnd,
+  mac: v.optional(
+    v.pipe(
+      v.string(),
+      v.check(
+        (text) => parseMac(text) !== undefined,
+        "expected a unicast MAC address such as 52:54:00:12:34:56",
+      ),
+    ),
+  ),
+});
+
+/** A virtio network card. */
+export const virtioNet: DevicePlugin<VirtioNetConfig> = definePlugin({
+  name: "@northbridge/devices-virtio/virtioNet",
+  config: Config,
+  requires: [HostEnds],
+  async setup(ctx, { link, mac, ...place }) {
+    const backend = await ctx.get(HostEnds).net(link);
+    ctx.onClose(() => backend.close());
+    const address = (mac === undefined ? undefined : parseMac(mac)) ?? defaultMac(ctx.id);
+    return attach(ctx, new VirtioNet({ backend, mac: address }), place);
+  },
+});
