@@ -1,0 +1,99 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { join } from "node:path";
+
+const MAIN = join(import.meta.dirname, "..", "..", "..", "src", "main.ts");
+
+/** How a `northbridge` process ended, and all that it said. */
+export interface CommandEnd {
+  readonly code: number | null;
+  readonly out: string;
+  readonly err: string;
+}
+
+interface Waiter {
+  readonly pattern: RegExp;
+  readonly resolve: (text: string) => void;
+  readonly reject: (error: Error) => void;
+}
+
+/** A `northbridge` command in a process of its own, run from its sources. */
+export class GuestProcess implements AsyncDisposable {
+  readonly #child: ChildProcess;
+  readonly ended: Promise<CommandEnd>;
+  #out = "";
+  #err = "";
+  #isEnded = false;
+  /** Where in the output the last wait ended. */
+  #seen = 0;
+  #waiter: Waiter | undefined;
+
+  constructor(args: readonly string[], options: { readonly stdin?: "pipe" | "ignore" } = {}) {
+    this.#child = spawn(process.execPath, ["--conditions=northbridge-source", MAIN, ...args], {
+      stdio: [options.stdin ?? "pipe", "pipe", "pipe"],
+    });
+    this.#child.stdout?.setEncoding("latin1").on("data", (text: string) => {
+      this.#out += text;
+      this.#look();
+    });
+    this.#child.stderr?.setEncoding("utf8").on("data", (text: string) => (this.#err += text));
+    // The machine may end before it has read everything.
+    this.#child.stdin?.on("error", () => undefined);
+    this.ended = new Promise((resolve, reject) => {
+      this.#child.on("error", reject);
+      this.#child.on("close", (code) => {
+        this.#isEnded = true;
+        resolve({ code, out: this.#out, err: this.#err });
+        this.#waiter?.reject(this.#endedEarly(this.#waiter.pattern, code));
+      });
+    });
+  }
+
+  /** What the guest has written so far. */
+  get out(): string {
+    return this.#out;
+  }
+
+  /** Resolves with the output since the last wait up to and with the first match. */
+  async waitFor(pattern: RegExp): Promise<string> {
+    if (this.#isEnded) throw this.#endedEarly(pattern, this.#child.exitCode);
+    return new Promise((resolve, reject) => {
+      this.#waiter = { pattern, resolve, reject };
+      this.#look();
+    });
+  }
+
+  type(text: string): void {
+    this.#child.stdin?.write(text);
+  }
+
+  endInput(): void {
+    this.#child.stdin?.end();
+  }
+
+  kill(signal: NodeJS.Signals): void {
+    this.#child.kill(signal);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#isEnded) return;
+    this.#child.kill("SIGKILL");
+    await this.ended;
+  }
+
+  #look(): void {
+    const waiter = this.#waiter;
+    if (waiter === undefined) return;
+    const found = waiter.pattern.exec(this.#out.slice(this.#seen));
+    if (found === null) return;
+    const end = this.#seen + found.index + found[0].length;
+    const text = this.#out.slice(this.#seen, end);
+    this.#seen = end;
+    this.#waiter = undefined;
+    waiter.resolve(text);
+  }
+
+  #endedEarly(pattern: RegExp, code: number | null): Error {
+    const last = this.#out.slice(-1500);
+    return new Error(`ended with ${code} before ${String(pattern)}; ${this.#err.trim()}; last output:\n${last}`);
+  }
+}
