@@ -13,7 +13,9 @@ const seq = (last: number): string => Array.from({ length: last }, (_, index) =>
 
 const sha256 = (text: string): string => createHash("sha256").update(text).digest("hex");
 
-it("boots a stock kernel on two processors whose programs give the host's answers", { timeout: BOOT_MS }, async (context) => {
+it("boots a stock kernel on two processors whose programs give the host's answers", {
+  timeout: BOOT_MS,
+}, async (context) => {
   if ("missing" in guest) return context.skip(guest.missing);
   await using directory = await scratch();
   const [dynamic] = await installed(["sha256sum"]);
@@ -30,18 +32,20 @@ it("boots a stock kernel on two processors whose programs give the host's answer
     createHash("md5").update(numbers).digest("hex"),
   );
   if (dynamic !== undefined) expect(await shell.ask("seq 20000 | /opt/sha256sum")).toContain(sha256(numbers));
-  expect(await shell.ask("for i in 1 2 3 4 5 6 7 8; do echo $i | cat | cat & done | sort | tr -d '\\n'")).toBe(
-    "12345678",
-  );
-  expect(await shell.ask("dd if=/dev/zero bs=64k count=64 of=/tmp/zeroes 2>/dev/null; sha256sum /tmp/zeroes")).toContain(
-    sha256("\0".repeat(64 * 65_536)),
-  );
+  expect(
+    await shell.ask("for i in 1 2 3 4 5 6 7 8; do echo $i | cat | cat & done | sort | tr -d '\\n'"),
+  ).toBe("12345678");
+  expect(
+    await shell.ask("dd if=/dev/zero bs=64k count=64 of=/tmp/zeroes 2>/dev/null; sha256sum /tmp/zeroes"),
+  ).toContain(sha256("\0".repeat(64 * 65_536)));
   // Both processors work, and the kernel found nothing to complain of.
   expect(await shell.ask("grep -c '^cpu[01] ' /proc/stat")).toBe("2");
-  expect(await shell.run("dmesg | grep -iE 'call trace|bug:|rcu.*stall|soft lockup|unstable'")).toMatchObject({
-    status: 1,
-    text: "",
-  });
+  expect(await shell.run("dmesg | grep -iE 'call trace|bug:|rcu.*stall|soft lockup|unstable'")).toMatchObject(
+    {
+      status: 1,
+      text: "",
+    },
+  );
 
   expect(await shell.end()).toMatchObject({ code: 0, err: "" });
 });

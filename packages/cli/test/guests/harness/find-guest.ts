@@ -1,6 +1,12 @@
 import { access, constants, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { appendToInitramfs, type CpioEntry, fetchLinuxGuest, hostProgram, type KernelFlavour } from "../../../src/guest/index.ts";
+import {
+  appendToInitramfs,
+  type CpioEntry,
+  fetchLinuxGuest,
+  hostProgram,
+  type KernelFlavour,
+} from "../../../src/guest/index.ts";
 
 const ROOT = join(import.meta.dirname, "..", "..", "..", "..", "..");
 
@@ -52,7 +58,11 @@ export async function installed(names: readonly string[]): Promise<string[]> {
 }
 
 /** The guest's initramfs with more in it, written to `to`. */
-export async function initrdWith(guest: GuestFiles, extra: readonly CpioEntry[], to: string): Promise<GuestFiles> {
+export async function initrdWith(
+  guest: GuestFiles,
+  extra: readonly CpioEntry[],
+  to: string,
+): Promise<GuestFiles> {
   await writeFile(to, appendToInitramfs(await readFile(guest.initrd), extra));
   return { kernel: guest.kernel, initrd: to };
 }

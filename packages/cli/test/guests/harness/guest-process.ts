@@ -94,6 +94,8 @@ export class GuestProcess implements AsyncDisposable {
 
   #endedEarly(pattern: RegExp, code: number | null): Error {
     const last = this.#out.slice(-1500);
-    return new Error(`ended with ${code} before ${String(pattern)}; ${this.#err.trim()}; last output:\n${last}`);
+    return new Error(
+      `ended with ${code} before ${String(pattern)}; ${this.#err.trim()}; last output:\n${last}`,
+    );
   }
 }

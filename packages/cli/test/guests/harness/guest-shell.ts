@@ -10,7 +10,7 @@ const PROMPT = /\n~ # (\x1b\[6n)?$/;
 
 /**
  * The shell of a booted guest. The one at the prompt edits lines and asks the terminal for its cursor: behind it runs
- * one that reads a pipe, so that nothing but the answers of commands is on the console.
+ * one that reads the terminal as a script, so that nothing but the answers of commands is on the console.
  */
 export class GuestShell implements AsyncDisposable {
   readonly process: GuestProcess;
@@ -25,7 +25,7 @@ export class GuestShell implements AsyncDisposable {
     const process = new GuestProcess(["run", ...args]);
     try {
       await process.waitFor(PROMPT);
-      process.type("stty -echo; exec /bin/sh -c 'echo quiet; cat | sh'\n");
+      process.type("stty -echo; echo quiet; exec sh /dev/ttyS0\n");
       await process.waitFor(/\nquiet\r?\n/);
       return new GuestShell(process);
     } catch (error) {
