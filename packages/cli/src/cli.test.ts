@@ -61,6 +61,12 @@ describe("northbridge run", () => {
     expect(out.slice(0, text.length)).toBe(text);
   });
 
+  it("takes the reset of a panicking Linux for the end of the panic", async () => {
+    const said = "[ 1.0] Kernel panic - not syncing: sysrq\r\nCall Trace:\r\n";
+    const { code, err } = await runFake([...print(said), power(1)], "run", machine);
+    expect([code, err]).toEqual([3, "northbridge: the guest panicked: sysrq\n"]);
+  });
+
   it("exits with 4 on a reset where the config says stop, and restarts otherwise", async () => {
     expect(await runFake([power(1)], "run", machine, "--set", "onReset=stop")).toMatchObject({
       code: 4,

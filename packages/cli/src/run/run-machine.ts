@@ -165,8 +165,13 @@ class Run {
         statistics.reach(text);
       });
     }
-    detectPanic(this.console, (reason) => {
-      machine.power.panic(reason);
+    detectPanic(this.console, {
+      onBegin: (reason) => {
+        machine.power.panicBegins(reason);
+      },
+      onEnd: (reason) => {
+        machine.power.panic(reason);
+      },
     });
     if (saveOn !== undefined) this.console.watch(saveOn.text, () => void this.#save(machine, saveOn));
   }

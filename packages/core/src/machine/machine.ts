@@ -105,7 +105,7 @@ export class Machine {
   }
 
   /** What the guest's own power button, reset line and panic notifier reach. */
-  get power(): PowerControl {
+  get power(): PowerControl & Pick<PowerRequests, "panicBegins"> {
     return this.#parts.power;
   }
 

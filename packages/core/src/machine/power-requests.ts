@@ -12,6 +12,7 @@ export class PowerRequests implements PowerControl {
   #listener: PowerListener | undefined;
   /** A guest that asked for a reset keeps executing for a moment and may ask again. */
   #isResetting = false;
+  #panicking: string | undefined;
 
   constructor(onReset: NonNullable<MachineConfig["onReset"]>) {
     this.#onReset = onReset;
@@ -31,6 +32,10 @@ export class PowerRequests implements PowerControl {
   }
 
   reset(): void {
+    if (this.#panicking !== undefined) {
+      this.panic(this.#panicking);
+      return;
+    }
     if (this.#onReset === "stop") {
       this.#listener?.onStop({ kind: "reset" });
       return;
@@ -38,6 +43,11 @@ export class PowerRequests implements PowerControl {
     if (this.#isResetting) return;
     this.#isResetting = true;
     this.#listener?.onRestart();
+  }
+
+  /** The guest has begun to panic: a reset it asks for now is the end of that (Linux, `panic=-1`). */
+  panicBegins(detail: string): void {
+    this.#panicking ??= detail;
   }
 
   panic(detail: string): void {

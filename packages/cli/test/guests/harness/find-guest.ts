@@ -68,7 +68,7 @@ export async function initrdWith(
 }
 
 /** A dynamic program of the host with its libraries, at another path where one is given. */
-export async function program(path: string, guestPath = path): Promise<CpioEntry[]> {
+export async function program(path: string, guestPath: string = path): Promise<CpioEntry[]> {
   const [first, ...libraries] = await hostProgram(path);
   return first === undefined ? libraries : [{ ...first, path: guestPath }, ...libraries];
 }
