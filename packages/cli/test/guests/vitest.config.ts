@@ -11,6 +11,7 @@ const config: ViteUserConfig = defineConfig({
   test: {
     globalSetup: ["packages/soft-backend/scripts/vitest-setup.ts"],
     include: ["packages/cli/test/guests/**/*.matrix.ts"],
+    reporters: ["verbose"],
     fileParallelism: false,
     testTimeout: 900_000,
     hookTimeout: 900_000,
