@@ -8,10 +8,10 @@ import { ARENA, ARENA_END, BLOCK_HASH, BLOCK_HASH_ENTRIES, JUMP_CACHE, JUMP_CACH
 import { decodeBlock } from "./decode";
 import { loudTwin } from "./decode-passes";
 import { isFaulted } from "./faults";
-import { fetchable, flushTlb } from "./mmu";
+import { fetchable, flushTlb, pageAfter } from "./mmu";
 import { ALU_CMP, ALU_TEST, OP_DEAD, OP_FUSED_CMP64, OP_QUIET, OP_QUIET_END, OP_SSE_RR } from "./ops";
 import { pageBlocks } from "./physical";
-import { JUMP_TAG, RECORD, mode } from "./state";
+import { JUMP_TAG, MODE_64, RECORD, mode } from "./state";
 
 export const HEADER: usize = 40;
 // @ts-ignore: decorator
@@ -80,13 +80,14 @@ function find(key: usize, second: usize): usize {
 }
 
 /** Wasm address of the bytes of the page after `va`'s, 0 when it does not translate. Faults stay raised. */
-export function fetchNextPage(va: u64): usize { return fetchable((va & ~0xfff) + 0x1000); }
+export function fetchNextPage(va: u64): usize { return fetchable(pageAfter(va)); }
 
 /**
  * The block at linear address `va`, decoded if need be, entered into the jump cache. 0: a fault is raised
  * (a page fault of the fetch); the caller delivers it.
  */
 export function lookup(va: u64): usize {
+  if (mode() != MODE_64) va &= 0xffffffff;
   const p = fetchable(va);
   if (!p) return 0;
   let block: usize = p == 1 ? 0 : find(p, 0);
@@ -208,7 +209,7 @@ function drop(linear: usize, size: u32): void {
     const firstPart = second ? 0x1000 - (key & 0xfff) : bytes;
     const from = entry & SECOND ? second : key;
     const length = entry & SECOND ? bytes - firstPart : firstPart;
-    if (from < linear + size && linear < from + length) {
+    if (from - linear < size || linear - from < length) { // differences: sums may pass 4 GiB
       store<u32>(link, load<u32>(nextLink(entry)));
       if (second) {
         if (entry & SECOND) unlink(pageBlocks(key), block);

@@ -6,9 +6,9 @@ import { SSE_BLOCKED, STEP_ARMED } from "./fields";
 import { acknowledge } from "./host";
 import { HARDWARE, SHADOW_STACK, deliverFault, interrupt, tripleFaultVector } from "./interrupts";
 import { countBase } from "./mmu";
-import { OP_STOP } from "./ops";
+import { OP_NEXT, OP_STOP } from "./ops";
 import { AGAIN, FAULT, JUMP } from "./slow";
-import { CS_BASE, IF, MODE_64, TF, endOf, mode, remOf, startOf } from "./state";
+import { CS_BASE, IF, MODE_64, TF, endOf, immOf, mode, opOf, remOf, startOf } from "./state";
 
 const STOP_BLOCK: usize = memory.data(80, 16) + HEADER;
 
@@ -59,9 +59,9 @@ export function blocked(d: usize): usize {
 /** The slow instruction of `d` did not simply complete. */
 export function after(d: usize, result: u32): usize {
   if (result == FAULT) return fault(d);
-  if (result == JUMP) return resumeAt(linearRip());
+  if (result == JUMP) return lookupAndEnter(linearRip());
   giveBack(remOf(d) - 1);
-  if (result == AGAIN) return resumeAt(startOf(d));
+  if (result == AGAIN) return lookupAndEnter(startOf(d));
   setRip(endOf(d));
   return stop(load<u32>(L.EXIT_CODE));
 }
@@ -75,31 +75,29 @@ export function revisit(d: usize): usize {
 /** The block was cut before `d`. */
 export function resplit(d: usize): usize { return revisit(d); }
 
-function resumeAt(linear: u64): usize {
-  if (load<u32>(L.ATTENTION)) { setRip(linear); return resume(0); }
-  return lookupAndEnter(linear);
-}
-
 export function lookupAndEnter(linear: u64): usize {
+  // What is due between instructions comes before a fault of the next one's fetch.
+  if (load<u32>(L.ATTENTION)) { setRip(linear); return resume(0); }
   const block = lookup(linear);
   if (!block) {
     setRip(linear);
     return deliverFault() ? resume(0) : shutdown();
   }
   giveBack(-lengthOf(block));
-  if (load<i32>(L.LEFT) < 0 || load<u32>(L.ATTENTION)) return attend(block);
-  return block;
+  return load<i32>(L.LEFT) < 0 ? attend(block) : block;
 }
 
-/** Finds the block of a constant target in the running page and remembers it at `slot`. */
+/** Finds the block of a constant target in the running page and remembers it at `slot`, if that may be. */
 export function link(slot: usize, to: u64): usize {
+  if (load<u32>(L.ATTENTION)) { setRip(to); return resume(0); }
+  const mayRemember = opOf(slot - 8) != OP_NEXT || immOf(slot - 8) == 0;
   const epoch = blockEpoch;
   const block = lookup(to);
   if (!block) {
     setRip(to);
     return deliverFault() ? resume(0) : shutdown();
   }
-  if (epoch == blockEpoch && isChainable(block)) store<u32>(slot, <u32>block);
+  if (mayRemember && epoch == blockEpoch && isChainable(block)) store<u32>(slot, <u32>block);
   giveBack(-lengthOf(block));
   if (load<i32>(L.LEFT) < 0 || load<u32>(L.ATTENTION)) return attend(block);
   return block;
@@ -115,10 +113,23 @@ export function attend(block: usize): usize {
 /** Takes a fault that arose while delivering an interrupt. */
 function escalate(): bool { return deliverFault(); }
 
+/** Exceptions and interrupts in a row, without an instruction between, that cost as much as one instruction. */
+const DELIVERIES: u32 = 256;
+let deliveries: u32 = 0;
+let lastCount: u64 = 0;
+
+/** A guest whose handlers fault at their first instruction gets nowhere: it must use up its budget even so. */
+function chargeDelivery(): void {
+  const count = countBase - <u64>load<i32>(L.LEFT);
+  if (count != lastCount) { lastCount = count; deliveries = 0; }
+  else if (++deliveries >= DELIVERIES) { deliveries = 0; giveBack(-1); }
+}
+
 /** Goes on at RIP (whose block, if known, is given), after looking at everything that may come between. */
 export function resume(block: usize): usize {
   let d = block;
   while (true) {
+    chargeDelivery();
     if (load<u32>(L.ATTENTION) & 2) {
       store<u32>(L.ATTENTION, load<u32>(L.ATTENTION) & ~2);
       return stop(L.EXIT_KICK);

@@ -1,17 +1,19 @@
 // Control registers, MSRs, system calls, descriptor table registers.
 import * as L from "../src/cpu/layout";
 import { GP, NP, UD, isFaulted, raise } from "./faults";
+import { STEP_ARMED } from "./fields";
 import { readFlags, writeFlags } from "./flags";
 import { cr8Written, readHostMsr, writeHostMsr } from "./host";
 import { lookAround } from "./interrupts";
 import { flushTlb, syncCount } from "./mmu";
+import { arePdptesValid } from "./paging";
 import { PHYSICAL_BITS } from "./physical";
 import {
   attr, descDpl, descHi, descPresent, putDescriptor, putFlatCode, putFlatStack, putSegment, readDescriptor, setCpl, setDescriptorBit,
   syncFpuAccess, syncMode, ATTR_L, ATTR_UNUSABLE,
 } from "./segments";
 import {
-  CR0_PE, CR0_PG, CR4_PAE, CS, EFER_LMA, EFER_LME, EFER_SCE, IF, LDTR, MODE_64, RAX, RCX, RDX, RF, RSP, TR, VM, cpl, cr0, cr4, efer, mode,
+  CR0_PE, CR0_PG, CR4_DE, CR4_PAE, CS, EFER_LMA, EFER_LME, EFER_SCE, IF, LDTR, MODE_64, RAX, RCX, RDX, RF, RSP, TF, TR, VM, cpl, cr0, cr4, efer, mode,
   segPtr,
 } from "./state";
 
@@ -40,6 +42,7 @@ export function writeCr0(value: u64): bool {
     if (mode() == MODE_64) return gp();
     e &= ~EFER_LMA;
   }
+  if ((value & ~old & CR0_PG) && !(e & EFER_LMA) && cr4() & CR4_PAE && !arePdptesValid(load<u64>(L.CR3))) return gp();
   store<u64>(L.EFER, e);
   store<u64>(L.CR0, value);
   flushTlb();
@@ -51,6 +54,7 @@ export function writeCr0(value: u64): bool {
 export function writeCr4(value: u64): bool {
   if (value & ~(CR4_WRITABLE | CR4_OSXSAVE)) return gp();
   if (efer() & EFER_LMA && !(value & CR4_PAE)) return gp();
+  if (value & ~cr4() & CR4_PAE && cr0() & CR0_PG && !arePdptesValid(load<u64>(L.CR3))) return gp();
   store<u64>(L.CR4, value);
   flushTlb();
   syncFpuAccess();
@@ -59,6 +63,7 @@ export function writeCr4(value: u64): bool {
 
 export function writeCr3(value: u64): bool {
   if (efer() & EFER_LMA && value >> PHYSICAL_BITS) return gp();
+  if (!(efer() & EFER_LMA) && cr0() & CR0_PG && cr4() & CR4_PAE && !arePdptesValid(value)) return gp();
   store<u64>(L.CR3, value);
   flushTlb();
   return true;
@@ -94,16 +99,17 @@ export function writeControl(n: u32, value: u64): bool {
   }
 }
 
-/** DR4 and DR5 are DR6 and DR7 (CR4.DE clear). Breakpoints themselves are not modelled. */
+/** DR4 and DR5 are DR6 and DR7 unless CR4.DE takes them away. Breakpoints themselves are not modelled. */
+function isDebugRegister(n: u32): bool { return n < 8 && !(n >> 1 == 2 && cr4() & CR4_DE); }
 function debugSlot(n: u32): usize { return L.DR + ((n < 4 ? n : n & 1 ? 5 : 4) << 3); }
 export function readDebug(n: u32): u64 {
+  if (!isDebugRegister(n)) { raise(UD, 0); return 0; }
   if (cpl()) { gp(); return 0; }
-  if (n > 7) { raise(UD, 0); return 0; }
   return load<u64>(debugSlot(n));
 }
 export function writeDebug(n: u32, value: u64): bool {
+  if (!isDebugRegister(n)) { raise(UD, 0); return false; }
   if (cpl()) return gp();
-  if (n > 7) { raise(UD, 0); return false; }
   if (n >= 4) {
     if (value >> 32) return gp();
     value = n & 1 ? (value & 0xffff2fff) | 0x400 : (value & 0xefff) | 0xffff0ff0;
@@ -206,8 +212,12 @@ export function systemCall(next: u64): bool {
   setCpl(0);
   syncMode();
   store<u64>(L.RIP, target);
+  stepAfter();
   return true;
 }
+
+/** Whether SYSCALL and SYSRET are followed by a single-step #DB is up to TF as they leave it (APM 2 §13.1.4). */
+function stepAfter(): void { store<u32>(STEP_ARMED, load<u32>(L.RFLAGS) & TF ? 1 : 0); }
 
 /** SYSRET. Size 3: to 64-bit mode. */
 export function systemReturn(size: u32): bool {
@@ -223,6 +233,7 @@ export function systemReturn(size: u32): bool {
   setCpl(3);
   syncMode();
   store<u64>(L.RIP, size == 3 ? rcx : rcx & 0xffffffff);
+  stepAfter();
   lookAround();
   return true;
 }
@@ -256,10 +267,8 @@ export function sysexit(size: u32): bool {
   return true;
 }
 
-/** LLDT and LTR. */
+/** LLDT and LTR, at CPL 0 in protected mode. */
 export function loadSystemSegment(s: u32, selector: u32): bool {
-  if (!(cr0() & CR0_PE)) { raise(UD, 0); return false; }
-  if (cpl()) return gp();
   if (!(selector & 0xfffc)) {
     if (s == TR) return gp();
     putSegment(LDTR, selector, 0, 0, ATTR_UNUSABLE);
@@ -272,9 +281,9 @@ export function loadSystemSegment(s: u32, selector: u32): bool {
   const type = (descHi >> 8) & 0x1f;
   if (s == LDTR ? type != 2 : type != 9 && (isLong || type != 1)) { raise(GP, error); return false; }
   if (!descPresent()) { raise(NP, error); return false; }
-  if (s == TR) setDescriptorBit(selector, 0x200);
+  if (s == TR && !setDescriptorBit(selector, 0x200)) return false;
   putDescriptor(s, selector);
-  return !isFaulted();
+  return true;
 }
 
 /** LAR, LSL, VERR, VERW: whether the selector is visible from here; the descriptor is left read. */

@@ -1,5 +1,5 @@
 // Decoder, part 3: the two- and three-byte opcode maps (0F, 0F 38, 0F 3A).
-import { endSerialized } from "./decode";
+import { endRemapped, endSerialized } from "./decode";
 import { jcc, loadFar, stackSize } from "./decode-one-byte";
 import * as o from "./ops";
 import {
@@ -91,7 +91,7 @@ export function decodeTwoByte(): void {
     case 0x20: case 0x21: case 0x22: case 0x23:
       controlRegister(opcode);
       return;
-    case 0x30: emitSlow(o.S_WRMSR, 0); endSerialized(); return;
+    case 0x30: emitSlow(o.S_WRMSR, 0); endRemapped(); return;
     case 0x31: setImm(0); emitSlow(o.S_RDTSC, 0); return;
     case 0x32: emitSlow(o.S_RDMSR, 0); return;
     case 0x33: emitSlow(o.S_RDPMC, 0); return;
@@ -306,8 +306,8 @@ function group7(): void {
       case 2: emitSlow(o.S_LGDT, operandSize); endSerialized(); return;
       case 3: emitSlow(o.S_LIDT, operandSize); endSerialized(); return;
       case 4: setSrc(0); emitSlow(o.S_SMSW, 1); return;
-      case 6: setSrc(0); emitSlow(o.S_LMSW, 1); endSerialized(); return;
-      case 7: emitSlow(o.S_INVLPG, 0); endSerialized(); return;
+      case 6: setSrc(0); emitSlow(o.S_LMSW, 1); endRemapped(); return;
+      case 7: emitSlow(o.S_INVLPG, 0); endRemapped(); return;
       default: undefined_(); return;
     }
   }
@@ -319,7 +319,7 @@ function group7(): void {
     default: break;
   }
   if (op == 4) { rmSource(operandSize); emitSlow(o.S_SMSW, operandSize); return; }
-  if (op == 6) { rmSource(1); emitSlow(o.S_LMSW, 1); endSerialized(); return; }
+  if (op == 6) { rmSource(1); emitSlow(o.S_LMSW, 1); endRemapped(); return; }
   undefined_(); // VMX, SVM, MONITOR, SMAP: not in our CPU model
 }
 
@@ -358,5 +358,5 @@ function controlRegister(opcode: u32): void {
   setImm(<i64>reg);
   if (isControl) emitSlow(opcode & 2 ? o.S_MOV_TO_CR : o.S_MOV_FROM_CR, 0);
   else emitSlow(opcode & 2 ? o.S_MOV_TO_DR : o.S_MOV_FROM_DR, 0);
-  if (opcode & 2) endSerialized();
+  if (opcode & 2) endRemapped();
 }

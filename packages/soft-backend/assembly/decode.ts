@@ -14,6 +14,8 @@ import { CS, DS, ES, FS, GS, MODE_64, RECORD, SS, mode } from "./state";
 const MAX_INSTRUCTIONS: u32 = 48;
 /** Longest instruction (SDM 2A §2.3.11). */
 const MAX_LENGTH: u32 = 15;
+/** Most bytes decoding looks at: prefixes up to the limit, then the longest rest. */
+const LONGEST_READ: u32 = 32;
 const FETCH: usize = memory.data(64);
 
 /** Decodes the block at `p`, linear address `va`, into records from `block` on. Returns the end of the records. */
@@ -29,7 +31,7 @@ export function decodeBlock(block: usize, p: usize, va: u64): usize {
     if (left == 0 || number == MAX_INSTRUCTIONS) { to = emitNext(to, number, offset); break; }
     let at = p + (offset - first);
     if (p == 1) { memory.fill(FETCH, 0xff, 16); at = FETCH; }
-    else if (left < MAX_LENGTH + 1) {
+    else if (left < LONGEST_READ) {
       memory.copy(FETCH, at, left);
       memory.fill(FETCH + left, 0, 32);
       at = FETCH;
@@ -72,11 +74,14 @@ export function decodeBlock(block: usize, p: usize, va: u64): usize {
 
 /** The instruction that ends the block does not say where to go on: the next instruction. */
 export let needsNext: bool = false;
+/** It may also change what its own page maps or the mode: what follows is looked up each time. */
+let changesMapping: bool = false;
 
 function emitNext(to: usize, number: u32, offset: u32): usize {
   needsNext = false;
   begin(pc, to, number, offset, cpuMode);
   setDst(0);
+  setImm(changesMapping ? 1 : 0);
   emit(o.OP_NEXT);
   finish(0);
   end();
@@ -85,9 +90,11 @@ function emitNext(to: usize, number: u32, offset: u32): usize {
 
 /** The instruction ends the block (it may change mode, mapping, privilege or interrupts), execution goes on after it. */
 export function endSerialized(): void { end(); needsNext = true; }
+export function endRemapped(): void { endSerialized(); changesMapping = true; }
 
 export function decodeInstruction(): void {
   needsNext = false;
+  changesMapping = false;
   let is67 = false;
   let opcode: u32 = 0;
   let count: u32 = 0;

@@ -1,5 +1,6 @@
 // Far jumps, calls and returns (SDM 2A: JMP, CALL, RET). Task switches and 16-byte call gates are not modelled: #GP.
 import { GP, NP, isFaulted, raise } from "./faults";
+import { isCanonical } from "./control";
 import { dropPrivilegedSegments } from "./interrupts";
 import {
   ATTR_DB, checkStack, descDpl, descHi, descIsCode, descIsConforming, descPresent, enterCode, putDescriptor, putSegment, readDescriptor, selectorOf,
@@ -22,7 +23,7 @@ function checkCode(selector: u32): bool {
   if (!descIsCode()) return fail(GP, error);
   if (descIsConforming() ? descDpl() > cpl() : (selector & 3) > cpl() || descDpl() != cpl()) return fail(GP, error);
   if ((efer() & EFER_LMA) && descHi & 0x200000 && descHi & 0x400000) return fail(GP, error); // L and D
-  return descPresent() ? true : fail(NP, error);
+  return descPresent() ? setDescriptorBit(selector, 0x100) : fail(NP, error);
 }
 
 function setRip(offset: u64, size: u32): void {
@@ -67,6 +68,9 @@ export function farReturn(extra: u32, size: u32): bool {
   if (!readDescriptor(selector, 8)) return isFaulted() ? false : fail(GP, error);
   if (!descIsCode() || level < cpl() || (descIsConforming() ? descDpl() > level : descDpl() != level)) return fail(GP, error);
   if (!descPresent()) return fail(NP, error);
+  if (!setDescriptorBit(selector, 0x100)) return false;
+  const toLong = (efer() & EFER_LMA) != 0 && (descHi & 0x200000) != 0;
+  if (toLong ? !isCanonical(rip) : rip >> 32 != 0) return fail(GP, 0);
   moveCursor(extra);
   if (level == cpl()) {
     endStack();
@@ -74,7 +78,6 @@ export function farReturn(extra: u32, size: u32): bool {
     setRip(rip, size);
     return true;
   }
-  const toLong = (efer() & EFER_LMA) != 0 && (descHi & 0x200000) != 0;
   const sp = popValue(size);
   const stackSelector = <u32>popValue(size) & 0xffff;
   if (isFaulted()) return false;
@@ -83,7 +86,6 @@ export function farReturn(extra: u32, size: u32): bool {
     putSegment(SS, stackSelector, 0, 0, 0x10000 | (level << 5));
   } else {
     if (!checkStack(stackSelector, level, GP)) return false;
-    setDescriptorBit(stackSelector, 0x100);
     putDescriptor(SS, stackSelector);
   }
   readDescriptor(selector, 8);

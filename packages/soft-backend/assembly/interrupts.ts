@@ -97,6 +97,7 @@ function longMode(vector: i32, kind: u32, error: u32): bool {
   if (!readDescriptor(selector, 8)) return isFaulted() ? false : fail(GP, (selector & 0xfffc) | ext);
   if (!descIsCode() || descDpl() > cpl() || !(descHi & 0x200000) || descHi & 0x400000) return fail(GP, (selector & 0xfffc) | ext);
   if (!descPresent()) return fail(NP, (selector & 0xfffc) | ext);
+  if (!setDescriptorBit(selector, 0x100)) return false;
   const level = descIsConforming() ? cpl() : descDpl();
   const target = (low & 0xffff) | ((low >> 32) & 0xffff0000) | (high << 32);
   if (<u64>(<i64>(target << 16) >> 16) != target) return fail(GP, ext);
@@ -142,6 +143,7 @@ function protectedMode(vector: i32, kind: u32, error: u32): bool {
   if (!readDescriptor(selector, 8)) return isFaulted() ? false : fail(GP, (selector & 0xfffc) | ext);
   if (!descIsCode() || descDpl() > cpl()) return fail(GP, (selector & 0xfffc) | ext);
   if (!descPresent()) return fail(NP, (selector & 0xfffc) | ext);
+  if (!setDescriptorBit(selector, 0x100)) return false;
   const level = descIsConforming() ? cpl() : descDpl();
   const target: u64 = size == 2 ? (gate & 0xffff) | ((gate >> 32) & 0xffff0000) : gate & 0xffff;
   let stackSelector: u32 = 0;
@@ -191,8 +193,9 @@ export function interruptReturn(size: u32): bool {
   if (!readDescriptor(selector, 8)) return isFaulted() ? false : fail(GP, selector & 0xfffc);
   if (!descIsCode() || level < cpl() || (descIsConforming() ? descDpl() > level : descDpl() != level)) return fail(GP, selector & 0xfffc);
   if (!descPresent()) return fail(NP, selector & 0xfffc);
+  if (!setDescriptorBit(selector, 0x100)) return false;
   const toLong = (efer() & EFER_LMA) != 0 && (descHi & 0x200000) != 0;
-  if (toLong && <u64>(<i64>(rip << 16) >> 16) != rip) return fail(GP, 0);
+  if (toLong ? <u64>(<i64>(rip << 16) >> 16) != rip : rip >> 32 != 0) return fail(GP, 0);
   const wasCpl = cpl();
   if (is64 || level > wasCpl) {
     const sp = popValue(size);
@@ -204,7 +207,6 @@ export function interruptReturn(size: u32): bool {
     } else {
       const codeLevel = level;
       if (!checkStack(stackSelector, codeLevel, GP)) return false;
-      setDescriptorBit(stackSelector, 0x100);
       putDescriptor(SS, stackSelector);
     }
     readDescriptor(selector, 8);

@@ -7,18 +7,26 @@
 // TLB entry (32 bytes): read tag u64 @0, write tag u64 @8, addend u32 @16, fetch tag u64 @24.
 // A tag is the page's address with TLB_TAG (generation and privilege) in its low 12 bits. A page that holds
 // decoded code never has a write tag, so that every store to it comes by here.
-import { ATTENTION, ICOUNT, LEFT, NMI_PENDING, RFLAGS, SCRATCH, SEG, TLB, TLB_ENTRIES, CPL, MODE } from "../src/cpu/layout";
+import { ATTENTION, ICOUNT, JUMP_CACHE, JUMP_CACHE_ENTRIES, LEFT, NMI_PENDING, RFLAGS, SCRATCH, SEG, TLB, TLB_ENTRIES, CPL, MODE } from "../src/cpu/layout";
 import { invalidateRange } from "./blocks";
 import { GP, SS_FAULT, raise } from "./faults";
 import { mmioRead, mmioWrite } from "./host";
 import { OP_SPLIT } from "./ops";
-import { FETCH, READ, WRITE, mayFetch, mayWrite, walk, walkedGpa } from "./paging";
+import { FETCH, READ, WRITE, isLargePage, mayFetch, mayWrite, walk, walkedGpa } from "./paging";
 import { isReadOnlyPage, markDirty, pageBlocks, toLinear } from "./physical";
 import { IF, JUMP_TAG, MODE_64, RBP, RECORD, RSP, TLB_TAG, mode, remOf } from "./state";
 
 const TLB_ENTRY_SHIFT: usize = 5;
 const GENERATIONS: u32 = 510;
 let jumpGeneration: u32 = 0;
+
+/**
+ * Per 4 MiB of linear address space, hashed, u16: 1 + the generation in which the TLB last took a piece of a large page
+ * from there. INVLPG forgets all pieces of a page (SDM 3A §4.10.4.1), whose table entry may be gone by then.
+ */
+const LARGE_PAGES: usize = memory.data(8192, 16);
+// @ts-ignore: decorator
+@inline function largePageAt(va: u64): usize { return LARGE_PAGES + ((<usize>(va >> 22) & 4095) << 1); }
 
 /** The record being executed, where something slow needs to know. */
 export let current: usize = 0;
@@ -40,13 +48,17 @@ export function flushTlb(): void {
   if (generation > GENERATIONS) {
     generation = 0;
     memory.fill(TLB, 0xff, TLB_ENTRIES << TLB_ENTRY_SHIFT);
+    memory.fill(LARGE_PAGES, 0, 8192);
   }
   store<u64>(TLB_TAG, <u64>((generation << 3) | (load<u32>(CPL) == 3 ? 1 : 0)));
   flushJumpCache();
 }
 
 function flushJumpCache(): void {
-  jumpGeneration++;
+  if (++jumpGeneration >> 28) {
+    jumpGeneration = 0;
+    memory.fill(JUMP_CACHE, 0xff, JUMP_CACHE_ENTRIES << 4);
+  }
   syncJumpTag();
 }
 
@@ -60,8 +72,9 @@ export function syncPrivilege(): void {
   store<u64>(TLB_TAG, <u64>((load<u32>(TLB_TAG) & ~1) | (load<u32>(CPL) == 3 ? 1 : 0)));
 }
 
-/** INVLPG: one page, and every virtual address of a block. */
+/** INVLPG: one page, of any size, and every virtual address of a block. */
 export function flushPage(va: u64): void {
+  if (load<u16>(largePageAt(va)) == (load<u32>(TLB_TAG) >> 3) + 1) { flushTlb(); return; }
   memory.fill(entryOf(va), 0xff, 1 << TLB_ENTRY_SHIFT);
   flushJumpCache();
 }
@@ -109,6 +122,7 @@ let linearOf: usize = 0;
 /** Translates and fills the TLB. False: a fault is raised. */
 function translate(va: u64, access: u32): bool {
   if (mode() == MODE_64 && !isCanonical(va)) {
+    if (access == FETCH) { raise(GP, 0); return false; }
     const base = current ? <usize>load<u16>(current, 16) : 0;
     // A segment base in the index's place says that the stack's segment is overridden.
     const isStack = (base == RSP || base == RBP) && load<u16>(current, 18) < <u16>SEG;
@@ -122,19 +136,27 @@ function translate(va: u64, access: u32): bool {
   const e = entryOf(va);
   const page = va & ~0xfff;
   const tag = page | load<u64>(TLB_TAG);
+  const addend = <u32>(p - <usize>va);
   // An entry of the other privilege for the same page loses its place: tags and addend belong together.
-  if (load<u64>(e) != tag) {
+  if (load<u64>(e) != tag || load<u32>(e, 16) != addend) {
     store<u64>(e, tag);
     store<u64>(e, ~(<u64>0), 8);
     store<u64>(e, ~(<u64>0), 24);
-    store<u32>(e, <u32>(p - <usize>va), 16);
-  } else store<u32>(e, <u32>(p - <usize>va), 16);
+    store<u32>(e, addend, 16);
+  }
+  if (isLargePage) store<u16>(largePageAt(va), <u16>((load<u32>(TLB_TAG) >> 3) + 1));
   if (mayFetch) store<u64>(e, tag, 24);
   if (mayWrite && (access == WRITE || !isLogging) && !isReadOnlyPage && load<u32>(pageBlocks(p)) == 0) {
     store<u64>(e, tag, 8);
     markDirty(p);
   }
   return true;
+}
+
+/** Linear address of the page after `va`'s; outside 64-bit mode addresses wrap at 4 GiB. */
+export function pageAfter(va: u64): u64 {
+  const next = (va & ~0xfff) + 0x1000;
+  return mode() == MODE_64 ? next : next & 0xffffffff;
 }
 
 /** Wasm address of the instruction bytes at `va`, 0 when faulted, 1 where no memory answers. */
@@ -187,7 +209,7 @@ export function readSlow(d: usize, va: u64, size: u32): usize {
   }
   const gpa1 = walkedGpa;
   const p1 = linearOf;
-  if (!translate((va & ~0xfff) + 0x1000, READ)) return 0;
+  if (!translate(pageAfter(va), READ)) return 0;
   if (p1) memory.copy(SCRATCH, p1, first);
   else readMmio(gpa1, SCRATCH, first);
   if (linearOf) memory.copy(SCRATCH + first, linearOf, size - first);
@@ -228,7 +250,7 @@ function writeSlow(d: usize, va: u64, size: u32, isRead: bool): usize {
   pendingFirst = first;
   pendingSize = size;
   if (first < size) {
-    if (!translate((va & ~0xfff) + 0x1000, WRITE)) return 0;
+    if (!translate(pageAfter(va), WRITE)) return 0;
     pendingGpa2 = walkedGpa;
     pending2 = linearOf;
     pendingRom2 = isReadOnlyPage && linearOf != 0;
@@ -270,12 +292,6 @@ export function storeAt<T>(va: u64, value: T): bool {
   store<T>(p, value);
   commit(p);
   return true;
-}
-
-/** Checks that `[va, va + size)` can be written, without writing. */
-export function probeWrite(va: u64, size: u32): bool {
-  if (!translate(va, WRITE)) return false;
-  return ((va + size - 1) ^ va) >> 12 ? translate(va + size - 1, WRITE) : true;
 }
 
 export function asSupervisor(): u64 {

@@ -1,7 +1,8 @@
 // Page walks (SDM 3A chapter 4): 32-bit, PAE and 4-level paging.
 import { CR2, CR3 } from "../src/cpu/layout";
 import { PAGE_FAULT, raise } from "./faults";
-import { PHYSICAL_BITS, markDirty, toLinear } from "./physical";
+import { invalidateRange } from "./blocks";
+import { PHYSICAL_BITS, isReadOnlyPage, markDirty, pageBlocks, toLinear } from "./physical";
 import { CR0_PG, CR0_WP, CR4_PAE, CR4_PSE, EFER_LMA, EFER_NX, TLB_TAG, cr0, cr4, efer } from "./state";
 
 export const READ: u32 = 0;
@@ -22,6 +23,8 @@ export let walkedGpa: u64 = 0;
 /** The access rights found: whether the page may be written or fetched in the current mode, and is already dirty. */
 export let mayWrite: bool = false;
 export let mayFetch: bool = false;
+/** The page found is larger than 4 KiB. */
+export let isLargePage: bool = false;
 
 // @ts-ignore: decorator
 @inline function isUser(): bool { return (load<u32>(TLB_TAG) & 1) != 0; }
@@ -39,8 +42,9 @@ function isReserved(entry: u64): bool {
 }
 
 /** Sets Accessed (and Dirty) where they are not yet set. Page tables in ROM keep theirs. */
-function touch<T>(at: usize, entry: u64, bits: u64): void {
-  if ((entry & bits) == bits) return;
+function touch<T>(at: usize, entry: u64, bits: u64, isRom: bool): void {
+  if ((entry & bits) == bits || isRom) return;
+  if (load<u32>(pageBlocks(at))) invalidateRange(at, sizeof<T>());
   store<T>(at, <T>(entry | bits));
   markDirty(at);
 }
@@ -51,15 +55,26 @@ function finish<T>(va: u64, access: u32, at: usize, entry: u64, rights: u64, nx:
   const writable = (rights & RW) != 0 || (!user && (cr0() & CR0_WP) == 0);
   const allowed = (!user || (rights & US) != 0) && (access != WRITE || writable) && (access != FETCH || !nx);
   if (!allowed) return pageFault(va, access, true, false);
-  touch<T>(at, entry, access == WRITE ? A | D : A);
+  touch<T>(at, entry, access == WRITE ? A | D : A, isReadOnlyPage);
   walkedGpa = gpa;
   mayWrite = writable && (access == WRITE || (entry & D) != 0);
   mayFetch = !nx;
   return true;
 }
 
+/** Whether the four PDPTEs at `cr3` may be loaded: no reserved bit in a present one (SDM 3A §4.4.1). */
+export function arePdptesValid(cr3: u64): bool {
+  for (let i: u64 = 0; i < 4; i++) {
+    const at = toLinear((cr3 & 0xffffffe0) + (i << 3));
+    const entry: u64 = at ? load<u64>(at) : ~(<u64>0);
+    if (entry & P && (entry & 0x1e6 || entry >> PHYSICAL_BITS)) return false;
+  }
+  return true;
+}
+
 /** Translates a linear address. False: a page fault is raised, CR2 set. */
 export function walk(va: u64, access: u32): bool {
+  isLargePage = false;
   if (!(cr0() & CR0_PG)) {
     walkedGpa = va & 0xffffffff;
     mayWrite = true;
@@ -82,8 +97,8 @@ function walkLong(va: u64, access: u32): bool {
     const entry: u64 = at ? load<u64>(at) : ~(<u64>0);
     if (!(entry & P)) return pageFault(va, access, false, false);
     const isLarge = (entry & PS) != 0 && level > 1;
-    if (!at || isReserved(entry) || (isLarge && level == 4)) return pageFault(va, access, true, true);
     const isPdpte = !isLong && level == 3;
+    if (!at || isReserved(entry) || (isLarge && (level == 4 || isPdpte))) return pageFault(va, access, true, true);
     if (!isPdpte) {
       rights &= entry;
       nx = nx || (entry & NX) != 0;
@@ -91,9 +106,10 @@ function walkLong(va: u64, access: u32): bool {
     if (level == 1 || isLarge) {
       const mask: u64 = (<u64>1 << shift) - 1;
       if (isLarge && (entry & ADDRESS & mask & ~<u64>0x1000)) return pageFault(va, access, true, true);
+      isLargePage = isLarge;
       return finish<u64>(va, access, at, entry, rights, nx, (entry & ADDRESS & ~mask) | (va & mask));
     }
-    if (!isPdpte) touch<u64>(at, entry, A);
+    if (!isPdpte) touch<u64>(at, entry, A, isReadOnlyPage);
     table = entry & ADDRESS;
     level--;
   }
@@ -101,15 +117,18 @@ function walkLong(va: u64, access: u32): bool {
 
 function walk32(va: u64, access: u32): bool {
   const directory = toLinear((load<u64>(CR3) & 0xfffff000) + (((va >> 22) & 1023) << 2));
+  const isDirectoryRom = isReadOnlyPage;
   const pde: u64 = directory ? <u64>load<u32>(directory) : 0;
   if (!(pde & P)) return pageFault(va, access, false, false);
   if (pde & PS && cr4() & CR4_PSE) {
+    if (pde & 0x200000) return pageFault(va, access, true, true);
+    isLargePage = true;
     const high = ((pde >> 13) & 0xff) << 32;
     return finish<u32>(va, access, directory, pde, pde, false, high | (pde & 0xffc00000) | (va & 0x3fffff));
   }
   const at = toLinear((pde & 0xfffff000) + (((va >> 12) & 1023) << 2));
   const pte: u64 = at ? <u64>load<u32>(at) : 0;
   if (!(pte & P)) return pageFault(va, access, false, false);
-  touch<u32>(directory, pde, A);
+  touch<u32>(directory, pde, A, isDirectoryRom);
   return finish<u32>(va, access, at, pte, pde & pte, false, (pte & 0xfffff000) | (va & 0xfff));
 }

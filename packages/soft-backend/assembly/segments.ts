@@ -47,13 +47,14 @@ export function readDescriptor(selector: u32, size: u32): bool {
   return !isFaulted();
 }
 
-/** Sets a bit of the descriptor's type in memory (Accessed, or a TSS's Busy). */
-export function setDescriptorBit(selector: u32, bit: u32): void {
-  if (descHi & bit) return;
+/** Sets a bit of the descriptor's type in memory (Accessed, or a TSS's Busy). False: the store faults. */
+export function setDescriptorBit(selector: u32, bit: u32): bool {
+  if (descHi & bit) return true;
   descHi |= bit;
   const tag = asSupervisor();
-  storeAt<u32>(tableAddress(selector) + 4, descHi);
+  const done = storeAt<u32>(tableAddress(selector) + 4, descHi);
   asBefore(tag);
+  return done;
 }
 
 export function descBase(): u64 { return <u64>((descLo >> 16) | ((descHi & 0xff) << 16) | (descHi & 0xff000000)); }
@@ -127,7 +128,7 @@ export function loadDataSegment(s: u32, selector: u32): bool {
     if (!((type & CODE) && (type & CONFORMING)) && (rpl > dpl || cpl() > dpl)) { raise(GP, error); return false; }
     if (!descPresent()) { raise(NP, error); return false; }
   }
-  setDescriptorBit(selector, 0x100);
+  if (!setDescriptorBit(selector, 0x100)) return false;
   putDescriptor(s, selector);
   return true;
 }
@@ -140,12 +141,11 @@ export function checkStack(selector: u32, level: u32, vector: i32): bool {
   const type = (descHi >> 8) & 0x1f;
   if ((selector & 3) != level || descDpl() != level || !(type & 0x10) || (type & CODE) || !(type & WRITABLE)) { raise(vector, error); return false; }
   if (!descPresent()) { raise(SS_FAULT, error); return false; }
-  return true;
+  return setDescriptorBit(selector, 0x100);
 }
 
-/** Makes CS of the descriptor read last; the caller sets RIP. */
+/** Makes CS of the descriptor read last, which is marked accessed; the caller sets RIP. */
 export function enterCode(selector: u32, level: u32): void {
-  setDescriptorBit(selector, 0x100);
   putDescriptor(CS, (selector & 0xfffc) | level);
   setCpl(level);
   syncMode();

@@ -3,6 +3,7 @@ import * as L from "../src/cpu/layout";
 import { segmented } from "./boundary";
 import { farCall, farJump, farReturn } from "./far";
 import { DB, GP, OF_TRAP, isFaulted, raise } from "./faults";
+import { STEP_ARMED } from "./fields";
 import { conditionOf, isOverflow, isZero, readFlags } from "./flags";
 import { HARDWARE, SOFTWARE, inhibit, interrupt, interruptReturn, restoreFlags } from "./interrupts";
 import { commit, readable, writable } from "./mmu";
@@ -126,12 +127,13 @@ export function slowControl(d: usize, id: u32, size: u32): u32 {
     case o.S_IRET:
       if (!interruptReturn(size)) return FAULT;
       store<u32>(L.NMI_MASKED, 0);
+      if (load<u32>(L.NMI_PENDING)) store<u32>(L.ATTENTION, load<u32>(L.ATTENTION) | 1);
       return JUMP;
     case o.S_INT: return softwareInterrupt(d, size);
     case o.S_INTO:
       if (!isOverflow()) return NEXT;
       store<u64>(L.RIP, nextRip(d));
-      return interrupt(OF_TRAP, SOFTWARE, 0) ? JUMP : FAULT;
+      return entered(interrupt(OF_TRAP, SOFTWARE, 0));
     case o.S_PUSHA: {
       beginStack();
       const sp = load<u64>(RSP);
@@ -262,7 +264,14 @@ function softwareInterrupt(d: usize, size: u32): u32 {
   const rip = load<u64>(L.RIP);
   if (mode() != MODE_64 && load<u32>(L.RFLAGS) & VM) { raise(GP, 0); return FAULT; }
   store<u64>(L.RIP, nextRip(d));
-  if (interrupt(vector, size == 0 && vector == DB ? HARDWARE : SOFTWARE, 0)) return JUMP;
+  if (interrupt(vector, size == 0 && vector == DB ? HARDWARE : SOFTWARE, 0)) return entered(true);
   store<u64>(L.RIP, rip);
   return FAULT;
+}
+
+/** INT n and INTO clear TF and are not themselves stepped (SDM 3B §17.3.1.4). */
+function entered(ok: bool): u32 {
+  if (!ok) return FAULT;
+  store<u32>(STEP_ARMED, 0);
+  return JUMP;
 }

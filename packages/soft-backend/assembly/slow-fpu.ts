@@ -152,7 +152,7 @@ function maskmov(d: usize): u32 {
   const imm = <u32>immOf(d);
   const isMmx = (imm & 0x10) != 0;
   if (isMmx) {
-    if (load<u32>(X87_BLOCKED)) return fail(NM);
+    if (load<u32>(X87_BLOCKED)) return fail(load<u64>(L.CR0) & 4 ? UD : NM);
     if (x87Pending()) return fail(MF);
   } else if (load<u32>(SSE_BLOCKED)) return fail(<i32>load<u32>(SSE_BLOCKED));
   const size3 = imm & 3;

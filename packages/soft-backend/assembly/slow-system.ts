@@ -5,9 +5,10 @@ import {
 } from "./control";
 import { GP, UD, isFaulted, raise } from "./faults";
 import {
-  AF, CF, CS_BASE, CR0_TS, CR4_OSXSAVE, CR4_PCE, CR4_TSD, CR4_UMIP, IF, IOPL, LDTR, MODE_64, MODE_REAL, RAX, RBX, RCX, RDX, TR, ZF, cpl,
+  AF, CF, CS_BASE, CR0_PE, CR0_TS, CR4_OSXSAVE, CR4_PCE, CR4_TSD, CR4_UMIP, IF, IOPL, LDTR, MODE_64, MODE_REAL, RAX, RBX, RCX, RDX, TR, ZF, cpl,
   cr0, cr4, dstOf, ea, endOf, immOf, mode, segPtr, srcOf,
 } from "./state";
+import { STEP_ARMED } from "./fields";
 import { isCarry, setResultFlags, setStatusFlags, statusFlags } from "./flags";
 import { hostCpuid, portIn, portOut, readTsc } from "./host";
 import { inhibit } from "./interrupts";
@@ -49,6 +50,7 @@ export function slowSystem(d: usize, id: u32, size: u32): u32 {
     }
     case o.S_HLT:
       if (cpl()) return gp();
+      if (load<u32>(STEP_ARMED)) return NEXT; // the #DB behind it wakes at once
       store<u32>(L.HALTED, 1);
       store<u32>(L.EXIT_CODE, L.EXIT_HALT);
       return LEAVE;
@@ -127,6 +129,8 @@ export function slowSystem(d: usize, id: u32, size: u32): u32 {
       if (cpl() && cr4() & CR4_UMIP) return gp();
       return putSelector(d, size, <u64>selectorOf(id == o.S_SLDT ? LDTR : TR));
     case o.S_LLDT: case o.S_LTR: {
+      if (!(cr0() & CR0_PE)) return ud();
+      if (cpl()) return gp();
       const p = rmRead(d, 2);
       return p && loadSystemSegment(id == o.S_LLDT ? LDTR : TR, load<u16>(p)) ? NEXT : FAULT;
     }

@@ -4,6 +4,7 @@ import { CR0_PE, DF, ES, IOPL, MODE_64, RAX, RCX, RDI, RDX, RSI, TR, cpl, cr0, i
 import { invalidateRange } from "./blocks";
 import { GP, isFaulted, raise } from "./faults";
 import { CC_SUB, isZero, setFlagsOf } from "./flags";
+import { STEP_ARMED } from "./fields";
 import { portIn, portOut } from "./host";
 import { asBefore, asSupervisor, commit, loadAt, readable, readableMemory, setCurrent, syncCount, writable } from "./mmu";
 import { S_CMPS, S_INS, S_LODS, S_MOVS, S_SCAS, S_STOS } from "./ops";
@@ -69,7 +70,7 @@ export function stringOp<T>(d: usize, id: u32): u32 {
     if (addressMask == 0xffffffff) store<u64>(RCX, 0); // the 32-bit count register is written even so
     return NEXT;
   }
-  let budget = STRETCH;
+  let budget: u64 = load<u32>(STEP_ARMED) ? 1 : STRETCH; // a single step is one iteration (SDM 3B §17.3.1.4)
   while (budget > 0) {
     let done: u64 = 0;
     if (!isDown && id == S_MOVS) done = bulkMove<T>(d, sourceBase, targetBase, min(left, budget));
@@ -182,7 +183,7 @@ function bulkMove<T>(d: usize, sourceBase: u64, targetBase: u64, most: u64): u64
   if (!q || q == SCRATCH) return 0;
   const bytes = <usize>n * sizeof<T>();
   if (load<u32>(pageBlocks(q))) invalidateRange(q, bytes);
-  if (q > p && q < p + bytes) {
+  if (q > p && q - p < bytes) {
     // The target runs ahead inside the source: elements repeat, as one at a time they would.
     for (let i: usize = 0; i < bytes; i += sizeof<T>()) store<T>(q + i, load<T>(p + i));
   } else memory.copy(q, p, bytes);
