@@ -8,6 +8,7 @@ import { pagingCases } from "./paging.ts";
 import { registerCases } from "./registers.ts";
 import { runControlCases } from "./run-control.ts";
 import { selfModifyingCases } from "./self-modifying.ts";
+import { singleStepCases } from "./single-step.ts";
 import { smpCases } from "./smp.ts";
 import { systemCallCases } from "./system-calls.ts";
 
@@ -22,6 +23,7 @@ export interface ConformanceHooks {
 const GROUPS: readonly (readonly [string, readonly ConformanceCase[]])[] = [
   ["paging", pagingCases],
   ["exceptions", exceptionCases],
+  ["single steps", singleStepCases],
   ["interrupts", interruptCases],
   ["system calls", systemCallCases],
   ["registers", registerCases],

@@ -330,6 +330,29 @@ export const interruptCases: readonly ConformanceCase[] = [
     a.op("iretq");
     return [1];
   }),
+  program("takes an NMI that came in an NMI's handler right behind its IRETQ", (g) => {
+    const { a } = g;
+    enableApic(g);
+    g.gate(2, { label: "nmi" });
+    a.mov(ebx, 0);
+    apic(g, Apic.ICR, SELF_NMI(g));
+    a.label("interrupted");
+    a.op("nop");
+    a.op("nop");
+    g.done();
+    a.label("nmi");
+    a.inc(ebx);
+    a.cmp(ebx, 1);
+    a.j("ne", "second");
+    apic(g, Apic.ICR, SELF_NMI(g));
+    g.report(ebx);
+    a.op("iretq");
+    a.label("second");
+    a.mov(eax, at(rsp));
+    g.report(eax);
+    a.op("iretq");
+    return () => [1, a.addressOf("interrupted")];
+  }),
   program("writes the error and ID registers of the local APIC as hardware does", (g) => {
     const { a } = g;
     enableApic(g);

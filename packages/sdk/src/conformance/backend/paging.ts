@@ -1,4 +1,4 @@
-import { al, at, cr, eax, ebx, mem, rax, rbx, rcx, rdi, rsp } from "../../asm/index.ts";
+import { al, at, cr, ds, eax, ebx, ecx, mem, rax, rbx, rcx, rdi, rdx, rsp } from "../../asm/index.ts";
 import { windowEntry, windowPage } from "./bench.ts";
 import { type ConformanceCase, program } from "./cases.ts";
 import { Gpa, PTE, Selector } from "./layout.ts";
@@ -175,6 +175,86 @@ export const pagingCases: readonly ConformanceCase[] = [
     g.report(eax);
     g.done();
     return [0x5a];
+  }),
+  program("forgets all of a 2 MiB page with one INVLPG", (g) => {
+    const { a } = g;
+    g.memory.set(0x200000 + Gpa.DATA, Uint8Array.of(1));
+    g.memory.set(Gpa.DATA, Uint8Array.of(2));
+    a.mov(rax, Gpa.WINDOW_PD + 16);
+    a.mov(at(rax, 0, 64), P | RW | PTE.PS | 0x200000);
+    a.mov(rbx, windowPage(1024));
+    a.mov(rcx, at(rbx));
+    a.extend("movzx", ecx, at(rbx, Gpa.DATA, 8));
+    g.report(ecx);
+    a.mov(at(rax, 0, 64), P | RW | PTE.PS);
+    a.table("invlpg", at(rbx, 0x1000));
+    a.extend("movzx", ecx, at(rbx, Gpa.DATA, 8));
+    g.report(ecx);
+    g.done();
+    return [1, 2];
+  }),
+  program("goes on in the new page behind INVLPG of the page it runs in", (g) => {
+    const { a } = g;
+    g.window.set(0, windowEntry(0, P | RW));
+    // mov [rax], rdx; invlpg [rbx]; mov ecx, page; ret
+    for (const page of [0, 1]) {
+      const code = [0x48, 0x89, 0x10, 0x0f, 0x01, 0x3b, 0xb9, page + 1, 0, 0, 0, 0xc3];
+      g.memory.set(Gpa.PAGES + 0x1000 * page, Uint8Array.from(code));
+    }
+    a.mov(rax, entryGpa(0));
+    a.mov(rbx, windowPage(0));
+    for (const page of [0, 0, 1]) {
+      a.mov(rdx, Number(windowEntry(page, P | RW)));
+      a.call(rbx);
+      g.report(ecx);
+    }
+    g.done();
+    return [1, 1, 2];
+  }),
+  program("reads across 4 GiB to address 0 outside 64-bit mode", (g) => {
+    const { a } = g;
+    g.memory.set(0, Uint8Array.of(0x34, 0x12));
+    g.faults(() => {
+      g.enterUser("user", { code: Selector.USER_CODE32 });
+    });
+    g.report(eax);
+    g.done();
+    a.label("user");
+    a.bytes(0xa1, 0xfe, 0xff, 0xff, 0xff); // mov eax, [0xfffffffe]
+    a.int(33);
+    return [{ vector: 33, cs: Selector.USER_CODE32 }, 0x1234ffff];
+  }),
+  program("changes no segment where the accessed bit cannot be written", (g) => {
+    const { a } = g;
+    // The GDT through a read-only page; its descriptor not accessed yet.
+    g.window.set(0, windowEntry(0, P));
+    const gdt = new DataView(new ArrayBuffer(0x100));
+    gdt.setBigUint64(Selector.KERNEL_CODE, 0x00af9b000000ffffn, true);
+    gdt.setBigUint64(Selector.KERNEL_DATA, 0x00cf93000000ffffn, true);
+    gdt.setBigUint64(Selector.READ_ONLY_DATA, 0x00cf90000000ffffn, true);
+    g.memory.set(Gpa.PAGES, new Uint8Array(gdt.buffer));
+    const pointer = new DataView(new ArrayBuffer(10));
+    pointer.setUint16(0, 0xff, true);
+    pointer.setBigUint64(2, BigInt(windowPage(0)), true);
+    g.memory.set(Gpa.DATA, new Uint8Array(pointer.buffer));
+    a.mov(eax, Gpa.DATA);
+    a.table("lgdt", at(rax));
+    a.mov(ecx, Selector.READ_ONLY_DATA);
+    const load = g.faults(() => {
+      a.movSegment(ds, ecx);
+    });
+    a.readSegment(eax, ds);
+    g.report(eax);
+    g.done();
+    return () => [
+      {
+        vector: PF,
+        error: Error.P | Error.W,
+        cr2: low(windowPage(0) + Selector.READ_ONLY_DATA + 4),
+        rip: a.addressOf(load),
+      },
+      Selector.KERNEL_DATA,
+    ];
   }),
   program("raises #GP, and #SS by way of the stack, for addresses that are not canonical", (g) => {
     const { a } = g;

@@ -258,6 +258,23 @@ export const runControlCases: readonly ConformanceCase[] = [
     },
   },
   {
+    name: "ends at the budget where handlers fault at their first instruction",
+    counts: true,
+    async run(backend) {
+      await withProgram(
+        backend,
+        (g) => {
+          g.a.label("undefined");
+          g.a.op("ud2");
+          g.gate(6, { label: "undefined", ist: 1 });
+        },
+        async (bench) => {
+          expectEqual((await bench.vcpu().run({ instructions: 1000 })).kind, "budget", "exit");
+        },
+      );
+    },
+  },
+  {
     name: "survives garbage and wild jumps",
     counts: true,
     async run(backend) {
