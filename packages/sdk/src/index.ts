@@ -1,2 +1,3 @@
 export * from "@northbridge/core/contracts";
 export * from "./define.ts";
+export * from "./registers/index.ts";

@@ -1,0 +1,117 @@
+/**
+ * What a register access costs: the decoder that a register map compiles to, beside one written by hand.
+ * `node --conditions=northbridge-source packages/sdk/scripts/bench-registers.ts`
+ */
+import { Bench } from "tinybench";
+import type { IoHandler, IoWidth } from "@northbridge/core/contracts";
+import { bit, registerMap } from "../src/index.ts";
+
+const map = registerMap("bench", {
+  CTRL: { offset: 0, fields: { ENABLE: bit(0), IRQ: bit(1) } },
+  STATUS: { offset: 4, access: "w1c", fields: { DONE: bit(0) } },
+  COUNT: { offset: 8, access: "ro" },
+  COMPARE: { offset: 12 },
+  SCRATCH: { offset: 16, count: 4 },
+});
+
+/** The same device as its author would write it. */
+class HandWritten implements IoHandler {
+  #ctrl = 0;
+  #status = 0;
+  #count = 0;
+  #compare = 0;
+  readonly #scratch = new Uint32Array(4);
+  level = false;
+
+  read(offset: number, width: IoWidth): number {
+    if (width !== 4) return 0;
+    switch (offset) {
+      case 0:
+        return this.#ctrl;
+      case 4:
+        return this.#status;
+      case 8:
+        return ++this.#count;
+      case 12:
+        return this.#compare;
+      case 16:
+      case 20:
+      case 24:
+      case 28:
+        return this.#scratch[(offset - 16) >> 2] ?? 0;
+      default:
+        return 0;
+    }
+  }
+
+  write(offset: number, width: IoWidth, value: number): void {
+    if (width !== 4) return;
+    switch (offset) {
+      case 0:
+        this.#ctrl = value & 3;
+        break;
+      case 4:
+        this.#status &= ~(value & 1);
+        break;
+      case 12:
+        this.#compare = value;
+        break;
+      case 16:
+      case 20:
+      case 24:
+      case 28:
+        this.#scratch[(offset - 16) >> 2] = value;
+        break;
+    }
+    this.level = (this.#ctrl & 2) !== 0 && this.#status !== 0;
+  }
+}
+
+function compiled(): IoHandler {
+  let count = 0;
+  const line = { level: false };
+  const { CTRL } = map.masks;
+  const regs = map.create({
+    hooks: { COUNT: { read: () => ++count } },
+    sync: () => {
+      line.level = (regs.values.CTRL & CTRL.IRQ) !== 0 && regs.values.STATUS !== 0;
+    },
+  });
+  return regs.handler;
+}
+
+const ACCESSES = 8192;
+
+/** A driver's mix: mostly reads of status and count, some writes. */
+function drive(handler: IoHandler): number {
+  let sum = 0;
+  for (let i = 0; i < ACCESSES / 8; i++) {
+    handler.write(0, 4, i & 3);
+    sum += handler.read(4, 4);
+    sum += handler.read(8, 4);
+    handler.write(12, 4, i);
+    sum += handler.read(12, 4);
+    handler.write(4, 4, 1);
+    sum += handler.read(16 + 4 * (i & 3), 4);
+    handler.write(16 + 4 * (i & 3), 4, i);
+  }
+  return sum;
+}
+
+const hand = new HandWritten();
+const fromMap = compiled();
+const suite = new Bench({ time: 1000 });
+let sink = 0;
+suite.add("hand-written", () => {
+  sink += drive(hand);
+});
+suite.add("register map", () => {
+  sink += drive(fromMap);
+});
+await suite.run();
+for (const { name, result } of suite.tasks) {
+  if (result.state !== "completed") continue;
+  const ns = result.latency.p50 * 1e6;
+  console.log(`${name}: ${(ns / ACCESSES).toFixed(1)} ns an access`);
+}
+if (Number.isNaN(sink)) console.log("never");
