@@ -5,6 +5,8 @@
 import { Bench } from "tinybench";
 import type { IoHandler, IoWidth } from "@northbridge/core/contracts";
 import { bit, registerMap } from "../src/index.ts";
+import { testBench } from "../src/testing/index.ts";
+import { definePlugin } from "../src/define.ts";
 
 const map = registerMap("bench", {
   CTRL: { offset: 0, fields: { ENABLE: bit(0), IRQ: bit(1) } },
@@ -100,6 +102,23 @@ function drive(handler: IoHandler): number {
 
 const hand = new HandWritten();
 const fromMap = compiled();
+const plugin = definePlugin<object, object>({
+  name: "bench/device",
+  config: { "~standard": { version: 1, vendor: "bench", validate: (value) => ({ value }) } },
+  setup: (ctx) => {
+    const regs = map.create();
+    ctx.mapMmio({ base: 0xfe00_0000, length: map.length }, regs.handler);
+    return regs;
+  },
+});
+const bench = await testBench(plugin(), { registers: map });
+const onBus: IoHandler = {
+  read: (offset, width) => bench.mmio.read(0xfe00_0000 + offset, width),
+  write: (offset, width, value) => {
+    bench.mmio.write(0xfe00_0000 + offset, width, value);
+  },
+};
+
 const suite = new Bench({ time: 1000 });
 let sink = 0;
 suite.add("hand-written", () => {
@@ -108,10 +127,20 @@ suite.add("hand-written", () => {
 suite.add("register map", () => {
   sink += drive(fromMap);
 });
+suite.add("register map behind the test bench's bus", () => {
+  sink += drive(onBus);
+});
+suite.add("testBench()", async () => {
+  await testBench(plugin(), { registers: map });
+});
 await suite.run();
 for (const { name, result } of suite.tasks) {
   if (result.state !== "completed") continue;
   const ns = result.latency.p50 * 1e6;
-  console.log(`${name}: ${(ns / ACCESSES).toFixed(1)} ns an access`);
+  console.log(
+    name === "testBench()"
+      ? `${name}: ${(ns / 1000).toFixed(0)} µs`
+      : `${name}: ${(ns / ACCESSES).toFixed(1)} ns an access`,
+  );
 }
 if (Number.isNaN(sink)) console.log("never");

@@ -1,6 +1,5 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import type { IoWidth } from "@northbridge/core/contracts";
 import { FakeBus } from "../testing/fake-bus.ts";
 import {
   bit,

@@ -80,11 +80,14 @@ export class FakeMachine {
     return this.#services.get(token) as T;
   }
 
-  /** Validates the entry's config and sets its device up. */
-  async add(entry: DeviceEntry): Promise<Device> {
+  /** Validates the entry's config and sets its device up, with a context that `adapt` may wrap. */
+  async add(
+    entry: DeviceEntry,
+    adapt: (ctx: DeviceContext) => DeviceContext = (ctx) => ctx,
+  ): Promise<Device> {
     const id = entry.id ?? `${entry.spec.name.split("/").at(-1) ?? "device"}${this.devices.size}`;
     const device = await entry.spec.setup(
-      this.context(id),
+      adapt(this.context(id)),
       parse(entry.spec.config, entry.input, id) as never,
     );
     this.devices.set(id, device);

@@ -1,3 +1,4 @@
+export * from "../bench/index.ts";
 export * from "./fake-bus.ts";
 export * from "./fake-char-backend.ts";
 export * from "./fake-clock.ts";
