@@ -8,6 +8,7 @@ export default defineConfig({
     "pci/index": "src/pci/index.ts",
     "virtio/index": "src/virtio/index.ts",
     "testing/index": "src/testing/index.ts",
+    "fuzz/index": "src/fuzz/index.ts",
     "vitest/index": "src/vitest/index.ts",
     "conformance/index": "src/conformance/index.ts",
   },

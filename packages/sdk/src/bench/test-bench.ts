@@ -25,6 +25,8 @@ export interface TestBenchOptions<R extends RegisterSpecs> {
   readonly region?: string;
   /** @defaultValue 64 KiB */
   readonly memoryBytes?: number;
+  /** @defaultValue one at 0 */
+  readonly clock?: FakeClock;
   /** Provides what the device asks its machine for: consoles, disks, links. */
   readonly prepare?: (machine: FakeMachine) => void;
 }
@@ -45,7 +47,7 @@ export class TestBench<R extends RegisterSpecs = RegisterSpecs> {
     this.#registers = options.registers;
     this.#region = options.region;
     this.memory = new BenchMemory(options.memoryBytes ?? 64 * 1024, this.#trace);
-    this.machine = new FakeMachine({ memory: this.memory });
+    this.machine = new FakeMachine({ memory: this.memory, ...(options.clock && { clock: options.clock }) });
     this.pci = new BenchPciBus({ mmio: this.machine.mmio, ports: this.machine.portBus });
     this.machine.provide(PciBus, this.pci);
     options.prepare?.(this.machine);

@@ -1,0 +1,107 @@
+import type { IoWidth } from "@northbridge/core/contracts";
+import fc from "fast-check";
+import { fieldMask, type RegisterSpecs, withField } from "../registers/declaration.ts";
+import type { RegisterLayout } from "../registers/register-layout.ts";
+import type { RegisterMap } from "../registers/register-map.ts";
+
+/** One thing that happens to a device. Addresses are those of the bus. */
+export type Step =
+  | { readonly op: "read"; readonly space: Space; readonly address: number; readonly width: IoWidth }
+  | {
+      readonly op: "write";
+      readonly space: Space;
+      readonly address: number;
+      readonly width: IoWidth;
+      readonly value: number;
+    }
+  | { readonly op: "advance"; readonly ns: number }
+  /** The guest puts something where the device may look for it. */
+  | { readonly op: "memory"; readonly gpa: number; readonly bytes: readonly number[] };
+
+export type Space = "mmio" | "ports";
+
+/** Where a device answers, and what is known of the registers there. */
+export interface Place {
+  readonly space: Space;
+  readonly base: number;
+  /** Bytes. */
+  readonly length: number;
+  readonly map?: RegisterMap<RegisterSpecs> | undefined;
+}
+
+/** Offsets behind are left alone: what is wider than a page repeats itself. */
+const MOST_BYTES = 4096;
+const WIDTHS: readonly IoWidth[] = [1, 2, 4];
+
+/** Lists of steps, biased to whole registers, to values that fields have, and to times at which timers fire. */
+export function programs(places: readonly Place[], memoryBytes: number): fc.Arbitrary<Step[]> {
+  const accesses = places.flatMap((place) => [
+    ...(place.map === undefined ? [] : [{ arbitrary: knownAccess(place, place.map), weight: 8 }]),
+    { arbitrary: anyAccess(place), weight: place.map === undefined ? 8 : 1 },
+  ]);
+  const advance = fc.record({
+    op: fc.constant("advance" as const),
+    ns: fc.oneof(fc.constantFrom(1, 1000, 1_000_000, 1_000_000_000), fc.nat(3_000_000)),
+  });
+  const memory = fc.record({
+    op: fc.constant("memory" as const),
+    gpa: fc.nat(memoryBytes - 16),
+    bytes: fc.array(fc.oneof(fc.constantFrom(0, 1, 0xff), fc.nat(255)), { minLength: 1, maxLength: 16 }),
+  });
+  return fc.array(
+    fc.oneof(...accesses, { arbitrary: advance, weight: 2 }, { arbitrary: memory, weight: 1 }),
+    { minLength: 1, maxLength: 40 },
+  );
+}
+
+function knownAccess(place: Place, map: RegisterMap<RegisterSpecs>): fc.Arbitrary<Step> {
+  return fc.oneof(
+    ...map.layouts.map((layout) =>
+      fc
+        .record({ index: fc.nat(layout.count - 1), isWrite: fc.boolean(), value: valueOf(layout) })
+        .map(({ index, isWrite, value }): Step => {
+          const { space, base } = place;
+          const address = base + layout.offset + index * layout.stride;
+          const { width } = layout;
+          return isWrite
+            ? { op: "write", space, address, width, value }
+            : { op: "read", space, address, width };
+        }),
+    ),
+  );
+}
+
+/** Field by field: nothing, everything, a named value, or anything. */
+function valueOf({ spec, width, reset }: RegisterLayout): fc.Arbitrary<number> {
+  const all = 2 ** (8 * width) - 1;
+  const fields = Object.values(spec.fields ?? {});
+  const plain = fc.oneof(fc.constantFrom(0, 1, reset, all), fc.nat(all));
+  if (fields.length === 0) return plain;
+  const composed = fc
+    .tuple(
+      ...fields.map(({ width: bits, values }) =>
+        fc.oneof(fc.constantFrom(0, 1, 2 ** bits - 1, ...Object.values(values ?? {})), fc.nat(2 ** bits - 1)),
+      ),
+    )
+    .map((parts) =>
+      fields.reduce((value, field, at) => withField(value, fieldMask(field), parts[at] ?? 0), 0),
+    );
+  return fc.oneof({ arbitrary: composed, weight: 4 }, { arbitrary: plain, weight: 1 });
+}
+
+function anyAccess({ space, base, length }: Place): fc.Arbitrary<Step> {
+  const reach = Math.min(length, MOST_BYTES);
+  return fc
+    .record({
+      offset: fc.nat(reach - 1),
+      width: fc.constantFrom(...WIDTHS),
+      isWrite: fc.boolean(),
+      value: fc.oneof(fc.constantFrom(0, 1, 0x80, 0xff, 0xffff_ffff), fc.nat(0xff), fc.nat(0xffff_ffff)),
+    })
+    .map(({ offset, width, isWrite, value }): Step => {
+      const fitting = offset + width > length ? 1 : width;
+      const address = base + offset;
+      if (!isWrite) return { op: "read", space, address, width: fitting };
+      return { op: "write", space, address, width: fitting, value: value % 2 ** (8 * fitting) };
+    });
+}
