@@ -5,3 +5,4 @@ export * from "./fake-clock.ts";
 export * from "./fake-line.ts";
 export * from "./fake-machine.ts";
 export * from "./fake-memory.ts";
+export * from "./virtio/index.ts";

@@ -2,36 +2,34 @@ import type { GuestMemory } from "@northbridge/core/contracts";
 import { type ChainStateV1, DescriptorChain } from "./descriptor-chain.ts";
 import type { RamRanges } from "./ram-ranges.ts";
 
-/** The chains of one queue, by ID: those in flight, and objects to use again. Never more than the queue's size. */
+/** The chains of one queue: those in flight, by ID, oldest first, and objects to use again. */
 export class ChainPool {
   readonly #memory: GuestMemory;
   readonly #ram: RamRanges;
   readonly #free: DescriptorChain[] = [];
-  readonly #inFlight: (DescriptorChain | undefined)[];
+  readonly #inFlight = new Map<number, DescriptorChain>();
   /** Taken before and to be taken again: restored, or put back. */
   readonly #again: DescriptorChain[] = [];
-  /** When each was taken, for the order of `save`. */
-  readonly #order: Float64Array;
-  #taken = 0;
 
-  constructor(memory: GuestMemory, ram: RamRanges, size: number) {
+  constructor(memory: GuestMemory, ram: RamRanges) {
     this.#memory = memory;
     this.#ram = ram;
-    this.#inFlight = new Array<DescriptorChain | undefined>(size).fill(undefined);
-    this.#order = new Float64Array(size);
   }
 
   isInFlight(id: number): boolean {
-    return this.#inFlight[id] !== undefined;
+    return this.#inFlight.has(id);
   }
 
-  /** An empty chain, in flight as `id`. */
-  take(id: number): DescriptorChain {
+  /** An empty chain, not yet in flight. */
+  begin(): DescriptorChain {
     const chain = this.#free.pop() ?? new DescriptorChain(this.#memory, this.#ram);
-    chain.begin(id);
-    this.#inFlight[id] = chain;
-    this.#order[id] = this.#taken++;
+    chain.begin();
     return chain;
+  }
+
+  /** The chain is in flight under its ID. */
+  took(chain: DescriptorChain): void {
+    this.#inFlight.set(chain.id, chain);
   }
 
   takeAgain(): DescriptorChain | undefined {
@@ -39,28 +37,27 @@ export class ChainPool {
   }
 
   putBack(chain: DescriptorChain): void {
-    if (this.#inFlight[chain.id] === chain) this.#again.unshift(chain);
+    if (this.#inFlight.get(chain.id) === chain) this.#again.unshift(chain);
   }
 
   /** Ends a chain's flight. False where it was not in flight. */
   give(chain: DescriptorChain): boolean {
-    if (this.#inFlight[chain.id] !== chain) return false;
-    this.#inFlight[chain.id] = undefined;
+    if (this.#inFlight.get(chain.id) !== chain) return false;
+    this.#inFlight.delete(chain.id);
     this.#free.push(chain);
     return true;
   }
 
   save(): ChainStateV1[] {
-    const chains = this.#inFlight.filter((chain) => chain !== undefined);
-    chains.sort((a, b) => (this.#order[a.id] ?? 0) - (this.#order[b.id] ?? 0));
-    return chains.map((chain) => chain.save());
+    return Array.from(this.#inFlight.values(), (chain) => chain.save());
   }
 
-  /** False where a segment is not memory or an ID is not one. */
+  /** False where a segment is not memory or an ID comes twice. */
   restore(states: readonly ChainStateV1[]): boolean {
     for (const { id, slots, readable, writable } of states) {
-      if (!(id < this.#inFlight.length) || this.isInFlight(id)) return false;
-      const chain = this.take(id);
+      if (this.isInFlight(id)) return false;
+      const chain = this.begin();
+      chain.id = id;
       chain.slots = slots;
       for (const [gpa, length] of readable) {
         if (!this.#ram.contains(gpa, length, false)) return false;
@@ -70,6 +67,7 @@ export class ChainPool {
         if (!this.#ram.contains(gpa, length, true)) return false;
         chain.append(gpa, length, true);
       }
+      this.took(chain);
       this.#again.push(chain);
     }
     return true;

@@ -35,8 +35,8 @@ export class DescriptorChain {
   }
 
   /** For the queue: empties the chain. */
-  begin(id: number): void {
-    this.id = id;
+  begin(): void {
+    this.id = 0;
     this.slots = 1;
     this.readableBytes = 0;
     this.writableBytes = 0;

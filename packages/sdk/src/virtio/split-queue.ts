@@ -3,6 +3,7 @@ import { ChainPool } from "./chain-pool.ts";
 import type { DescriptorChain } from "./descriptor-chain.ts";
 import { fence } from "./fence.ts";
 import { RamRanges } from "./ram-ranges.ts";
+import { ringArea } from "./ring-area.ts";
 import { AvailFlag, Desc, DescFlag, Feature, MAX_SEGMENTS, Ring, UsedFlag } from "./spec.ts";
 import type { QueueFault, QueueSetup, QueueStateV1, VirtQueue } from "./virt-queue.ts";
 
@@ -31,15 +32,18 @@ export class SplitQueue implements VirtQueue {
     this.#setup = setup;
     this.#memory = memory;
     this.#ram = new RamRanges(memory);
-    this.#chains = new ChainPool(memory, this.#ram, size);
+    this.#chains = new ChainPool(memory, this.#ram);
     this.#hasEventIdx = features.has(Feature.EVENT_IDX);
     this.#hasIndirect = features.has(Feature.INDIRECT_DESC);
-    const avail = this.#area(addresses.driver, Ring.RING + Ring.AVAIL_ENTRY * size + 2, 2, false);
-    const used = this.#area(addresses.device, Ring.RING + Ring.USED_ENTRY * size + 2, 4, true);
-    const table = this.#area(addresses.desc, Desc.LENGTH * size, 16, false);
-    this.#avail = avail ?? NOTHING;
-    this.#used = used ?? NOTHING;
-    if (avail === undefined || used === undefined || table === undefined) this.#isOpen = false;
+    const area = (gpa: number, length: number, alignment: number, writable: boolean): DataView => {
+      const found = ringArea(memory, this.#ram, { gpa, length, alignment, writable });
+      if (typeof found !== "string") return found;
+      if (this.#isOpen) this.#fail(found);
+      return new DataView(new ArrayBuffer(length));
+    };
+    this.#avail = area(addresses.driver, Ring.RING + Ring.AVAIL_ENTRY * size + 2, 2, false);
+    this.#used = area(addresses.device, Ring.RING + Ring.USED_ENTRY * size + 2, 4, true);
+    area(addresses.desc, Desc.LENGTH * size, 16, false);
   }
 
   pop(): DescriptorChain | undefined {
@@ -113,9 +117,13 @@ export class SplitQueue implements VirtQueue {
     if (head >= this.size) fault = "headOutOfRange";
     else if (this.#chains.isInFlight(head)) fault = "headInFlight";
     else {
-      const chain = this.#chains.take(head);
+      const chain = this.#chains.begin();
+      chain.id = head;
       fault = this.#walk(chain, head);
-      if (fault === undefined) return chain;
+      if (fault === undefined) {
+        this.#chains.took(chain);
+        return chain;
+      }
     }
     this.#fail(fault);
     return undefined;
@@ -184,19 +192,8 @@ export class SplitQueue implements VirtQueue {
     this.#memory.written(this.#setup.addresses.device + offset, 2);
   }
 
-  #area(gpa: number, length: number, alignment: number, writable: boolean): DataView | undefined {
-    const view = this.#ram.contains(gpa, length, writable) ? this.#memory.view(gpa, length) : undefined;
-    if (gpa % alignment !== 0 || view === undefined) {
-      if (this.#isOpen) this.#fail(view === undefined ? "ringOutsideMemory" : "ringMisaligned");
-      return undefined;
-    }
-    return new DataView(view.buffer, view.byteOffset, view.length);
-  }
-
   #fail(fault: QueueFault): void {
     this.#isOpen = false;
     this.#setup.fail(fault);
   }
 }
-
-const NOTHING = new DataView(new ArrayBuffer(0));

@@ -1,5 +1,6 @@
 import { type GuestMemory, type IoWidth, NorthbridgeError, RestoreError } from "@northbridge/core/contracts";
 import { FeatureSet } from "./feature-set.ts";
+import { PackedQueue } from "./packed-queue.ts";
 import { QueueRegisters, type QueueRegistersStateV1 } from "./queue-registers.ts";
 import { Feature, MAX_QUEUE_SIZE, Status } from "./spec.ts";
 import { SplitQueue } from "./split-queue.ts";
@@ -20,8 +21,8 @@ export interface EndpointOptions {
   readonly device: VirtioDevice;
   readonly memory: GuestMemory;
   readonly interrupts: EndpointInterrupts;
-  /** Reserved feature bits the transport offers beside those of the queues. */
-  readonly transportFeatures?: readonly number[];
+  /** Reserved feature bits it offers beside VERSION_1, INDIRECT_DESC, EVENT_IDX and RING_RESET: RING_PACKED, ACCESS_PLATFORM. */
+  readonly ringFeatures?: readonly number[];
 }
 
 /** Saved form, version 1. Frozen: add a `V2` and an upgrade instead of editing it. */
@@ -73,7 +74,7 @@ export class VirtioEndpoint {
       Feature.INDIRECT_DESC,
       Feature.EVENT_IDX,
       Feature.RING_RESET,
-      ...(options.transportFeatures ?? []),
+      ...(options.ringFeatures ?? []),
     ]);
     this.queues = device.queues.map((maxSize, index) => {
       if (!Number.isInteger(Math.log2(maxSize)) || maxSize > MAX_QUEUE_SIZE) {
@@ -303,7 +304,8 @@ export class VirtioEndpoint {
 
   #queue(index: number, registers: QueueRegisters, fail: (fault: string) => void): VirtQueue {
     let report = fail;
-    const queue = new SplitQueue({
+    const Queue = this.#features.has(Feature.RING_PACKED) ? PackedQueue : SplitQueue;
+    const queue = new Queue({
       size: registers.size,
       addresses: registers.addresses,
       features: this.#features,

@@ -1,0 +1,142 @@
+import type { GuestMemory } from "@northbridge/core/contracts";
+import { Desc, DescFlag, EventFlag } from "../../virtio/spec.ts";
+import type { QueueAddresses } from "../../virtio/virt-queue.ts";
+import type { DriverQueue, DriverQueueOptions, Segment, UsedBuffer } from "./driver-queue.ts";
+
+const WRAP = 0x8000;
+
+/** The driver's side of a packed virtqueue (virtio 1.3 §2.8). */
+export class PackedDriverQueue implements DriverQueue {
+  readonly size: number;
+  readonly addresses: QueueAddresses;
+  readonly byteLength: number;
+  readonly #memory: GuestMemory;
+  readonly #eventIdx: boolean;
+  readonly #freeIds: number[];
+  /** By ID: how many slots a request takes. */
+  readonly #slots = new Map<number, number>();
+  #free: number;
+  /** Positions counted on and on: modulo twice the size they give slot and wrap counter. */
+  #avail = 0;
+  #notified = 0;
+  #used = 0;
+  #wants = true;
+
+  constructor(options: DriverQueueOptions) {
+    const { memory, gpa, size } = options;
+    this.size = size;
+    this.#memory = memory;
+    this.#eventIdx = options.eventIdx ?? false;
+    const driver = gpa + Desc.LENGTH * size;
+    this.addresses = { desc: gpa, driver, device: driver + 4 };
+    this.byteLength = Desc.LENGTH * size + 16;
+    this.#free = size;
+    this.#freeIds = Array.from({ length: size }, (_, i) => size - 1 - i);
+    memory.write(gpa, new Uint8Array(this.byteLength));
+  }
+
+  get free(): number {
+    return this.#free;
+  }
+
+  add(readable: readonly Segment[], writable: readonly Segment[], indirectGpa?: number): number | undefined {
+    const parts = [...readable, ...writable];
+    const needed = indirectGpa === undefined ? parts.length : 1;
+    const id = this.#freeIds.at(-1);
+    if (needed === 0 || needed > this.#free || id === undefined) return undefined;
+    this.#freeIds.pop();
+    this.#free -= needed;
+    this.#slots.set(id, needed);
+    const writeFlag = (i: number): number => (i >= readable.length ? DescFlag.WRITE : 0);
+    if (indirectGpa !== undefined) {
+      parts.forEach((part, i) => {
+        this.#describe(indirectGpa + Desc.LENGTH * i, part, 0, writeFlag(i));
+      });
+      const table = { gpa: indirectGpa, length: Desc.LENGTH * parts.length };
+      this.#describe(this.#at(this.#avail), table, id, DescFlag.INDIRECT | this.#marks(this.#avail));
+    } else {
+      // Back to front: the first descriptor's flags hand the whole request over (§2.8.21).
+      for (let i = parts.length - 1; i >= 0; i--) {
+        const part = parts[i];
+        if (part === undefined) continue;
+        const next = i + 1 < parts.length ? DescFlag.NEXT : 0;
+        const position = this.#avail + i;
+        this.#describe(this.#at(position), part, id, writeFlag(i) | next | this.#marks(position));
+      }
+    }
+    this.#avail += needed;
+    return id;
+  }
+
+  needsNotification(): boolean {
+    const [before, now] = [this.#notified, this.#avail];
+    this.#notified = now;
+    if (before === now) return false;
+    const { device } = this.addresses;
+    const flags = this.#memory.readU16(device + 2);
+    if (flags === EventFlag.DISABLE) return false;
+    if (flags !== EventFlag.DESC || !this.#eventIdx) return true;
+    const event = this.#memory.readU16(device);
+    const lapStart = now - (now % this.size);
+    const isThisLap = ((event & WRAP) !== 0) === this.#wrap(now);
+    const at = (event & (WRAP - 1)) + lapStart - (isThisLap ? 0 : this.size);
+    return at >= before && at < now;
+  }
+
+  collect(): UsedBuffer[] {
+    const used: UsedBuffer[] = [];
+    for (;;) {
+      const at = this.#at(this.#used);
+      const flags = this.#memory.readU16(at + Desc.PACKED_FLAGS);
+      const wrap = this.#wrap(this.#used);
+      if (((flags & DescFlag.AVAIL) !== 0) !== wrap || ((flags & DescFlag.USED) !== 0) !== wrap) break;
+      const id = this.#memory.readU16(at + Desc.PACKED_ID);
+      const slots = this.#slots.get(id);
+      if (slots === undefined) throw new Error(`the device used ${id}, which it had not been given`);
+      this.#slots.delete(id);
+      this.#freeIds.push(id);
+      this.#free += slots;
+      this.#used += slots;
+      used.push({
+        id,
+        written: (flags & DescFlag.WRITE) === 0 ? 0 : this.#memory.readU32(at + Desc.LEN),
+      });
+    }
+    this.#rearm();
+    return used;
+  }
+
+  wantInterrupts(wanted: boolean): void {
+    this.#wants = wanted;
+    this.#rearm();
+  }
+
+  #rearm(): void {
+    const flags = !this.#wants ? EventFlag.DISABLE : this.#eventIdx ? EventFlag.DESC : EventFlag.ENABLE;
+    this.#memory.writeU16(
+      this.addresses.driver,
+      (this.#used % this.size) | (this.#wrap(this.#used) ? WRAP : 0),
+    );
+    this.#memory.writeU16(this.addresses.driver + 2, flags);
+  }
+
+  #at(position: number): number {
+    return this.addresses.desc + Desc.LENGTH * (position % this.size);
+  }
+
+  #wrap(position: number): boolean {
+    return Math.floor(position / this.size) % 2 === 0;
+  }
+
+  #marks(position: number): number {
+    return this.#wrap(position) ? DescFlag.AVAIL : DescFlag.USED;
+  }
+
+  #describe(at: number, { gpa, length }: Segment, id: number, flags: number): void {
+    this.#memory.writeU32(at, gpa >>> 0);
+    this.#memory.writeU32(at + 4, Math.floor(gpa / 2 ** 32));
+    this.#memory.writeU32(at + Desc.LEN, length);
+    this.#memory.writeU16(at + Desc.PACKED_ID, id);
+    this.#memory.writeU16(at + Desc.PACKED_FLAGS, flags);
+  }
+}
