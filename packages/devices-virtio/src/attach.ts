@@ -1,24 +1,71 @@
-import type { Device, DeviceContext } from "@northbridge/sdk";
+import { type Device, type DeviceContext, NorthbridgeError } from "@northbridge/sdk";
 import { PciBus } from "@northbridge/sdk/pci";
-import { type VirtioDevice, VirtioTransport } from "@northbridge/sdk/virtio";
+import { type VirtioDevice, virtioSpec, VirtioTransport } from "@northbridge/sdk/virtio";
 import * as v from "valibot";
+import { ACPI_HID, LENGTH } from "./mmio/spec.ts";
+import { VirtioMmio } from "./mmio/virtio-mmio.ts";
 import { VirtioPci } from "./pci/virtio-pci.ts";
+
+/** Where a device behind a page of registers is. */
+export interface MmioPlace {
+  readonly gpa: number;
+  readonly gsi: number;
+}
 
 /** What every virtio device's config may say of its place. */
 export interface PlacementConfig {
   /** Device number on the PCI bus, 1–31. @defaultValue the lowest free one */
   readonly slot?: number | undefined;
+  /** Registers at an address instead of a PCI function; the guest finds them through ACPI (`LNRO0005`). */
+  readonly mmio?: MmioPlace | undefined;
+  /** Whether to offer packed rings. @defaultValue false */
+  readonly packed?: boolean | undefined;
 }
 
-export const placement: { readonly slot: v.GenericSchema<number | undefined> } = {
+const address = v.pipe(v.number(), v.safeInteger(), v.minValue(0), v.multipleOf(LENGTH));
+
+/** For the schemas of the devices. */
+export const placement: { readonly [K in keyof PlacementConfig]-?: v.GenericSchema<PlacementConfig[K]> } = {
   slot: v.optional(v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(31))),
+  mmio: v.optional(
+    v.strictObject({ gpa: address, gsi: v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(23)) }),
+  ),
+  packed: v.optional(v.boolean()),
 };
 
-/** Puts the device on the machine's PCI bus, or where the host of a lone device wants it. */
-export function attach(ctx: DeviceContext, device: VirtioDevice, { slot }: PlacementConfig): Device {
+/** Puts the device on the machine's PCI bus, at an address, or where the host of a lone device wants it. */
+export function attach(ctx: DeviceContext, device: VirtioDevice, place: PlacementConfig): Device {
+  const { slot, mmio, packed = false } = place;
+  const ringFeatures = packed ? [virtioSpec.Feature.RING_PACKED] : [];
   const transport = ctx.find(VirtioTransport);
   if (transport !== undefined) return transport.attach(ctx, device);
-  const pci = new VirtioPci(ctx, device);
-  ctx.get(PciBus).attach(pci.function, slot === undefined ? {} : { device: slot });
-  return pci;
+  if (mmio === undefined) {
+    const pci = new VirtioPci(ctx, device, { ringFeatures });
+    ctx.get(PciBus).attach(pci.function, slot === undefined ? {} : { device: slot });
+    return pci;
+  }
+  if (slot !== undefined) {
+    throw new NorthbridgeError("NB_CONFIG", "slot: expected none beside mmio: the device is not on PCI");
+  }
+  return attachMmio(ctx, device, mmio, ringFeatures);
+}
+
+function attachMmio(
+  ctx: DeviceContext,
+  device: VirtioDevice,
+  { gpa, gsi }: MmioPlace,
+  ringFeatures: readonly number[],
+): Device {
+  const registers = new VirtioMmio(ctx, device, { irq: ctx.irq(gsi), ringFeatures });
+  ctx.mapMmio({ base: gpa, length: LENGTH }, registers);
+  const page = Math.floor(gpa / LENGTH) % 0x1000; // unique enough in a name of four characters
+  ctx.describe({
+    kind: "acpiDevice",
+    name: `V${page.toString(16).toUpperCase().padStart(3, "0")}`,
+    hid: ACPI_HID,
+    uid: page,
+    mmio: [{ gpa, length: LENGTH }],
+    irqs: [{ gsi, level: true, activeLow: false, shared: false }],
+  });
+  return registers;
 }

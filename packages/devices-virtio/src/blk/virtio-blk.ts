@@ -273,6 +273,7 @@ export class VirtioBlk implements VirtioDevice {
   }
 
   #complete(queue: VirtQueue, chain: DescriptorChain, status: number, data: number): void {
+    if (!queue.isOpen) return;
     if (status !== RequestStatus.OK) this.#counts.errors++;
     if (data > 0) chain.written(0, data);
     chain.writeU8(chain.writableBytes - 1, status);
@@ -280,7 +281,7 @@ export class VirtioBlk implements VirtioDevice {
   }
 
   #failed(queue: VirtQueue, chain: DescriptorChain, error: unknown): void {
-    if (this.#onError === "stop") {
+    if (this.#onError === "stop" && queue.isOpen) {
       this.#counts.errors++;
       this.#isPaused = true; // nothing new until the host has put things right
       queue.unpop(chain);

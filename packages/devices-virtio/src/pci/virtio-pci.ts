@@ -7,7 +7,7 @@ import {
   RestoreError,
 } from "@northbridge/sdk";
 import { type PciCapability, PciFunction, pciSpec } from "@northbridge/sdk/pci";
-import { type EndpointStateV1, type VirtioDevice, VirtioEndpoint } from "@northbridge/sdk/virtio";
+import { type EndpointStateV1, type VirtioDevice, VirtioEndpoint, virtioSpec } from "@northbridge/sdk/virtio";
 import {
   Cap,
   CapType,
@@ -66,7 +66,11 @@ export class VirtioPci implements Device {
   readonly #device: VirtioDevice;
   #r: Regs;
 
-  constructor(ctx: Context, device: VirtioDevice) {
+  constructor(
+    ctx: Context,
+    device: VirtioDevice,
+    options: { readonly ringFeatures?: readonly number[] } = {},
+  ) {
     const queues = device.queues.length;
     if (queues * Layout.NOTIFY_MULTIPLIER > Layout.PAGE) {
       throw new NorthbridgeError(
@@ -80,6 +84,7 @@ export class VirtioPci implements Device {
       name: ctx.id,
       device,
       memory: ctx.memory,
+      ringFeatures: [virtioSpec.Feature.NOTIFICATION_DATA, ...(options.ringFeatures ?? [])],
       interrupts: {
         queue: (index) => {
           this.#interrupt(this.#r.queueVectors[index] ?? NO_VECTOR, Isr.QUEUE);

@@ -56,6 +56,10 @@ export class PackedQueue implements VirtQueue {
     this.#device = area(addresses.device, EVENT_LENGTH, 4);
   }
 
+  get isOpen(): boolean {
+    return this.#isOpen;
+  }
+
   pop(): DescriptorChain | undefined {
     if (!this.#isOpen) return undefined;
     const again = this.#chains.takeAgain();
@@ -190,7 +194,12 @@ export class PackedQueue implements VirtQueue {
       const flags = memory.readU16(at + Desc.PACKED_FLAGS);
       if ((flags & DescFlag.INDIRECT) !== 0) return "indirectNested";
       const address = memory.readU32(at) + memory.readU32(at + 4) * 2 ** 32;
-      const fault = this.#segment(chain, address, memory.readU32(at + Desc.LEN), (flags & DescFlag.WRITE) !== 0);
+      const fault = this.#segment(
+        chain,
+        address,
+        memory.readU32(at + Desc.LEN),
+        (flags & DescFlag.WRITE) !== 0,
+      );
       if (fault !== undefined) return fault;
     }
     return undefined;

@@ -46,6 +46,10 @@ export class SplitQueue implements VirtQueue {
     area(addresses.desc, Desc.LENGTH * size, 16, false);
   }
 
+  get isOpen(): boolean {
+    return this.#isOpen;
+  }
+
   pop(): DescriptorChain | undefined {
     if (!this.#isOpen) return undefined;
     const again = this.#chains.takeAgain();

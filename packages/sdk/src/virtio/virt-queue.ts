@@ -57,6 +57,8 @@ export interface QueueStateV1 {
  */
 export interface VirtQueue {
   readonly size: number;
+  /** Until `close` or a fault: afterwards requests of before are nobody's, their memory included. */
+  readonly isOpen: boolean;
   /** Takes the next request. It is the device's until `push`. */
   pop(): DescriptorChain | undefined;
   /** Gives the request back: `written` bytes of its writable part were written, from the first on. Visible at `flush`. */

@@ -157,6 +157,15 @@ export class VirtioEndpoint {
     });
   }
 
+  /** MMIO's way to stop a queue (§4.2.2.2): its requests are dropped. The addresses may be changed then. */
+  disableQueue(index: number): void {
+    const registers = this.queues[index];
+    if (registers === undefined) return;
+    registers.queue?.close();
+    registers.queue = undefined;
+    registers.isEnabled = false;
+  }
+
   /** The driver's notification. Of a queue that is not there it does nothing. */
   notify(index: number): void {
     this.#notifications++;

@@ -1,0 +1,263 @@
+import type { NetBackend } from "@northbridge/sdk";
+import { FakeCharBackend, FakeMemory, VirtioBench } from "@northbridge/sdk/testing";
+import type { VirtioDevice } from "@northbridge/sdk/virtio";
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { VirtioBlk } from "./blk/virtio-blk.ts";
+import { VirtioConsole } from "./console/virtio-console.ts";
+import { VirtioNet } from "./net/virtio-net.ts";
+import { VirtioRng } from "./rng/virtio-rng.ts";
+
+class Wire implements NetBackend {
+  readonly mtu = 1500;
+  readonly sent: Uint8Array[] = [];
+  isFull = false;
+  receive: (frame: Uint8Array) => boolean = () => false;
+  writable: () => void = () => undefined;
+  resumes = 0;
+
+  send(frame: readonly Uint8Array[]): boolean {
+    if (this.isFull) return false;
+    this.sent.push(Uint8Array.from(frame.flatMap((part) => [...part])));
+    return true;
+  }
+
+  connect(receive: (frame: Uint8Array) => boolean, onWritable: () => void): void {
+    this.receive = receive;
+    this.writable = onWritable;
+  }
+
+  resume(): void {
+    this.resumes++;
+  }
+
+  close(): Promise<void> {
+    return Promise.resolve();
+  }
+}
+
+const mac = Uint8Array.of(0x52, 0x54, 0, 1, 2, 3);
+const counting = {
+  fill: (into: Uint8Array): void => {
+    into.set(Uint8Array.from(into, (_, i) => i + 1));
+  },
+};
+const disk = () => ({
+  size: 8192,
+  blockSize: 512,
+  readOnly: false,
+  read: () => Promise.resolve(),
+  write: () => Promise.resolve(),
+  flush: () => Promise.resolve(),
+  writeZeroes: () => Promise.resolve(),
+  close: () => Promise.resolve(),
+});
+
+describe("VirtioRng", () => {
+  it("fills what the driver offers, and at most 64 KiB of it", () => {
+    const bench = new VirtioBench(new VirtioRng({ entropy: counting })).start();
+    const small = bench.alloc(8);
+    const large = bench.alloc(100_000);
+    bench.queue(0).add([], [{ gpa: small, length: 8 }]);
+    bench.queue(0).add([], [{ gpa: large, length: 100_000 }]);
+    bench.kick(0);
+    expect(
+      bench
+        .queue(0)
+        .collect()
+        .map(({ written }) => written),
+    ).toEqual([8, 65_536]);
+    expect(bench.bytes(small, 8)).toEqual(Uint8Array.of(1, 2, 3, 4, 5, 6, 7, 8));
+    expect(bench.interrupts).toEqual([1]);
+  });
+});
+
+describe("VirtioConsole", () => {
+  it("keeps input until there is a buffer, and spreads it over buffers", () => {
+    const backend = new FakeCharBackend();
+    const bench = new VirtioBench(new VirtioConsole({ backend })).start();
+    backend.type("hello world");
+    expect(backend.waiting).toBe(11);
+    const [a, b] = [bench.alloc(4), bench.alloc(64)];
+    bench.queue(0).add([], [{ gpa: a, length: 4 }]);
+    bench.queue(0).add([], [{ gpa: b, length: 64 }]);
+    bench.kick(0);
+    expect(
+      bench
+        .queue(0)
+        .collect()
+        .map(({ written }) => written),
+    ).toEqual([4, 7]);
+    expect(String.fromCharCode(...bench.bytes(a, 4), ...bench.bytes(b, 7))).toBe("hello world");
+  });
+
+  it("writes output, and single bytes before there is a driver", () => {
+    const backend = new FakeCharBackend();
+    const bench = new VirtioBench(new VirtioConsole({ backend }));
+    bench.endpoint.writeConfig(8, 4, 0x21);
+    bench.start();
+    const gpa = bench.allocBytes(Uint8Array.of(0x6f, 0x6b));
+    bench.queue(1).add([{ gpa, length: 2 }], []);
+    bench.kick(1);
+    expect(backend.text).toBe("!ok");
+    expect(bench.queue(1).collect()).toHaveLength(1);
+  });
+});
+
+describe("VirtioNet", () => {
+  const setup = (accept?: (bit: number) => boolean) => {
+    const wire = new Wire();
+    const device = new VirtioNet({ backend: wire, mac });
+    return { wire, device, bench: new VirtioBench(device, accept === undefined ? {} : { accept }).start() };
+  };
+  const frame = Uint8Array.from({ length: 100 }, (_, i) => i);
+
+  it("sends frames without the header, and waits while the link is full", () => {
+    const { wire, bench } = setup();
+    const gpa = bench.allocBytes(Uint8Array.from([...new Uint8Array(12), ...frame]));
+    wire.isFull = true;
+    bench.queue(1).add(
+      [
+        { gpa, length: 50 },
+        { gpa: gpa + 50, length: 62 },
+      ],
+      [],
+    );
+    bench.kick(1);
+    expect(bench.queue(1).collect()).toEqual([]);
+    wire.isFull = false;
+    wire.writable();
+    expect(wire.sent).toEqual([frame]);
+    expect(bench.queue(1).collect()).toHaveLength(1);
+  });
+
+  it("receives into one buffer, or merges several, or waits for them", () => {
+    const { wire, bench } = setup();
+    expect(wire.receive(frame)).toBe(false);
+    const room = [bench.alloc(64), bench.alloc(64)];
+    bench.queue(0).add([], [{ gpa: room[0]!, length: 64 }]);
+    expect(wire.receive(frame)).toBe(false); // 12 + 100 bytes need two
+    bench.queue(0).add([], [{ gpa: room[1]!, length: 64 }]);
+    expect(wire.receive(frame)).toBe(true);
+    expect(
+      bench
+        .queue(0)
+        .collect()
+        .map(({ written }) => written),
+    ).toEqual([64, 48]);
+    const header = bench.bytes(room[0]!, 12);
+    expect([...header]).toEqual([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0]);
+    expect([...bench.bytes(room[0]! + 12, 52), ...bench.bytes(room[1]!, 48)]).toEqual([...frame]);
+  });
+
+  it("drops a frame that the driver's buffer is too small for", () => {
+    const { wire, bench } = setup((bit) => bit !== 15); // without MRG_RXBUF
+    bench.queue(0).add([], [{ gpa: bench.alloc(64), length: 64 }]);
+    expect(wire.receive(frame)).toBe(true);
+    expect(
+      bench
+        .queue(0)
+        .collect()
+        .map(({ written }) => written),
+    ).toEqual([0]);
+    expect(bench.endpoint.stats()["dropped"]).toBe(1);
+  });
+
+  it("shows address, link and MTU", () => {
+    const { device, bench } = setup();
+    const config = Array.from({ length: 12 }, (_, i) => bench.endpoint.readConfig(i, 1));
+    expect(config).toEqual([...mac, 1, 0, 1, 0, 0xdc, 0x05]);
+    device.setLink(false);
+    expect([bench.endpoint.readConfig(6, 2), bench.configInterrupts]).toEqual([0, 1]);
+  });
+});
+
+const devices: readonly (readonly [string, () => VirtioDevice])[] = [
+  ["blk", () => new VirtioBlk({ backend: disk(), serial: "x", queueSize: 8 })],
+  ["rng", () => new VirtioRng({ entropy: counting })],
+  ["console", () => new VirtioConsole({ backend: new FakeCharBackend() })],
+  ["net", () => new VirtioNet({ backend: new Wire(), mac })],
+];
+
+describe.each(devices)("a hostile driver of %s", (_name, make) => {
+  // Valid requests slightly broken: uniform bytes are refused at the first look.
+  const value = fc.oneof(
+    fc.constantFrom(0, 1, 2, 3, 4, 8, 16, 0x40, 0x80, 0x8000, 0xffff, 0x1000),
+    fc.nat(0xffff),
+  );
+  const op = fc.oneof(
+    {
+      weight: 6,
+      arbitrary: fc.record({
+        do: fc.constant("add" as const),
+        queue: fc.nat(2),
+        type: fc.nat(14),
+        lengths: fc.array(fc.tuple(fc.constantFrom(1, 12, 16, 20, 512, 2048), fc.boolean()), {
+          minLength: 1,
+          maxLength: 4,
+        }),
+        indirect: fc.boolean(),
+      }),
+    },
+    {
+      weight: 3,
+      arbitrary: fc.record({ do: fc.constant("poke" as const), queue: fc.nat(2), at: fc.nat(200), value }),
+    },
+    { weight: 6, arbitrary: fc.record({ do: fc.constant("notify" as const), queue: fc.nat(3) }) },
+    {
+      weight: 1,
+      arbitrary: fc.record({
+        do: fc.constant("status" as const),
+        value: fc.constantFrom(0, 1, 3, 7, 11, 15, 0x8f, 0xff),
+      }),
+    },
+    { weight: 1, arbitrary: fc.record({ do: fc.constant("config" as const), offset: fc.nat(64), value }) },
+    { weight: 1, arbitrary: fc.record({ do: fc.constant("reset" as const), queue: fc.nat(2) }) },
+    { weight: 1, arbitrary: fc.record({ do: fc.constant("save" as const) }) },
+  );
+
+  it.each([false, true])("is never obeyed beyond its buffers (packed: %s)", async (packed) => {
+    await fc.assert(
+      fc.asyncProperty(fc.boolean(), fc.array(op, { maxLength: 60 }), async (pokes, all) => {
+        const ops = all.filter((o) => pokes || o.do !== "poke");
+        const memory = new FakeMemory(1 << 20);
+        const device = make();
+        const bench = new VirtioBench(device, { memory, packed, queueSize: 8 }).start();
+        const rings = bench.queues.map(({ addresses }) => addresses.desc);
+        const arena = bench.alloc(0x20000);
+        // Buffers end in the middle of their pages: what lies behind is none of the device's business.
+        const canary = new Uint8Array(0x800).fill(0xa5);
+        for (let page = 0; page < 16; page++) memory.write(arena + page * 0x1000 + 0x800, canary);
+        let next = 0;
+        for (const o of ops) {
+          if (o.do === "add") {
+            const queue = bench.queues[o.queue % bench.queues.length]!;
+            const place = (isWritable: boolean) =>
+              o.lengths
+                .filter(([, writable]) => writable === isWritable)
+                .map(([length]) => ({ gpa: arena + (next++ % 16) * 0x1000, length }));
+            const [readable, writable] = [place(false), place(true)];
+            if (readable[0] !== undefined) memory.writeU32(readable[0].gpa, o.type);
+            queue.add(readable, writable, o.indirect ? arena + 0x10000 + (next % 16) * 64 : undefined);
+          } else if (o.do === "poke") memory.writeU16(rings[o.queue % rings.length]! + 2 * o.at, o.value);
+          else if (o.do === "notify") bench.endpoint.notify(o.queue);
+          else if (o.do === "status") bench.endpoint.setStatus(o.value);
+          else if (o.do === "config") bench.endpoint.writeConfig(o.offset, 2, o.value);
+          else if (o.do === "reset") bench.endpoint.resetQueue(o.queue);
+          else JSON.stringify(bench.endpoint.save());
+          if (next % 4 === 0) await Promise.resolve();
+        }
+        const { requests = 0 } = bench.endpoint.stats();
+        expect(requests).toBeLessThan(16 * (ops.length + 1));
+        bench.endpoint.setStatus(0);
+        for (let i = 0; i < 20; i++) await Promise.resolve();
+        expect(bench.endpoint.status).toBe(0);
+        if (ops.some((o) => o.do === "poke")) return; // then buffers may be anywhere
+        for (let page = 0; page < 16; page++) {
+          expect(memory.view(arena + page * 0x1000 + 0x800, 0x800)).toEqual(canary);
+        }
+      }),
+      { numRuns: 150 },
+    );
+  });
+});
