@@ -7,11 +7,14 @@
 import { ARENA, ARENA_END, BLOCK_HASH, BLOCK_HASH_ENTRIES, JUMP_CACHE, JUMP_CACHE_ENTRIES, PAGE_BLOCKS, PAGE_DIRTY, PAGE_STORES, RAM, RIP_BASE } from "../src/cpu/layout";
 import { decodeBlock } from "./decode";
 import { loudTwin } from "./decode-passes";
-import { isFaulted } from "./faults";
+import { breakpointsAt, hasBreakpoints, stopsAt } from "./debug";
+import { GP, isFaulted, raise } from "./faults";
+import { SEG_LIMIT } from "./fields";
 import { fetchable, flushTlb, pageAfter } from "./mmu";
-import { ALU_CMP, ALU_TEST, OP_DEAD, OP_FUSED_CMP64, OP_QUIET, OP_QUIET_END, OP_SSE_RR } from "./ops";
+import { ALU_CMP, ALU_TEST, OP_DEAD, OP_FUSED_CMP64, OP_FUSED_END, OP_QUIET, OP_QUIET_END } from "./ops";
 import { pageBlocks } from "./physical";
-import { JUMP_TAG, MODE_64, RECORD, mode } from "./state";
+import { isWithin } from "./segment-checks";
+import { CS, JUMP_TAG, MODE_64, RECORD, mode, segPtr } from "./state";
 
 export const HEADER: usize = 40;
 // @ts-ignore: decorator
@@ -62,9 +65,11 @@ export function resetBlocks(): void {
   return BLOCK_HASH + ((((key * 0x9e3779b1) >> 12) & (BLOCK_HASH_ENTRIES - 1)) << 2);
 }
 
-/** CPU mode as blocks know it: decoding depends on nothing else. */
+/** CPU mode as blocks know it. */
 // @ts-ignore: decorator
-@inline function modeKey(): u32 { return mode(); }
+@inline function modeKey(): u32 { return mode() | (hasBreakpoints ? UNCHAINED : 0); }
+/** While there are breakpoints no block leads to another one by itself: blocks of that time are kept apart. */
+const UNCHAINED: u32 = 4;
 
 /** The block at `key` whose second page, if it has one, is `second`; with no `second`, any. */
 function find(key: usize, second: usize): usize {
@@ -88,6 +93,9 @@ export function fetchNextPage(va: u64): usize { return fetchable(pageAfter(va));
  */
 export function lookup(va: u64): usize {
   if (mode() != MODE_64) va &= 0xffffffff;
+  const isLimited = mode() != MODE_64 && load<u32>(segPtr(CS), SEG_LIMIT) != 0xffffffff;
+  if (hasBreakpoints && stopsAt(va)) return 0;
+  if (isLimited && !isInCode(va, 1)) { raise(GP, 0); return 0; }
   const p = fetchable(va);
   if (!p) return 0;
   let block: usize = p == 1 ? 0 : find(p, 0);
@@ -103,12 +111,39 @@ export function lookup(va: u64): usize {
     if (!block) return 0;
   }
   store<u64>(RIP_BASE, va & ~0xfff);
+  if (hasBreakpoints || isLimited && (p == 1 || !isInCode(va, load<u32>(block - BYTES_AT)))) return restrict(block, va, isLimited);
   if (p == 1) return block;
   const e = jumpEntry(va);
   store<u64>(e, va);
   store<u32>(e, load<u32>(JUMP_TAG), 8);
   store<u32>(e, <u32>block, 12);
   return block;
+}
+
+/** Whether code at `va` lies in the code segment. */
+function isInCode(va: u64, size: u32): bool {
+  const cs = segPtr(CS);
+  return isWithin(0, load<u32>(cs, SEG_LIMIT), <u32>(va - load<u64>(cs)), size);
+}
+
+/** The part of a block up to the next breakpoint and to the end of the code segment. 0: #GP is raised. */
+function restrict(block: usize, va: u64, isLimited: bool): usize {
+  const length = lengthOf(block);
+  const page = va & ~0xfff;
+  let d = block;
+  while (true) {
+    const rem = <i32>load<u8>(d, 6);
+    if (rem == 0) return block;
+    const start = page + load<u16>(d, 2);
+    const isBeyond = isLimited && !isInCode(start, load<u16>(d, 4) - load<u16>(d, 2));
+    if (isBeyond || (rem < length && hasBreakpoints && breakpointsAt(start) != 0)) {
+      if (rem < length) return cut(block, length - rem);
+      raise(GP, 0);
+      return 0;
+    }
+    if (rem == 1) return block;
+    d += RECORD;
+  }
 }
 
 // @ts-ignore: decorator
@@ -148,7 +183,7 @@ function build(p: usize, va: u64): usize {
 }
 
 /** Whether a record of the same page may hold on to the block. */
-export function isChainable(block: usize): bool { return block >= <usize>ARENA && block < CUT && load<u32>(block - SECOND_AT) == 0 && load<u32>(block - 40) > 1; }
+export function isChainable(block: usize): bool { return !hasBreakpoints && block >= <usize>ARENA && block < CUT && load<u32>(block - SECOND_AT) == 0 && load<u32>(block - 40) > 1; }
 
 /** What decodeBlock found besides records. */
 let decodedSecond: usize = 0;
@@ -249,7 +284,7 @@ export function cut(block: usize, n: i32): usize {
 /** In a copy that may stop anywhere, fused pairs come apart and flags are set by everyone. */
 function separate(d: usize): void {
   const op = <u32>load<u16>(d);
-  if (op >= OP_FUSED_CMP64 && op < OP_SSE_RR) {
+  if (op >= OP_FUSED_CMP64 && op < OP_FUSED_END) {
     const kind = (op - OP_FUSED_CMP64) >> 4;
     const alu = kind < 2 ? ALU_CMP : ALU_TEST;
     store<u16>(d, <u16>(alu * 4 + (kind & 1 ? 2 : 3)));

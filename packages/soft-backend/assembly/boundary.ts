@@ -1,14 +1,15 @@
 // What happens between instructions: faults, interrupts, single steps, the end of a run.
 import * as L from "../src/cpu/layout";
 import { HEADER, blockEpoch, cut, isChainable, lengthOf, lookup } from "./blocks";
-import { DB, NMI, UNIMPLEMENTED, clearFault, faultVector, raise } from "./faults";
-import { SSE_BLOCKED, STEP_ARMED } from "./fields";
+import { DR6_BS, hasBreakpoints, raiseDebug } from "./debug";
+import { NMI, UNIMPLEMENTED, clearFault, faultVector, raise } from "./faults";
+import { DEBUG_HITS, SSE_BLOCKED, STEP_ARMED } from "./fields";
 import { acknowledge } from "./host";
 import { HARDWARE, SHADOW_STACK, deliverFault, interrupt, tripleFaultVector } from "./interrupts";
 import { countBase } from "./mmu";
 import { OP_NEXT, OP_STOP } from "./ops";
 import { AGAIN, FAULT, JUMP } from "./slow";
-import { CS_BASE, IF, MODE_64, TF, endOf, immOf, mode, opOf, remOf, startOf } from "./state";
+import { CS_BASE, IF, MODE_64, RF, TF, endOf, immOf, mode, opOf, remOf, startOf } from "./state";
 
 const STOP_BLOCK: usize = memory.data(80, 16) + HEADER;
 
@@ -46,6 +47,7 @@ function shutdown(): usize {
 export function fault(d: usize): usize {
   giveBack(remOf(d));
   setRip(startOf(d));
+  store<u32>(DEBUG_HITS, 0);
   if (faultVector == UNIMPLEMENTED) { clearFault(); return stop(L.EXIT_UNIMPLEMENTED); }
   return deliverFault() ? resume(0) : shutdown();
 }
@@ -61,7 +63,13 @@ export function after(d: usize, result: u32): usize {
   if (result == FAULT) return fault(d);
   if (result == JUMP) return lookupAndEnter(linearRip());
   giveBack(remOf(d) - 1);
-  if (result == AGAIN) return lookupAndEnter(startOf(d));
+  if (result == AGAIN) {
+    if (hasBreakpoints) { // the instruction has begun: its breakpoint is behind it
+      store<u64>(L.RFLAGS, load<u64>(L.RFLAGS) | <u64>RF);
+      store<u32>(L.ATTENTION, load<u32>(L.ATTENTION) | 1);
+    }
+    return lookupAndEnter(startOf(d));
+  }
   setRip(endOf(d));
   return stop(load<u32>(L.EXIT_CODE));
 }
@@ -134,10 +142,10 @@ export function resume(block: usize): usize {
       store<u32>(L.ATTENTION, load<u32>(L.ATTENTION) & ~2);
       return stop(L.EXIT_KICK);
     }
-    if (load<u32>(STEP_ARMED) && load<u32>(L.SHADOW) != SHADOW_STACK) {
+    if ((load<u32>(STEP_ARMED) | load<u32>(DEBUG_HITS)) && load<u32>(L.SHADOW) != SHADOW_STACK) {
+      raiseDebug(load<u32>(DEBUG_HITS) | (load<u32>(STEP_ARMED) ? DR6_BS : 0));
       store<u32>(STEP_ARMED, 0);
-      store<u64>(L.DR + 32, load<u64>(L.DR + 32) | 0x4000);
-      raise(DB, 0);
+      store<u32>(DEBUG_HITS, 0);
       if (!deliverFault()) return shutdown();
       d = 0;
     }
@@ -172,12 +180,14 @@ export function resume(block: usize): usize {
     }
     const flags = load<u32>(L.RFLAGS);
     const isStep = (flags & TF) != 0;
-    const isPending = load<u32>(L.INTR) != 0 || load<u32>(L.NMI_PENDING) != 0;
+    const isPending = load<u32>(L.INTR) != 0 || load<u32>(L.NMI_PENDING) != 0 || load<u32>(DEBUG_HITS) != 0;
+    const isAlone = isStep || (shadow && isPending) || (flags & RF) != 0;
+    if (flags & RF) store<u64>(L.RFLAGS, load<u64>(L.RFLAGS) & ~<u64>RF);
     store<u32>(L.SHADOW, 0);
     store<u32>(STEP_ARMED, isStep ? 1 : 0);
-    store<u32>(L.ATTENTION, isStep || (shadow && isPending) ? 1 : 0);
+    store<u32>(L.ATTENTION, isAlone ? 1 : 0);
     const length = lengthOf(d);
-    const most = isStep || (shadow && isPending) ? 1 : min(length, load<i32>(L.LEFT));
+    const most = isAlone ? 1 : min(length, load<i32>(L.LEFT));
     giveBack(-most);
     return most < length ? cut(d, most) : d;
   }

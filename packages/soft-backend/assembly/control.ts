@@ -1,5 +1,6 @@
 // Control registers, MSRs, system calls, descriptor table registers.
 import * as L from "../src/cpu/layout";
+import { DR6_BD, DR7, DR7_GD, raiseDebug, syncDebug } from "./debug";
 import { GP, NP, UD, isFaulted, raise } from "./faults";
 import { STEP_ARMED } from "./fields";
 import { readFlags, writeFlags } from "./flags";
@@ -57,6 +58,7 @@ export function writeCr4(value: u64): bool {
   if (value & ~cr4() & CR4_PAE && cr0() & CR0_PG && !arePdptesValid(load<u64>(L.CR3))) return gp();
   store<u64>(L.CR4, value);
   flushTlb();
+  syncDebug();
   syncFpuAccess();
   return true;
 }
@@ -99,22 +101,26 @@ export function writeControl(n: u32, value: u64): bool {
   }
 }
 
-/** DR4 and DR5 are DR6 and DR7 unless CR4.DE takes them away. Breakpoints themselves are not modelled. */
+/** DR4 and DR5 are DR6 and DR7 unless CR4.DE takes them away. */
 function isDebugRegister(n: u32): bool { return n < 8 && !(n >> 1 == 2 && cr4() & CR4_DE); }
 function debugSlot(n: u32): usize { return L.DR + ((n < 4 ? n : n & 1 ? 5 : 4) << 3); }
 export function readDebug(n: u32): u64 {
   if (!isDebugRegister(n)) { raise(UD, 0); return 0; }
   if (cpl()) { gp(); return 0; }
+  if (load<u64>(DR7) & DR7_GD) { raiseDebug(DR6_BD); return 0; }
   return load<u64>(debugSlot(n));
 }
 export function writeDebug(n: u32, value: u64): bool {
   if (!isDebugRegister(n)) { raise(UD, 0); return false; }
   if (cpl()) return gp();
+  if (load<u64>(DR7) & DR7_GD) { raiseDebug(DR6_BD); return false; }
+  if (mode() != MODE_64) value &= 0xffffffff;
   if (n >= 4) {
     if (value >> 32) return gp();
     value = n & 1 ? (value & 0xffff2fff) | 0x400 : (value & 0xefff) | 0xffff0ff0;
   }
   store<u64>(debugSlot(n), value);
+  syncDebug();
   return true;
 }
 

@@ -32,7 +32,7 @@ export function loudTwin(op: u32): u32 {
 /** Register operations that set all flags whatever they were. */
 function setsAllFlags(op: u32): bool {
   if (op < 36) return op >> 2 != 2 && op >> 2 != 3; // ADC and SBB read CF
-  return op >= o.OP_SHL_I && op < o.OP_SHL_I + 6 || op >= o.OP_NEG_R && op < o.OP_NEG_R + 2 || op >= o.OP_FUSED_CMP64 && op < o.OP_SSE_RR;
+  return op >= o.OP_SHL_I && op < o.OP_SHL_I + 6 || op >= o.OP_NEG_R && op < o.OP_NEG_R + 2 || op >= o.OP_FUSED_CMP64 && op < o.OP_FUSED_END;
 }
 
 /** Operations that neither touch flags nor fault. */

@@ -3,12 +3,12 @@ import { GP, NP, isFaulted, raise } from "./faults";
 import { isCanonical } from "./control";
 import { dropPrivilegedSegments } from "./interrupts";
 import {
-  ATTR_DB, checkStack, descDpl, descHi, descIsCode, descIsConforming, descPresent, enterCode, putDescriptor, putSegment, readDescriptor, selectorOf,
+  ATTR_DB, checkStack, descDpl, descHi, descLimit, descIsCode, descIsConforming, descPresent, enterCode, putDescriptor, putSegment, readDescriptor, selectorOf,
   setDescriptorBit, syncMode,
 } from "./segments";
 import { beginStack, endStack, moveCursor, popValue, pushValue } from "./stack";
 import { CS, EFER_LMA, MODE_64, MODE_REAL, RSP, SS, cpl, efer, mode, segPtr } from "./state";
-import { RIP } from "../src/cpu/layout";
+import { RIP, SEG_LIMIT } from "../src/cpu/layout";
 
 function fail(vector: i32, error: u32): bool {
   raise(vector, error);
@@ -26,6 +26,13 @@ function checkCode(selector: u32): bool {
   return descPresent() ? setDescriptorBit(selector, 0x100) : fail(NP, error);
 }
 
+/** Whether `offset` lies in the code segment whose descriptor was read last. */
+function isInCode(offset: u64, size: u32): bool {
+  const isLong = (efer() & EFER_LMA) != 0 && (descHi & 0x200000) != 0;
+  if (isLong) return size != 3 || <u64>(<i64>(offset << 16) >> 16) == offset || fail(GP, 0);
+  return (size == 1 ? offset & 0xffff : offset & 0xffffffff) <= <u64>descLimit() || fail(GP, 0);
+}
+
 function setRip(offset: u64, size: u32): void {
   store<u64>(RIP, size == 1 ? offset & 0xffff : mode() == MODE_64 && size == 3 ? offset : offset & 0xffffffff);
 }
@@ -33,19 +40,20 @@ function setRip(offset: u64, size: u32): void {
 /** False: a fault is raised. `size` 1, 2, 3. */
 export function farJump(selector: u32, offset: u64, size: u32): bool {
   if (mode() == MODE_REAL) {
+    if (size > 1 && offset > <u64>load<u32>(segPtr(CS), SEG_LIMIT)) return fail(GP, 0);
     putSegment(CS, selector, <u64>(selector << 4), 0xffff, 0x9b);
     setRip(offset, size);
     syncMode();
     return true;
   }
-  if (!checkCode(selector)) return false;
+  if (!checkCode(selector) || !isInCode(offset, size)) return false;
   enterCode(selector, cpl());
   setRip(offset, size);
   return true;
 }
 
 export function farCall(selector: u32, offset: u64, returnRip: u64, size: u32): bool {
-  if (mode() != MODE_REAL && !checkCode(selector)) return false;
+  if (mode() != MODE_REAL && (!checkCode(selector) || !isInCode(offset, size))) return false;
   beginStack();
   if (!pushValue(<u64>selectorOf(CS), size) || !pushValue(returnRip, size)) return false;
   endStack();
@@ -70,7 +78,7 @@ export function farReturn(extra: u32, size: u32): bool {
   if (!descPresent()) return fail(NP, error);
   if (!setDescriptorBit(selector, 0x100)) return false;
   const toLong = (efer() & EFER_LMA) != 0 && (descHi & 0x200000) != 0;
-  if (toLong ? !isCanonical(rip) : rip >> 32 != 0) return fail(GP, 0);
+  if (toLong ? !isCanonical(rip) : rip > <u64>descLimit()) return fail(GP, 0);
   moveCursor(extra);
   if (level == cpl()) {
     endStack();

@@ -6,3 +6,5 @@ export const SSE_BLOCKED: usize = 0x71c;
 export const X87_BLOCKED: usize = 0x720;
 /** u32: the instruction about to run is to be followed by a single-step #DB. */
 export const STEP_ARMED: usize = 0x724;
+/** u32: B0–B3 of data and I/O breakpoints that the last instruction met. */
+export const DEBUG_HITS: usize = 0x728;

@@ -2,6 +2,7 @@
 import * as L from "../src/cpu/layout";
 import { invalidateRange, initBlocks, resetBlocks } from "./blocks";
 import { finishCount, resume } from "./boundary";
+import { syncDebug } from "./debug";
 import { execute } from "./interpreter";
 import { readFlags, writeFlags } from "./flags";
 import { flushTlb, logWrites, setCountBase, setCurrent } from "./mmu";
@@ -29,6 +30,7 @@ function switchTo(cpu: u32): void {
   store<u64>(TAG_FIELDS, tag);
   flushTlb();
   syncMode();
+  syncDebug();
 }
 
 export function init(): void {
@@ -67,6 +69,7 @@ export function resetVcpu(cpu: u32): void {
   syncMode();
   syncFpuAccess();
   flushTlb();
+  syncDebug();
 }
 
 /** The host wrote registers of `cpu`: derives what depends on them. */
@@ -76,6 +79,7 @@ export function stateChanged(cpu: u32): void {
   flushTlb();
   syncMode();
   syncFpuAccess();
+  syncDebug();
 }
 
 /** Executes up to exactly `budget` instructions of `cpu`. Returns EXIT_*. */

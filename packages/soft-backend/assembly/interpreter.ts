@@ -9,10 +9,11 @@ import { SSE_BLOCKED } from "./fields";
 import { condition, conditionOf } from "./flags";
 import { commit, modifiable, readable, writable } from "./mmu";
 import {
-  OP_CALL, OP_CALL_M, OP_CALL_R, OP_CMOV32, OP_CMOV32_M, OP_CMOV64, OP_CMOV64_M, OP_DEAD, OP_EA16, OP_EA32, OP_EA64, OP_EA_IMM, OP_JMP, OP_JMP_M,
+  OP_CALL, OP_CALL_M, OP_CALL_R, OP_CMOV32, OP_CMOV32_M, OP_CMOV64, OP_CMOV64_M, OP_DEAD, OP_EA16, OP_EA32, OP_EA16_SEG, OP_EA32_SEG, OP_EA64, OP_EA_IMM, OP_EA_IMM_SEG, OP_JMP, OP_JMP_M,
   OP_JMP_R, OP_LEAVE64, OP_MOVDQA_MR, OP_MOVDQA_RM, OP_MOVDQA_RR, OP_MOVDQU_MR, OP_MOVDQU_RM, OP_NEXT, OP_NOP, OP_POP64, OP_PUSH64, OP_PUSH64_M, OP_RET,
   OP_SETCC, OP_SPLIT, OP_STOP,
 } from "./ops";
+import { prefixAddress } from "./segment-checks";
 import { NEXT, slow } from "./slow";
 import { JUMP_TAG, RAX, RBP, RCX, RDX, RECORD, RSP, dstOf, ea, endOf, immOf, opOf, srcOf } from "./state";
 
@@ -372,6 +373,7 @@ export function execute(d: usize): void {
       case 275: { const a = load<u32>(dstOf(d)); const b = load<u32>(srcOf(d)); test<u32>(a, b); d = branch(d + RECORD, <i32>(a & b) >= 0); continue; }
       case 276: { const a = load<u32>(dstOf(d)); const b = load<u32>(srcOf(d)); test<u32>(a, b); d = branch(d + RECORD, <i32>(a & b) <= 0); continue; }
       case 277: { const a = load<u32>(dstOf(d)); const b = load<u32>(srcOf(d)); test<u32>(a, b); d = branch(d + RECORD, <i32>(a & b) > 0); continue; }
+      case OP_EA32_SEG: case OP_EA16_SEG: case OP_EA_IMM_SEG: if (!prefixAddress(d)) { d = fault(d); continue; } break;
       case 281: put<u32>(dstOf(d), rol<u32>(load<u32>(dstOf(d)), <u32>immOf(d))); break;
       case 282: put<u64>(dstOf(d), rol<u64>(load<u64>(dstOf(d)), <u64>immOf(d))); break;
       case 283: put<u32>(dstOf(d), ror<u32>(load<u32>(dstOf(d)), <u32>immOf(d))); break;

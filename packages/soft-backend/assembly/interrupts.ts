@@ -1,13 +1,14 @@
 // Delivery of interrupts and exceptions, and IRET (SDM 3A chapter 6).
 import { IDTR, SEG_BASE, SEG_LIMIT, STEP_ARMED } from "./fields";
+import { hasBreakpoints, isGeneralDetect } from "./debug";
 import { DB, DOUBLE_FAULT, GP, NP, PAGE_FAULT, SS_FAULT, TS_FAULT, DE, clearFault, faultError, faultVector, hasErrorCode, isFaulted, raise } from "./faults";
 import { readFlags, writeFlags } from "./flags";
-import { asBefore, asSupervisor, loadAt } from "./mmu";
+import { asBefore, asSupervisor, loadAt, syncPrivilege } from "./mmu";
 import {
-  ATTR_DB, ATTR_UNUSABLE, checkStack, descBase, descDpl, descHi, descIsCode, descIsConforming, descPresent, enterCode, putDescriptor,
+  ATTR_DB, ATTR_UNUSABLE, checkStack, descBase, descDpl, descHi, descLimit, descIsCode, descIsConforming, descPresent, enterCode, putDescriptor,
   putSegment, readDescriptor, selectorOf, setDescriptorBit, syncMode,
 } from "./segments";
-import { beginStack, beginStackAt, cursor, endStack, popValue, pushValue } from "./stack";
+import { beginStack, beginStackAt, cursor, endStack, limitStack, popValue, pushValue } from "./stack";
 import {
   AC, CS, CR0_PE, DF, DS, EFER_LMA, ES, FS, GS, ID, IF, IOPL, MODE_64, MODE_REAL, NT, RF, RSP, SS, STATUS_FLAGS, TF, TR, VM, cpl, cr0, efer, mode, segPtr,
 } from "./state";
@@ -24,7 +25,7 @@ function isContributory(vector: i32): bool { return vector == DE || (vector >= T
 /** Set when a triple fault ends the run. */
 export let tripleFaultVector: i32 = 0;
 
-/** RF in the image of RFLAGS that a fault pushes (SDM 3A §17.3.1.1); #DB is a trap here. */
+/** RF in the image of RFLAGS that a fault pushes (SDM 3B §17.3.1.1): not for breakpoints and traps. */
 let resumeFlag: u64 = 0;
 
 /** Takes the exception that is raised, RIP being the one to push. False: triple fault. */
@@ -34,7 +35,7 @@ export function deliverFault(): bool {
   let error = faultError;
   while (true) {
     clearFault();
-    resumeFlag = vector == DB ? 0 : RF;
+    resumeFlag = vector == DB && !isGeneralDetect ? 0 : RF;
     const isDone = interrupt(vector, HARDWARE, error);
     resumeFlag = 0;
     if (isDone) return true;
@@ -146,6 +147,7 @@ function protectedMode(vector: i32, kind: u32, error: u32): bool {
   if (!setDescriptorBit(selector, 0x100)) return false;
   const level = descIsConforming() ? cpl() : descDpl();
   const target: u64 = size == 2 ? (gate & 0xffff) | ((gate >> 32) & 0xffff0000) : gate & 0xffff;
+  if (target > <u64>descLimit()) return fail(GP, ext);
   let stackSelector: u32 = 0;
   if (level < cpl()) {
     const tss = load<u64>(segPtr(TR), SEG_BASE);
@@ -153,6 +155,7 @@ function protectedMode(vector: i32, kind: u32, error: u32): bool {
     stackSelector = loadAt<u16>(tss + 8 + 8 * level);
     if (isFaulted() || !checkStack(stackSelector, level, TS_FAULT)) return false;
     beginStackAt(<u64>sp, descBase(), descHi & 0x400000 ? 0xffffffff : 0xffff);
+    limitStack((descHi >> 8) & 0xf0ff, descLimit(), (stackSelector & 0xfffc) | ext);
     if (!pushValue(<u64>selectorOf(SS), size) || !pushValue(load<u64>(RSP), size)) return false;
   } else beginStack();
   if (!pushValue(readFlags() | resumeFlag, size) || !pushValue(<u64>selectorOf(CS), size) || !pushValue(load<u64>(RIP), size)) return false;
@@ -195,7 +198,7 @@ export function interruptReturn(size: u32): bool {
   if (!descPresent()) return fail(NP, selector & 0xfffc);
   if (!setDescriptorBit(selector, 0x100)) return false;
   const toLong = (efer() & EFER_LMA) != 0 && (descHi & 0x200000) != 0;
-  if (toLong ? <u64>(<i64>(rip << 16) >> 16) != rip : rip >> 32 != 0) return fail(GP, 0);
+  if (toLong ? <u64>(<i64>(rip << 16) >> 16) != rip : rip > <u64>descLimit()) return fail(GP, 0);
   const wasCpl = cpl();
   if (is64 || level > wasCpl) {
     const sp = popValue(size);
@@ -242,19 +245,21 @@ function dropIfPrivileged(s: u32): void {
 
 /** The flags that IRET and POPF may change at privilege `level`. */
 export function restoreFlags(value: u64, size: u32, level: u32): void {
-  // RF would last for one instruction, and nothing here asks for it: it is never set.
   let may: u64 = STATUS_FLAGS | TF | DF | NT;
   if (size > 1) may |= AC | ID;
+  if (size > 1 && hasBreakpoints) may |= RF; // lasts for one instruction; nobody else asks for it
   if (level == 0) may |= IOPL;
   if (level <= ((load<u32>(RFLAGS) >> 12) & 3)) may |= IF;
+  const old = load<u32>(RFLAGS);
   writeFlags((readFlags() & ~may) | (value & may));
+  if ((old ^ <u32>value) & AC) syncPrivilege();
   lookAround();
 }
 
 /** IF or TF may have become set: the run loop must look at the next boundary. */
 export function lookAround(): void {
   const f = load<u32>(RFLAGS);
-  if (f & TF || (f & IF && load<u32>(INTR))) store<u32>(ATTENTION, load<u32>(ATTENTION) | 1);
+  if (f & (TF | RF) || (f & IF && load<u32>(INTR))) store<u32>(ATTENTION, load<u32>(ATTENTION) | 1);
 }
 
 /** Holds interrupts off until one more instruction has run; behind a load of SS also #DB (SDM 3A §6.8.3). */

@@ -9,12 +9,13 @@
 // decoded code never has a write tag, so that every store to it comes by here.
 import { ATTENTION, ICOUNT, JUMP_CACHE, JUMP_CACHE_ENTRIES, LEFT, NMI_PENDING, RFLAGS, SCRATCH, SEG, TLB, TLB_ENTRIES, CPL, MODE } from "../src/cpu/layout";
 import { invalidateRange } from "./blocks";
-import { GP, SS_FAULT, raise } from "./faults";
+import { hasWatchpoints, isWatchedPage, watchData } from "./debug";
+import { AC_FAULT, GP, SS_FAULT, raise } from "./faults";
 import { mmioRead, mmioWrite } from "./host";
 import { OP_SPLIT } from "./ops";
 import { FETCH, READ, WRITE, isLargePage, mayFetch, mayWrite, walk, walkedGpa } from "./paging";
 import { isReadOnlyPage, markDirty, pageBlocks, toLinear } from "./physical";
-import { IF, JUMP_TAG, MODE_64, RBP, RECORD, RSP, TLB_TAG, mode, remOf } from "./state";
+import { AC, CR0_AM, IF, JUMP_TAG, MODE_64, RBP, RECORD, RSP, TLB_TAG, cr0, mode, remOf } from "./state";
 
 const TLB_ENTRY_SHIFT: usize = 5;
 const GENERATIONS: u32 = 510;
@@ -50,9 +51,19 @@ export function flushTlb(): void {
     memory.fill(TLB, 0xff, TLB_ENTRIES << TLB_ENTRY_SHIFT);
     memory.fill(LARGE_PAGES, 0, 8192);
   }
-  store<u64>(TLB_TAG, <u64>((generation << 3) | (load<u32>(CPL) == 3 ? 1 : 0)));
+  store<u64>(TLB_TAG, <u64>(generation << 3) | privilege());
   flushJumpCache();
 }
+
+/** TLB_TAG: user mode; and unaligned accesses raise #AC, so that no data entry may match (SDM 3A §6.15, #AC). */
+const USER: u64 = 1;
+const ALIGNED: u64 = 2;
+function privilege(): u64 {
+  if (load<u32>(CPL) != 3) return 0;
+  return (cr0() & CR0_AM) && load<u32>(RFLAGS) & AC ? USER | ALIGNED : USER;
+}
+/** Whether accesses must be made one at a time: by the TLB's slow path alone. */
+export function isBulkAllowed(): bool { return !(load<u64>(TLB_TAG) & ALIGNED) && !hasWatchpoints; }
 
 function flushJumpCache(): void {
   if (++jumpGeneration >> 28) {
@@ -66,10 +77,10 @@ function syncJumpTag(): void {
   store<u32>(JUMP_TAG, (jumpGeneration << 4) | (load<u32>(MODE) << 1) | (load<u32>(CPL) == 3 ? 1 : 0));
 }
 
-/** Follows a change of CPL or MODE. */
+/** Follows a change of CPL, MODE or RFLAGS.AC. */
 export function syncPrivilege(): void {
   syncJumpTag();
-  store<u64>(TLB_TAG, <u64>((load<u32>(TLB_TAG) & ~1) | (load<u32>(CPL) == 3 ? 1 : 0)));
+  store<u64>(TLB_TAG, (load<u64>(TLB_TAG) & ~(USER | ALIGNED)) | privilege());
 }
 
 /** INVLPG: one page, of any size, and every virtual address of a block. */
@@ -137,6 +148,15 @@ function translate(va: u64, access: u32): bool {
   const page = va & ~0xfff;
   const tag = page | load<u64>(TLB_TAG);
   const addend = <u32>(p - <usize>va);
+  if (isLargePage) store<u16>(largePageAt(va), <u16>((load<u32>(TLB_TAG) >> 3) + 1));
+  if (load<u64>(TLB_TAG) & ALIGNED || hasWatchpoints && isWatchedPage(va)) {
+    store<u64>(e, ~(<u64>0));
+    store<u64>(e, ~(<u64>0), 8);
+    store<u64>(e, mayFetch ? tag : ~(<u64>0), 24);
+    store<u32>(e, addend, 16);
+    if (access == WRITE && !isReadOnlyPage) markDirty(p);
+    return true;
+  }
   // An entry of the other privilege for the same page loses its place: tags and addend belong together.
   if (load<u64>(e) != tag || load<u32>(e, 16) != addend) {
     store<u64>(e, tag);
@@ -144,7 +164,6 @@ function translate(va: u64, access: u32): bool {
     store<u64>(e, ~(<u64>0), 24);
     store<u32>(e, addend, 16);
   }
-  if (isLargePage) store<u16>(largePageAt(va), <u16>((load<u32>(TLB_TAG) >> 3) + 1));
   if (mayFetch) store<u64>(e, tag, 24);
   if (mayWrite && (access == WRITE || !isLogging) && !isReadOnlyPage && load<u32>(pageBlocks(p)) == 0) {
     store<u64>(e, tag, 8);
@@ -198,10 +217,21 @@ function afterAccess(): void {
   if ((attention & 2) || load<u32>(RFLAGS) & IF || load<u32>(NMI_PENDING)) store<u16>(current + RECORD, OP_SPLIT);
 }
 
+/** Checks of data accesses that keep pages out of the TLB. False: #AC is raised. */
+function isChecked(va: u64, size: u32, isWrite: bool): bool {
+  if (load<u64>(TLB_TAG) & ALIGNED) {
+    const alignment: u32 = size == 10 ? 8 : size == 6 ? 4 : size & (size - 1) ? 2 : min<u32>(size, 16);
+    if (<u32>va & (alignment - 1)) { raise(AC_FAULT, 0); return false; }
+  }
+  if (hasWatchpoints) watchData(va, size, isWrite);
+  return true;
+}
+
 export function readSlow(d: usize, va: u64, size: u32): usize {
   current = d;
   const first = min<u32>(size, 0x1000 - (<u32>va & 0xfff));
   if (!translate(va, READ)) return 0;
+  if (!isChecked(va, size, false)) return 0;
   if (first == size) {
     if (linearOf) return linearOf;
     readMmio(walkedGpa, SCRATCH, size);
@@ -238,7 +268,7 @@ let pendingRom2: bool = false;
 function writeSlow(d: usize, va: u64, size: u32, isRead: bool): usize {
   current = d;
   const first = min<u32>(size, 0x1000 - (<u32>va & 0xfff));
-  if (!translate(va, WRITE)) return 0;
+  if (!translate(va, WRITE) || !isChecked(va, size, true)) return 0;
   if (first == size && linearOf && !isReadOnlyPage) {
     const p = linearOf;
     if (load<u32>(pageBlocks(p))) { invalidateRange(p, size); markDirty(p); }
@@ -296,8 +326,8 @@ export function storeAt<T>(va: u64, value: T): bool {
 
 export function asSupervisor(): u64 {
   const tag = load<u64>(TLB_TAG);
-  store<u64>(TLB_TAG, tag & ~1);
+  store<u64>(TLB_TAG, tag & ~(USER | ALIGNED));
   return tag;
 }
 
-export function asBefore(tag: u64): void { store<u64>(TLB_TAG, (load<u64>(TLB_TAG) & ~1) | (tag & 1)); }
+export function asBefore(tag: u64): void { store<u64>(TLB_TAG, (load<u64>(TLB_TAG) & ~(USER | ALIGNED)) | (tag & (USER | ALIGNED))); }

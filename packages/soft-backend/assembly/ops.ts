@@ -80,9 +80,11 @@ export const OP_FUSED_CMP64: u32 = 214;
 export const OP_FUSED_CMP32: u32 = 230;
 export const OP_FUSED_TEST64: u32 = 246;
 export const OP_FUSED_TEST32: u32 = 262;
-export const OP_SSE_RR: u32 = 278;
-export const OP_SSE_RM: u32 = 279;
-export const OP_SSE_MR: u32 = 280;
+export const OP_FUSED_END: u32 = 278;
+/** Address prefixes outside 64-bit mode, which check the access (dst: `accessOf`) against the segment (src). */
+export const OP_EA32_SEG: u32 = 278;
+export const OP_EA16_SEG: u32 = 279;
+export const OP_EA_IMM_SEG: u32 = 280;
 
 /** By a constant that is not zero after masking: + 0 for 32 bits, + 1 for 64. */
 export const OP_ROL_I: u32 = 281;

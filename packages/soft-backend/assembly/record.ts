@@ -1,7 +1,8 @@
 // Building records: the instruction being decoded, its prefixes and operands, and where its records go.
 import { EA, GPR, RIP_BASE, SEG, SEG_SIZE, ZERO } from "../src/cpu/layout";
-import { OP_EA16, OP_EA32, OP_EA64, OP_EA_IMM, SLOW, S_UD } from "./ops";
-import { DS, FS, MODE_32, MODE_64, RECORD, SS } from "./state";
+import { accessOf } from "./access";
+import { OP_EA16, OP_EA32, OP_EA32_SEG, OP_EA64, OP_EA_IMM, SLOW, S_UD } from "./ops";
+import { DS, FS, MODE_32, MODE_64, RECORD, SS, opOf, srcOf } from "./state";
 
 /** Next byte to fetch. */
 export let pc: usize = 0;
@@ -118,10 +119,19 @@ export function undefined_(): void {
 /** Once the length is known: ends of records and RIP-relative displacements. */
 export function finish(length: u32): void {
   const offset = startOffset + length;
+  if (cpuMode != MODE_64) checkAddress();
   for (let d = firstRecord; d < out; d += RECORD) {
     store<u16>(d, <u16>offset, 4);
     if (isRipRelative && load<u16>(d, 16) == <u16>RIP_BASE) store<i32>(d, load<i32>(d, 20) + <i32>offset, 20);
   }
+}
+
+/** Outside 64-bit mode the prefix record checks what the record behind it is going to do. */
+function checkAddress(): void {
+  const op = opOf(firstRecord);
+  if (op < OP_EA32 || op > OP_EA_IMM || srcOf(firstRecord) == ZERO) return;
+  store<u16>(firstRecord, <u16>(op + OP_EA32_SEG - OP_EA32));
+  store<u32>(firstRecord, accessOf(firstRecord + RECORD), 8);
 }
 
 /** Pointer to general register `n` as an operand of `size`. */

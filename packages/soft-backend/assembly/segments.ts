@@ -106,7 +106,7 @@ export function syncFpuAccess(): void {
 /** MOV/POP to ES, SS, DS, FS, GS and the far-pointer loads. False: a fault is raised. */
 export function loadDataSegment(s: u32, selector: u32): bool {
   if (mode() == MODE_REAL) {
-    putSegment(s, selector, <u64>(selector << 4), load<u32>(segPtr(s), SEG_LIMIT), 0x93);
+    putSegment(s, selector, <u64>(selector << 4), attr(s) & ATTR_UNUSABLE ? 0xffff : load<u32>(segPtr(s), SEG_LIMIT), 0x93);
     return true;
   }
   const rpl = selector & 3;

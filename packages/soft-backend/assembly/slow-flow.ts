@@ -9,9 +9,10 @@ import { HARDWARE, SOFTWARE, inhibit, interrupt, interruptReturn, restoreFlags }
 import { commit, readable, writable } from "./mmu";
 import * as o from "./ops";
 import { loadDataSegment, selectorOf } from "./segments";
+import { checkedAddress, isBranchTarget, raised, segmentAddress } from "./segment-checks";
 import { FAULT, JUMP, NEXT, rmRead, rmWrite } from "./slow";
 import { beginStack, cursor, endStack, moveCursor, popValue, pushValue, stackMask } from "./stack";
-import { CS_BASE, MODE_64, RAX, RBP, RCX, RECORD, RF, RSP, SS, VM, cpl, dstOf, ea, endOf, immOf, mode, opOf, srcOf } from "./state";
+import { CS_BASE, MODE_64, RAX, RBP, RCX, RECORD, RF, RSP, SS, VM, cpl, dstOf, ea, endOf, immOf, mode, opOf, segPtr, srcOf } from "./state";
 
 /** Architectural RIP of the next instruction. */
 function nextRip(d: usize): u64 {
@@ -25,7 +26,9 @@ function relativeTarget(d: usize, size: u32): u64 {
   return mode() == MODE_64 ? rip : size == 1 ? rip & 0xffff : rip & 0xffffffff;
 }
 
+/** Near branches stay within the code segment, else #GP on the branch. */
 function jump(rip: u64): u32 {
+  if (!isBranchTarget(rip)) return FAULT;
   store<u64>(L.RIP, rip);
   return JUMP;
 }
@@ -84,13 +87,13 @@ export function slowControl(d: usize, id: u32, size: u32): u32 {
     }
     case o.S_CALL:
       beginStack();
-      if (!pushValue(nextRip(d), size)) return FAULT;
+      if (!pushValue(nextRip(d), size) || !isBranchTarget(relativeTarget(d, size))) return FAULT;
       endStack();
       return jump(relativeTarget(d, size));
     case o.S_RET: {
       beginStack();
       const rip = popValue(size);
-      if (isFaulted()) return FAULT;
+      if (isFaulted() || !isBranchTarget(rip)) return FAULT;
       moveCursor(<u64>immOf(d));
       endStack();
       return jump(rip);
@@ -103,7 +106,7 @@ export function slowControl(d: usize, id: u32, size: u32): u32 {
       if (!p) return FAULT;
       const rip = load_(p, size);
       beginStack();
-      if (!pushValue(nextRip(d), size)) return FAULT;
+      if (!pushValue(nextRip(d), size) || !isBranchTarget(rip)) return FAULT;
       endStack();
       return jump(rip);
     }
@@ -182,10 +185,13 @@ export function slowControl(d: usize, id: u32, size: u32): u32 {
 }
 
 /** Runs the prefix record `e` once more. */
-function addressAgain(e: usize): void {
+function addressAgain(e: usize): bool {
+  const op = opOf(e);
   const base = load<u64>(srcOf(e));
-  if (opOf(e) == o.OP_EA64) store<u64>(L.EA, ea(e) + base);
-  else if (opOf(e) == o.OP_EA32) store<u64>(L.EA, segmented(ea(e) & 0xffffffff, base));
+  if (op == o.OP_EA64) store<u64>(L.EA, ea(e) + base);
+  else if (op == o.OP_EA32) store<u64>(L.EA, segmented(ea(e) & 0xffffffff, base));
+  else return checkedAddress(e);
+  return true;
 }
 
 function pop(d: usize, size: u32): u32 {
@@ -195,8 +201,8 @@ function pop(d: usize, size: u32): u32 {
   const saved = load<u64>(RSP);
   endStack(); // an address based on RSP is computed after the increment
   if (srcOf(d)) { putSized(srcOf(d), v, size); return NEXT; }
-  if (load<u16>(d, 16) == <u16>L.EA) addressAgain(d - RECORD);
-  const p = writable(d, ea(d), 1 << size);
+  const isAddressed = load<u16>(d, 16) != <u16>L.EA || addressAgain(d - RECORD);
+  const p = isAddressed ? writable(d, ea(d), 1 << size) : 0;
   if (!p) { store<u64>(RSP, saved); return FAULT; }
   store_(p, v, size);
   commit(p);
@@ -227,22 +233,23 @@ function enter(d: usize, size: u32): u32 {
     let at = load<u64>(RBP);
     for (let i: u32 = 1; i < level; i++) {
       at = (at & ~mask) | ((at - (<u64>1 << size)) & mask);
-      const p = readable(d, linearStack(at & mask), 1 << size);
+      const from = linearStack(at & mask, 1 << size);
+      const p = raised ? 0 : readable(d, from, 1 << size);
       if (!p || !pushValue(load_(p, size), size)) return FAULT;
     }
     if (!pushValue(frame, size)) return FAULT;
   }
   const top = (cursor - allocate) & mask;
-  if (!writable(d, linearStack(top), 1)) return FAULT; // the new top must be writable (SDM 2A, ENTER)
+  const newTop = linearStack(top, 1);
+  if (raised || !writable(d, newTop, 1)) return FAULT; // the new top must be writable (SDM 2A, ENTER)
   moveCursor(0 - allocate);
   endStack();
   putSized(RBP, mask == 0xffff ? (load<u64>(RBP) & ~mask) | frame : frame, size);
   return NEXT;
 }
 
-function linearStack(sp: u64): u64 {
-  if (mode() == MODE_64) return sp;
-  return (load<u64>(L.SEG + SS * L.SEG_SIZE) + sp) & 0xffffffff;
+function linearStack(sp: u64, size: u32): u64 {
+  return segmentAddress(mode() == MODE_64 ? L.ZERO : segPtr(SS), sp, size, true);
 }
 
 /** LOOPNE, LOOPE, LOOP, JrCXZ: dst 0–3. */
@@ -252,9 +259,10 @@ function loop(d: usize, size: u32): u32 {
   const mask: u64 = addressSize == 3 ? ~(<u64>0) : addressSize == 2 ? 0xffffffff : 0xffff;
   if (kind == 3) return jump(load<u64>(RCX) & mask ? nextRip(d) : relativeTarget(d, size));
   const count = (load<u64>(RCX) - 1) & mask;
+  const taken = count != 0 && (kind == 2 || isZero() == (kind == 1));
+  if (taken && !isBranchTarget(relativeTarget(d, size))) return FAULT;
   if (mask == 0xffff) store<u16>(RCX, <u16>count);
   else store<u64>(RCX, count);
-  const taken = count != 0 && (kind == 2 || isZero() == (kind == 1));
   return jump(taken ? relativeTarget(d, size) : nextRip(d));
 }
 

@@ -5,6 +5,7 @@ import { GP, MF, NM, UD, raise } from "./faults";
 import { SSE_BLOCKED, X87_BLOCKED } from "./fields";
 import { commit, modifiable, readable, writable } from "./mmu";
 import * as o from "./ops";
+import { raised, segmentAddress } from "./segment-checks";
 import { FAULT, NEXT } from "./slow";
 import { sseExec } from "./sse/index";
 import { CR0_MP, CR0_TS, CR4_OSXMMEXCPT, CR4_OSXSAVE, RAX, RDI, RDX, cr0, cr4, dstOf, ea, immOf, srcOf, startOf } from "./state";
@@ -157,11 +158,13 @@ function maskmov(d: usize): u32 {
   } else if (load<u32>(SSE_BLOCKED)) return fail(<i32>load<u32>(SSE_BLOCKED));
   const size3 = imm & 3;
   const mask: u64 = size3 == 3 ? ~(<u64>0) : size3 == 2 ? 0xffffffff : 0xffff;
-  const va = load<u64>(<usize>(imm >> 8)) + (load<u64>(RDI) & mask);
+  const segment = <usize>(imm >> 8);
+  const offset = load<u64>(RDI) & mask;
   const n: usize = isMmx ? 8 : 16;
   for (let i: usize = 0; i < n; i++) {
     if (!(load<u8>(srcOf(d) + i) & 0x80)) continue;
-    const p = writable(d, va + i, 1);
+    const va = segmentAddress(segment, offset + i, 1, true);
+    const p = raised ? 0 : writable(d, va, 1);
     if (!p) return FAULT;
     store<u8>(p, load<u8>(dstOf(d) + i));
     commit(p);

@@ -3,6 +3,7 @@ import * as L from "../src/cpu/layout";
 import {
   isVisible, loadSystemSegment, readControl, readDebug, readMsr, sysenter, sysexit, systemCall, systemReturn, writeControl, writeCr0, writeDebug, writeMsr,
 } from "./control";
+import { watchPort } from "./debug";
 import { GP, UD, isFaulted, raise } from "./faults";
 import {
   AF, CF, CS_BASE, CR0_PE, CR0_TS, CR4_OSXSAVE, CR4_PCE, CR4_TSD, CR4_UMIP, IF, IOPL, LDTR, MODE_64, MODE_REAL, RAX, RBX, RCX, RDX, TR, ZF, cpl,
@@ -15,6 +16,7 @@ import { inhibit } from "./interrupts";
 import { commit, flushPage, modifiable, readable, syncCount, writable } from "./mmu";
 import * as o from "./ops";
 import { descHi, descLimit, selectorOf, syncFpuAccess } from "./segments";
+import { raised, segmentAddress } from "./segment-checks";
 import { FAULT, JUMP, LEAVE, NEXT, rmRead, rmWrite } from "./slow";
 import { isPortAllowed } from "./string-ops";
 
@@ -43,7 +45,8 @@ export function slowSystem(d: usize, id: u32, size: u32): u32 {
     case o.S_XLAT: {
       const size3 = <u32>immOf(d);
       const mask: u64 = size3 == 3 ? ~(<u64>0) : size3 == 2 ? 0xffffffff : 0xffff;
-      const p = readable(d, load<u64>(srcOf(d)) + ((load<u64>(RBX) + load<u8>(RAX)) & mask), 1);
+      const va = segmentAddress(srcOf(d), (load<u64>(RBX) + load<u8>(RAX)) & mask, 1, false);
+      const p = raised ? 0 : readable(d, va, 1);
       if (!p) return FAULT;
       store<u8>(RAX, load<u8>(p));
       return NEXT;
@@ -92,7 +95,10 @@ export function slowSystem(d: usize, id: u32, size: u32): u32 {
       store<u64>(dstOf(d), v);
       return NEXT;
     }
-    case o.S_MOV_TO_DR: return done(writeDebug(<u32>immOf(d), load<u64>(dstOf(d))));
+    case o.S_MOV_TO_DR:
+      if (!writeDebug(<u32>immOf(d), load<u64>(dstOf(d)))) return FAULT;
+      store<u64>(L.RIP, nextRip(d)); // to code that may now have breakpoints
+      return JUMP;
     case o.S_CLTS:
       if (cpl()) return gp();
       store<u64>(L.CR0, cr0() & ~CR0_TS);
@@ -190,9 +196,11 @@ function port(d: usize, id: u32, size: u32): u32 {
   syncCount();
   if (id == o.S_OUT) {
     portOut(number, n, size == 0 ? <u32>load<u8>(RAX) : size == 1 ? <u32>load<u16>(RAX) : load<u32>(RAX));
+    watchPort(number, n);
     return NEXT;
   }
   const v = portIn(number, n);
+  watchPort(number, n);
   if (size == 0) store<u8>(RAX, <u8>v);
   else if (size == 1) store<u16>(RAX, <u16>v);
   else store<u64>(RAX, <u64>v);

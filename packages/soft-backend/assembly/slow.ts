@@ -11,6 +11,7 @@ import { commit, modifiable, readable, setCurrent, writable } from "./mmu";
 import { slowSystem } from "./slow-system";
 import { slowControl } from "./slow-flow";
 import { slowFpu } from "./slow-fpu";
+import { offsetOf, raised, segmentAddress, unsegmented } from "./segment-checks";
 import { stringOp } from "./string-ops";
 import { CF, RAX, RCX, RDX, RECORD, dstOf, ea, immOf, opOf, srcOf } from "./state";
 
@@ -194,17 +195,21 @@ function integer<T>(d: usize, id: u32): u32 {
   return <T>(bswap<u64>(<u64>v) >> (64 - 8 * sizeof<T>()));
 }
 
-/** BT, BTS, BTR, BTC. A register offset reaches beyond the operand in memory. */
 /** Address of the operand `delta` bytes on: offsets of 16 and 32 bits wrap before the segment is added. */
-function displaced(d: usize, delta: u64): u64 {
+function displaced(d: usize, delta: u64, size: u32, isWrite: bool): u64 {
   if (load<u16>(d, 16) == <u16>L.EA) {
     const e = d - RECORD;
-    if (opOf(e) == o.OP_EA32) return segmented((ea(e) + delta) & 0xffffffff, load<u64>(srcOf(e)));
-    if (opOf(e) == o.OP_EA16) return segmented((ea(e) + delta) & 0xffff, load<u64>(srcOf(e)));
+    const op = opOf(e);
+    if (op == o.OP_EA32) return unsegmented(segmented((ea(e) + delta) & 0xffffffff, load<u64>(srcOf(e))));
+    if (op >= o.OP_EA32_SEG && op <= o.OP_EA_IMM_SEG) {
+      const mask: u64 = op == o.OP_EA16_SEG ? 0xffff : 0xffffffff;
+      return segmentAddress(srcOf(e), (<u64>offsetOf(e) + delta) & mask, size, isWrite);
+    }
   }
-  return ea(d) + delta;
+  return unsegmented(ea(d) + delta);
 }
 
+/** BT, BTS, BTR, BTC. A register offset reaches beyond the operand in memory. */
 function bitTest<T>(d: usize, op: u32): u32 {
   const bits: u32 = 8 * sizeof<T>();
   const n: u32 = sizeof<T>();
@@ -212,8 +217,8 @@ function bitTest<T>(d: usize, op: u32): u32 {
   const bit = <u32>offset & (bits - 1);
   let p = srcOf(d);
   if (!p) {
-    const va = displaced(d, <u64>((offset >> (n == 8 ? 6 : n == 4 ? 5 : 4)) * <i64>n));
-    p = op ? modifiable(d, va, n) : readable(d, va, n);
+    const va = displaced(d, <u64>((offset >> (n == 8 ? 6 : n == 4 ? 5 : 4)) * <i64>n), n, op != 0);
+    p = raised ? 0 : op ? modifiable(d, va, n) : readable(d, va, n);
     if (!p) return FAULT;
   }
   const v = load<T>(p);

@@ -49,6 +49,7 @@ export const CR0_EM: u64 = 4;
 export const CR0_TS: u64 = 8;
 export const CR0_NE: u64 = 0x20;
 export const CR0_WP: u64 = 0x10000;
+export const CR0_AM: u64 = 0x40000;
 export const CR0_PG: u64 = 0x80000000;
 export const CR4_TSD: u64 = 4;
 export const CR4_DE: u64 = 8;

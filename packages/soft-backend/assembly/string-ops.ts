@@ -3,13 +3,16 @@
 import { CR0_PE, DF, ES, IOPL, MODE_64, RAX, RCX, RDI, RDX, RSI, TR, cpl, cr0, immOf, mode, segBase, segPtr, srcOf } from "./state";
 import { invalidateRange } from "./blocks";
 import { GP, isFaulted, raise } from "./faults";
+import { watchPort } from "./debug";
+import { DEBUG_HITS } from "./fields";
 import { CC_SUB, isZero, setFlagsOf } from "./flags";
 import { STEP_ARMED } from "./fields";
 import { portIn, portOut } from "./host";
-import { asBefore, asSupervisor, commit, loadAt, readable, readableMemory, setCurrent, syncCount, writable } from "./mmu";
-import { S_CMPS, S_INS, S_LODS, S_MOVS, S_SCAS, S_STOS } from "./ops";
+import { asBefore, asSupervisor, commit, isBulkAllowed, loadAt, readable, readableMemory, setCurrent, syncCount, writable } from "./mmu";
+import { S_CMPS, S_INS, S_LODS, S_MOVS, S_OUTS, S_SCAS, S_STOS } from "./ops";
 import { pageBlocks } from "./physical";
-import { RFLAGS, SCRATCH, SEG_LIMIT } from "../src/cpu/layout";
+import { isAllowed, raised, segmentAddress, unsegmented } from "./segment-checks";
+import { RFLAGS, SCRATCH, SEG_LIMIT, ZERO } from "../src/cpu/layout";
 
 /** Most elements done in one visit. */
 const STRETCH: u64 = 4096;
@@ -28,10 +31,22 @@ let addressMask: u64 = 0;
   else store<u64>(p, (v + by) & addressMask);
 }
 
+/** Linear address of `size` bytes at an offset; `raised` outside 64-bit mode where the segment forbids them. */
+function linear(segment: usize, offset: u64, size: u32, isWrite: bool): u64 {
+  if (mode() == MODE_64) return unsegmented(load<u64>(segment) + (offset & addressMask));
+  return segmentAddress(segment, offset & addressMask, size, isWrite);
+}
+
 // @ts-ignore: decorator
-@inline function linear(base: u64, offset: u64): u64 {
-  const va = base + (offset & addressMask);
+@inline function bulkAddress(segment: usize, offset: u64): u64 {
+  const va = load<u64>(segment) + (offset & addressMask);
   return mode() == MODE_64 ? va : va & 0xffffffff;
+}
+
+/** Whether `size` bytes from an offset on may be taken at once. */
+function isBulk(segment: usize, offset: u64, size: u64, isWrite: bool): bool {
+  if (!isBulkAllowed()) return false;
+  return mode() == MODE_64 || isAllowed(segment, <u32>offset, <u32>size, isWrite);
 }
 
 /** Whether port I/O is allowed: IOPL, else the TSS's permission bitmap (SDM 1 §19.5.2). Raises #GP. */
@@ -61,10 +76,10 @@ export function stringOp<T>(d: usize, id: u32): u32 {
   const size3 = (flags >> 2) & 3;
   addressMask = size3 == 3 ? ~(<u64>0) : size3 == 2 ? 0xffffffff : 0xffff;
   setCurrent(d);
-  const sourceBase = load<u64>(srcOf(d));
-  const targetBase: u64 = mode() == MODE_64 ? 0 : segBase(ES);
+  const source = srcOf(d);
+  const target: usize = mode() == MODE_64 ? ZERO : segPtr(ES);
   const isDown = (load<u32>(RFLAGS) & DF) != 0;
-  if (!rep) return element<T>(d, id, sourceBase, targetBase, isDown) ? NEXT : FAULT;
+  if (!rep) return element<T>(d, id, source, target, isDown) ? NEXT : FAULT;
   let left = load<u64>(RCX) & addressMask;
   if (left == 0) {
     if (addressMask == 0xffffffff) store<u64>(RCX, 0); // the 32-bit count register is written even so
@@ -73,27 +88,33 @@ export function stringOp<T>(d: usize, id: u32): u32 {
   let budget: u64 = load<u32>(STEP_ARMED) ? 1 : STRETCH; // a single step is one iteration (SDM 3B §17.3.1.4)
   while (budget > 0) {
     let done: u64 = 0;
-    if (!isDown && id == S_MOVS) done = bulkMove<T>(d, sourceBase, targetBase, min(left, budget));
-    else if (!isDown && id == S_STOS) done = bulkStore<T>(d, targetBase, min(left, budget));
+    if (!isDown && id == S_MOVS) done = bulkMove<T>(d, source, target, min(left, budget));
+    else if (!isDown && id == S_STOS) done = bulkStore<T>(d, target, min(left, budget));
     if (isFaulted()) return FAULT;
     if (done == 0) {
-      if (!element<T>(d, id, sourceBase, targetBase, isDown)) return FAULT;
+      if (!element<T>(d, id, source, target, isDown)) return FAULT;
       done = 1;
     }
     advance(RCX, 0 - done);
     left -= done;
     if (left == 0) return NEXT;
     if ((id == S_CMPS || id == S_SCAS) && isZero() != (rep == 1)) return NEXT;
+    if (load<u32>(DEBUG_HITS)) return AGAIN; // #DB comes between iterations
     budget -= min(done, budget);
   }
   return AGAIN;
 }
 
-function element<T>(d: usize, id: u32, sourceBase: u64, targetBase: u64, isDown: bool): bool {
+function element<T>(d: usize, id: u32, source: usize, target: usize, isDown: bool): bool {
   const n: u32 = sizeof<T>();
   const step: u64 = isDown ? 0 - <u64>n : <u64>n;
-  const from = linear(sourceBase, load<u64>(RSI));
-  const to = linear(targetBase, load<u64>(RDI));
+  // The addresses an operation does not use are not checked.
+  const reads = id == S_MOVS || id == S_LODS || id == S_CMPS || id == S_OUTS;
+  const from = reads ? linear(source, load<u64>(RSI), n, false) : 0;
+  if (reads && raised) return false;
+  const isTarget = id != S_LODS && id != S_OUTS;
+  const to = isTarget ? linear(target, load<u64>(RDI), n, id == S_MOVS || id == S_STOS || id == S_INS) : 0;
+  if (isTarget && raised) return false;
   switch (id) {
     case S_MOVS: {
       const p = readable(d, from, n);
@@ -151,6 +172,7 @@ function element<T>(d: usize, id: u32, sourceBase: u64, targetBase: u64, isDown:
       syncCount();
       store<T>(q, <T>portIn(port, n));
       commit(q);
+      watchPort(port, n);
       advance(RDI, step);
       return true;
     }
@@ -161,6 +183,7 @@ function element<T>(d: usize, id: u32, sourceBase: u64, targetBase: u64, isDown:
       if (!p) return false;
       syncCount();
       portOut(port, n, <u32>load<T>(p));
+      watchPort(port, n);
       advance(RSI, step);
       return true;
     }
@@ -172,11 +195,12 @@ function element<T>(d: usize, id: u32, sourceBase: u64, targetBase: u64, isDown:
 @inline function roomFor<T>(va: u64): u64 { return (0x1000 - (va & 0xfff)) / sizeof<T>(); }
 
 /** Moves as many elements as lie inside one source and one target page. 0: none could be moved in bulk. */
-function bulkMove<T>(d: usize, sourceBase: u64, targetBase: u64, most: u64): u64 {
-  const from = linear(sourceBase, load<u64>(RSI));
-  const to = linear(targetBase, load<u64>(RDI));
+function bulkMove<T>(d: usize, source: usize, target: usize, most: u64): u64 {
+  const from = bulkAddress(source, load<u64>(RSI));
+  const to = bulkAddress(target, load<u64>(RDI));
   const n = min(most, min(roomFor<T>(from), roomFor<T>(to)));
   if (n < 2 || addressMask == 0xffff) return 0;
+  if (!isBulk(source, load<u64>(RSI), n * sizeof<T>(), false) || !isBulk(target, load<u64>(RDI), n * sizeof<T>(), true)) return 0;
   const p = readableMemory(d, from);
   if (p == 0) return 0;
   const q = writable(d, to, 1);
@@ -192,10 +216,10 @@ function bulkMove<T>(d: usize, sourceBase: u64, targetBase: u64, most: u64): u64
   return n;
 }
 
-function bulkStore<T>(d: usize, targetBase: u64, most: u64): u64 {
-  const to = linear(targetBase, load<u64>(RDI));
+function bulkStore<T>(d: usize, target: usize, most: u64): u64 {
+  const to = bulkAddress(target, load<u64>(RDI));
   const n = min(most, roomFor<T>(to));
-  if (n < 2 || addressMask == 0xffff) return 0;
+  if (n < 2 || addressMask == 0xffff || !isBulk(target, load<u64>(RDI), n * sizeof<T>(), true)) return 0;
   const q = writable(d, to, 1);
   if (!q || q == SCRATCH) return 0;
   const bytes = <usize>n * sizeof<T>();

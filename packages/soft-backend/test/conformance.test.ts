@@ -10,7 +10,7 @@ describe.skipIf(!coreIsBuilt())("soft backend", () => {
     {
       createHypervisor: softHypervisor,
       createClock: () => new VirtualClock(),
-      lacks: ["segmentChecks", "guestBreakpoints", "alignmentCheck"],
+
     },
   );
 });
