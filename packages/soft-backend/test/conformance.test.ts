@@ -10,7 +10,6 @@ describe.skipIf(!coreIsBuilt())("soft backend", () => {
     {
       createHypervisor: softHypervisor,
       createClock: () => new VirtualClock(),
-
     },
   );
 });

@@ -220,6 +220,8 @@ export const pagingCases: readonly ConformanceCase[] = [
     g.report(eax);
     g.done();
     a.label("user");
+    a.mov(ecx, Selector.USER_DATA); // going out to ring 3 has made DS null
+    a.movSegment(ds, ecx);
     a.bytes(0xa1, 0xfe, 0xff, 0xff, 0xff); // mov eax, [0xfffffffe]
     a.int(33);
     return [{ vector: 33, cs: Selector.USER_CODE32 }, 0x1234ffff];
