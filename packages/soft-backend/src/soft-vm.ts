@@ -40,6 +40,7 @@ export class SoftVm implements VirtualMachine {
   readonly vcpus: readonly Vcpu[];
   readonly msi: MsiTarget;
   readonly irqchip: Snapshottable<unknown>;
+  readonly schedule: Snapshottable<unknown>;
   readonly dirtyLog: DirtyLog;
   readonly #slots: SlotTable;
   readonly #controllers: InterruptControllers;
@@ -63,6 +64,7 @@ export class SoftVm implements VirtualMachine {
     this.#processors = processors;
     this.#exits = parts.exits;
     this.vcpus = processors.map((processor) => new SoftVcpu({ core, processor, scheduler }));
+    this.schedule = scheduler;
     this.dirtyLog = parts.slots;
     this.msi = {
       signal: (address, data) => {

@@ -8,6 +8,7 @@ import { GuestShell } from "./harness/guest-shell.ts";
 import { buildFloatProgram, hostAnswer } from "./harness/host-answer.ts";
 import { linuxConfig, machineFile, scratch } from "./harness/machine-file.ts";
 
+const CORPUS = "/opt/corpus";
 const CORPUS_MIB = 20;
 
 /** Text and noise in which compressors find something to do, the same every time. */
@@ -45,7 +46,7 @@ describe.each([1, 2])("programs on %i vCPUs", (vcpus) => {
     const text = join(directory.path, "corpus");
     await writeFile(text, corpus());
     const extra = float === undefined ? [] : await program(float, "/opt/float");
-    extra.push(...(await hostFiles(text, text)));
+    extra.push(...(await hostFiles(text, CORPUS)));
     const files = await initrdWith(guest.files, extra, join(directory.path, "initrd.img"));
     const file = await machineFile(directory.path, linuxConfig({ ...files, vcpus, mib: 512 }));
     shell = await GuestShell.boot([file, "--timeout", "3000"]);
@@ -82,13 +83,13 @@ describe.each([1, 2])("programs on %i vCPUs", (vcpus) => {
       "/usr/bin/gzip",
     ]));
 
-  it(`xz of ${CORPUS_MIB} MiB`, (context) => {
-    const text = join(directory!.path, "corpus");
-    return same(
-      context,
-      `md5sum < ${text}; /usr/bin/xz -T1 -1 < ${text} > /tmp/corpus.xz; md5sum < /tmp/corpus.xz; ` +
-        "/usr/bin/xz -d < /tmp/corpus.xz | md5sum; rm /tmp/corpus.xz",
-      ["/usr/bin/xz"],
+  it(`xz of ${CORPUS_MIB} MiB`, async (context) => {
+    context.skip(!existsSync("/usr/bin/xz"), "this host has no /usr/bin/xz");
+    const packed = join(directory!.path, "packed");
+    const command = (text: string, to: string): string =>
+      `md5sum < ${text}; /usr/bin/xz -T1 -1 < ${text} > ${to}; md5sum < ${to}; /usr/bin/xz -d < ${to} | md5sum`;
+    expect(await shell!.ask(command(CORPUS, "/tmp/packed"))).toBe(
+      await hostAnswer(command(join(directory!.path, "corpus"), packed)),
     );
   });
 
@@ -121,7 +122,7 @@ describe.each([1, 2])("programs on %i vCPUs", (vcpus) => {
     same(
       context,
       "dd if=/dev/zero bs=1M count=40 of=/tmp/zeroes 2>/dev/null; wc -c < /tmp/zeroes; " +
-        "cksum < /tmp/zeroes; rm /tmp/zeroes",
+        "sha1sum < /tmp/zeroes; rm /tmp/zeroes",
     ));
 
   it("sleep 5 takes five seconds of the host, and date advances with it", async () => {

@@ -61,6 +61,11 @@ export interface VirtualMachine {
   readonly msi: MsiTarget;
   /** State of the interrupt controllers the backend holds (i8259 pair, IOAPIC). LAPICs belong to their vCPU. */
   readonly irqchip: Snapshottable<unknown>;
+  /**
+   * What else a backend must know to go on exactly as it would have, such as which vCPU's turn it is. Of no use to
+   * another backend, which goes on without it.
+   */
+  readonly schedule?: Snapshottable<unknown>;
   readonly dirtyLog: DirtyLog;
   /** Instructions and exits by kind since creation, for `--stats`. */
   stats(): Readonly<Record<string, number>>;

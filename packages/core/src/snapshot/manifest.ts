@@ -33,6 +33,8 @@ export interface ManifestV1 {
   };
   readonly devices: readonly { readonly id: string; readonly plugin: string; readonly state?: unknown }[];
   readonly irqchip: unknown;
+  /** The backend's own, for itself alone. */
+  readonly schedule?: unknown;
   readonly vcpus: readonly VcpuState[];
 }
 
@@ -64,6 +66,7 @@ const Manifest = v.object({
   }),
   devices: v.array(v.object({ id: v.string(), plugin: v.string(), state: v.optional(v.unknown()) })),
   irqchip: v.unknown(),
+  schedule: v.optional(v.unknown()),
   vcpus: v.array(v.looseObject({ version: v.literal(1) })),
 });
 

@@ -37,6 +37,8 @@ export async function readSnapshot(subject: SnapshotSubject, directory: string):
   subject.vm.irqchip.restore(manifest.irqchip);
   const states = new Map(manifest.devices.map(({ id, state }) => [id, state]));
   for (const { id, device } of subject.devices) device.restore?.(states.get(id));
+  if (manifest.backend === subject.backend && manifest.schedule !== undefined)
+    subject.vm.schedule?.restore(manifest.schedule);
   manifest.vcpus.forEach((state, index) => subject.vm.vcpus[index]?.setState(state));
 }
 

@@ -87,6 +87,7 @@ async function saveParts(subject: SnapshotSubject, partial: string): Promise<Man
       ...(device.save && { state: device.save() }),
     })),
     irqchip: vm.irqchip.save(),
+    ...(vm.schedule && { schedule: vm.schedule.save() }),
     vcpus: vm.vcpus.map((vcpu) => vcpu.getState()),
   };
 }

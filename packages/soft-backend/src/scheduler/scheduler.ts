@@ -58,6 +58,15 @@ const TURN_SHARED = 10_000;
 /** Longest single sleep; the loop then looks again. */
 const MAX_SLEEP_MS = 60_000;
 
+/** Saved form, version 1. Frozen: add a `V2` and an upgrade instead of editing it. */
+export interface ScheduleStateV1 {
+  readonly version: 1;
+  /** Index of the processor that executed last. */
+  readonly turn: number;
+  /** Instructions left of its turn. */
+  readonly left: number;
+}
+
 interface Run {
   remaining: number;
   readonly resolve: (exit: VmExit) => void;
@@ -152,6 +161,25 @@ export class Scheduler {
 
   setDebug(index: number, debug: DebugControl | undefined): void {
     this.#debug[index] = debug;
+  }
+
+  /** Only while no run is pending. */
+  save(): ScheduleStateV1 {
+    return { version: 1, turn: this.#turn, left: this.#left };
+  }
+
+  /** Only while no run is pending. Throws `NB_RESTORE` for what is no such state. */
+  restore(state: unknown): void {
+    const { version, turn, left } = (state ?? {}) as Partial<Record<keyof ScheduleStateV1, unknown>>;
+    const isTurn = Number.isInteger(turn) && this.#processors[turn as number] !== undefined;
+    if (version !== 1 || !isTurn || !Number.isInteger(left) || (left as number) > TURN_ALONE) {
+      throw new NorthbridgeError(
+        "NB_RESTORE",
+        `schedule: expected version 1 with a vCPU's turn, found ${JSON.stringify(state)}`,
+      );
+    }
+    this.#turn = turn as number;
+    this.#left = left as number;
   }
 
   /** Something happened that may end a sleep: an interrupt, a new run, an earlier deadline. */

@@ -53,14 +53,7 @@ export const singleStepCases: readonly ConformanceCase[] = [
     g.report(1);
     a.op("sysretq");
     reportSteps(g);
-    return () => [
-      a.addressOf("call"),
-      1,
-      1,
-      a.addressOf("back"),
-      1,
-      { vector: 33, cs: Selector.USER_CODE },
-    ];
+    return () => [a.addressOf("call"), 1, 1, a.addressOf("back"), 1, { vector: 33, cs: Selector.USER_CODE }];
   }),
   program("does not step INT n into its handler", (g) => {
     const { a } = g;
@@ -93,7 +86,10 @@ export const singleStepCases: readonly ConformanceCase[] = [
     reportSteps(g);
     return () => {
       const rep = a.addressOf("rep");
-      return [rep, rep, a.addressOf("behind"), a.addressOf("flags"), a.addressOf("end")].flatMap((rip) => [rip, 1]);
+      return [rep, rep, a.addressOf("behind"), a.addressOf("flags"), a.addressOf("end")].flatMap((rip) => [
+        rip,
+        1,
+      ]);
     };
   }),
   program("takes the step before a fault of the next fetch", (g) => {
