@@ -1,9 +1,9 @@
 import { defineConfig } from "tsup";
 
 export default defineConfig({
-  entry: { index: "src/index.ts" },
+  entry: { index: "src/index.ts", "vcpu-worker": "src/vcpu/vcpu-worker.ts" },
   format: "esm",
   target: "node24",
-  dts: true,
+  dts: { entry: { index: "src/index.ts" } },
   clean: true,
 });

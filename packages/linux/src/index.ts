@@ -14,5 +14,5 @@ export type { Address } from "./libc.ts";
 export { addSeals, createMemfd, PAGE_SIZE, Seal, SharedMapping } from "./mapping.ts";
 export { RootedBuffer } from "./rooted-buffer.ts";
 export { receiveMessage, type ReceivedMessage, sendMessage, socketPair } from "./sockets.ts";
-export { errnoName, SystemCallError } from "./system-call-error.ts";
+export { errnoName, errnoNumber, nameErrno, SystemCallError } from "./system-call-error.ts";
 export { gettid, interruptOn, nameThread, signalThread } from "./threads.ts";

@@ -1,3 +1,4 @@
+/// <reference path="./webassembly.d.ts" />
 import { type Address, libc } from "./libc.ts";
 import { ftruncate } from "./files.ts";
 import { check, errnoName, SystemCallError } from "./system-call-error.ts";

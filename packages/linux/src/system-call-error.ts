@@ -27,3 +27,13 @@ export function check(result: number, syscall: string, what: string): number {
   if (result < 0) throw new SystemCallError(syscall, errnoName(), what);
   return result;
 }
+
+/** This thread's current `errno`, as the kernel numbers it. */
+export function errnoNumber(): number {
+  return libc().errno();
+}
+
+/** Name of a number of errno(3). */
+export function nameErrno(errno: number): string {
+  return libc().errnoNames.get(errno) ?? errno.toString();
+}

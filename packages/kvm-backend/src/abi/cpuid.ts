@@ -1,0 +1,63 @@
+import { ioctlBuffer, RootedBuffer } from "@northbridge/linux";
+import type { CpuidLeaf, CpuModel } from "@northbridge/sdk";
+import { Request, SizeOf } from "./spec.ts";
+
+const MAX_ENTRIES = 256;
+const SIGNIFICANT_INDEX = 1;
+
+interface Entry extends CpuidLeaf {
+  readonly flags: number;
+}
+
+/** What this KVM can show a guest (`KVM_GET_SUPPORTED_CPUID`). */
+export function supportedCpuid(kvm: number): readonly CpuidLeaf[] {
+  const buffer = new RootedBuffer(SizeOf.kvm_cpuid2 + SizeOf.kvm_cpuid_entry2 * MAX_ENTRIES);
+  const { view } = buffer;
+  view.setUint32(0, MAX_ENTRIES, true);
+  ioctlBuffer(kvm, Request.KVM_GET_SUPPORTED_CPUID, buffer, "KVM_GET_SUPPORTED_CPUID");
+  return Array.from({ length: view.getUint32(0, true) }, (_, i) => {
+    const at = SizeOf.kvm_cpuid2 + SizeOf.kvm_cpuid_entry2 * i;
+    const word = (index: number): number => view.getUint32(at + 4 * index, true);
+    const isIndexed = (word(2) & SIGNIFICANT_INDEX) !== 0;
+    return {
+      leaf: word(0),
+      subleaf: isIndexed ? word(1) : undefined,
+      eax: word(3),
+      ebx: word(4),
+      ecx: word(5),
+      edx: word(6),
+    };
+  });
+}
+
+const X2APIC_TOPOLOGY = [0xb, 0x1f];
+
+/** The leaf with the processor's own APIC id in it (SDM 2A, CPUID leaves 1, 0BH, 1FH). */
+function withApicId(leaf: CpuidLeaf, apicId: number): CpuidLeaf {
+  if (leaf.leaf === 1) return { ...leaf, ebx: ((leaf.ebx & 0xffffff) | (apicId << 24)) >>> 0 };
+  if (X2APIC_TOPOLOGY.includes(leaf.leaf)) return { ...leaf, edx: apicId };
+  return leaf;
+}
+
+/** Gives one vCPU its CPUID: the model's leaves, or else everything that KVM supports. */
+export function setCpuid(
+  vcpu: number,
+  index: number,
+  model: CpuModel | undefined,
+  supported: readonly CpuidLeaf[],
+): void {
+  const entries = (model?.leaves ?? supported).map(
+    (leaf): Entry => ({
+      ...withApicId(leaf, index),
+      flags: leaf.subleaf === undefined ? 0 : SIGNIFICANT_INDEX,
+    }),
+  );
+  const buffer = new RootedBuffer(SizeOf.kvm_cpuid2 + SizeOf.kvm_cpuid_entry2 * entries.length);
+  buffer.view.setUint32(0, entries.length, true);
+  entries.forEach(({ leaf, subleaf, flags, eax, ebx, ecx, edx }, i) => {
+    [leaf, subleaf ?? 0, flags, eax, ebx, ecx, edx].forEach((word, j) => {
+      buffer.view.setUint32(SizeOf.kvm_cpuid2 + SizeOf.kvm_cpuid_entry2 * i + 4 * j, word >>> 0, true);
+    });
+  });
+  ioctlBuffer(vcpu, Request.KVM_SET_CPUID2, buffer, `vCPU ${index}: KVM_SET_CPUID2`);
+}

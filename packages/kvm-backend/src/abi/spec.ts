@@ -1,0 +1,216 @@
+/** Numbers of `linux/kvm.h` and `asm/kvm.h`, x86-64. Request numbers carry direction and size as `_IOC` packs them. */
+
+const KVMIO = 0xae;
+const request = (direction: 0 | 1 | 2 | 3, number: number, size: number): number =>
+  ((direction << 30) | (size << 16) | (KVMIO << 8) | number) >>> 0;
+const none = (number: number): number => request(0, number, 0);
+const write = (number: number, size: number): number => request(1, number, size);
+const read = (number: number, size: number): number => request(2, number, size);
+const both = (number: number, size: number): number => request(3, number, size);
+
+/** Bytes of the structures. */
+export const SizeOf = {
+  kvm_regs: 0x90,
+  kvm_sregs: 0x138,
+  kvm_xsave: 0x1000,
+  kvm_xcrs: 0x188,
+  kvm_lapic_state: 0x400,
+  kvm_vcpu_events: 0x40,
+  kvm_debugregs: 0x80,
+  kvm_guest_debug: 0x48,
+  kvm_mp_state: 4,
+  kvm_msrs: 8,
+  kvm_msr_entry: 16,
+  kvm_msr_list: 4,
+  kvm_cpuid2: 8,
+  kvm_cpuid_entry2: 40,
+  kvm_translation: 24,
+  kvm_userspace_memory_region: 0x20,
+  kvm_dirty_log: 0x10,
+  kvm_irqchip: 0x208,
+  kvm_irq_level: 8,
+  kvm_irq_routing: 8,
+  kvm_irq_routing_entry: 48,
+  kvm_msi: 0x20,
+  kvm_pit_config: 0x40,
+} as const;
+
+export type RequestName =
+  | "KVM_GET_API_VERSION"
+  | "KVM_CREATE_VM"
+  | "KVM_GET_MSR_INDEX_LIST"
+  | "KVM_CHECK_EXTENSION"
+  | "KVM_GET_VCPU_MMAP_SIZE"
+  | "KVM_GET_SUPPORTED_CPUID"
+  | "KVM_CREATE_VCPU"
+  | "KVM_GET_DIRTY_LOG"
+  | "KVM_SET_USER_MEMORY_REGION"
+  | "KVM_SET_TSS_ADDR"
+  | "KVM_SET_IDENTITY_MAP_ADDR"
+  | "KVM_CREATE_IRQCHIP"
+  | "KVM_IRQ_LINE"
+  | "KVM_GET_IRQCHIP"
+  | "KVM_SET_IRQCHIP"
+  | "KVM_SET_GSI_ROUTING"
+  | "KVM_CREATE_PIT2"
+  | "KVM_RUN"
+  | "KVM_GET_REGS"
+  | "KVM_SET_REGS"
+  | "KVM_GET_SREGS"
+  | "KVM_SET_SREGS"
+  | "KVM_TRANSLATE"
+  | "KVM_GET_MSRS"
+  | "KVM_SET_MSRS"
+  | "KVM_GET_LAPIC"
+  | "KVM_SET_LAPIC"
+  | "KVM_SET_CPUID2"
+  | "KVM_GET_MP_STATE"
+  | "KVM_SET_MP_STATE"
+  | "KVM_SET_GUEST_DEBUG"
+  | "KVM_GET_VCPU_EVENTS"
+  | "KVM_SET_VCPU_EVENTS"
+  | "KVM_GET_DEBUGREGS"
+  | "KVM_SET_DEBUGREGS"
+  | "KVM_GET_XSAVE"
+  | "KVM_SET_XSAVE"
+  | "KVM_SIGNAL_MSI"
+  | "KVM_GET_XCRS"
+  | "KVM_SET_XCRS";
+
+export const Request: Readonly<Record<RequestName, number>> = {
+  KVM_GET_API_VERSION: none(0x00),
+  KVM_CREATE_VM: none(0x01),
+  KVM_GET_MSR_INDEX_LIST: both(0x02, SizeOf.kvm_msr_list),
+  KVM_CHECK_EXTENSION: none(0x03),
+  KVM_GET_VCPU_MMAP_SIZE: none(0x04),
+  KVM_GET_SUPPORTED_CPUID: both(0x05, SizeOf.kvm_cpuid2),
+  KVM_CREATE_VCPU: none(0x41),
+  KVM_GET_DIRTY_LOG: write(0x42, SizeOf.kvm_dirty_log),
+  KVM_SET_USER_MEMORY_REGION: write(0x46, SizeOf.kvm_userspace_memory_region),
+  KVM_SET_TSS_ADDR: none(0x47),
+  KVM_SET_IDENTITY_MAP_ADDR: write(0x48, 8),
+  KVM_CREATE_IRQCHIP: none(0x60),
+  KVM_IRQ_LINE: write(0x61, SizeOf.kvm_irq_level),
+  KVM_GET_IRQCHIP: both(0x62, SizeOf.kvm_irqchip),
+  KVM_SET_IRQCHIP: read(0x63, SizeOf.kvm_irqchip),
+  KVM_SET_GSI_ROUTING: write(0x6a, SizeOf.kvm_irq_routing),
+  KVM_CREATE_PIT2: write(0x77, SizeOf.kvm_pit_config),
+  KVM_RUN: none(0x80),
+  KVM_GET_REGS: read(0x81, SizeOf.kvm_regs),
+  KVM_SET_REGS: write(0x82, SizeOf.kvm_regs),
+  KVM_GET_SREGS: read(0x83, SizeOf.kvm_sregs),
+  KVM_SET_SREGS: write(0x84, SizeOf.kvm_sregs),
+  KVM_TRANSLATE: both(0x85, SizeOf.kvm_translation),
+  KVM_GET_MSRS: both(0x88, SizeOf.kvm_msrs),
+  KVM_SET_MSRS: write(0x89, SizeOf.kvm_msrs),
+  KVM_GET_LAPIC: read(0x8e, SizeOf.kvm_lapic_state),
+  KVM_SET_LAPIC: write(0x8f, SizeOf.kvm_lapic_state),
+  KVM_SET_CPUID2: write(0x90, SizeOf.kvm_cpuid2),
+  KVM_GET_MP_STATE: read(0x98, SizeOf.kvm_mp_state),
+  KVM_SET_MP_STATE: write(0x99, SizeOf.kvm_mp_state),
+  KVM_SET_GUEST_DEBUG: write(0x9b, SizeOf.kvm_guest_debug),
+  KVM_GET_VCPU_EVENTS: read(0x9f, SizeOf.kvm_vcpu_events),
+  KVM_SET_VCPU_EVENTS: write(0xa0, SizeOf.kvm_vcpu_events),
+  KVM_GET_DEBUGREGS: read(0xa1, SizeOf.kvm_debugregs),
+  KVM_SET_DEBUGREGS: write(0xa2, SizeOf.kvm_debugregs),
+  KVM_GET_XSAVE: read(0xa4, SizeOf.kvm_xsave),
+  KVM_SET_XSAVE: write(0xa5, SizeOf.kvm_xsave),
+  KVM_SIGNAL_MSI: write(0xa5, SizeOf.kvm_msi),
+  KVM_GET_XCRS: read(0xa6, SizeOf.kvm_xcrs),
+  KVM_SET_XCRS: write(0xa7, SizeOf.kvm_xcrs),
+};
+
+export const API_VERSION = 12;
+
+/** Capabilities of `KVM_CHECK_EXTENSION`. */
+export const Capability = {
+  KVM_CAP_IRQCHIP: 0,
+  KVM_CAP_USER_MEMORY: 3,
+  KVM_CAP_NR_MEMSLOTS: 10,
+  KVM_CAP_MP_STATE: 14,
+  KVM_CAP_IRQ_ROUTING: 25,
+  KVM_CAP_PIT2: 33,
+  KVM_CAP_VCPU_EVENTS: 41,
+  KVM_CAP_DEBUGREGS: 50,
+  KVM_CAP_XSAVE: 55,
+  KVM_CAP_XCRS: 56,
+  KVM_CAP_MAX_VCPUS: 66,
+  KVM_CAP_SIGNAL_MSI: 77,
+  KVM_CAP_READONLY_MEM: 81,
+  KVM_CAP_IMMEDIATE_EXIT: 136,
+} as const;
+
+/** `kvm_run`: offsets, and the exit reasons. */
+export const Run = {
+  IMMEDIATE_EXIT: 1,
+  EXIT_REASON: 8,
+  IO_DIRECTION: 32,
+  IO_SIZE: 33,
+  IO_PORT: 34,
+  IO_COUNT: 36,
+  IO_DATA_OFFSET: 40,
+  MMIO_ADDRESS: 32,
+  MMIO_DATA: 40,
+  MMIO_LENGTH: 48,
+  MMIO_IS_WRITE: 52,
+  DEBUG_PC: 40,
+  HARDWARE_REASON: 32,
+  INTERNAL_SUBERROR: 32,
+  SYSTEM_EVENT_TYPE: 32,
+} as const;
+
+export const Exit = {
+  UNKNOWN: 0,
+  EXCEPTION: 1,
+  IO: 2,
+  HYPERCALL: 3,
+  DEBUG: 4,
+  HLT: 5,
+  MMIO: 6,
+  IRQ_WINDOW_OPEN: 7,
+  SHUTDOWN: 8,
+  FAIL_ENTRY: 9,
+  INTR: 10,
+  INTERNAL_ERROR: 17,
+  SYSTEM_EVENT: 24,
+  X86_RDMSR: 29,
+  X86_WRMSR: 30,
+  DIRTY_RING_FULL: 31,
+} as const;
+
+export const INTERNAL_ERROR_EMULATION = 1;
+
+export const MemoryFlag = { LOG_DIRTY_PAGES: 1, READONLY: 2 } as const;
+
+export const MpState = {
+  RUNNABLE: 0,
+  UNINITIALIZED: 1,
+  INIT_RECEIVED: 2,
+  HALTED: 3,
+  SIPI_RECEIVED: 4,
+} as const;
+
+export const GuestDebug = { ENABLE: 1, SINGLESTEP: 2, USE_HW_BP: 0x20000 } as const;
+
+/** `kvm_vcpu_events.flags`. */
+export const EventFlag = { NMI_PENDING: 1, SIPI_VECTOR: 2, SHADOW: 4 } as const;
+/** Offsets in `kvm_vcpu_events`. */
+export const Event = {
+  EXCEPTION_INJECTED: 0,
+  EXCEPTION_VECTOR: 1,
+  EXCEPTION_HAS_ERROR: 2,
+  EXCEPTION_ERROR: 4,
+  INTERRUPT_INJECTED: 8,
+  INTERRUPT_SHADOW: 11,
+  NMI_PENDING: 13,
+  NMI_MASKED: 14,
+  FLAGS: 20,
+} as const;
+
+export const Msr = { IA32_TSC: 0x10, IA32_TSC_DEADLINE: 0x6e0 } as const;
+
+export const IrqchipId = { PIC_MASTER: 0, PIC_SLAVE: 1, IOAPIC: 2 } as const;
+
+/** Where processors without unrestricted guest mode keep their helpers: three pages and one, below the BIOS. */
+export const TSS_ADDRESS = 0xfffbd000;
+export const IDENTITY_MAP_ADDRESS = 0xfffbc000;

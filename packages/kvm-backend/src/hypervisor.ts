@@ -1,0 +1,39 @@
+import { close, ioctl, open, OpenFlag } from "@northbridge/linux";
+import { type Hypervisor, NorthbridgeError, type VirtualMachine, type VmOptions } from "@northbridge/sdk";
+import { Capability, Request } from "./abi/spec.ts";
+import { probeKvm } from "./probe/probe.ts";
+import { type KvmOptions, KvmVm } from "./vm/kvm-vm.ts";
+
+/**
+ * The backend on `/dev/kvm`: a vCPU is a thread of this process. Throws `NB_BACKEND`, saying what is missing, where
+ * this host has no usable KVM.
+ */
+export function kvmHypervisor(options: KvmOptions = {}): Hypervisor {
+  return {
+    name: "kvm",
+    createVm: (vm) => createVm(vm, options),
+  };
+}
+
+async function createVm(options: VmOptions, how: KvmOptions): Promise<VirtualMachine> {
+  const { usable, findings } = probeKvm();
+  if (!usable) {
+    const missing = findings.filter(({ ok }) => !ok).map(({ what, detail }) => `${what}: ${detail}`);
+    throw new NorthbridgeError("NB_BACKEND", `KVM cannot be used: ${missing.join("; ")}`);
+  }
+  if (options.clock.kind === "virtual") {
+    throw new NorthbridgeError(
+      "NB_BACKEND",
+      "clock: KVM runs guests on the host's time; expected realtime, found virtual",
+    );
+  }
+  const kvm = open("/dev/kvm", OpenFlag.O_RDWR);
+  try {
+    const most = ioctl(kvm, Request.KVM_CHECK_EXTENSION, Capability.KVM_CAP_MAX_VCPUS, "KVM_CAP_MAX_VCPUS");
+    if (!Number.isInteger(options.vcpus) || options.vcpus < 1 || options.vcpus > most)
+      throw new NorthbridgeError("NB_BACKEND", `vcpus: this KVM has 1 to ${most}, found ${options.vcpus}`);
+    return await KvmVm.create(kvm, options, how);
+  } finally {
+    close(kvm);
+  }
+}

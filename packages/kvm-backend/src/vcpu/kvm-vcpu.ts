@@ -1,0 +1,320 @@
+import { close, ioctlBuffer, nameErrno, RootedBuffer, type SharedMapping } from "@northbridge/linux";
+import {
+  type BusAccess,
+  NorthbridgeError,
+  type RunOptions,
+  type Vcpu,
+  type VcpuState,
+  type VmExit,
+} from "@northbridge/sdk";
+import { Exit, GuestDebug, INTERNAL_ERROR_EMULATION, Request, Run, SizeOf } from "../abi/spec.ts";
+import { Accesses, type ExitCounts } from "./accesses.ts";
+import type { EmulationFailureHook } from "./emulation-failure.ts";
+import type { StateAccess } from "./vcpu-state.ts";
+import type { VcpuThread } from "./vcpu-thread.ts";
+
+const EINTR = "EINTR";
+const MAX_INSTRUCTION = 15;
+const MAX_BREAKPOINTS = 4;
+/** Looks at the mailbox before the machine thread goes back to its event loop: some 50 µs. */
+const SPINS = 10_000;
+/** After a spin in vain, so many exits are awaited without one (docs/adr/0012). */
+const CALM = 16;
+/** Exits served in one go before timers and sockets get their turn. */
+const BATCH = 64;
+
+interface Debug {
+  readonly singleStep: boolean;
+  readonly breakpoints: readonly bigint[];
+}
+
+/** One processor under KVM. Its thread enters the guest; everything else happens on the machine thread. */
+export class KvmVcpu implements Vcpu {
+  readonly index: number;
+  readonly #fd: number;
+  readonly #thread: VcpuThread;
+  readonly #mapping: SharedMapping;
+  readonly #run: DataView;
+  readonly #state: StateAccess;
+  readonly #accesses: Accesses;
+  readonly #counts: ExitCounts;
+  readonly #powerOn: VcpuState;
+  readonly #peek: (gpa: number, length: number) => Uint8Array;
+  readonly #onEmulationFailure: EmulationFailureHook | undefined;
+  readonly #pendingChanged: () => void;
+  #isPending = false;
+  #isKicked = false;
+  #isExamined = false;
+  #isDeclaredDead = false;
+  #debug: Debug | undefined;
+  /** Exits still to be awaited without spinning. */
+  #calm = 0;
+
+  constructor(deps: {
+    readonly index: number;
+    readonly fd: number;
+    readonly thread: VcpuThread;
+    readonly mapping: SharedMapping;
+    readonly state: StateAccess;
+    readonly ports: BusAccess;
+    readonly mmio: BusAccess;
+    readonly counts: ExitCounts;
+    readonly peek: (gpa: number, length: number) => Uint8Array;
+    readonly onEmulationFailure: EmulationFailureHook | undefined;
+    /** A run began or ended. */
+    readonly pendingChanged: () => void;
+  }) {
+    this.index = deps.index;
+    this.#fd = deps.fd;
+    this.#thread = deps.thread;
+    this.#mapping = deps.mapping;
+    this.#run = new DataView(deps.mapping.buffer);
+    this.#state = deps.state;
+    this.#counts = deps.counts;
+    this.#peek = deps.peek;
+    this.#onEmulationFailure = deps.onEmulationFailure;
+    this.#pendingChanged = deps.pendingChanged;
+    this.#accesses = new Accesses({ ...deps, run: this.#run });
+    this.#powerOn = this.#state.save();
+  }
+
+  /** KVM counts no instructions: a budget is taken as none. */
+  async run(_options?: RunOptions): Promise<VmExit> {
+    this.#assertStopped("run");
+    this.#isPending = true;
+    this.#isDeclaredDead = false;
+    this.#pendingChanged();
+    try {
+      await this.#stepOffBreakpoint();
+      for (let served = 1; ; served++) {
+        await this.#enter(served % BATCH !== 0);
+        const exit = this.#serve();
+        if (exit !== undefined) return exit;
+      }
+    } finally {
+      this.#isPending = false;
+      this.#pendingChanged();
+    }
+  }
+
+  kick(): void {
+    this.#isKicked = true;
+    this.#interrupt();
+  }
+
+  getState(): VcpuState {
+    this.#assertStopped("getState");
+    return this.#state.save();
+  }
+
+  setState(state: VcpuState): void {
+    this.#assertStopped("setState");
+    this.#state.load(state);
+  }
+
+  reset(): void {
+    this.#assertStopped("reset");
+    this.#state.load(this.#powerOn);
+  }
+
+  setDebug(
+    debug: { readonly singleStep?: boolean; readonly breakpoints?: readonly bigint[] } | undefined,
+  ): void {
+    this.#assertStopped("setDebug");
+    const breakpoints = debug?.breakpoints ?? [];
+    if (breakpoints.length > MAX_BREAKPOINTS) {
+      throw new NorthbridgeError(
+        "NB_BACKEND",
+        `vCPU ${this.index}: KVM has ${MAX_BREAKPOINTS} breakpoints, found ${breakpoints.length}`,
+      );
+    }
+    this.#debug = { singleStep: debug?.singleStep ?? false, breakpoints };
+    this.#setGuestDebug(this.#debug);
+  }
+
+  get isPending(): boolean {
+    return this.#isPending;
+  }
+
+  /** The kernel's number of the vCPU's thread. */
+  get tid(): number {
+    return this.#thread.tid;
+  }
+
+  /** Makes a pending run look at the vCPU's state: HLT ends no run by itself, since KVM waits in the kernel. */
+  examine(verdict: (isDead: boolean) => void): void {
+    this.#isExamined = true;
+    this.#onExamined = verdict;
+    this.#interrupt();
+  }
+  #onExamined: (isDead: boolean) => void = () => undefined;
+
+  /** Ends the pending run with `halt`. */
+  declareDead(): void {
+    this.#isDeclaredDead = true;
+    this.#interrupt();
+  }
+
+  /** Stops the thread and lets go of the vCPU. */
+  async close(): Promise<void> {
+    this.kick();
+    while (this.#isPending || this.#thread.isInGuest) {
+      this.kick();
+      await new Promise((resolve) => setTimeout(resolve, 1));
+    }
+    await this.#thread.stop();
+    this.#mapping.unmap();
+    close(this.#fd);
+  }
+
+  #interrupt(): void {
+    if (!this.#thread.isInGuest) return;
+    this.#run.setUint8(Run.IMMEDIATE_EXIT, 1);
+    this.#thread.interrupt();
+  }
+
+  async #enter(maySpin: boolean): Promise<void> {
+    const mustReturn = this.#isKicked || this.#isExamined || this.#isDeclaredDead;
+    this.#run.setUint8(Run.IMMEDIATE_EXIT, mustReturn ? 1 : 0);
+    this.#thread.enter();
+    if (this.#calm > 0) this.#calm--;
+    else if (maySpin) {
+      if (this.#thread.isBackWithin(SPINS)) return;
+      this.#calm = CALM;
+    }
+    await this.#thread.exited();
+  }
+
+  /** What the exit means: `undefined` where the guest goes on. */
+  #serve(): VmExit | undefined {
+    if (this.#thread.errno !== 0) return this.#serveErrno(nameErrno(this.#thread.errno));
+    const reason = this.#run.getUint32(Run.EXIT_REASON, true);
+    switch (reason) {
+      case Exit.IO:
+        this.#accesses.port();
+        return undefined;
+      case Exit.MMIO:
+        this.#accesses.memory();
+        return undefined;
+      case Exit.HLT:
+        return { kind: "halt" };
+      case Exit.SHUTDOWN:
+        return { kind: "shutdown", detail: `triple fault at RIP 0x${this.#state.regs().rip.toString(16)}` };
+      case Exit.DEBUG:
+        return { kind: "debug", rip: this.#run.getBigUint64(Run.DEBUG_PC, true) };
+      case Exit.INTR:
+        return this.#serveErrno(EINTR);
+      case Exit.INTERNAL_ERROR:
+        return this.#serveInternalError();
+      case Exit.FAIL_ENTRY:
+        return this.#fail(
+          `the processor refused the guest's state: reason 0x${this.#run.getBigUint64(Run.HARDWARE_REASON, true).toString(16)}`,
+        );
+      case Exit.SYSTEM_EVENT:
+        return this.#fail(`system event ${this.#run.getUint32(Run.SYSTEM_EVENT_TYPE, true)}`);
+      default:
+        return this.#fail(`KVM exit ${reason}, which this backend does not know`);
+    }
+  }
+
+  #serveErrno(errno: string): VmExit | undefined {
+    if (errno === "EAGAIN") return undefined;
+    if (errno !== EINTR) return this.#fail(`KVM_RUN failed with ${errno}`);
+    if (this.#isExamined) {
+      this.#isExamined = false;
+      this.#onExamined(this.#isDead());
+    }
+    if (this.#isKicked) {
+      this.#isKicked = false;
+      this.#counts.kicks++;
+      return { kind: "interrupted" };
+    }
+    return this.#isDeclaredDead ? { kind: "halt" } : undefined;
+  }
+
+  #serveInternalError(): VmExit | undefined {
+    const suberror = this.#run.getUint32(Run.INTERNAL_SUBERROR, true);
+    if (suberror !== INTERNAL_ERROR_EMULATION) return this.#fail(`KVM internal error, suberror ${suberror}`);
+    this.#counts.emulationFailures++;
+    const regs = this.#state.regs();
+    const instructionBytes = this.#bytesAt(regs.rip);
+    const resumption = this.#onEmulationFailure?.({ vcpu: this.index, regs, instructionBytes });
+    if (resumption === undefined) return this.#fail("KVM cannot emulate the instruction");
+    this.#state.setRegs(resumption.regs);
+    const { exception } = resumption;
+    if (exception !== undefined) this.#state.injectException(exception.vector, exception.error);
+    return undefined;
+  }
+
+  #fail(reason: string): VmExit {
+    const { rip } = this.#state.regs();
+    const instructionBytes = this.#bytesAt(rip);
+    const hex = Array.from(instructionBytes, (byte) => byte.toString(16).padStart(2, "0")).join(" ");
+    return {
+      kind: "error",
+      detail: `vCPU ${this.index}: ${reason}; RIP 0x${rip.toString(16)}, bytes ${hex}`,
+      rip,
+      instructionBytes,
+    };
+  }
+
+  #bytesAt(linear: bigint): Uint8Array {
+    const translation = new RootedBuffer(SizeOf.kvm_translation);
+    translation.view.setBigUint64(0, linear, true);
+    ioctlBuffer(this.#fd, Request.KVM_TRANSLATE, translation, "KVM_TRANSLATE");
+    if (translation.bytes[16] === 0) return new Uint8Array();
+    return this.#peek(Number(translation.view.getBigUint64(8, true)), MAX_INSTRUCTION);
+  }
+
+  /** Halted with interrupts off, or waiting for another processor: only another vCPU could wake it. */
+  #isDead(): boolean {
+    const RFLAGS_IF = 0x200n;
+    const mpState = this.#state.mpState();
+    if (mpState === "waitForSipi" || mpState === "initReceived") return true;
+    return (
+      mpState === "halted" && (this.#state.regs().rflags & RFLAGS_IF) === 0n && !this.#state.isNmiPending()
+    );
+  }
+
+  /** A breakpoint is before its instruction: going on from one executes that instruction first. */
+  async #stepOffBreakpoint(): Promise<void> {
+    const debug = this.#debug;
+    if (debug === undefined || debug.singleStep || debug.breakpoints.length === 0) return;
+    if (!debug.breakpoints.includes(this.#state.regs().rip)) return;
+    this.#setGuestDebug({ singleStep: true, breakpoints: [] });
+    try {
+      do {
+        await this.#enter(true);
+        if (this.#thread.errno !== 0) return;
+        const reason = this.#run.getUint32(Run.EXIT_REASON, true);
+        if (reason !== Exit.IO && reason !== Exit.MMIO) return;
+        this.#serve();
+      } while (!this.#isKicked);
+    } finally {
+      this.#setGuestDebug(debug);
+    }
+  }
+
+  #setGuestDebug({ singleStep, breakpoints }: Debug): void {
+    const buffer = new RootedBuffer(SizeOf.kvm_guest_debug);
+    const isOn = singleStep || breakpoints.length > 0;
+    const control =
+      (isOn ? GuestDebug.ENABLE : 0) |
+      (singleStep ? GuestDebug.SINGLESTEP : 0) |
+      (breakpoints.length > 0 ? GuestDebug.USE_HW_BP : 0);
+    buffer.view.setUint32(0, control, true);
+    // DR7 (SDM 3B §18.2.4): bit 10 is always set, bits 2n+1 are the global enables; type and length 0 are execution.
+    let dr7 = 0x400n;
+    breakpoints.forEach((address, i) => {
+      buffer.view.setBigUint64(8 + 8 * i, address, true);
+      dr7 |= 2n << BigInt(2 * i);
+    });
+    buffer.view.setBigUint64(8 + 8 * 7, dr7, true);
+    ioctlBuffer(this.#fd, Request.KVM_SET_GUEST_DEBUG, buffer, `vCPU ${this.index}: KVM_SET_GUEST_DEBUG`);
+  }
+
+  #assertStopped(what: string): void {
+    if (this.#isPending)
+      throw new NorthbridgeError("NB_BACKEND", `vCPU ${this.index}: ${what} called while a run is pending`);
+  }
+}

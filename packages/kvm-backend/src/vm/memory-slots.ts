@@ -1,0 +1,140 @@
+import { close, createMemfd, ioctlBuffer, PAGE_SIZE, RootedBuffer, SharedMapping } from "@northbridge/linux";
+import { type DirtyLog, type MemorySlot, NorthbridgeError } from "@northbridge/sdk";
+import { MemoryFlag, Request, SizeOf } from "../abi/spec.ts";
+
+interface PlacedSlot extends MemorySlot {
+  readonly number: number;
+  readonly fd: number;
+  readonly mapping: SharedMapping;
+  /** One bit a page: KVM's answer, and what host code wrote. */
+  readonly log: RootedBuffer;
+  readonly hostLog: Uint8Array;
+}
+
+/** The guest's memory: one memfd a slot, mapped where every thread of JavaScript sees it. */
+export class MemorySlots implements DirtyLog {
+  readonly #vm: number;
+  readonly #limit: number;
+  readonly #slots: PlacedSlot[] = [];
+  readonly #region = new RootedBuffer(SizeOf.kvm_userspace_memory_region);
+  readonly #query = new RootedBuffer(SizeOf.kvm_dirty_log);
+  #isLogging = false;
+
+  constructor(deps: { readonly vm: number; readonly limit: number }) {
+    this.#vm = deps.vm;
+    this.#limit = deps.limit;
+  }
+
+  /** Throws `NB_MEMORY`. */
+  add(slot: {
+    readonly name: string;
+    readonly gpa: number;
+    readonly length: number;
+    readonly readOnly?: boolean;
+  }): MemorySlot {
+    const { name, gpa, length } = slot;
+    const fail = (reason: string): never => {
+      throw new NorthbridgeError("NB_MEMORY", `memory slot ${name}: ${reason}`);
+    };
+    if (gpa % PAGE_SIZE !== 0 || length % PAGE_SIZE !== 0 || length <= 0)
+      fail(`base and length must be multiples of 4096, found ${gpa} and ${length}`);
+    if (this.#slots.length >= this.#limit) fail(`this KVM has ${this.#limit} slots`);
+    const other = this.#slots.find(
+      (candidate) => gpa < candidate.gpa + candidate.length && candidate.gpa < gpa + length,
+    );
+    if (other !== undefined) fail(`overlaps ${other.name}`);
+    const fd = createMemfd(name, length);
+    const mapping = new SharedMapping(fd, length, `memory slot ${name}`);
+    const logBytes = Math.ceil(length / PAGE_SIZE / 64) * 8;
+    const placed: PlacedSlot = {
+      name,
+      gpa,
+      length,
+      readOnly: slot.readOnly ?? false,
+      bytes: new Uint8Array(mapping.buffer, 0, length),
+      number: this.#slots.length,
+      fd,
+      mapping,
+      log: new RootedBuffer(logBytes),
+      hostLog: new Uint8Array(logBytes),
+    };
+    this.#slots.push(placed);
+    this.#publish(placed);
+    return placed;
+  }
+
+  /** Host code wrote guest memory. What is not memory in the range is skipped. */
+  written(gpa: number, length: number): void {
+    if (!this.#isLogging) return;
+    for (const slot of this.#slots) {
+      const from = Math.max(gpa, slot.gpa) - slot.gpa;
+      const to = Math.min(gpa + length, slot.gpa + slot.length) - slot.gpa;
+      for (let page = Math.floor(from / PAGE_SIZE); page * PAGE_SIZE < to; page++) {
+        slot.hostLog[page >> 3] = (slot.hostLog[page >> 3] ?? 0) | (1 << (page & 7));
+      }
+    }
+  }
+
+  enable(): void {
+    this.#isLogging = true;
+    for (const slot of this.#slots) {
+      slot.hostLog.fill(0);
+      this.#publish(slot);
+    }
+  }
+
+  disable(): void {
+    this.#isLogging = false;
+    for (const slot of this.#slots) this.#publish(slot);
+  }
+
+  harvest(): number[] {
+    const pages: number[] = [];
+    if (!this.#isLogging) return pages;
+    for (const slot of [...this.#slots].sort((a, b) => a.gpa - b.gpa)) {
+      this.#query.view.setUint32(0, slot.number, true);
+      this.#query.view.setBigUint64(8, slot.log.address, true);
+      slot.log.lend(() =>
+        ioctlBuffer(this.#vm, Request.KVM_GET_DIRTY_LOG, this.#query, `dirty log of ${slot.name}`),
+      );
+      const first = slot.gpa / PAGE_SIZE;
+      slot.log.bytes.forEach((byte, i) => {
+        const both = byte | (slot.hostLog[i] ?? 0);
+        for (let bit = 0; bit < 8; bit++) if ((both & (1 << bit)) !== 0) pages.push(first + 8 * i + bit);
+      });
+      slot.hostLog.fill(0);
+    }
+    return pages;
+  }
+
+  /** A copy of guest-physical memory as far as it is there. */
+  peek(gpa: number, length: number): Uint8Array {
+    const slot = this.#slots.find(
+      (candidate) => gpa >= candidate.gpa && gpa < candidate.gpa + candidate.length,
+    );
+    return slot === undefined
+      ? new Uint8Array()
+      : slot.bytes.slice(gpa - slot.gpa, Math.min(gpa - slot.gpa + length, slot.length));
+  }
+
+  close(): void {
+    for (const slot of this.#slots.splice(0)) {
+      slot.mapping.unmap();
+      close(slot.fd);
+    }
+  }
+
+  #publish(slot: PlacedSlot): void {
+    const { view } = this.#region;
+    view.setUint32(0, slot.number, true);
+    view.setUint32(
+      4,
+      (this.#isLogging ? MemoryFlag.LOG_DIRTY_PAGES : 0) | (slot.readOnly ? MemoryFlag.READONLY : 0),
+      true,
+    );
+    view.setBigUint64(8, BigInt(slot.gpa), true);
+    view.setBigUint64(16, BigInt(slot.length), true);
+    view.setBigUint64(24, slot.mapping.address, true);
+    ioctlBuffer(this.#vm, Request.KVM_SET_USER_MEMORY_REGION, this.#region, `memory slot ${slot.name}`);
+  }
+}

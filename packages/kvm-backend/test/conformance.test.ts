@@ -1,0 +1,63 @@
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { RealtimeClock } from "@northbridge/core";
+import { hypervisorConformance } from "@northbridge/sdk/conformance";
+import { afterAll, describe, expect, it } from "vitest";
+import { kvmHypervisor, probeGuest, probeKvm } from "../src/index.ts";
+import { bounded } from "./bounded.ts";
+
+const { usable, findings } = probeKvm();
+if (!usable) console.log(`KVM tests skip: ${findings.map(({ detail }) => detail).join("; ")}`);
+
+/**
+ * Where KVM has no processor's help it emulates ring 0, and its emulator lacks instructions and delivers some events
+ * late or not at all. Such a host is told by what a guest's instructions do. What the programs report there is
+ * recorded, so that a change is seen; to record again, set NORTHBRIDGE_RECORD=1.
+ */
+const isEmulated = usable && !(await probeGuest()).usable;
+const GOLDEN = new URL("./golden/emulated-ring0.json", import.meta.url);
+const isRecording = process.env["NORTHBRIDGE_RECORD"] === "1";
+const recorded = new Map<string, string>(
+  existsSync(GOLDEN) && !isRecording
+    ? Object.entries(JSON.parse(readFileSync(GOLDEN, "utf8")) as Record<string, string>)
+    : [],
+);
+
+/** What a program reported instead, without what follows from how it ended. */
+const found = (message: string): string => /found (.*?)(?:; exits|$)/s.exec(message)?.[1] ?? message;
+
+async function asRecorded(name: string, body: () => Promise<void>): Promise<void> {
+  const message = await body().then(
+    () => undefined,
+    (error: unknown) => (error instanceof Error ? error.message : String(error)),
+  );
+  if (isRecording) {
+    if (message !== undefined) recorded.set(name, found(message));
+    return;
+  }
+  const expected = recorded.get(name);
+  if (expected === undefined) expect(message).toBeUndefined();
+  else expect(found(message ?? "passes")).toBe(expected);
+}
+
+describe.skipIf(!usable)("KVM backend", () => {
+  hypervisorConformance(
+    {
+      describe,
+      it: (name, body) => {
+        it(name, () => (isEmulated ? asRecorded(name, body) : body()));
+      },
+    },
+    {
+      createHypervisor: () => bounded(kvmHypervisor()),
+      createClock: () => {
+        const clock = new RealtimeClock();
+        clock.resume();
+        return clock;
+      },
+      countsInstructions: false,
+    },
+  );
+  afterAll(() => {
+    if (isRecording) writeFileSync(GOLDEN, `${JSON.stringify(Object.fromEntries(recorded), undefined, 2)}\n`);
+  });
+});
