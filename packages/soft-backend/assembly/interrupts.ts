@@ -1,5 +1,5 @@
 // Delivery of interrupts and exceptions, and IRET (SDM 3A chapter 6).
-import { IDTR, SEG_BASE, SEG_LIMIT, STEP_ARMED } from "./fields";
+import { IDTR, SEG_BASE, SEG_LIMIT, SEG_SELECTOR, STEP_ARMED } from "./fields";
 import { hasBreakpoints, isGeneralDetect } from "./debug";
 import { DB, DOUBLE_FAULT, GP, NP, PAGE_FAULT, SS_FAULT, TS_FAULT, DE, clearFault, faultError, faultVector, hasErrorCode, isFaulted, raise } from "./faults";
 import { readFlags, writeFlags } from "./flags";
@@ -238,7 +238,7 @@ export function dropPrivilegedSegments(): void {
 
 function dropIfPrivileged(s: u32): void {
   const a = load<u32>(segPtr(s), 12);
-  if (a & ATTR_UNUSABLE) return;
+  if (a & ATTR_UNUSABLE) { store<u16>(segPtr(s), 0, SEG_SELECTOR); return; } // null selectors lose their RPL, bases stay
   const isConformingCode = (a & 0xc) == 0xc;
   if (!isConformingCode && ((a >> 5) & 3) < cpl()) putSegment(s, 0, 0, 0, ATTR_UNUSABLE);
 }

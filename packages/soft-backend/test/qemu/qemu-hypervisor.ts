@@ -33,7 +33,7 @@ import {
 
 /** Where the loader puts the image; the stub in its first page moves the rest to 0. */
 const LOAD = 0x100_0000;
-const STUB = 0x1000;
+export const STUB = 0x1000;
 const OUT =
   /memory_region_ops_write cpu \d+ mr \S+ addr (0x[0-9a-f]+) value (0x[0-9a-f]+) size (\d) name 'io'/;
 
@@ -41,7 +41,7 @@ const OUT =
  * Multiboot 1 entry (32-bit protected mode) that brings the processor to the long-mode state of the conformance
  * suite: its tables, its selectors, RIP and RSP as asked.
  */
-function stub(state: VcpuState, ramBytes: number): Uint8Array {
+export function stub(state: VcpuState, ramBytes: number): Uint8Array {
   const { regs, sregs } = state;
   const a = new Assembler({ origin: LOAD, bits: 32 });
   const flags = 0x10000;

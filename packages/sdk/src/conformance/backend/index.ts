@@ -13,6 +13,9 @@ import { smpCases } from "./smp.ts";
 import { systemCallCases } from "./system-calls.ts";
 
 export type { BackendUnderTest, Feature } from "./bench.ts";
+export { GuestBench } from "./bench.ts";
+export { Gpa, PTE, Selector, WINDOW } from "./layout.ts";
+export { GuestProgram } from "./program.ts";
 
 /** A test framework's two words. */
 export interface ConformanceHooks {
