@@ -31,8 +31,8 @@ const CODE_PAGE = 4;
 const RETURN = [0xcd, 0x21];
 /** Status flags and DF: QEMU's SYSCALL loses them in any case. */
 const STATUS = 0xcd5;
-/** Bits that are flipped: MP TS NE WP AM; TSD DE PCE OSXMMEXCPT. (With EM and OSFXSR, QEMU puts #NM before #UD.) */
-const CR0_BITS = [1, 3, 5, 16, 18];
+/** Bits that are flipped: MP TS NE WP; TSD DE PCE OSXMMEXCPT. (With EM and OSFXSR, QEMU puts #NM before #UD; it has no #AC.) */
+const CR0_BITS = [1, 3, 5, 16];
 const CR4_BITS = [2, 3, 8, 10];
 
 /** A program of `count` random system instructions, each of which may fault and is then left behind. */
