@@ -14,6 +14,7 @@ export default defineConfig({
   },
   format: "esm",
   target: "node24",
-  dts: true,
+  // `host` is the one entry that knows Node.
+  dts: { compilerOptions: { types: ["node"] } },
   clean: true,
 });

@@ -85,6 +85,10 @@ export class FileBlock implements BlockBackend {
 
   /** All of the parts, however the host cuts them. */
   #all(what: string, call: Vectored, offset: number, parts: readonly Uint8Array[]): Promise<void> {
+    const length = parts.reduce((sum, part) => sum + part.length, 0);
+    if (offset < 0 || offset + length > this.size) {
+      return Promise.reject(this.#error(what, new Error(`${length} bytes at ${offset} leave the image`)));
+    }
     return new Promise((resolve, reject) => {
       const step = (at: number, rest: readonly Uint8Array[]): void => {
         if (rest.length === 0) {

@@ -1,1 +1,2 @@
-export {};
+export { bootLinux, BootedLinux, type LinuxOptions } from "./boot-linux.ts";
+export { type ExecResult, LinuxGuest } from "./linux-guest.ts";

@@ -1,0 +1,82 @@
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { FileBlock, LoopbackNet, MemoryBlock, RealtimeClock, VirtualClock } from "@northbridge/core";
+import { afterAll, beforeAll, describe, it } from "vitest";
+import { blockConformance, clockConformance, netConformance } from "../conformance/host/index.ts";
+
+describe("VirtualClock", () => {
+  clockConformance({ describe, it }, () => {
+    const clock = new VirtualClock();
+    return {
+      clock,
+      advanceTo: (nowNs) => {
+        clock.skipTo(nowNs);
+        clock.runDue();
+      },
+    };
+  });
+});
+
+describe("RealtimeClock", () => {
+  clockConformance({ describe, it }, () => {
+    let hostNs = 0;
+    const clock = new RealtimeClock({ nowNs: () => hostNs, wallMs: () => 0 });
+    clock.resume();
+    return {
+      clock,
+      advanceTo: (nowNs) => {
+        hostNs += Math.max(0, nowNs - clock.nowNs());
+        clock.runDue();
+      },
+    };
+  });
+});
+
+const DISK_BYTES = 2 ** 16;
+
+describe("MemoryBlock", () => {
+  blockConformance({ describe, it }, () =>
+    Promise.resolve(new MemoryBlock(new Uint8Array(DISK_BYTES), { readOnly: false })),
+  );
+});
+
+describe("FileBlock", () => {
+  let directory = "";
+  beforeAll(async () => {
+    directory = await mkdtemp(join(tmpdir(), "northbridge-block-"));
+  });
+  afterAll(() => rm(directory, { recursive: true }));
+  blockConformance({ describe, it }, async () => {
+    const path = join(directory, "disk.img");
+    await writeFile(path, new Uint8Array(DISK_BYTES));
+    return FileBlock.open(path, { readOnly: false });
+  });
+});
+
+/** What is sent comes back: the other end of the cable is the link itself. */
+describe("LoopbackNet", () => {
+  netConformance({ describe, it }, () => {
+    const net = new LoopbackNet();
+    const settle = (): Promise<void> => Promise.resolve().then(() => undefined);
+    return Promise.resolve({
+      net,
+      deliver: (frame) => {
+        net.send([frame]);
+        return settle();
+      },
+      sent: () => {
+        const { promise, resolve } = Promise.withResolvers<Uint8Array>();
+        let isTaken = false;
+        net.connect((frame) => {
+          if (isTaken) return false;
+          isTaken = true;
+          resolve(frame);
+          return true;
+        });
+        net.resume();
+        return promise;
+      },
+    });
+  });
+});
