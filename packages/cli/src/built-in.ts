@@ -1,5 +1,6 @@
+import { existsSync, readFileSync } from "node:fs";
 import { PluginRegistry, type RegisteredPlugin } from "@northbridge/core";
-import { type Hypervisor, type MachineType, NorthbridgeError } from "@northbridge/core/contracts";
+import type { Hypervisor, MachineType } from "@northbridge/core/contracts";
 import * as devicesLegacy from "@northbridge/devices-legacy";
 import * as devicesVirtio from "@northbridge/devices-virtio";
 import { softHypervisor } from "@northbridge/soft-backend";
@@ -16,10 +17,55 @@ export function builtInRegistry(): PluginRegistry {
   return new PluginRegistry(exported.filter(isPlugin), exported.filter(isMachineType));
 }
 
-/** The backend of that name. `auto` is the best one this version has. Throws `NB_CONFIG`. */
-export function builtInHypervisor(name: "auto" | "kvm" | "soft"): Hypervisor {
-  if (name === "kvm") {
-    throw new NorthbridgeError("NB_CONFIG", "backend: this version has no KVM backend; use soft or auto");
+/**
+ * The backend of that name. `auto` is KVM where a probe finds that it can run kernels, and the software CPU elsewhere;
+ * `say` hears which and why. KVM's package is loaded only where it is asked for.
+ */
+export function builtInHypervisor(name: "soft"): Hypervisor;
+export function builtInHypervisor(
+  name: "auto" | "kvm" | "soft",
+  say?: (line: string) => void,
+): Hypervisor | Promise<Hypervisor>;
+export function builtInHypervisor(
+  name: "auto" | "kvm" | "soft",
+  say?: (line: string) => void,
+): Hypervisor | Promise<Hypervisor> {
+  switch (name) {
+    case "soft":
+      return softHypervisor();
+    case "kvm":
+      return import("@northbridge/kvm-backend").then(({ kvmHypervisor }) => kvmHypervisor());
+    case "auto":
+      return bestHypervisor(say ?? (() => undefined));
   }
-  return softHypervisor();
+}
+
+async function bestHypervisor(say: (line: string) => void): Promise<Hypervisor> {
+  const obstacle = await obstacleToKvm();
+  if (obstacle !== undefined) {
+    say(`backend: the software CPU, since ${obstacle}`);
+    return softHypervisor();
+  }
+  say("backend: KVM, which executes what kernels need");
+  return builtInHypervisor("kvm");
+}
+
+/** Why KVM is no choice here, cheapest question first; `undefined` where it is one. */
+async function obstacleToKvm(): Promise<string | undefined> {
+  if (!existsSync("/dev/kvm")) return "there is no /dev/kvm";
+  if (!hasVirtualization())
+    return "this processor shows neither VT-x nor SVM, so KVM would emulate the kernel";
+  const { probeGuest } = await import("@northbridge/kvm-backend");
+  const { findings } = await probeGuest();
+  const missing = findings.find(({ ok }) => !ok);
+  return missing && `KVM cannot run kernels here: ${missing.what}: ${missing.detail}`;
+}
+
+/** Flags `vmx` and `svm` of the processor; true where they cannot be read. */
+function hasVirtualization(): boolean {
+  try {
+    return /^flags\s*:.* (vmx|svm)( |$)/m.test(readFileSync("/proc/cpuinfo", "latin1"));
+  } catch {
+    return true;
+  }
 }

@@ -8,8 +8,8 @@ export interface CliHost {
   readonly stdout: NodeJS.WriteStream;
   readonly stderr: NodeJS.WriteStream;
   readonly registry: PluginRegistry;
-  /** The backend a machine asks for. Throws `NB_CONFIG` where this version has none of that name. */
-  hypervisor(name: "auto" | "kvm" | "soft"): Hypervisor;
+  /** The backend a machine asks for; `say` hears what `auto` came to, and why. */
+  hypervisor(name: "auto" | "kvm" | "soft", say?: (line: string) => void): Hypervisor | Promise<Hypervisor>;
 }
 
 /** The exit code a command ends with, where it is not 0. */

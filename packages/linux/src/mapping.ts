@@ -1,4 +1,3 @@
-/// <reference path="./webassembly.d.ts" />
 import { type Address, libc } from "./libc.ts";
 import { ftruncate } from "./files.ts";
 import { check, errnoName, SystemCallError } from "./system-call-error.ts";
@@ -20,6 +19,21 @@ const F_ADD_SEALS = 1033;
 
 /** Seals of fcntl(2): what nobody may do to a memfd from then on. */
 export const Seal = { SEAL: 1, SHRINK: 2, GROW: 4, WRITE: 8 } as const;
+
+/** The part of WebAssembly that this package uses: its types come with the DOM's, which is not there. */
+interface SharedMemory {
+  readonly buffer: SharedArrayBuffer;
+}
+interface WebAssemblyHost {
+  readonly WebAssembly: {
+    readonly Memory: new (descriptor: {
+      readonly initial: number;
+      readonly maximum: number;
+      readonly shared: true;
+    }) => SharedMemory;
+  };
+}
+const { WebAssembly } = globalThis as unknown as WebAssemblyHost;
 
 /** An anonymous file of `length` zero bytes (memfd_create(2)), which may be sealed. */
 export function createMemfd(name: string, length: number): number {
@@ -53,7 +67,7 @@ export class SharedMapping {
   /** Bytes of the file that are mapped, from its start. */
   readonly length: number;
   // Holds the memory that `address` points into.
-  readonly #memory: WebAssembly.Memory;
+  readonly #memory: SharedMemory;
   #isMapped = true;
 
   /** @param length bytes, a multiple of 4096. Throws `SystemCallError`. */

@@ -1,5 +1,5 @@
+import type { KvmFinding } from "@northbridge/kvm-backend";
 import { spawnSync } from "node:child_process";
-import { accessSync, constants } from "node:fs";
 import { availableParallelism, freemem } from "node:os";
 import { createMachine } from "@northbridge/core";
 import { ExitCode } from "../exit-codes.ts";
@@ -18,7 +18,7 @@ export const registerDoctor: RegisterCommand = (program, host, exit) => {
     .description("say what this host can and cannot do for a machine")
     .option("--json", "print JSON")
     .action(async (options: { readonly json?: boolean }) => {
-      const findings = [nodeVersion(), resources(), await softBackend(host), kvm(), packageTools()];
+      const findings = [nodeVersion(), resources(), await softBackend(host), await kvm(), packageTools()];
       if (options.json === true) host.stdout.write(`${JSON.stringify(findings, undefined, 2)}\n`);
       else {
         for (const { what, state, detail } of findings) {
@@ -45,7 +45,7 @@ const resources = (): Finding => ({
 async function softBackend(host: CliHost): Promise<Finding> {
   const what = "soft backend";
   try {
-    const hypervisor = host.hypervisor("soft");
+    const hypervisor = await host.hypervisor("soft");
     const machine = await createMachine({
       config: { machine: "bare-1", memory: { mib: 1 } },
       hypervisor,
@@ -58,18 +58,21 @@ async function softBackend(host: CliHost): Promise<Finding> {
   }
 }
 
-function kvm(): Finding {
+/** Asks the device what it has, and a tiny guest what its instructions do. */
+async function kvm(): Promise<Finding> {
   const what = "kvm backend";
-  try {
-    accessSync("/dev/kvm", constants.R_OK | constants.W_OK);
-    return { what, state: "missing", detail: "/dev/kvm is usable, but this version has no KVM backend yet" };
-  } catch (error) {
-    return {
-      what,
-      state: "missing",
-      detail: `not in this version; /dev/kvm: ${(error as NodeJS.ErrnoException).code ?? "unusable"}`,
-    };
-  }
+  const { probeGuest, probeKvm } = await import("@northbridge/kvm-backend");
+  const words = (findings: readonly KvmFinding[]): string =>
+    findings
+      .filter(({ ok }) => !ok)
+      .map((finding) => `${finding.what}: ${finding.detail}`)
+      .join("; ");
+  const device = probeKvm();
+  if (!device.usable) return { what, state: "missing", detail: words(device.findings) };
+  const guest = await probeGuest();
+  return guest.usable
+    ? { what, state: "ok", detail: "can run machines" }
+    : { what, state: "missing", detail: `opens, but cannot run kernels: ${words(guest.findings)}` };
 }
 
 function packageTools(): Finding {

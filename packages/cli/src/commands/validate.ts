@@ -13,7 +13,8 @@ export const registerValidate: RegisterCommand = (program, host) => {
       for (const file of files) {
         const loaded = await loadMachineConfig(file, options.set);
         try {
-          await planMachine(loaded.config, host.registry, host.hypervisor(loaded.config.backend ?? "auto"));
+          const hypervisor = await host.hypervisor(loaded.config.backend ?? "auto");
+          await planMachine(loaded.config, host.registry, hypervisor);
           await expectFiles(loaded.config);
         } catch (error) {
           throw loaded.explain(error);

@@ -1,5 +1,11 @@
 import { createMachine, type Machine, StdioBackend, WatchedConsole } from "@northbridge/core";
-import type { ByteSink, LifecycleState, StopReason } from "@northbridge/core/contracts";
+import type {
+  ByteSink,
+  Hypervisor,
+  LifecycleState,
+  MachineConfig,
+  StopReason,
+} from "@northbridge/core/contracts";
 import { ExitCode, exitCodeOfStop } from "../exit-codes.ts";
 import { type CliHost, CommandFailed } from "../host.ts";
 import { ESCAPE_HELP, EscapeKeys } from "../terminal/escape-keys.ts";
@@ -19,7 +25,7 @@ const MINUTE_MS = 60_000;
 export async function runMachine(options: RunOptions, host: CliHost): Promise<number> {
   const { config, ...source } = await resolveConfig(options);
   if (options.stats !== undefined) await expectWritable(options.stats);
-  const hypervisor = host.hypervisor(config.backend ?? "auto");
+  const hypervisor = await chooseHypervisor(config, options, host);
   const run = new Run(host);
   let machine: Machine;
   try {
@@ -35,6 +41,23 @@ export async function runMachine(options: RunOptions, host: CliHost): Promise<nu
     throw source.explain(error);
   }
   return run.toEnd(machine, new RunStatistics(machine, hypervisor.name), options);
+}
+
+/** Virtual time needs the software CPU. What `auto` came to is said where it was asked for, and where it is KVM. */
+async function chooseHypervisor(
+  config: MachineConfig,
+  options: RunOptions,
+  host: CliHost,
+): Promise<Hypervisor> {
+  const backend = config.backend ?? "auto";
+  let choice = "";
+  const hypervisor = await host.hypervisor(
+    backend === "auto" && config.clock === "virtual" ? "soft" : backend,
+    (line) => (choice = line),
+  );
+  if (choice !== "" && (options.backend === "auto" || hypervisor.name === "kvm"))
+    host.stderr.write(`northbridge: ${choice}\n`);
+  return hypervisor;
 }
 
 /** One machine on this process's terminal. */
