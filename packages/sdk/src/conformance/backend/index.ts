@@ -1,5 +1,6 @@
 import type { BackendUnderTest } from "./bench.ts";
 import type { ConformanceCase } from "./cases.ts";
+import { breakpointCases } from "./breakpoints.ts";
 import { exceptionCases } from "./exceptions.ts";
 import { interruptCases } from "./interrupts.ts";
 import { ioCases } from "./io.ts";
@@ -7,6 +8,7 @@ import { modeCases } from "./modes.ts";
 import { pagingCases } from "./paging.ts";
 import { registerCases } from "./registers.ts";
 import { runControlCases } from "./run-control.ts";
+import { segmentCases } from "./segments.ts";
 import { selfModifyingCases } from "./self-modifying.ts";
 import { singleStepCases } from "./single-step.ts";
 import { smpCases } from "./smp.ts";
@@ -26,6 +28,8 @@ export interface ConformanceHooks {
 const GROUPS: readonly (readonly [string, readonly ConformanceCase[]])[] = [
   ["paging", pagingCases],
   ["exceptions", exceptionCases],
+  ["segments", segmentCases],
+  ["breakpoints", breakpointCases],
   ["single steps", singleStepCases],
   ["interrupts", interruptCases],
   ["system calls", systemCallCases],
