@@ -14,6 +14,8 @@ const GROUPS = new Set([
   "registers",
   "processor modes",
   "self-modifying code",
+  "segments",
+  "breakpoints",
 ]);
 /** Programs that need a device of ours, and those where QEMU 7.2's TCG is known not to do as hardware. */
 const LEFT_OUT: readonly RegExp[] = [
@@ -29,6 +31,9 @@ const LEFT_OUT: readonly RegExp[] = [
   /not canonical|#AC|image with RF|x2APIC|null selectors/,
   // HLT is not stepped.
   /wakes from HLT/,
+  // No limits and types of segments at all; breakpoints unaligned, on ports without CR4.DE, no GD.
+  /expand-up|expand-down|read-only and code|element by element|beyond the code segment/,
+  /bytes of LEN|watched port|guards the debug/,
   // Reserved bits of CR0, CR4, EFER and bad MSR values are taken.
   /refuses reserved bits|refuses bases/,
 ];
