@@ -1,4 +1,19 @@
-import { addressOf, al, at, cr, dr, dx, eax, ecx, edx, type Immediate, rax, rcx, rdi, rsp } from "../../asm/index.ts";
+import {
+  addressOf,
+  al,
+  at,
+  cr,
+  dr,
+  dx,
+  eax,
+  ecx,
+  edx,
+  type Immediate,
+  rax,
+  rcx,
+  rdi,
+  rsp,
+} from "../../asm/index.ts";
 import { type ConformanceCase, program } from "./cases.ts";
 import { Gpa, Port } from "./layout.ts";
 import type { GuestProgram } from "./program.ts";
@@ -12,7 +27,13 @@ const LENGTH = { 1: 0, 2: 1, 8: 2, 4: 3 } as const;
 const RESUME = 0x10000;
 
 /** Sets DR`n` and enables it alone. */
-function watch(g: GuestProgram, n: 0 | 1 | 2 | 3, address: Immediate, kind: number, length: 1 | 2 | 4 | 8): void {
+function watch(
+  g: GuestProgram,
+  n: 0 | 1 | 2 | 3,
+  address: Immediate,
+  kind: number,
+  length: 1 | 2 | 4 | 8,
+): void {
   const { a } = g;
   a.mov(rax, address);
   a.movToSystem(dr(n), rax);

@@ -1,4 +1,20 @@
-import { addressOf, at, bl, ds, eax, ebx, ecx, edi, edx, es, esp, type Memory, mem, rax, ss } from "../../asm/index.ts";
+import {
+  addressOf,
+  at,
+  bl,
+  ds,
+  eax,
+  ebx,
+  ecx,
+  edi,
+  edx,
+  es,
+  esp,
+  type Memory,
+  mem,
+  rax,
+  ss,
+} from "../../asm/index.ts";
 import { type ConformanceCase, type Expected, program } from "./cases.ts";
 import { Gpa, Selector } from "./layout.ts";
 import type { GuestProgram } from "./program.ts";
@@ -233,8 +249,7 @@ export const segmentCases: readonly ConformanceCase[] = [
       Selector.TSS,
       0x1000,
     ];
-    for (const selector of selectors)
-      for (const opcode of [LAR, LSL, VERR, VERW]) ask(opcode, selector);
+    for (const selector of selectors) for (const opcode of [LAR, LSL, VERR, VERW]) ask(opcode, selector);
     ask(LSL, Extra.SHORT_DATA);
     g.report(edx);
     ask(LSL, Selector.KERNEL_DATA);
