@@ -3,6 +3,7 @@ import { FakeCharBackend, FakeMemory, VirtioBench } from "@northbridge/sdk/testi
 import type { VirtioDevice } from "@northbridge/sdk/virtio";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
+import { VirtioBalloon } from "./balloon/virtio-balloon.ts";
 import { VirtioBlk } from "./blk/virtio-blk.ts";
 import { VirtioConsole } from "./console/virtio-console.ts";
 import { VirtioNet } from "./net/virtio-net.ts";
@@ -176,6 +177,7 @@ const devices: readonly (readonly [string, () => VirtioDevice])[] = [
   ["blk", () => new VirtioBlk({ backend: disk(), serial: "x", queueSize: 8 })],
   ["rng", () => new VirtioRng({ entropy: counting })],
   ["console", () => new VirtioConsole({ backend: new FakeCharBackend() })],
+  ["balloon", () => new VirtioBalloon()],
   ["net", () => new VirtioNet({ backend: new Wire(), mac })],
 ];
 

@@ -264,6 +264,7 @@ export class Machine {
       if (this.#lifecycle.state !== "running") return;
       await this.#runner.quiesce();
       const { vm, devices, boot, power } = this.#parts;
+      for (const { device } of devices) await device.pause?.(); // no host operation reaches the next guest's memory
       for (const { device } of devices) device.reset?.();
       vm.irqchip.restore(this.#powerOnIrqchip);
       for (const vcpu of vm.vcpus) vcpu.reset();
@@ -271,6 +272,7 @@ export class Machine {
       this.#resets++;
       await boot();
       this.#parked.clear();
+      for (const { device } of devices) device.resume?.();
       this.#runner.start();
     }).catch((error: unknown) => {
       if (this.#isEnding) return;

@@ -21,15 +21,15 @@ export interface VirtioBlkConfig extends PlacementConfig {
   readonly queues?: number | undefined;
   /** A power of two from 4. @defaultValue 256 */
   readonly queueSize?: number | undefined;
-  /** What the guest learns of a host's error: an I/O error, nothing, or nothing yet, because the machine stops. @defaultValue report */
-  readonly onError?: OnError | undefined;
+  /** What the guest learns of a host's error: an I/O error, or nothing. @defaultValue report */
+  readonly onError?: Exclude<OnError, "stop"> | undefined;
 }
 
 interface Parsed extends VirtioBlkConfig {
   readonly readOnly: boolean;
   readonly queues: number;
   readonly queueSize: number;
-  readonly onError: OnError;
+  readonly onError: Exclude<OnError, "stop">;
 }
 
 const Config: ConfigSchema<VirtioBlkConfig, Parsed> = v.strictObject({
@@ -50,7 +50,7 @@ const Config: ConfigSchema<VirtioBlkConfig, Parsed> = v.strictObject({
     ),
     256,
   ),
-  onError: v.optional(v.picklist(["report", "stop", "ignore"]), "report"),
+  onError: v.optional(v.picklist(["report", "ignore"]), "report"),
 });
 
 /** A virtio disk. */

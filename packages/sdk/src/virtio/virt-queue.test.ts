@@ -272,7 +272,7 @@ describe("a driver's mistakes in a split queue", () => {
   const avail = (r: Rig, idx: number, ...heads: number[]): boolean =>
     heads.every((head, i) => r.memory.writeU16(r.driver.addresses.driver + 4 + 2 * i, head)) &&
     r.memory.writeU16(r.driver.addresses.driver + 2, idx);
-  const cases: readonly (readonly [QueueFault, (r: Rig) => void])[] = [
+  const cases: readonly (readonly [QueueFault, (r: Rig) => readonly boolean[]])[] = [
     ["availJump", (r) => [avail(r, 9)]],
     ["headOutOfRange", (r) => [avail(r, 1, 8)]],
     ["nextOutOfRange", (r) => [desc(r, RINGS, BUFFERS, 1, NEXT, 8), avail(r, 1, 0)]],

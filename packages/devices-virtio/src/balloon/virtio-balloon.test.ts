@@ -1,0 +1,69 @@
+import { VirtioBench } from "@northbridge/sdk/testing";
+import { describe, expect, it } from "vitest";
+import { VirtioBalloon } from "./virtio-balloon.ts";
+
+function setup() {
+  const device = new VirtioBalloon({ targetMib: 2 });
+  const bench = new VirtioBench(device).start();
+  const tell = (queue: number, bytes: Uint8Array): void => {
+    bench.queue(queue).add([{ gpa: bench.allocBytes(bytes), length: bytes.length }], []);
+    bench.kick(queue);
+  };
+  return { device, bench, tell };
+}
+
+/** Tag and value, as the driver packs them (virtio 1.3 §5.5.6.3). */
+function stat(tag: number, value: number): number[] {
+  const bytes = new Uint8Array(10);
+  const view = new DataView(bytes.buffer);
+  view.setUint16(0, tag, true);
+  view.setUint32(2, value, true);
+  view.setUint32(6, Math.floor(value / 2 ** 32), true);
+  return [...bytes];
+}
+
+describe("VirtioBalloon", () => {
+  it("shows the target, and hears what the guest has given up", () => {
+    const { device, bench, tell } = setup();
+    expect(bench.endpoint.readConfig(0, 4)).toBe(512);
+    tell(
+      0,
+      Uint8Array.from({ length: 12 }, (_, i) => i),
+    ); // three page numbers
+    bench.endpoint.writeConfig(4, 4, 3);
+    tell(1, new Uint8Array(4));
+    expect(bench.queue(0).collect()).toHaveLength(1);
+    expect(bench.endpoint.stats()).toMatchObject({ pagesInflated: 3, pagesDeflated: 1 });
+    expect(device.actualMib).toBe(3 / 256);
+  });
+
+  it("moves the target by a configuration interrupt", () => {
+    const { device, bench } = setup();
+    device.targetMib = 1;
+    expect([bench.endpoint.readConfig(0, 4), bench.configInterrupts]).toEqual([256, 1]);
+  });
+
+  it("keeps the buffer of statistics until it wants new ones", () => {
+    const { device, bench, tell } = setup();
+    tell(2, Uint8Array.from([...stat(4, 5_000_000_000), ...stat(5, 7), ...stat(99, 1)]));
+    expect(device.statistics).toEqual({ freeMemory: 5_000_000_000, totalMemory: 7 });
+    expect(bench.queue(2).collect()).toEqual([]);
+    device.requestStatistics();
+    expect(bench.queue(2).collect()).toHaveLength(1);
+    expect(bench.interrupts[2]).toBe(1);
+  });
+
+  it("still holds the buffer of statistics after a restore", () => {
+    const { bench, tell } = setup();
+    tell(2, Uint8Array.from(stat(4, 9)));
+    const device = new VirtioBalloon({ targetMib: 2 });
+    const twin = new VirtioBench(device, { memory: bench.memory });
+    twin.endpoint.restore(
+      JSON.parse(JSON.stringify(bench.endpoint.save())) as ReturnType<typeof bench.endpoint.save>,
+    );
+    expect(device.statistics).toEqual({ freeMemory: 9 });
+    twin.endpoint.resume();
+    device.requestStatistics();
+    expect(bench.queue(2).collect()).toHaveLength(1);
+  });
+});

@@ -1,0 +1,138 @@
+import { type IoWidth, RestoreError } from "@northbridge/sdk";
+import {
+  type DescriptorChain,
+  serve,
+  type VirtioDevice,
+  type VirtioSession,
+  virtioSpec,
+} from "@northbridge/sdk/virtio";
+import { Config, Feature, MAX_PAGES, PAGES_PER_MIB, Queue, STAT_LENGTH, STATS } from "./spec.ts";
+
+const QUEUE_SIZE = 128;
+
+/** Saved form, version 1. Frozen: add a `V2` and an upgrade instead of editing it. */
+export interface VirtioBalloonStateV1 {
+  readonly version: 1;
+  readonly inflated: number;
+  readonly deflated: number;
+  readonly statistics: Readonly<Record<string, number>>;
+}
+
+/**
+ * Memory balloon (virtio 1.3 §5.5): a target the host sets and moves, and the guest's statistics on request. Pages in
+ * the balloon are counted; their memory stays with the machine. Not modelled: free page hints and reporting, poison.
+ */
+export class VirtioBalloon implements VirtioDevice {
+  readonly deviceId: number = virtioSpec.DeviceId.BALLOON;
+  readonly features: readonly number[] = [Feature.STATS_VQ, Feature.DEFLATE_ON_OOM];
+  readonly queues: readonly number[] = [QUEUE_SIZE, QUEUE_SIZE, QUEUE_SIZE];
+  readonly config: Uint8Array = new Uint8Array(Config.LENGTH);
+  readonly #view: DataView;
+  #session: VirtioSession | undefined;
+  #inflated = 0;
+  #deflated = 0;
+  #statistics: Record<string, number> = {};
+  /** The driver's buffer of statistics, held until the host wants new ones. */
+  #held: DescriptorChain | undefined;
+
+  constructor(options: { readonly targetMib?: number } = {}) {
+    this.#view = new DataView(this.config.buffer);
+    this.#view.setUint32(Config.NUM_PAGES, (options.targetMib ?? 0) * PAGES_PER_MIB, true);
+  }
+
+  /** MiB the guest is asked to give up. */
+  get targetMib(): number {
+    return this.#view.getUint32(Config.NUM_PAGES, true) / PAGES_PER_MIB;
+  }
+
+  set targetMib(mib: number) {
+    this.#view.setUint32(Config.NUM_PAGES, Math.round(mib * PAGES_PER_MIB), true);
+    this.#session?.configChanged();
+  }
+
+  /** MiB the guest says it has given up. */
+  get actualMib(): number {
+    return this.#view.getUint32(Config.ACTUAL, true) / PAGES_PER_MIB;
+  }
+
+  /** The guest's statistics as last told, by name; bytes and counts. */
+  get statistics(): Readonly<Record<string, number>> {
+    return this.#statistics;
+  }
+
+  /** Asks the guest for new statistics. */
+  requestStatistics(): void {
+    const queue = this.#session?.queue(Queue.STATS);
+    if (queue === undefined || this.#held === undefined) return;
+    queue.push(this.#held, 0);
+    this.#held = undefined;
+    queue.flush();
+  }
+
+  writeConfig(offset: number, width: IoWidth, value: number): void {
+    if (offset === Config.ACTUAL && width === 4) this.#view.setUint32(Config.ACTUAL, value, true);
+  }
+
+  start(session: VirtioSession): void {
+    this.#session = session;
+  }
+
+  notify(index: number): void {
+    const queue = this.#session?.queue(index);
+    if (queue === undefined) return;
+    serve(queue, (chain) => {
+      if (index === Queue.STATS) {
+        this.#learn(chain);
+        if (this.#held !== undefined) queue.push(this.#held, 0); // one is enough
+        this.#held = chain;
+        return;
+      }
+      const pages = Math.min(Math.floor(chain.readableBytes / 4), MAX_PAGES);
+      if (index === Queue.INFLATE) this.#inflated += pages;
+      else this.#deflated += pages;
+      queue.push(chain, 0);
+    });
+  }
+
+  reset(): void {
+    this.#session = undefined;
+    this.#held = undefined;
+    this.#statistics = {};
+    this.#view.setUint32(Config.ACTUAL, 0, true);
+  }
+
+  resetQueue(index: number): void {
+    if (index === Queue.STATS) this.#held = undefined;
+  }
+
+  stats(): Readonly<Record<string, number>> {
+    return { pagesInflated: this.#inflated, pagesDeflated: this.#deflated, actualMib: this.actualMib };
+  }
+
+  save(): VirtioBalloonStateV1 {
+    return {
+      version: 1,
+      inflated: this.#inflated,
+      deflated: this.#deflated,
+      statistics: { ...this.#statistics },
+    };
+  }
+
+  restore(state: unknown): void {
+    const { version, inflated, deflated, statistics } = state as VirtioBalloonStateV1;
+    const found: unknown = version;
+    if (found !== 1) throw new RestoreError("virtioBalloon", `version ${String(found)}, expected 1`);
+    this.#inflated = inflated;
+    this.#deflated = deflated;
+    this.#statistics = { ...statistics };
+    // The buffer of statistics was in flight: the queue gives it again at the next look.
+  }
+
+  #learn(chain: DescriptorChain): void {
+    const count = Math.min(Math.floor(chain.readableBytes / STAT_LENGTH), 2 * STATS.length);
+    for (let i = 0; i < count; i++) {
+      const name = STATS[chain.readU16(i * STAT_LENGTH)];
+      if (name !== undefined) this.#statistics[name] = chain.readU64(i * STAT_LENGTH + 2);
+    }
+  }
+}
