@@ -1,3 +1,4 @@
+import { registerDevice } from "../device/register-device.ts";
 import { registerGuest } from "../guest/index.ts";
 import { registerDoctor } from "./doctor.ts";
 import type { RegisterCommand } from "./register-command.ts";
@@ -11,6 +12,7 @@ const COMMANDS: readonly RegisterCommand[] = [
   registerSchema,
   registerDoctor,
   registerGuest,
+  registerDevice,
 ];
 
 export const registerCommands: RegisterCommand = (program, host, exit) => {
