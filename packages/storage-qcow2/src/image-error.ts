@@ -1,0 +1,29 @@
+import { NorthbridgeError } from "@northbridge/sdk";
+
+/** What is wrong with an image, in words that scripts may match on. */
+export type ImageFault =
+  /** Not an image of the stated format, or one with fields outside the format's limits. */
+  | "invalid"
+  /** Something the format allows and this package does not have. */
+  | "unsupported"
+  /** Metadata that contradict each other: nothing is written before a repair. */
+  | "corrupt"
+  /** A file that the path rule does not let the image name. */
+  | "confined"
+  /** A request outside the image, to a read-only image, or with impossible options. */
+  | "request"
+  /** The host's file system refused. */
+  | "host";
+
+/** A disk image that cannot be opened, read or written. The message names the file. */
+export class ImageError extends NorthbridgeError {
+  override readonly name = "ImageError";
+  readonly fault: ImageFault;
+  readonly path: string;
+
+  constructor(path: string, fault: ImageFault, message: string, options?: ErrorOptions) {
+    super(fault === "host" || fault === "corrupt" ? "NB_HOST" : "NB_CONFIG", `${path}: ${message}`, options);
+    this.fault = fault;
+    this.path = path;
+  }
+}

@@ -1,0 +1,47 @@
+import type { BlockFile } from "../file/block-file.ts";
+
+/** Files written since their last barrier, so that a barrier with nothing before it costs nothing. */
+export class BarrierFile {
+  readonly file: BlockFile;
+  readonly #unsafe: boolean;
+  #written = false;
+  #below: BarrierFile | undefined;
+
+  /**
+   * @param unsafe skips barriers: for an image that is thrown away when the host fails
+   * @param below a file that must be stable before this one
+   */
+  constructor(file: BlockFile, unsafe: boolean, below?: BarrierFile) {
+    this.file = file;
+    this.#unsafe = unsafe;
+    this.#below = below;
+  }
+
+  /** Orders another file's writes before every later barrier of this one. */
+  orderAfter(below: BarrierFile): void {
+    this.#below = below;
+  }
+
+  write(offset: number, from: Uint8Array): void {
+    this.#written = true;
+    this.file.write(offset, from);
+  }
+
+  truncate(size: number): void {
+    this.#written = true;
+    this.file.truncate(size);
+  }
+
+  /** What was written before is stable before what is written after. */
+  barrier(): void {
+    if (!this.#unsafe) this.sync();
+  }
+
+  /** As {@link barrier}, for an image opened unsafe too. */
+  sync(): void {
+    this.#below?.sync();
+    if (!this.#written) return;
+    this.file.sync();
+    this.#written = false;
+  }
+}

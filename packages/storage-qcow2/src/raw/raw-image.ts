@@ -1,0 +1,78 @@
+import {
+  type DiskImage,
+  type Extent,
+  expectInside,
+  expectWritable,
+  SynchronousImage,
+} from "../disk-image.ts";
+import type { BlockFile } from "../file/block-file.ts";
+
+const ZEROES = new Uint8Array(1 << 20);
+
+/** A file whose bytes are the disk's bytes. A file that ends inside a block reads as if zeroes followed. */
+export class RawImage extends SynchronousImage {
+  readonly format = "raw";
+  readonly backing: DiskImage | undefined = undefined;
+  readonly path: string;
+  readonly readOnly: boolean;
+  readonly #file: BlockFile;
+  #size: number;
+
+  constructor(file: BlockFile) {
+    super();
+    this.path = file.path;
+    this.readOnly = file.readOnly;
+    this.#file = file;
+    this.#size = Math.ceil(file.size() / 512) * 512;
+  }
+
+  get size(): number {
+    return this.#size;
+  }
+
+  readAt(offset: number, into: Uint8Array): void {
+    this.#file.read(offset, into);
+  }
+
+  writeAt(offset: number, from: Uint8Array): void {
+    expectWritable(this);
+    expectInside(this, offset, from.length);
+    this.#file.write(offset, from);
+  }
+
+  writeZeroesAt(offset: number, length: number, _mayUnmap: boolean): void {
+    expectWritable(this);
+    expectInside(this, offset, length);
+    for (let done = 0; done < length; done += ZEROES.length) {
+      this.#file.write(offset + done, ZEROES.subarray(0, Math.min(ZEROES.length, length - done)));
+    }
+  }
+
+  /** Keeps the bytes: `node:fs` cannot punch holes, and a discard is advice. */
+  discardAt(offset: number, length: number): void {
+    expectWritable(this);
+    expectInside(this, offset, length);
+  }
+
+  resize(size: number): void {
+    expectWritable(this);
+    this.#file.truncate(size);
+    this.#size = size;
+  }
+
+  flushNow(): void {
+    if (!this.readOnly) this.#file.sync();
+  }
+
+  extentAt(offset: number, length: number): Extent {
+    return { length: Math.min(length, this.#size - offset), kind: "data", fileOffset: offset };
+  }
+
+  allocated(): number {
+    return this.#file.allocated?.() ?? this.#file.size();
+  }
+
+  closeNow(): void {
+    this.#file.close();
+  }
+}
