@@ -280,9 +280,11 @@ describe("a driver's mistakes in a split queue", () => {
     ["bufferOutsideMemory", (r) => [desc(r, RINGS, (1 << 20) - 1, 2, WRITE), avail(r, 1, 0)]],
     [
       "readableAfterWritable",
-      (r) => (
-        desc(r, RINGS, BUFFERS, 1, NEXT | WRITE, 1), desc(r, RINGS + 16, BUFFERS, 1, 0), avail(r, 1, 0)
-      ),
+      (r) => [
+        desc(r, RINGS, BUFFERS, 1, NEXT | WRITE, 1),
+        desc(r, RINGS + 16, BUFFERS, 1, 0),
+        avail(r, 1, 0),
+      ],
     ],
     ["indirectWithNext", (r) => [desc(r, RINGS, TABLES, 16, INDIRECT | NEXT, 1), avail(r, 1, 0)]],
     ["indirectLength", (r) => [desc(r, RINGS, TABLES, 17, INDIRECT), avail(r, 1, 0)]],
