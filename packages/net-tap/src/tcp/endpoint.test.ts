@@ -1,0 +1,285 @@
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { VirtualTime } from "../../test/virtual-time.ts";
+import { type ByteRing } from "./byte-ring.ts";
+import { TcpEndpoint, type TcpEndpointOptions, type TcpOutput, type TcpUser } from "./endpoint.ts";
+import { emptyPayload, type Segment } from "./segment.ts";
+
+const options: TcpEndpointOptions = {
+  mss: 100,
+  receiveBuffer: 1000,
+  sendBuffer: 2000,
+  initialSequence: 0,
+  keepAliveMs: 600_000,
+  keepAliveProbes: 3,
+  timeWaitMs: 1000,
+  mostRetransmissions: 40,
+};
+
+/** What the link does to a segment: delays, one for each copy that arrives. */
+type Weather = () => readonly number[];
+
+const calm: Weather = () => [1];
+
+/** One application: sends its text, ends, and keeps what it hears. Reads slowly where `readMs` is more than 0. */
+class Side implements TcpUser {
+  endpoint: TcpEndpoint | undefined;
+  peer: Side | undefined;
+  readonly heard: number[] = [];
+  readonly sentSegments: Segment[] = [];
+  ended = false;
+  closed: boolean | undefined;
+  mostUnread = 0;
+  #unread = 0;
+  #left: Uint8Array;
+
+  readonly #time: VirtualTime;
+  readonly #weather: Weather;
+  readonly #readMs: number;
+  readonly output: TcpOutput;
+
+  constructor(time: VirtualTime, weather: Weather, text: Uint8Array, readMs = 0) {
+    this.#time = time;
+    this.#weather = weather;
+    this.#left = text;
+    this.#readMs = readMs;
+    this.output = this.#makeOutput();
+  }
+
+  #makeOutput(): TcpOutput {
+    const awake = new Set<TcpEndpoint>();
+    return {
+      scheduler: this.#time,
+      hasRoom: () => true,
+      transmit: (sequence, acknowledgment, flags, window, data, offset, length, syn) => {
+        const payload = length === 0 ? emptyPayload : copyOf(data, offset, length);
+        const segment: Segment = {
+          sourcePort: 1,
+          destinationPort: 2,
+          sequence,
+          acknowledgment,
+          flags,
+          window,
+          payload,
+          mss: syn?.mss ?? 0,
+          windowScale: syn?.windowScale ?? -1,
+        };
+        this.sentSegments.push(segment);
+        for (const delay of this.#weather()) this.#time.after(delay, () => this.peer?.arrive(segment));
+      },
+      wake: (endpoint) => {
+        if (awake.has(endpoint)) return;
+        awake.add(endpoint);
+        this.#time.soon(() => {
+          awake.delete(endpoint);
+          endpoint.flush();
+        });
+      },
+    };
+  }
+
+  arrive(segment: Segment): void {
+    if (this.endpoint === undefined) {
+      if (segment.flags === 0x02) {
+        this.endpoint = TcpEndpoint.accept(
+          this.output,
+          this,
+          { ...options, initialSequence: 0x7fff_fff0 },
+          segment,
+        );
+      }
+      return;
+    }
+    this.endpoint.receive(segment);
+  }
+
+  onEstablished(): void {
+    this.#pump();
+  }
+
+  onAcknowledged(): void {
+    this.#pump();
+  }
+
+  onData(bytes: Uint8Array): void {
+    this.heard.push(...bytes);
+    this.#unread += bytes.length;
+    this.mostUnread = Math.max(this.mostUnread, this.#unread);
+    const { length } = bytes;
+    const read = (): void => {
+      this.#unread -= length;
+      this.endpoint?.consumed(length);
+    };
+    if (this.#readMs === 0) read();
+    else this.#time.after(this.#readMs, read);
+  }
+
+  onEnd(): void {
+    this.ended = true;
+  }
+
+  onClosed(reset: boolean): void {
+    this.closed = reset;
+  }
+
+  #pump(): void {
+    const { endpoint } = this;
+    if (endpoint === undefined) return;
+    while (this.#left.length > 0 && endpoint.sendRoom > 0) {
+      const length = Math.min(this.#left.length, endpoint.sendRoom);
+      endpoint.send(this.#left.subarray(0, length));
+      this.#left = this.#left.subarray(length);
+    }
+    if (this.#left.length === 0) endpoint.end();
+  }
+}
+
+function copyOf(data: ByteRing, offset: number, length: number): Uint8Array {
+  const bytes = new Uint8Array(length);
+  data.copy(offset, length, bytes, 0);
+  return bytes;
+}
+
+function pair(
+  weather: Weather,
+  texts: readonly [Uint8Array, Uint8Array],
+  readMs = 0,
+): { time: VirtualTime; a: Side; b: Side } {
+  const time = new VirtualTime();
+  const a = new Side(time, weather, texts[0], readMs);
+  const b = new Side(time, weather, texts[1], readMs);
+  a.peer = b;
+  b.peer = a;
+  // Close to the wrap, so that every run crosses it.
+  a.endpoint = TcpEndpoint.connect(a.output, a, { ...options, initialSequence: 0xffff_ff00 });
+  return { time, a, b };
+}
+
+const textOf = (length: number, salt: number): Uint8Array =>
+  Uint8Array.from({ length }, (_, index) => (index * 31 + salt + (index >>> 8)) & 255);
+
+describe("a TCP endpoint (RFC 9293)", () => {
+  it("carries both directions whole, once and in order through loss, duplication and reordering", () => {
+    const fate = fc.oneof(
+      { weight: 6, arbitrary: fc.constant([1]) },
+      { weight: 1, arbitrary: fc.constant([]) },
+      { weight: 1, arbitrary: fc.constant([1, 4]) },
+      { weight: 2, arbitrary: fc.integer({ min: 1, max: 40 }).map((delay) => [delay]) },
+    );
+    fc.assert(
+      fc.property(
+        fc
+          .array(fate, { minLength: 1, maxLength: 60 })
+          .filter((fates) => fates.filter((one) => one.length === 0).length * 4 <= fates.length),
+        fc.nat(6000),
+        fc.nat(3000),
+        fc.constantFrom(0, 0, 3, 500),
+        (fates, toB, toA, readMs) => {
+          let index = 0;
+          // The same fates again and again, shifted by one, so that no segment is lost forever.
+          const weather: Weather = () => {
+            index += 1;
+            return fates[(index + Math.floor(index / fates.length)) % fates.length] ?? [];
+          };
+          const texts = [textOf(toB, 1), textOf(toA, 7)] as const;
+          const { time, a, b } = pair(weather, texts, readMs);
+          time.run(3_000_000, () => a.closed !== undefined && b.closed !== undefined);
+          expect(Uint8Array.from(b.heard)).toEqual(texts[0]);
+          expect(Uint8Array.from(a.heard)).toEqual(texts[1]);
+          expect([a.ended, b.ended]).toEqual([true, true]);
+          expect(Math.max(a.mostUnread, b.mostUnread)).toBeLessThanOrEqual(options.receiveBuffer);
+        },
+      ),
+      { numRuns: 150, endOnFailure: true, interruptAfterTimeLimit: 15000 },
+    );
+  });
+
+  it("closes in order: the first to end waits in TIME-WAIT, nobody sees a reset", () => {
+    const { time, a, b } = pair(calm, [textOf(10, 0), textOf(10, 0)]);
+    time.run(100);
+    expect([a.endpoint?.state, b.closed]).toEqual(["TIME_WAIT", false]);
+    time.run(5000);
+    expect([a.closed, b.closed]).toEqual([false, false]);
+  });
+
+  it("retransmits one segment after three duplicate acknowledgments, without the timer", () => {
+    let count = 0;
+    const { time, a, b } = pair(() => ((count += 1) === 5 ? [] : [1]), [textOf(900, 3), textOf(0, 0)]);
+    time.run(100);
+    expect(b.heard).toHaveLength(900);
+    const sequences = a.sentSegments.filter((one) => one.payload.length > 0).map((one) => one.sequence);
+    expect(sequences.length - new Set(sequences).size).toBe(1);
+  });
+
+  it("probes a closed window and goes on when it opens", () => {
+    const { time, a, b } = pair(calm, [textOf(3000, 3), textOf(0, 0)], 30_000);
+    time.run(10_000);
+    expect(b.heard.length).toBeLessThanOrEqual(options.receiveBuffer);
+    const probes = a.sentSegments.filter((one) => one.payload.length === 1);
+    expect(probes.length).toBeGreaterThan(2);
+    time.run(1_000_000);
+    expect(Uint8Array.from(b.heard)).toEqual(textOf(3000, 3));
+  });
+
+  it("believes a reset only at the exact next sequence number (RFC 5961 §3.2)", () => {
+    const { time, a, b } = pair(calm, [textOf(10, 3), textOf(0, 0)]);
+    time.run(2);
+    const reset = (sequence: number): Segment => ({
+      sourcePort: 1,
+      destinationPort: 2,
+      sequence,
+      acknowledgment: 0,
+      flags: 0x04,
+      window: 0,
+      mss: 0,
+      windowScale: -1,
+      payload: emptyPayload,
+    });
+    a.endpoint?.receive(reset((a.endpoint.receiveNext + 1) >>> 0));
+    expect(a.closed).toBeUndefined();
+    a.endpoint?.receive(reset(a.endpoint.receiveNext));
+    expect(a.closed).toBe(true);
+    expect(b.closed).toBeUndefined();
+  });
+
+  it("gives up on a peer that no longer answers keep-alive probes", () => {
+    let cut = false;
+    const { time, a } = pair(() => (cut ? [] : [1]), [textOf(0, 0), textOf(5000, 0)], 0);
+    time.run(2);
+    cut = true;
+    time.run(30_000_000, () => a.closed !== undefined);
+    expect(a.closed).toBe(true);
+  });
+
+  it("never throws at hostile segments and holds no more than its window", () => {
+    const hostile = fc.record({
+      sourcePort: fc.constant(1),
+      destinationPort: fc.constant(2),
+      sequence: fc.integer({ min: -1500, max: 1500 }),
+      acknowledgment: fc.integer({ min: -50, max: 300 }),
+      flags: fc.constantFrom(0x10, 0x10, 0x18, 0x11, 0x02, 0x12, 0x04, 0x00, 0xff),
+      window: fc.constantFrom(0, 1, 500, 65_535),
+      mss: fc.constant(0),
+      windowScale: fc.constant(-1),
+      payload: fc.uint8Array({ maxLength: 300 }),
+    });
+    fc.assert(
+      fc.property(fc.array(hostile, { maxLength: 60 }), (segments) => {
+        const { time, a } = pair(calm, [textOf(200, 0), textOf(0, 0)], 100);
+        time.run(3);
+        for (const segment of segments) {
+          const endpoint = a.endpoint!;
+          endpoint.receive({
+            ...segment,
+            sequence: (endpoint.receiveNext + segment.sequence) >>> 0,
+            acknowledgment: (0xffff_ff01 + segment.acknowledgment) >>> 0,
+          });
+          expect(endpoint.heldBytes).toBeLessThanOrEqual(options.receiveBuffer);
+          expect(a.mostUnread).toBeLessThanOrEqual(options.receiveBuffer);
+          time.run(time.nowMs() + 1);
+        }
+      }),
+      { numRuns: 300 },
+    );
+  });
+});

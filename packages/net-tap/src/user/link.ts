@@ -1,0 +1,91 @@
+import type { Scheduler } from "../scheduler.ts";
+
+/** Frames that wait while the guest has no buffer. Data of TCP stops at the first number, all else at the second. */
+const DATA_STOPS_AT = 16;
+const MOST_WAITING = 256;
+
+/** The way to the guest: at once where it takes frames, through a short queue where it does not. */
+export class GuestLink {
+  readonly #scheduler: Scheduler;
+  readonly #onRoom: () => void;
+  readonly #waiting: Uint8Array[] = [];
+  #receive: ((frame: Uint8Array) => boolean) | undefined;
+  #blocked = false;
+  #held = 0;
+  #scheduled = false;
+  droppedFrames = 0;
+  sentFrames = 0;
+
+  constructor(scheduler: Scheduler, onRoom: () => void) {
+    this.#scheduler = scheduler;
+    this.#onRoom = onRoom;
+  }
+
+  connect(receive: (frame: Uint8Array) => boolean): void {
+    this.#receive = receive;
+    this.resume();
+  }
+
+  hasRoom(): boolean {
+    return this.#waiting.length < DATA_STOPS_AT;
+  }
+
+  /** Sends a frame that the caller may reuse afterwards. Drops it where the guest has not read for long. */
+  transmit(frame: Uint8Array): void {
+    if (this.#held === 0 && !this.#blocked && this.#waiting.length === 0 && this.#receive?.(frame) === true) {
+      this.sentFrames += 1;
+      return;
+    }
+    if (this.#waiting.length >= MOST_WAITING) {
+      this.droppedFrames += 1;
+      return;
+    }
+    this.#waiting.push(frame.slice());
+    if (this.#held > 0) this.#schedule();
+    else this.#blocked = true;
+  }
+
+  /** Runs `body` with deliveries put off: a guest's `send` is never answered inside itself. */
+  hold(body: () => void): void {
+    this.#held += 1;
+    try {
+      body();
+    } finally {
+      this.#held -= 1;
+    }
+  }
+
+  /** The guest has buffers again. */
+  resume(): void {
+    this.#blocked = false;
+    this.#schedule();
+  }
+
+  close(): void {
+    this.#receive = undefined;
+    this.#waiting.length = 0;
+  }
+
+  #schedule(): void {
+    if (this.#scheduled) return;
+    this.#scheduled = true;
+    this.#scheduler.soon(() => {
+      this.#scheduled = false;
+      this.#drain();
+    });
+  }
+
+  #drain(): void {
+    let sent = 0;
+    for (const frame of this.#waiting) {
+      if (this.#blocked || this.#receive?.(frame) !== true) {
+        this.#blocked = true;
+        break;
+      }
+      sent += 1;
+    }
+    this.sentFrames += sent;
+    this.#waiting.splice(0, sent);
+    if (this.hasRoom() && !this.#blocked) this.#onRoom();
+  }
+}

@@ -1,0 +1,105 @@
+import type { Socket } from "node:net";
+import { TcpEndpoint, type TcpEndpointOptions, type TcpOutput, type TcpUser } from "../tcp/endpoint.ts";
+import type { Segment } from "../tcp/segment.ts";
+
+/**
+ * One connection: the guest's half ends in our endpoint, the other in a socket of the host, and each is read no faster
+ * than the other takes it. Half-closing and resets pass through both ways.
+ */
+export class TcpFlow implements TcpUser {
+  readonly socket: Socket;
+  readonly #onGone: () => void;
+  #endpoint: TcpEndpoint | undefined;
+  #paused = false;
+  #over = false;
+
+  constructor(socket: Socket, onGone: () => void) {
+    this.socket = socket;
+    this.#onGone = onGone;
+    socket.setNoDelay(true);
+    socket.on("data", (chunk) => {
+      this.#endpoint?.send(chunk);
+      this.#slow();
+    });
+    socket.on("end", () => this.#endpoint?.end());
+    socket.on("error", () => {
+      /* `close` follows and says so. */
+    });
+    socket.on("close", (hadError) => {
+      if (hadError || !socket.readableEnded) this.#endpoint?.abort();
+      if (this.#endpoint === undefined) this.#gone();
+    });
+  }
+
+  get endpoint(): TcpEndpoint | undefined {
+    return this.#endpoint;
+  }
+
+  /** The host's side is up: answers the guest's SYN. */
+  accept(out: TcpOutput, options: TcpEndpointOptions, syn: Segment): void {
+    this.#endpoint = TcpEndpoint.accept(out, this, options, syn);
+  }
+
+  /** A client of a forwarded port is there: opens to the guest. Nothing is read before it is open. */
+  connect(out: TcpOutput, options: TcpEndpointOptions): void {
+    this.socket.pause();
+    this.#paused = true;
+    this.#endpoint = TcpEndpoint.connect(out, this, options);
+  }
+
+  onEstablished(): void {
+    this.#resume();
+  }
+
+  onData(bytes: Uint8Array): void {
+    const { length } = bytes;
+    if (this.socket.destroyed || this.socket.writableEnded) {
+      // The host no longer listens: what the guest says is lost, as a RST would tell it.
+      this.#endpoint?.consumed(length);
+      return;
+    }
+    this.socket.write(bytes.slice(), () => this.#endpoint?.consumed(length));
+  }
+
+  onEnd(): void {
+    this.socket.end();
+  }
+
+  onAcknowledged(): void {
+    this.#resume();
+  }
+
+  onClosed(reset: boolean): void {
+    if (reset) this.socket.resetAndDestroy();
+    else this.socket.destroy();
+    this.#gone();
+  }
+
+  /** Drops both halves without a word to the guest. */
+  dispose(): void {
+    this.#over = true;
+    this.#endpoint?.dispose();
+    this.socket.destroy();
+  }
+
+  #slow(): void {
+    if (this.#endpoint !== undefined && this.#endpoint.sendRoom === 0 && !this.#paused) {
+      this.#paused = true;
+      this.socket.pause();
+    }
+  }
+
+  #resume(): void {
+    const endpoint = this.#endpoint;
+    if (!this.#paused || endpoint === undefined || endpoint.state === "SYN_SENT") return;
+    if (endpoint.sendRoom < endpoint.unacknowledgedBytes) return;
+    this.#paused = false;
+    this.socket.resume();
+  }
+
+  #gone(): void {
+    if (this.#over) return;
+    this.#over = true;
+    this.#onGone();
+  }
+}

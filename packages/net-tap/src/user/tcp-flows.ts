@@ -1,0 +1,214 @@
+import { randomBytes } from "node:crypto";
+import { createConnection, type Socket } from "node:net";
+import type { TcpEndpoint, TcpEndpointOptions, TcpOutput } from "../tcp/endpoint.ts";
+import type { Segment } from "../tcp/segment.ts";
+import { advance, distance } from "../tcp/sequence.ts";
+import type { Ipv4 } from "../wire/address.ts";
+import { Ip4, Tcp, TcpFlag } from "../wire/spec.ts";
+import type { Destinations } from "./destinations.ts";
+import type { IpSender } from "./ip-sender.ts";
+import type { GuestLink } from "./link.ts";
+import type { UserNetwork } from "./options.ts";
+import { TcpFlow } from "./tcp-flow.ts";
+
+const BUFFER_BYTES = 256 * 1024;
+const CONNECT_MS = 30_000;
+
+/** All TCP connections of a back end: the table, the opening of each, and who may send next. */
+export class TcpFlows {
+  readonly #network: UserNetwork;
+  readonly #destinations: Destinations;
+  readonly #sender: IpSender;
+  readonly #link: GuestLink;
+  readonly #most: number;
+  readonly #flows = new Map<string, TcpFlow>();
+  readonly #awake = new Set<TcpEndpoint>();
+  #scheduled = false;
+  #nextPort = 49_152;
+
+  constructor(
+    network: UserNetwork,
+    destinations: Destinations,
+    sender: IpSender,
+    link: GuestLink,
+    mostConnections: number,
+  ) {
+    this.#network = network;
+    this.#destinations = destinations;
+    this.#sender = sender;
+    this.#link = link;
+    this.#most = mostConnections;
+  }
+
+  get size(): number {
+    return this.#flows.size;
+  }
+
+  /** A segment of `guest` to `address`. */
+  receive(guest: Ipv4, address: Ipv4, segment: Segment): void {
+    const key = keyOf(guest, segment.sourcePort, address, segment.destinationPort);
+    const flow = this.#flows.get(key);
+    const endpoint = flow?.endpoint;
+    const opens = (segment.flags & (TcpFlag.SYN | TcpFlag.ACK | TcpFlag.RST)) === TcpFlag.SYN;
+    if (endpoint !== undefined) {
+      const again =
+        endpoint.state === "TIME_WAIT" && opens && distance(segment.sequence, endpoint.receiveNext) >= 0;
+      if (!again) {
+        endpoint.receive(segment);
+        return;
+      }
+      flow?.dispose();
+      this.#flows.delete(key);
+    } else if (flow !== undefined) {
+      // The host is still connecting: the guest's SYN came again, or it gave up.
+      if ((segment.flags & TcpFlag.RST) !== 0) this.#forget(key, flow);
+      return;
+    }
+    if (opens) this.#open(key, guest, address, segment);
+    else this.#refuse(guest, address, segment);
+  }
+
+  /** A client of the host, for the guest's `port`. */
+  forward(socket: Socket, guest: Ipv4, port: number): void {
+    const gateway = this.#network.gateway;
+    const local = this.#freePort(guest, port);
+    if (local === undefined || this.#flows.size >= this.#most) {
+      socket.resetAndDestroy();
+      return;
+    }
+    const key = keyOf(guest, port, gateway, local);
+    const flow = new TcpFlow(socket, () => this.#flows.delete(key));
+    this.#flows.set(key, flow);
+    flow.connect(this.#output(guest, port, gateway, local), this.#endpointOptions());
+  }
+
+  /** The guest reads again: whoever has something to say goes on. */
+  resume(): void {
+    for (const flow of this.#flows.values()) if (flow.endpoint !== undefined) this.#awake.add(flow.endpoint);
+    this.#schedule();
+  }
+
+  close(): void {
+    for (const flow of this.#flows.values()) flow.dispose();
+    this.#flows.clear();
+    this.#awake.clear();
+  }
+
+  #open(key: string, guest: Ipv4, address: Ipv4, segment: Segment): void {
+    const { sourcePort, destinationPort } = segment;
+    const destination = this.#destinations.find("tcp", guest, sourcePort, address, destinationPort);
+    if (destination === undefined || this.#flows.size >= this.#most) {
+      this.#refuse(guest, address, segment);
+      return;
+    }
+    const syn = { ...segment };
+    const socket = createConnection({
+      host: destination.address,
+      port: destination.port,
+      allowHalfOpen: true,
+    });
+    socket.setTimeout(CONNECT_MS, () => socket.destroy());
+    const flow = new TcpFlow(socket, () => {
+      this.#flows.delete(key);
+      if (flow.endpoint === undefined) this.#refuse(guest, address, syn);
+    });
+    this.#flows.set(key, flow);
+    socket.once("connect", () => {
+      socket.setTimeout(0);
+      flow.accept(this.#output(guest, sourcePort, address, destinationPort), this.#endpointOptions(), syn);
+    });
+  }
+
+  #forget(key: string, flow: TcpFlow): void {
+    this.#flows.delete(key);
+    flow.dispose();
+  }
+
+  /** The answer of a port where nobody listens (RFC 9293 §3.10.7.1). */
+  #refuse(guest: Ipv4, address: Ipv4, segment: Segment): void {
+    if ((segment.flags & TcpFlag.RST) !== 0) return;
+    const length =
+      segment.payload.length +
+      ((segment.flags & TcpFlag.SYN) === 0 ? 0 : 1) +
+      ((segment.flags & TcpFlag.FIN) === 0 ? 0 : 1);
+    const hasAck = (segment.flags & TcpFlag.ACK) !== 0;
+    this.#sender.tcp(
+      address,
+      segment.destinationPort,
+      guest,
+      segment.sourcePort,
+      hasAck ? segment.acknowledgment : 0,
+      hasAck ? 0 : advance(segment.sequence, length),
+      hasAck ? TcpFlag.RST : TcpFlag.RST | TcpFlag.ACK,
+      0,
+      undefined,
+      0,
+      0,
+    );
+  }
+
+  #endpointOptions(): TcpEndpointOptions {
+    return {
+      mss: this.#network.mtu - Ip4.HEADER_LENGTH - Tcp.HEADER_LENGTH,
+      receiveBuffer: BUFFER_BYTES,
+      sendBuffer: BUFFER_BYTES,
+      initialSequence: randomBytes(4).readUInt32LE(),
+      keepAliveMs: 600_000,
+      keepAliveProbes: 5,
+      timeWaitMs: 5000,
+      mostRetransmissions: 12,
+    };
+  }
+
+  #output(guest: Ipv4, guestPort: number, address: Ipv4, port: number): TcpOutput {
+    const sender = this.#sender;
+    return {
+      scheduler: this.#network.scheduler,
+      hasRoom: () => this.#link.hasRoom(),
+      transmit(sequence, acknowledgment, flags, window, data, offset, length, syn) {
+        sender.tcp(
+          address,
+          port,
+          guest,
+          guestPort,
+          sequence,
+          acknowledgment,
+          flags,
+          window,
+          data,
+          offset,
+          length,
+          syn,
+        );
+      },
+      wake: (endpoint) => {
+        this.#awake.add(endpoint);
+        this.#schedule();
+      },
+    };
+  }
+
+  #schedule(): void {
+    if (this.#scheduled) return;
+    this.#scheduled = true;
+    this.#network.scheduler.soon(() => {
+      this.#scheduled = false;
+      const awake = [...this.#awake];
+      this.#awake.clear();
+      for (const endpoint of awake) endpoint.flush();
+    });
+  }
+
+  #freePort(guest: Ipv4, port: number): number | undefined {
+    for (let tries = 0; tries < 16_384; tries += 1) {
+      const candidate = this.#nextPort;
+      this.#nextPort = candidate === 65_535 ? 49_152 : candidate + 1;
+      if (!this.#flows.has(keyOf(guest, port, this.#network.gateway, candidate))) return candidate;
+    }
+    return undefined;
+  }
+}
+
+function keyOf(guest: Ipv4, guestPort: number, address: Ipv4, port: number): string {
+  return `${guest}:${guestPort}>${address}:${port}`;
+}
