@@ -1,0 +1,161 @@
+import { mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import type { BlockBackend } from "../contracts/index.ts";
+import { loadMachineConfig } from "../config/config-file.ts";
+import { createEntropy } from "./entropy.ts";
+import { FileBlock } from "./file-block.ts";
+import { createHostEnds } from "./host-ends.ts";
+
+let directory: string;
+beforeEach(() => {
+  directory = mkdtempSync(join(tmpdir(), "host-ends-"));
+});
+afterEach(() => {
+  rmSync(directory, { recursive: true });
+});
+
+const ends = createHostEnds();
+const image = (length: number): string => {
+  const path = join(directory, "disk.img");
+  writeFileSync(
+    path,
+    Uint8Array.from({ length }, (_, i) => (i >> 8) + i),
+  );
+  return path;
+};
+const file = (path: string, readOnly = false): Promise<BlockBackend> =>
+  ends.block({ kind: "file", path }, { readOnly });
+const memory = (): Promise<BlockBackend> => ends.block({ kind: "memory", mib: 1 }, { readOnly: false });
+
+describe.each([
+  ["file", () => file(image(1 << 20))],
+  ["memory", memory],
+] as const)("a %s disk", (_kind, open) => {
+  it("keeps what is written, scattered and gathered, in shared memory too", async () => {
+    const disk = await open();
+    expect([disk.size, disk.blockSize, disk.readOnly]).toEqual([1 << 20, 512, false]);
+    const guest = new Uint8Array(new SharedArrayBuffer(4096));
+    guest.forEach((_, i) => (guest[i] = 255 - (i & 0xff)));
+    await disk.write(512, [guest.subarray(0, 100), guest.subarray(100, 100), guest.subarray(100, 1024)]);
+    await disk.flush();
+    const back = new Uint8Array(new SharedArrayBuffer(1024));
+    await disk.read(512, [back.subarray(0, 1000), back.subarray(1000)]);
+    expect(back).toEqual(guest.subarray(0, 1024));
+    await disk.writeZeroes?.(1024, 512, true);
+    await disk.read(512, [back]);
+    expect([back[511], back[512], back[1023]]).toEqual([guest[511], 0, 0]);
+    await disk.close();
+  });
+});
+
+describe("a file disk", () => {
+  it("takes more parts than the host does at once", async () => {
+    const path = image(4096);
+    const disk = await file(path);
+    const parts = Array.from({ length: 2048 }, (_, i) => Uint8Array.of(i & 0xff));
+    await disk.write(512, parts);
+    expect([...readFileSync(path).subarray(512, 2560)]).toEqual(parts.map(([byte]) => byte));
+    await disk.close();
+  });
+
+  it("rejects what the file no longer has", async () => {
+    const path = image(4096);
+    const disk = await file(path);
+    truncateSync(path, 1024);
+    await expect(disk.read(512, [new Uint8Array(1024)])).rejects.toThrow(
+      /disk\.img: read: the file ends at 1024/,
+    );
+    await disk.close();
+  });
+
+  it("cannot be written where it is to be read only", async () => {
+    const disk = await FileBlock.open(image(512), { readOnly: true });
+    await expect(disk.write(0, [new Uint8Array(512)])).rejects.toMatchObject({ code: "NB_HOST" });
+    await disk.close();
+  });
+
+  it.each([
+    [
+      "missing",
+      () => join(directory, "none.img"),
+      /none\.img: cannot open for writing: there is no such file/,
+    ],
+    ["a directory", () => directory, /it is a directory/],
+    ["empty", () => image(0), /0 bytes, expected a multiple of 512 and not 0/],
+    ["not a whole number of sectors", () => image(1000), /1000 bytes, expected a multiple of 512/],
+  ])("is refused where it is %s", async (_what, path, message) => {
+    await expect(file(path())).rejects.toThrow(message);
+    await expect(file(path())).rejects.toMatchObject({ code: "NB_CONFIG" });
+  });
+});
+
+describe("host ends", () => {
+  it("name the kinds there are", async () => {
+    await expect(ends.net({ kind: "tap" })).rejects.toThrow(
+      'kind: expected a net back end (loopback), found "tap"',
+    );
+    await expect(ends.block({ kind: "toString" }, { readOnly: true })).rejects.toMatchObject({
+      code: "NB_CONFIG",
+    });
+  });
+
+  it("refuse options they do not know", async () => {
+    await expect(ends.block({ kind: "memory", mib: 1, sparse: true }, { readOnly: false })).rejects.toThrow(
+      /memory: sparse/,
+    );
+  });
+
+  it("can be added to", async () => {
+    const disk = await memory();
+    const more = createHostEnds({ block: { mine: () => disk } });
+    expect(await more.block({ kind: "mine" }, { readOnly: false })).toBe(disk);
+  });
+
+  it("bring a looped cable's frames back, whole and in order", async () => {
+    const net = await ends.net({ kind: "loopback" });
+    const got: number[][] = [];
+    let hasRoom = false;
+    net.connect(
+      (frame) => {
+        if (hasRoom) got.push([...frame]);
+        return hasRoom;
+      },
+      () => undefined,
+    );
+    net.send([Uint8Array.of(1, 2), Uint8Array.of(3)]);
+    net.send([Uint8Array.of(4)]);
+    await Promise.resolve();
+    expect(got).toEqual([]);
+    hasRoom = true;
+    net.resume();
+    expect(got).toEqual([[1, 2, 3], [4]]);
+  });
+});
+
+describe("a device's paths", () => {
+  it("are relative to the config's file, however deep", async () => {
+    const config = join(directory, "machine.yaml");
+    writeFileSync(
+      config,
+      "memory: { mib: 16 }\ndevices: [{ plugin: disk, disk: { kind: file, path: a/disk.img }, label: path }]\n",
+    );
+    const { config: loaded } = await loadMachineConfig(config);
+    expect(loaded.devices).toEqual([
+      { plugin: "disk", disk: { kind: "file", path: join(directory, "a/disk.img") }, label: "path" },
+    ]);
+  });
+});
+
+describe("entropy", () => {
+  it("is the same in every run under a virtual clock, and never otherwise", () => {
+    const take = (clock: "virtual" | "realtime"): Uint8Array => {
+      const bytes = new Uint8Array(new SharedArrayBuffer(100_000));
+      createEntropy(clock).fill(bytes);
+      return bytes;
+    };
+    expect(take("virtual")).toEqual(take("virtual"));
+    expect(take("realtime")).not.toEqual(take("realtime"));
+  });
+});
