@@ -7,7 +7,7 @@ export interface QueueRegistersStateV1 {
   readonly isEnabled: boolean;
   /** Words low, high of the descriptor, driver and device areas. */
   readonly areas: readonly number[];
-  /** Null where the queue is not in use. */
+  /** Null where the queue is not in use, or a driver's mistake has ended it. */
   readonly queue: QueueStateV1 | null;
 }
 
@@ -61,7 +61,7 @@ export class QueueRegisters {
       size: this.size,
       isEnabled: this.isEnabled,
       areas: Array.from(this.#areas),
-      queue: this.queue?.save() ?? null,
+      queue: this.queue?.isOpen === true ? this.queue.save() : null,
     };
   }
 
