@@ -265,18 +265,19 @@ export function cut(block: usize, n: i32): usize {
   const total = lengthOf(block);
   let to = copy;
   let from = block;
+  let left = n;
   while (true) {
-    const rem = <i32>load<u8>(from, 6);
-    const isPast = total - rem >= n;
+    left = n - (total - <i32>load<u8>(from, 6));
+    const isPast = left <= 0;
     memory.copy(to, from, RECORD);
     if (isPast || load<u16>(from) == <u16>OP_DEAD) break;
-    store<u8>(to, <u8>(n - (total - rem)), 6);
+    store<u8>(to, <u8>left, 6);
     separate(to);
     to += RECORD;
     from += RECORD;
   }
   store<u16>(to, <u16>OP_DEAD);
-  store<u8>(to, 0, 6);
+  store<u8>(to, <u8>max(left, 0), 6); // a block that left the cache gives back what it no longer does
   setLength(copy, n);
   return copy;
 }
