@@ -37,6 +37,7 @@ function fromBase64(what: string, text: string, length: number): Uint8Array {
 
 /** The whole architectural state of a processor between runs. */
 export function readVcpuState(core: CpuCore, processor: SoftProcessor): VcpuState {
+  processor.service(); // an INIT or start-up IPI already sent has no other place in the state
   const { view } = core;
   const { state, lapic, tsc } = processor;
   const at = (field: number): number => state + field - L.STATE;

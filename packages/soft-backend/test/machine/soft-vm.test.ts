@@ -347,6 +347,21 @@ describe("under the virtual clock", () => {
 });
 
 describe("vCPU state", () => {
+  it("holds a start-up IPI that the processor has not yet acted on", async () => {
+    const guest = await flatGuest(
+      (a) => {
+        lapicWrite(a, 0x310, 1 << 24);
+        lapicWrite(a, 0x300, 0x4500); // INIT
+        lapicWrite(a, 0x300, 0x4607); // start-up, page 7
+        halt(a);
+      },
+      { vcpus: 2 },
+    );
+    expect(await run(guest, 3)).toEqual({ kind: "budget" });
+    const { mpState, sregs, regs } = guest.vm.vcpus[1]!.getState();
+    expect([mpState, sregs.cs.selector, sregs.cs.base, regs.rip]).toEqual(["runnable", 0x700, 0x7000n, 0n]);
+  });
+
   it("comes back as it was set", async () => {
     const { vm } = await bareGuest(2);
     const vcpu = vm.vcpus[1]!;
