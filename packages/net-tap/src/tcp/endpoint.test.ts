@@ -2,7 +2,8 @@ import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { VirtualTime } from "../../test/virtual-time.ts";
 import { type ByteRing } from "./byte-ring.ts";
-import { TcpEndpoint, type TcpEndpointOptions, type TcpOutput, type TcpUser } from "./endpoint.ts";
+import type { TcpEndpointOptions, TcpOutput, TcpUser } from "./contract.ts";
+import { TcpEndpoint } from "./endpoint.ts";
 import { emptyPayload, type Segment } from "./segment.ts";
 
 const options: TcpEndpointOptions = {
@@ -38,7 +39,10 @@ class Side implements TcpUser {
   readonly #readMs: number;
   readonly output: TcpOutput;
 
-  constructor(time: VirtualTime, weather: Weather, text: Uint8Array, readMs = 0) {
+  readonly #hasSack: boolean;
+
+  constructor(time: VirtualTime, weather: Weather, text: Uint8Array, readMs = 0, hasSack = true) {
+    this.#hasSack = hasSack;
     this.#time = time;
     this.#weather = weather;
     this.#left = text;
@@ -47,12 +51,11 @@ class Side implements TcpUser {
   }
 
   #makeOutput(): TcpOutput {
-    const awake = new Set<TcpEndpoint>();
+    const awake = new Set<{ flush(): void }>();
     return {
       scheduler: this.#time,
       hasRoom: () => true,
-      transmit: (sequence, acknowledgment, flags, window, data, offset, length, syn) => {
-        const payload = length === 0 ? emptyPayload : copyOf(data, offset, length);
+      transmit: ({ sequence, acknowledgment, flags, window, syn, sack }, data, offset, length) => {
         const segment: Segment = {
           sourcePort: 1,
           destinationPort: 2,
@@ -60,9 +63,11 @@ class Side implements TcpUser {
           acknowledgment,
           flags,
           window,
-          payload,
+          payload: length === 0 ? emptyPayload : copyOf(data, offset, length),
           mss: syn?.mss ?? 0,
           windowScale: syn?.windowScale ?? -1,
+          sackPermitted: syn !== undefined && this.#hasSack,
+          sack: this.#hasSack ? [...sack] : [],
         };
         this.sentSegments.push(segment);
         for (const delay of this.#weather()) this.#time.after(delay, () => this.peer?.arrive(segment));
@@ -144,10 +149,11 @@ function pair(
   weather: Weather,
   texts: readonly [Uint8Array, Uint8Array],
   readMs = 0,
+  hasSack: readonly [boolean, boolean] = [true, true],
 ): { time: VirtualTime; a: Side; b: Side } {
   const time = new VirtualTime();
-  const a = new Side(time, weather, texts[0], readMs);
-  const b = new Side(time, weather, texts[1], readMs);
+  const a = new Side(time, weather, texts[0], readMs, hasSack[0]);
+  const b = new Side(time, weather, texts[1], readMs, hasSack[1]);
   a.peer = b;
   b.peer = a;
   // Close to the wrap, so that every run crosses it.
@@ -158,12 +164,18 @@ function pair(
 const textOf = (length: number, salt: number): Uint8Array =>
   Uint8Array.from({ length }, (_, index) => (index * 31 + salt + (index >>> 8)) & 255);
 
+/** Runs that ended wrong once. */
+const weatherThatBroke: [number[][], number, number, 0 | 3 | 500, [boolean, boolean]][] = [
+  // A retransmission into a shrunken window took new data along, which no timer then stood behind.
+  [[[1], [1], [1], [], [1], [1], [1], [1], [8], [1]], 5643, 1492, 500, [false, false]],
+];
+
 describe("a TCP endpoint (RFC 9293)", () => {
   it("carries both directions whole, once and in order through loss, duplication and reordering", () => {
     const fate = fc.oneof(
-      { weight: 6, arbitrary: fc.constant([1]) },
-      { weight: 1, arbitrary: fc.constant([]) },
-      { weight: 1, arbitrary: fc.constant([1, 4]) },
+      { weight: 6, arbitrary: fc.constant<number[]>([1]) },
+      { weight: 1, arbitrary: fc.constant<number[]>([]) },
+      { weight: 1, arbitrary: fc.constant<number[]>([1, 4]) },
       { weight: 2, arbitrary: fc.integer({ min: 1, max: 40 }).map((delay) => [delay]) },
     );
     fc.assert(
@@ -174,7 +186,8 @@ describe("a TCP endpoint (RFC 9293)", () => {
         fc.nat(6000),
         fc.nat(3000),
         fc.constantFrom(0, 0, 3, 500),
-        (fates, toB, toA, readMs) => {
+        fc.tuple(fc.boolean(), fc.boolean()),
+        (fates, toB, toA, readMs, hasSack) => {
           let index = 0;
           // The same fates again and again, shifted by one, so that no segment is lost forever.
           const weather: Weather = () => {
@@ -182,7 +195,7 @@ describe("a TCP endpoint (RFC 9293)", () => {
             return fates[(index + Math.floor(index / fates.length)) % fates.length] ?? [];
           };
           const texts = [textOf(toB, 1), textOf(toA, 7)] as const;
-          const { time, a, b } = pair(weather, texts, readMs);
+          const { time, a, b } = pair(weather, texts, readMs, hasSack);
           time.run(3_000_000, () => a.closed !== undefined && b.closed !== undefined);
           expect(Uint8Array.from(b.heard)).toEqual(texts[0]);
           expect(Uint8Array.from(a.heard)).toEqual(texts[1]);
@@ -190,7 +203,7 @@ describe("a TCP endpoint (RFC 9293)", () => {
           expect(Math.max(a.mostUnread, b.mostUnread)).toBeLessThanOrEqual(options.receiveBuffer);
         },
       ),
-      { numRuns: 150, endOnFailure: true, interruptAfterTimeLimit: 15000 },
+      { numRuns: 300, examples: weatherThatBroke },
     );
   });
 
@@ -209,6 +222,19 @@ describe("a TCP endpoint (RFC 9293)", () => {
     expect(b.heard).toHaveLength(900);
     const sequences = a.sentSegments.filter((one) => one.payload.length > 0).map((one) => one.sequence);
     expect(sequences.length - new Set(sequences).size).toBe(1);
+  });
+
+  it("resends exactly what was lost, and nothing else, where the peer tells it by SACK (RFC 2018)", () => {
+    let count = 0;
+    // Four of the first ten segments with data, not next to each other.
+    const { time, a, b } = pair(
+      () => ([4, 6, 8, 9].includes((count += 1)) ? [] : [1]),
+      [textOf(1000, 3), textOf(0, 0)],
+    );
+    time.run(150);
+    expect(Uint8Array.from(b.heard)).toEqual(textOf(1000, 3));
+    const sequences = a.sentSegments.filter((one) => one.payload.length > 0).map((one) => one.sequence);
+    expect(sequences.length - new Set(sequences).size).toBe(4);
   });
 
   it("probes a closed window and goes on when it opens", () => {
@@ -233,6 +259,8 @@ describe("a TCP endpoint (RFC 9293)", () => {
       window: 0,
       mss: 0,
       windowScale: -1,
+      sackPermitted: false,
+      sack: [],
       payload: emptyPayload,
     });
     a.endpoint?.receive(reset((a.endpoint.receiveNext + 1) >>> 0));
@@ -261,6 +289,8 @@ describe("a TCP endpoint (RFC 9293)", () => {
       window: fc.constantFrom(0, 1, 500, 65_535),
       mss: fc.constant(0),
       windowScale: fc.constant(-1),
+      sackPermitted: fc.constant(false),
+      sack: fc.array(fc.integer({ min: -100, max: 2000 }), { maxLength: 8 }),
       payload: fc.uint8Array({ maxLength: 300 }),
     });
     fc.assert(
@@ -273,6 +303,7 @@ describe("a TCP endpoint (RFC 9293)", () => {
             ...segment,
             sequence: (endpoint.receiveNext + segment.sequence) >>> 0,
             acknowledgment: (0xffff_ff01 + segment.acknowledgment) >>> 0,
+            sack: segment.sack.map((edge) => (0xffff_ff01 + edge) >>> 0),
           });
           expect(endpoint.heldBytes).toBeLessThanOrEqual(options.receiveBuffer);
           expect(a.mostUnread).toBeLessThanOrEqual(options.receiveBuffer);

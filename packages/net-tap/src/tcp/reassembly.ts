@@ -56,6 +56,30 @@ export class Reassembly {
     }
   }
 
+  /**
+   * Edges of the SACK blocks to send (RFC 2018 §4): the one that holds `recent` first, then the others, four at most.
+   */
+  blocks(recent: number, into: number[]): void {
+    into.length = 0;
+    let from = 0;
+    let to = 0;
+    for (let index = 0; index <= this.#fragments.length; index += 1) {
+      const next = this.#fragments[index];
+      if (next !== undefined && index > 0 && next.sequence === to) {
+        to = advance(to, next.bytes.length);
+        continue;
+      }
+      if (index > 0) {
+        if (distance(recent, from) >= 0 && distance(recent, to) < 0) into.unshift(from, to);
+        else if (into.length < 8) into.push(from, to);
+      }
+      if (next === undefined) break;
+      from = next.sequence;
+      to = advance(from, next.bytes.length);
+    }
+    if (into.length > 8) into.length = 8;
+  }
+
   clear(): void {
     this.#fragments = [];
     this.#held = 0;

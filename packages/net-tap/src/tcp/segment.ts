@@ -13,6 +13,9 @@ export interface Segment {
   mss: number;
   /** Shift of the window scale option; −1 without it. */
   windowScale: number;
+  sackPermitted: boolean;
+  /** Edges of SACK blocks, left and right in turn (RFC 2018 §3). */
+  readonly sack: number[];
   payload: Uint8Array;
 }
 
@@ -28,6 +31,8 @@ export function newSegment(): Segment {
     window: 0,
     mss: 0,
     windowScale: -1,
+    sackPermitted: false,
+    sack: [],
     payload: emptyPayload,
   };
 }
@@ -45,8 +50,10 @@ export function parseSegment(bytes: Uint8Array, from: number, to: number, segmen
   segment.window = get16(bytes, from + Tcp.WINDOW);
   segment.mss = 0;
   segment.windowScale = -1;
+  segment.sackPermitted = false;
+  segment.sack.length = 0;
   segment.payload = from + headerLength === to ? emptyPayload : bytes.subarray(from + headerLength, to);
-  if ((segment.flags & TcpFlag.SYN) !== 0) {
+  if (headerLength > Tcp.HEADER_LENGTH) {
     parseOptions(bytes, from + Tcp.HEADER_LENGTH, from + headerLength, segment);
   }
   return true;
@@ -64,11 +71,18 @@ function parseOptions(bytes: Uint8Array, from: number, to: number, segment: Segm
     const length = at + 1 < to ? (bytes[at + 1] ?? 0) : 0;
     // A length that goes nowhere or outside ends the list (RFC 9293 §3.1, MUST-7).
     if (length < 2 || at + length > to) return;
-    if (kind === TcpOption.MAXIMUM_SEGMENT_SIZE && length === 4) segment.mss = get16(bytes, at + 2);
-    // RFC 7323 §2.3: a shift above 14 is used as 14.
-    if (kind === TcpOption.WINDOW_SCALE && length === 3) {
-      segment.windowScale = Math.min(14, bytes[at + 2] ?? 0);
+    if ((segment.flags & TcpFlag.SYN) !== 0) parseSynOption(bytes, at, kind, length, segment);
+    else if (kind === TcpOption.SACK && length % 8 === 2) {
+      for (let edge = at + 2; edge < at + length; edge += 4) segment.sack.push(get32(bytes, edge));
     }
     at += length;
   }
+}
+
+function parseSynOption(bytes: Uint8Array, at: number, kind: number, length: number, segment: Segment): void {
+  if (kind === TcpOption.MAXIMUM_SEGMENT_SIZE && length === 4) segment.mss = get16(bytes, at + 2);
+  // RFC 7323 §2.3: a shift above 14 is used as 14.
+  else if (kind === TcpOption.WINDOW_SCALE && length === 3) {
+    segment.windowScale = Math.min(14, bytes[at + 2] ?? 0);
+  } else if (kind === TcpOption.SACK_PERMITTED && length === 2) segment.sackPermitted = true;
 }

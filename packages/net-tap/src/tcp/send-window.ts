@@ -36,7 +36,10 @@ export class RoundTrip {
   }
 }
 
-/** Congestion window: slow start, congestion avoidance (RFC 5681) and NewReno recovery (RFC 6582). */
+/**
+ * Congestion window: slow start, congestion avoidance (RFC 5681), and recovery: NewReno (RFC 6582), which inflates the
+ * window by what duplicates say has left the network, or that of RFC 6675, which knows it by SACK.
+ */
 export class CongestionWindow {
   readonly #mss: number;
   #window: number;
@@ -44,8 +47,11 @@ export class CongestionWindow {
   #duplicates = 0;
   #recovering = false;
 
-  constructor(mss: number) {
+  readonly #usesSack: boolean;
+
+  constructor(mss: number, usesSack: boolean) {
     this.#mss = mss;
+    this.#usesSack = usesSack;
     this.#window = 10 * mss;
   }
 
@@ -65,22 +71,23 @@ export class CongestionWindow {
     this.#window = Math.min(this.#window, 1 << 30);
   }
 
-  /** True where this duplicate is the one that starts fast retransmission. */
-  duplicate(inFlight: number): boolean {
+  /** True where this duplicate is the one that starts fast retransmission. `isLost`: the scoreboard says so already. */
+  duplicate(inFlight: number, isLost: boolean): boolean {
     this.#duplicates += 1;
     if (this.#recovering) {
-      this.#window += this.#mss;
+      if (!this.#usesSack) this.#window += this.#mss;
       return false;
     }
-    if (this.#duplicates !== 3) return false;
+    if (this.#duplicates < 3 && !isLost) return false;
     this.#threshold = Math.max(inFlight / 2, 2 * this.#mss);
-    this.#window = this.#threshold + 3 * this.#mss;
+    this.#window = this.#threshold + (this.#usesSack ? 0 : 3 * this.#mss);
     this.#recovering = true;
     return true;
   }
 
   /** An acknowledgment in recovery that leaves a hole (RFC 6582 §3.2 step 3). */
   partial(bytes: number): void {
+    if (this.#usesSack) return;
     this.#window = Math.max(this.#mss, this.#window - bytes + this.#mss);
   }
 

@@ -1,5 +1,5 @@
 import type { ByteRing } from "../tcp/byte-ring.ts";
-import type { SynOptions } from "../tcp/endpoint.ts";
+import type { OutgoingSegment, SynOptions } from "../tcp/contract.ts";
 import type { Ipv4 } from "../wire/address.ts";
 import { put16, put32 } from "../wire/bytes.ts";
 import { addToSum, checksum, foldSum, pseudoHeaderSum } from "../wire/checksum.ts";
@@ -68,27 +68,24 @@ export class IpSender {
     fromPort: number,
     to: Ipv4,
     toPort: number,
-    sequence: number,
-    acknowledgment: number,
-    flags: number,
-    window: number,
-    data: ByteRing | undefined,
+    segment: OutgoingSegment,
+    data: ByteRing,
     offset: number,
     dataLength: number,
-    syn?: SynOptions,
   ): void {
     const frame = this.#frame;
-    let headerLength: number = Tcp.HEADER_LENGTH;
     put16(frame, BODY_AT + Tcp.SOURCE_PORT, fromPort);
     put16(frame, BODY_AT + Tcp.DESTINATION_PORT, toPort);
-    put32(frame, BODY_AT + Tcp.SEQUENCE, sequence);
-    put32(frame, BODY_AT + Tcp.ACKNOWLEDGMENT, acknowledgment);
-    frame[BODY_AT + Tcp.FLAGS] = flags;
-    put16(frame, BODY_AT + Tcp.WINDOW, window);
+    put32(frame, BODY_AT + Tcp.SEQUENCE, segment.sequence);
+    put32(frame, BODY_AT + Tcp.ACKNOWLEDGMENT, segment.acknowledgment);
+    frame[BODY_AT + Tcp.FLAGS] = segment.flags;
+    put16(frame, BODY_AT + Tcp.WINDOW, segment.window);
     put32(frame, BODY_AT + Tcp.CHECKSUM, 0);
-    if (syn !== undefined) headerLength += this.#synOptions(BODY_AT + headerLength, syn);
+    let headerLength: number = Tcp.HEADER_LENGTH;
+    if (segment.syn !== undefined) headerLength += this.#synOptions(BODY_AT + headerLength, segment.syn);
+    else if (segment.sack.length > 0) headerLength += this.#sackOption(BODY_AT + headerLength, segment.sack);
     frame[BODY_AT + Tcp.DATA_OFFSET] = (headerLength / 4) << 4;
-    data?.copy(offset, dataLength, frame, BODY_AT + headerLength);
+    data.copy(offset, dataLength, frame, BODY_AT + headerLength);
     const length = headerLength + dataLength;
     const sum = addToSum(frame, BODY_AT, BODY_AT + length, pseudoHeaderSum(from, to, Protocol.TCP, length));
     put16(frame, BODY_AT + Tcp.CHECKSUM, foldSum(sum));
@@ -107,15 +104,38 @@ export class IpSender {
 
   #synOptions(at: number, syn: SynOptions): number {
     const frame = this.#frame;
-    frame[at] = TcpOption.MAXIMUM_SEGMENT_SIZE;
-    frame[at + 1] = 4;
-    put16(frame, at + 2, syn.mss);
-    if (syn.windowScale < 0) return 4;
-    frame[at + 4] = TcpOption.NO_OPERATION;
-    frame[at + 5] = TcpOption.WINDOW_SCALE;
-    frame[at + 6] = 3;
-    frame[at + 7] = syn.windowScale;
-    return 8;
+    let end = at;
+    frame[end] = TcpOption.MAXIMUM_SEGMENT_SIZE;
+    frame[end + 1] = 4;
+    put16(frame, end + 2, syn.mss);
+    end += 4;
+    if (syn.windowScale >= 0) {
+      frame[end] = TcpOption.NO_OPERATION;
+      frame[end + 1] = TcpOption.WINDOW_SCALE;
+      frame[end + 2] = 3;
+      frame[end + 3] = syn.windowScale;
+      end += 4;
+    }
+    if (syn.sackPermitted) {
+      frame[end] = TcpOption.NO_OPERATION;
+      frame[end + 1] = TcpOption.NO_OPERATION;
+      frame[end + 2] = TcpOption.SACK_PERMITTED;
+      frame[end + 3] = 2;
+      end += 4;
+    }
+    return end - at;
+  }
+
+  #sackOption(at: number, edges: readonly number[]): number {
+    const frame = this.#frame;
+    frame[at] = TcpOption.NO_OPERATION;
+    frame[at + 1] = TcpOption.NO_OPERATION;
+    frame[at + 2] = TcpOption.SACK;
+    frame[at + 3] = 2 + edges.length * 4;
+    edges.forEach((edge, index) => {
+      put32(frame, at + 4 + index * 4, edge);
+    });
+    return 4 + edges.length * 4;
   }
 
   #send(from: Ipv4, to: Ipv4, protocol: number, length: number, mac?: Uint8Array): void {

@@ -1,5 +1,6 @@
 import type { Socket } from "node:net";
-import { TcpEndpoint, type TcpEndpointOptions, type TcpOutput, type TcpUser } from "../tcp/endpoint.ts";
+import type { TcpEndpointOptions, TcpOutput, TcpUser } from "../tcp/contract.ts";
+import { TcpEndpoint } from "../tcp/endpoint.ts";
 import type { Segment } from "../tcp/segment.ts";
 
 /**

@@ -1,6 +1,7 @@
 import { randomBytes } from "node:crypto";
 import { createConnection, type Socket } from "node:net";
-import type { TcpEndpoint, TcpEndpointOptions, TcpOutput } from "../tcp/endpoint.ts";
+import { ByteRing } from "../tcp/byte-ring.ts";
+import type { OutgoingSegment, TcpEndpointOptions, TcpOutput } from "../tcp/contract.ts";
 import type { Segment } from "../tcp/segment.ts";
 import { advance, distance } from "../tcp/sequence.ts";
 import type { Ipv4 } from "../wire/address.ts";
@@ -13,6 +14,7 @@ import { TcpFlow } from "./tcp-flow.ts";
 
 const BUFFER_BYTES = 256 * 1024;
 const CONNECT_MS = 30_000;
+const noData = new ByteRing(0);
 
 /** All TCP connections of a back end: the table, the opening of each, and who may send next. */
 export class TcpFlows {
@@ -22,7 +24,7 @@ export class TcpFlows {
   readonly #link: GuestLink;
   readonly #most: number;
   readonly #flows = new Map<string, TcpFlow>();
-  readonly #awake = new Set<TcpEndpoint>();
+  readonly #awake = new Set<{ flush(): void }>();
   #scheduled = false;
   #nextPort = 49_152;
 
@@ -132,19 +134,15 @@ export class TcpFlows {
       ((segment.flags & TcpFlag.SYN) === 0 ? 0 : 1) +
       ((segment.flags & TcpFlag.FIN) === 0 ? 0 : 1);
     const hasAck = (segment.flags & TcpFlag.ACK) !== 0;
-    this.#sender.tcp(
-      address,
-      segment.destinationPort,
-      guest,
-      segment.sourcePort,
-      hasAck ? segment.acknowledgment : 0,
-      hasAck ? 0 : advance(segment.sequence, length),
-      hasAck ? TcpFlag.RST : TcpFlag.RST | TcpFlag.ACK,
-      0,
-      undefined,
-      0,
-      0,
-    );
+    const reset: OutgoingSegment = {
+      sequence: hasAck ? segment.acknowledgment : 0,
+      acknowledgment: hasAck ? 0 : advance(segment.sequence, length),
+      flags: hasAck ? TcpFlag.RST : TcpFlag.RST | TcpFlag.ACK,
+      window: 0,
+      syn: undefined,
+      sack: [],
+    };
+    this.#sender.tcp(address, segment.destinationPort, guest, segment.sourcePort, reset, noData, 0, 0);
   }
 
   #endpointOptions(): TcpEndpointOptions {
@@ -165,21 +163,8 @@ export class TcpFlows {
     return {
       scheduler: this.#network.scheduler,
       hasRoom: () => this.#link.hasRoom(),
-      transmit(sequence, acknowledgment, flags, window, data, offset, length, syn) {
-        sender.tcp(
-          address,
-          port,
-          guest,
-          guestPort,
-          sequence,
-          acknowledgment,
-          flags,
-          window,
-          data,
-          offset,
-          length,
-          syn,
-        );
+      transmit(segment, data, offset, length) {
+        sender.tcp(address, port, guest, guestPort, segment, data, offset, length);
       },
       wake: (endpoint) => {
         this.#awake.add(endpoint);

@@ -103,12 +103,14 @@ export const TcpFlag = {
   URG: 0x20,
 } as const;
 
-/** TCP option kinds (RFC 9293 §3.1, RFC 7323 §2.2). */
+/** TCP option kinds (RFC 9293 §3.1, RFC 7323 §2.2, RFC 2018 §2 and §3). */
 export const TcpOption = {
   END: 0,
   NO_OPERATION: 1,
   MAXIMUM_SEGMENT_SIZE: 2,
   WINDOW_SCALE: 3,
+  SACK_PERMITTED: 4,
+  SACK: 5,
 } as const;
 
 /** DHCP message (RFC 2131 §2). Offsets are of the UDP payload. */

@@ -1,0 +1,72 @@
+import type { Scheduler } from "../scheduler.ts";
+import type { ByteRing } from "./byte-ring.ts";
+
+/** States of RFC 9293 §3.3.2, without LISTEN: who listens makes an endpoint when a SYN comes. */
+export type TcpState =
+  | "SYN_SENT"
+  | "SYN_RECEIVED"
+  | "ESTABLISHED"
+  | "FIN_WAIT_1"
+  | "FIN_WAIT_2"
+  | "CLOSE_WAIT"
+  | "CLOSING"
+  | "LAST_ACK"
+  | "TIME_WAIT"
+  | "CLOSED";
+
+/** What a SYN says of its sender. */
+export interface SynOptions {
+  readonly mss: number;
+  /** −1: leave the option out. */
+  readonly windowScale: number;
+  readonly sackPermitted: boolean;
+}
+
+/** Header of a segment on its way out. One object is reused for all: nothing may keep it. */
+export interface OutgoingSegment {
+  sequence: number;
+  acknowledgment: number;
+  flags: number;
+  window: number;
+  /** Options of a SYN. */
+  syn: SynOptions | undefined;
+  /** Edges of SACK blocks, left and right in turn (RFC 2018 §3); empty without them. */
+  readonly sack: number[];
+}
+
+/** The network below an endpoint. */
+export interface TcpOutput {
+  readonly scheduler: Scheduler;
+  /** False: segments with data wait. The endpoint's `flush` is called when there is room again. */
+  hasRoom(): boolean;
+  /** Sends a segment whose payload is `length` bytes at `offset` of `data`. */
+  transmit(segment: OutgoingSegment, data: ByteRing, offset: number, length: number): void;
+  /** Asks for a `flush` soon. */
+  wake(endpoint: { flush(): void }): void;
+}
+
+/** The application above an endpoint. */
+export interface TcpUser {
+  onEstablished(): void;
+  /** Bytes in order; valid during the call. Give room back with `consumed`. */
+  onData(bytes: Uint8Array): void;
+  /** The peer will send no more. */
+  onEnd(): void;
+  /** Bytes given to `send` were acknowledged. */
+  onAcknowledged(): void;
+  /** The connection is gone. `reset`: it did not end in order. Called once, the last call of all. */
+  onClosed(reset: boolean): void;
+}
+
+export interface TcpEndpointOptions {
+  /** Our limit on what we send and announce. */
+  readonly mss: number;
+  readonly receiveBuffer: number;
+  readonly sendBuffer: number;
+  readonly initialSequence: number;
+  /** Idle time before a keep-alive probe (RFC 9293 §3.8.4), and between probes. */
+  readonly keepAliveMs: number;
+  readonly keepAliveProbes: number;
+  readonly timeWaitMs: number;
+  readonly mostRetransmissions: number;
+}
