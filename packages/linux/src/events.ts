@@ -1,7 +1,8 @@
-import { close, read, write } from "./files.ts";
-import { libc } from "./libc.ts";
+import { readlinkSync } from "node:fs";
+import { close, read, setNonBlocking, write } from "./files.ts";
+import { libc, type WatchedEvents, type WatchHandle } from "./libc.ts";
 import { RootedBuffer } from "./rooted-buffer.ts";
-import { check } from "./system-call-error.ts";
+import { check, SystemCallError } from "./system-call-error.ts";
 
 const EFD_CLOEXEC = 0o2000000;
 const EFD_NONBLOCK = 0o4000;
@@ -11,8 +12,22 @@ export class EventFd {
   readonly fd: number;
   readonly #value = new RootedBuffer(8);
 
-  constructor(initial = 0) {
-    this.fd = check(libc().eventfd(initial, EFD_CLOEXEC | EFD_NONBLOCK), "eventfd", "an event counter");
+  /** @param adopted for `adopt`: the counter there is already */
+  constructor(initial = 0, adopted?: number) {
+    this.fd =
+      adopted ?? check(libc().eventfd(initial, EFD_CLOEXEC | EFD_NONBLOCK), "eventfd", "an event counter");
+  }
+
+  /**
+   * Takes over a descriptor that came from another process. Throws `SystemCallError`, with the descriptor left open,
+   * where it is no eventfd: reading anything else could block.
+   */
+  static adopt(fd: number): EventFd {
+    if (readlinkSync(`/proc/self/fd/${fd}`) !== "anon_inode:[eventfd]") {
+      throw new SystemCallError("eventfd", "EINVAL", `fd ${fd}: not an event counter`);
+    }
+    setNonBlocking(fd);
+    return new EventFd(0, fd);
   }
 
   signal(): void {
@@ -32,6 +47,35 @@ export class EventFd {
 
 /** Events of poll(2). */
 export const PollEvent = { POLLIN: 1, POLLOUT: 4, POLLERR: 8, POLLHUP: 16, POLLNVAL: 32 } as const;
+
+/** Calls `ready` in the event loop for as long as the descriptor is readable, or writable where that is asked. */
+export class FdWatch {
+  readonly #handle: WatchHandle;
+  #isClosed = false;
+
+  /** @param fd non-blocking; stays open until the watch is closed. Throws where it cannot be waited for. */
+  constructor(fd: number, ready: () => void, events: WatchedEvents = { readable: true }) {
+    this.#handle = libc().watch(fd, events, () => {
+      if (!this.#isClosed) ready();
+    });
+    watches.add(this);
+  }
+
+  /** Lets the process end although this waits. */
+  unref(): void {
+    this.#handle.unref();
+  }
+
+  close(): void {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    watches.delete(this);
+    this.#handle.close();
+  }
+}
+
+/** A collected handle stops waiting without a word: those that wait are kept. */
+const watches = new Set<FdWatch>();
 
 /** poll(2) of one descriptor: the events that came, 0 on timeout. Blocks the thread. */
 export function poll(fd: number, events: number, timeoutMs: number): number {

@@ -41,6 +41,15 @@ export function ioctlUnchecked(fd: number, request: number, argument: number): n
   return libc().ioctl(fd, request, argument);
 }
 
+const F_GETFL = 3;
+const F_SETFL = 4;
+
+/** Makes calls on the descriptor fail with EAGAIN where they would wait (fcntl(2)), for all who share its file. */
+export function setNonBlocking(fd: number): void {
+  const flags = check(libc().fcntl(fd, F_GETFL, 0), "fcntl", `flags of fd ${fd}`);
+  check(libc().fcntl(fd, F_SETFL, flags | OpenFlag.O_NONBLOCK), "fcntl", `flags of fd ${fd}`);
+}
+
 /** ftruncate(2). @param length bytes */
 export function ftruncate(fd: number, length: number): void {
   check(libc().ftruncate(fd, length), "ftruncate", `fd ${fd}`);

@@ -1,4 +1,4 @@
-export { EventFd, poll, PollEvent } from "./events.ts";
+export { EventFd, FdWatch, poll, PollEvent } from "./events.ts";
 export {
   close,
   ftruncate,
@@ -8,11 +8,20 @@ export {
   open,
   OpenFlag,
   read,
+  setNonBlocking,
   write,
 } from "./files.ts";
 export type { Address } from "./libc.ts";
-export { addSeals, createMemfd, PAGE_SIZE, Seal, SharedMapping } from "./mapping.ts";
+export { addSeals, createMemfd, mapUnder, PAGE_SIZE, Seal, sealsOf, SharedMapping } from "./mapping.ts";
 export { RootedBuffer } from "./rooted-buffer.ts";
-export { receiveMessage, type ReceivedMessage, sendMessage, socketPair } from "./sockets.ts";
+export {
+  acceptUnix,
+  connectUnix,
+  listenUnix,
+  receiveMessage,
+  type ReceivedMessage,
+  sendMessage,
+  socketPair,
+} from "./sockets.ts";
 export { errnoName, errnoNumber, nameErrno, SystemCallError } from "./system-call-error.ts";
 export { gettid, interruptOn, nameThread, signalThread } from "./threads.ts";

@@ -4,6 +4,18 @@ import type * as Koffi from "koffi";
 /** An address in this process. */
 export type Address = bigint;
 
+/** What `watch` waits for. */
+export interface WatchedEvents {
+  readonly readable?: boolean;
+  readonly writable?: boolean;
+}
+
+/** Ends a `watch`. */
+export interface WatchHandle {
+  close(): void;
+  unref(): void;
+}
+
 /** The functions of libc that this package calls, as koffi gives them. Pointers are addresses or typed arrays. */
 export interface Libc {
   readonly open: (path: string, flags: number, mode: number) => number;
@@ -27,6 +39,11 @@ export interface Libc {
   readonly sendmsg: (fd: number, message: Address, flags: number) => number;
   readonly recvmsg: (fd: number, message: Address, flags: number) => number;
   readonly socketpair: (domain: number, type: number, protocol: number, fds: Address) => number;
+  readonly socket: (domain: number, type: number, protocol: number) => number;
+  readonly bind: (fd: number, address: Address, length: number) => number;
+  readonly listen: (fd: number, backlog: number) => number;
+  readonly connect: (fd: number, address: Address, length: number) => number;
+  readonly accept4: (fd: number, address: Address, length: Address, flags: number) => number;
   readonly fcntl: (fd: number, command: number, argument: number) => number;
   readonly gettid: () => number;
   readonly tgkill: (tgid: number, tid: number, signal: number) => number;
@@ -36,6 +53,8 @@ export interface Libc {
   readonly errno: () => number;
   readonly errnoNames: ReadonlyMap<number, string>;
   readonly address: (buffer: ArrayBufferView) => Address;
+  /** Calls back in the event loop while `fd` is readable, or writable where that is asked. Hold on to the handle. */
+  readonly watch: (fd: number, events: WatchedEvents, callback: () => void) => WatchHandle;
   readonly symbol: (name: string) => Address;
 }
 
@@ -69,6 +88,11 @@ function load(): Libc {
     sendmsg: declare("int64_t sendmsg(int fd, uintptr_t message, int flags)"),
     recvmsg: declare("int64_t recvmsg(int fd, uintptr_t message, int flags)"),
     socketpair: declare("int socketpair(int domain, int type, int protocol, uintptr_t fds)"),
+    socket: declare("int socket(int domain, int type, int protocol)"),
+    bind: declare("int bind(int fd, uintptr_t address, uint32_t length)"),
+    listen: declare("int listen(int fd, int backlog)"),
+    connect: declare("int connect(int fd, uintptr_t address, uint32_t length)"),
+    accept4: declare("int accept4(int fd, uintptr_t address, uintptr_t length, int flags)"),
     fcntl: declare("int fcntl(int fd, int command, unsigned long argument)"),
     gettid: declare("int gettid()"),
     tgkill: declare("int tgkill(int tgid, int tid, int signal)"),
@@ -77,6 +101,7 @@ function load(): Libc {
     errno: () => koffi.errno(),
     errnoNames,
     address: (buffer) => koffi.address(buffer),
+    watch: (fd, events, callback) => koffi.node.poll(fd, events, callback),
     symbol: (name) => library.symbol(name) as Address,
   };
 }

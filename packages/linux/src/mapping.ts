@@ -1,3 +1,4 @@
+import { writeSync } from "node:fs";
 import { type Address, libc } from "./libc.ts";
 import { ftruncate } from "./files.ts";
 import { check, errnoName, SystemCallError } from "./system-call-error.ts";
@@ -16,6 +17,7 @@ const WASM_PAGE = 65536;
 const MFD_CLOEXEC = 1;
 const MFD_ALLOW_SEALING = 2;
 const F_ADD_SEALS = 1033;
+const F_GET_SEALS = 1034;
 
 /** Seals of fcntl(2): what nobody may do to a memfd from then on. */
 export const Seal = { SEAL: 1, SHRINK: 2, GROW: 4, WRITE: 8 } as const;
@@ -50,8 +52,21 @@ export function addSeals(fd: number, seals: number): void {
   check(libc().fcntl(fd, F_ADD_SEALS, seals), "fcntl", `seals of fd ${fd}`);
 }
 
-function map(address: Address, length: number, flags: number, fd: number, what: string): Address {
-  const mapped = BigInt(libc().mmap(address, length, PROT_READ_WRITE, flags, fd, 0));
+/** Seals that the file has; 0 where it is of a kind that has none. */
+export function sealsOf(fd: number): number {
+  return Math.max(libc().fcntl(fd, F_GET_SEALS, 0), 0);
+}
+
+interface MapRequest {
+  readonly address: Address;
+  readonly length: number;
+  readonly flags: number;
+  readonly fd: number;
+  readonly offset: number;
+}
+
+function map({ address, length, flags, fd, offset }: MapRequest, what: string): Address {
+  const mapped = BigInt(libc().mmap(address, length, PROT_READ_WRITE, flags, fd, offset));
   if (mapped === MAP_FAILED) throw new SystemCallError("mmap", errnoName(), what);
   return mapped;
 }
@@ -64,32 +79,57 @@ export class SharedMapping {
   /** Give `buffer` to a worker to see the same bytes there. */
   readonly buffer: SharedArrayBuffer;
   readonly address: Address;
-  /** Bytes of the file that are mapped, from its start. */
+  /** Bytes of the file that are mapped. */
   readonly length: number;
   // Holds the memory that `address` points into.
   readonly #memory: SharedMemory;
   #isMapped = true;
 
-  /** @param length bytes, a multiple of 4096. Throws `SystemCallError`. */
-  constructor(fd: number, length: number, what: string) {
+  /**
+   * Throws `SystemCallError`.
+   * @param length bytes, a multiple of 4096
+   * @param offset of the first byte in the file, a multiple of 4096
+   */
+  constructor(fd: number, length: number, what: string, offset = 0) {
     const pages = Math.ceil(length / WASM_PAGE);
     this.#memory = new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true });
     this.buffer = this.#memory.buffer;
     this.length = length;
     this.address = libc().address(new Uint8Array(this.buffer));
-    map(this.address, length, MAP_SHARED | MAP_FIXED | MAP_NORESERVE, fd, what);
+    const flags = MAP_SHARED | MAP_FIXED | MAP_NORESERVE;
+    map({ address: this.address, length, flags, fd, offset }, what);
   }
 
   /** Lets go of the file. The bytes stay readable, as zeros: views of them may be anywhere. */
   unmap(): void {
     if (!this.#isMapped) return;
     this.#isMapped = false;
+    const flags = MAP_PRIVATE | MAP_FIXED | MAP_ANONYMOUS | MAP_NORESERVE;
     map(
-      this.address,
-      this.length,
-      MAP_PRIVATE | MAP_FIXED | MAP_ANONYMOUS | MAP_NORESERVE,
-      -1,
+      { address: this.address, length: this.length, flags, fd: -1, offset: 0 },
       `${this.#memory.buffer.byteLength} bytes of shared memory`,
     );
+  }
+}
+
+/**
+ * Puts a file under memory that is there already: what the bytes hold is copied into the file, and from then on every
+ * view of them is a view of the file. Throws `SystemCallError`, and `EINVAL` where the bytes do not lie on whole pages.
+ * @param bytes of shared WebAssembly memory: no other memory of JavaScript may be mapped over
+ */
+export function mapUnder(bytes: Uint8Array, fd: number, what: string): void {
+  const address = libc().address(bytes);
+  if (address % BigInt(PAGE_SIZE) !== 0n || bytes.length % PAGE_SIZE !== 0) {
+    throw new SystemCallError("mmap", "EINVAL", `${what}: not whole pages of memory`);
+  }
+  copyIn(bytes, fd);
+  map({ address, length: bytes.length, flags: MAP_SHARED | MAP_FIXED | MAP_NORESERVE, fd, offset: 0 }, what);
+}
+
+/** Writes the bytes to the start of the file, leaving holes where there are only zeros. */
+function copyIn(bytes: Uint8Array, fd: number): void {
+  for (let at = 0; at < bytes.length; at += PAGE_SIZE) {
+    const page = bytes.subarray(at, at + PAGE_SIZE);
+    if (page.some((byte) => byte !== 0)) writeSync(fd, page, 0, PAGE_SIZE, at);
   }
 }

@@ -1,4 +1,4 @@
-import { close, unlessAgain } from "./files.ts";
+import { close, setNonBlocking, unlessAgain } from "./files.ts";
 import { libc } from "./libc.ts";
 import { RootedBuffer } from "./rooted-buffer.ts";
 import { check, SystemCallError } from "./system-call-error.ts";
@@ -6,6 +6,9 @@ import { check, SystemCallError } from "./system-call-error.ts";
 const AF_UNIX = 1;
 const SOCK_STREAM = 1;
 const SOCK_CLOEXEC = 0o2000000;
+const SOCK_NONBLOCK = 0o4000;
+const BACKLOG = 16;
+const SUN_PATH_BYTES = 108;
 const SOL_SOCKET = 1;
 const SCM_RIGHTS = 1;
 const MSG_NOSIGNAL = 0x4000;
@@ -32,6 +35,59 @@ export function socketPair(): readonly [number, number] {
     "a Unix socket pair",
   );
   return [fds.view.getInt32(0, true), fds.view.getInt32(4, true)];
+}
+
+/** `struct sockaddr_un`. Throws `SystemCallError` where the path does not fit. */
+function unixAddress(path: string): RootedBuffer {
+  const bytes = new TextEncoder().encode(path);
+  if (bytes.length >= SUN_PATH_BYTES) {
+    throw new SystemCallError("bind", "ENAMETOOLONG", `${path}: longer than ${SUN_PATH_BYTES - 1} bytes`);
+  }
+  const address = new RootedBuffer(2 + SUN_PATH_BYTES);
+  address.view.setUint16(0, AF_UNIX, true);
+  address.bytes.set(bytes, 2);
+  return address;
+}
+
+function withAddress(
+  path: string,
+  call: (fd: number, address: RootedBuffer) => number,
+  name: string,
+): number {
+  const address = unixAddress(path);
+  const type = SOCK_STREAM | SOCK_CLOEXEC;
+  const fd = check(libc().socket(AF_UNIX, type, 0), "socket", path);
+  try {
+    check(call(fd, address), name, path);
+    return fd;
+  } catch (error) {
+    close(fd);
+    throw error;
+  }
+}
+
+/** A non-blocking socket that listens at `path`, which nothing may be at. Throws `SystemCallError`. */
+export function listenUnix(path: string): number {
+  const bindTo = (fd: number, address: RootedBuffer): number =>
+    address.lend((at) => libc().bind(fd, at, address.bytes.length));
+  const fd = withAddress(path, bindTo, "bind");
+  check(libc().listen(fd, BACKLOG), "listen", path);
+  setNonBlocking(fd);
+  return fd;
+}
+
+/** The next connection to a listening socket, non-blocking; `undefined` where there is none. */
+export function acceptUnix(fd: number): number | undefined {
+  return unlessAgain(libc().accept4(fd, 0n, 0n, SOCK_CLOEXEC | SOCK_NONBLOCK), "accept4", fd);
+}
+
+/** A non-blocking socket connected to who listens at `path`. Throws `SystemCallError`. */
+export function connectUnix(path: string): number {
+  const connectTo = (fd: number, address: RootedBuffer): number =>
+    address.lend((at) => libc().connect(fd, at, address.bytes.length));
+  const fd = withAddress(path, connectTo, "connect");
+  setNonBlocking(fd);
+  return fd;
 }
 
 /** A message header, with its vector behind it, over one buffer and over control data where there is some. */

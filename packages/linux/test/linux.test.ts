@@ -115,6 +115,66 @@ describe.skipIf(process.platform !== "linux" || process.arch !== "x64")("Linux s
     expect(openFds()).toBe(before);
   });
 
+  it("connects Unix sockets and hears of events without blocking", async () => {
+    const directory = mkdtempSync(join(tmpdir(), "northbridge-linux-"));
+    try {
+      const path = join(directory, "socket");
+      const listener = linux.listenUnix(path);
+      expect(linux.acceptUnix(listener)).toBeUndefined();
+      expect(() => linux.listenUnix(path)).toThrow(`${path}: bind failed with EADDRINUSE`);
+      expect(() => linux.connectUnix(join(directory, "none"))).toThrow("ENOENT");
+      expect(() => linux.listenUnix(`/${"x".repeat(108)}`)).toThrow("ENAMETOOLONG");
+      const connected = Promise.withResolvers<number>();
+      const watch = new linux.FdWatch(listener, () => {
+        connected.resolve(linux.acceptUnix(listener)!);
+      });
+      const client = linux.connectUnix(path);
+      const server = await connected.promise;
+      watch.close();
+      expect(linux.receiveMessage(server, 8)).toBeUndefined();
+      const event = new linux.EventFd();
+      linux.sendMessage(client, Uint8Array.of(7), [event.fd, listener]);
+      const { fds } = linux.receiveMessage(server, 8)!;
+      const passed = linux.EventFd.adopt(fds[0]!);
+      expect(() => linux.EventFd.adopt(fds[1]!)).toThrow("not an event counter");
+      const kicked = Promise.withResolvers<undefined>();
+      const kicks = new linux.FdWatch(passed.fd, () => {
+        if (passed.drain() > 0n) kicked.resolve(undefined);
+      });
+      event.signal();
+      await kicked.promise;
+      kicks.close();
+      kicks.close();
+      passed.close();
+      for (const fd of [fds[1]!, client, server, listener]) linux.close(fd);
+      event.close();
+    } finally {
+      rmSync(directory, { recursive: true });
+    }
+  });
+
+  it("maps a part of a file, and a file under memory in use", () => {
+    const fd = linux.createMemfd("parts", 3 * linux.PAGE_SIZE);
+    const part = new linux.SharedMapping(fd, linux.PAGE_SIZE, "part", linux.PAGE_SIZE);
+    const other = linux.createMemfd("other", 3 * linux.PAGE_SIZE);
+    const { buffer } = new linux.SharedMapping(other, 3 * linux.PAGE_SIZE, "other");
+    const memory = new Uint8Array(buffer, linux.PAGE_SIZE, 2 * linux.PAGE_SIZE);
+    memory[linux.PAGE_SIZE + 3] = 42;
+    linux.mapUnder(memory, fd, "memory");
+    expect(new Uint8Array(part.buffer)[3]).toBe(42);
+    new Uint8Array(part.buffer)[4] = 43;
+    expect(memory[linux.PAGE_SIZE + 4]).toBe(43);
+    expect(() => {
+      linux.mapUnder(memory.subarray(1), fd, "half a page");
+    }).toThrow("half a page: not whole pages of memory");
+    expect(linux.sealsOf(fd)).toBe(0);
+    linux.addSeals(fd, linux.Seal.SHRINK);
+    expect(linux.sealsOf(fd)).toBe(linux.Seal.SHRINK);
+    part.unmap();
+    linux.close(fd);
+    linux.close(other);
+  });
+
   it("names threads and interrupts a system call of one by a signal", async () => {
     const SIGNAL = 41;
     linux.interruptOn(SIGNAL);
