@@ -1,9 +1,9 @@
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
-import { RealtimeClock } from "@northbridge/core";
 import { hypervisorConformance } from "@northbridge/sdk/conformance";
 import { afterAll, describe, expect, it } from "vitest";
 import { kvmHypervisor, probeGuest, probeKvm } from "../src/index.ts";
 import { bounded } from "./bounded.ts";
+import { realtime } from "./realtime.ts";
 
 const { usable, findings } = probeKvm();
 if (!usable) console.log(`KVM tests skip: ${findings.map(({ detail }) => detail).join("; ")}`);
@@ -55,11 +55,7 @@ describe.skipIf(!usable)("KVM backend", () => {
     },
     {
       createHypervisor: () => bounded(kvmHypervisor()),
-      createClock: () => {
-        const clock = new RealtimeClock();
-        clock.resume();
-        return clock;
-      },
+      createClock: realtime,
       countsInstructions: false,
     },
   );

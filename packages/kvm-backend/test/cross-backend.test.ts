@@ -1,8 +1,9 @@
-import { RealtimeClock, VirtualClock } from "@northbridge/core";
+import { VirtualClock } from "@northbridge/core";
 import type { DrivenClock, Hypervisor, Vcpu, VirtualMachine } from "@northbridge/sdk";
 import { softHypervisor } from "@northbridge/soft-backend";
 import { describe, expect, it } from "vitest";
 import { kvmHypervisor, probeKvm } from "../src/index.ts";
+import { realtime } from "./realtime.ts";
 
 const RAM = 0x10000;
 const CODE = 0x1000;
@@ -47,12 +48,6 @@ class Counter {
     return this.vm.vcpus[0]!;
   }
 }
-
-const realtime = (): DrivenClock => {
-  const clock = new RealtimeClock();
-  clock.resume();
-  return clock;
-};
 
 describe.skipIf(!probeKvm().usable)("a machine that moves between backends", () => {
   it("goes on under KVM from the software CPU's state, and back", async () => {

@@ -56,6 +56,8 @@ export class KvmVcpu implements Vcpu {
     readonly thread: VcpuThread;
     readonly mapping: SharedMapping;
     readonly state: StateAccess;
+    /** What `reset` goes back to. */
+    readonly powerOn: VcpuState;
     readonly ports: BusAccess;
     readonly mmio: BusAccess;
     readonly counts: ExitCounts;
@@ -75,7 +77,7 @@ export class KvmVcpu implements Vcpu {
     this.#onEmulationFailure = deps.onEmulationFailure;
     this.#pendingChanged = deps.pendingChanged;
     this.#accesses = new Accesses({ ...deps, run: this.#run });
-    this.#powerOn = this.#state.save();
+    this.#powerOn = deps.powerOn;
   }
 
   /** KVM counts no instructions: a budget is taken as none. */

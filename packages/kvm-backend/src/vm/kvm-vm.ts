@@ -72,6 +72,25 @@ export class KvmVm implements VirtualMachine {
   /** @param kvm an open `/dev/kvm`, which stays the caller's. Throws `SystemCallError` or `NB_BACKEND`. */
   static async create(kvm: number, options: VmOptions, how: KvmOptions): Promise<KvmVm> {
     const fd = ioctl(kvm, Request.KVM_CREATE_VM, 0, "KVM_CREATE_VM");
+    const processors: KvmVcpu[] = [];
+    try {
+      return await KvmVm.#assemble({ kvm, fd, processors, options, how });
+    } catch (error) {
+      await Promise.all(processors.map((vcpu) => vcpu.close()));
+      close(fd);
+      throw error;
+    }
+  }
+
+  static async #assemble(parts: {
+    readonly kvm: number;
+    readonly fd: number;
+    /** Filled one by one: what is in it holds a thread and a descriptor. */
+    readonly processors: KvmVcpu[];
+    readonly options: VmOptions;
+    readonly how: KvmOptions;
+  }): Promise<KvmVm> {
+    const { kvm, fd, processors, options, how } = parts;
     ioctl(fd, Request.KVM_SET_TSS_ADDR, TSS_ADDRESS, "KVM_SET_TSS_ADDR");
     const map = new RootedBuffer(8);
     map.view.setBigUint64(0, BigInt(IDENTITY_MAP_ADDRESS), true);
@@ -89,33 +108,44 @@ export class KvmVm implements VirtualMachine {
       emulationFailures: 0,
       kicks: 0,
     };
-    const processors: KvmVcpu[] = [];
     const watch = new HaltWatch(processors);
     const clock = new ClockDriver(options.clock);
     const supported = supportedCpuid(kvm);
     const runBytes = ioctl(kvm, Request.KVM_GET_VCPU_MMAP_SIZE, 0, "KVM_GET_VCPU_MMAP_SIZE");
     for (let index = 0; index < options.vcpus; index++) {
       const vcpu = ioctl(fd, Request.KVM_CREATE_VCPU, index, `KVM_CREATE_VCPU of vCPU ${index}`);
-      setCpuid(vcpu, index, options.cpuModel, supported);
-      const msrs = new MsrAccess(vcpu);
-      processors.push(
-        new KvmVcpu({
-          index,
-          fd: vcpu,
-          thread: await VcpuThread.start(vcpu, `vcpu ${index}`),
-          mapping: new SharedMapping(vcpu, runBytes, `kvm_run of vCPU ${index}`),
-          state: new StateAccess({ fd: vcpu, index, msrs, savable: findSavableMsrs(kvm, msrs) }),
-          ports: options.ports,
-          mmio: options.mmio,
-          counts,
-          peek: (gpa, length) => memory.peek(gpa, length),
-          onEmulationFailure: how.onEmulationFailure,
-          pendingChanged: () => {
-            watch.pendingChanged();
-            clock.set(processors.some(({ isPending }) => isPending));
-          },
-        }),
-      );
+      let mapping: SharedMapping | undefined;
+      try {
+        setCpuid(vcpu, index, options.cpuModel, supported);
+        const msrs = new MsrAccess(vcpu);
+        const state = new StateAccess({ fd: vcpu, index, msrs, savable: findSavableMsrs(kvm, msrs) });
+        const powerOn = state.save();
+        mapping = new SharedMapping(vcpu, runBytes, `kvm_run of vCPU ${index}`);
+        const thread = await VcpuThread.start(vcpu, `vcpu ${index}`);
+        processors.push(
+          new KvmVcpu({
+            index,
+            fd: vcpu,
+            thread,
+            mapping,
+            state,
+            powerOn,
+            ports: options.ports,
+            mmio: options.mmio,
+            counts,
+            peek: (gpa, length) => memory.peek(gpa, length),
+            onEmulationFailure: how.onEmulationFailure,
+            pendingChanged: () => {
+              watch.pendingChanged();
+              clock.set(processors.some(({ isPending }) => isPending));
+            },
+          }),
+        );
+      } catch (error) {
+        mapping?.unmap();
+        close(vcpu);
+        throw error;
+      }
     }
     return new KvmVm({ fd, memory, irqchip, counts, processors, watch, clock });
   }
