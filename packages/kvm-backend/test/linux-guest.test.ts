@@ -1,74 +1,74 @@
-import { createMachine, PluginRegistry, RingBufferBackend, WatchedConsole } from "@northbridge/core";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import {
+  createMachine,
+  type Machine,
+  PluginRegistry,
+  RingBufferBackend,
+  WatchedConsole,
+} from "@northbridge/core";
 import * as devicesLegacy from "@northbridge/devices-legacy";
-import { close, open, OpenFlag } from "@northbridge/linux";
-import type { CpuidLeaf, Hypervisor } from "@northbridge/sdk";
-import { describe, expect, it } from "vitest";
-import { supportedCpuid } from "../src/abi/cpuid.ts";
-import { type EmulationFailureHook, kvmHypervisor, probeKvm } from "../src/index.ts";
+import * as devicesVirtio from "@northbridge/devices-virtio";
+import type { VirtualMachine } from "@northbridge/sdk";
+import { afterAll, describe, expect, it } from "vitest";
+import { probeKvm } from "../src/index.ts";
+import { plainKvm } from "./emulated-host.ts";
 
 /** A kernel built for KVM without a processor's help, and its initramfs that ends with `INIT: done`. */
 const KERNEL = process.env["NORTHBRIDGE_KVM_GUEST_KERNEL"];
 const INITRD = process.env["NORTHBRIDGE_KVM_GUEST_INITRD"];
 const CMDLINE =
   "earlyprintk=serial,ttyS0 console=ttyS0 noxsave nosmap nosmep clearcpuid=popcnt,rdtscp,invpcid,pcid,cx16 " +
-  "lpj=1000000 tsc=reliable no_timer_check rodata=off panic=-1 reboot=k";
+  "lpj=1000000 tsc=reliable no_timer_check rodata=off panic=-1 reboot=k " +
+  "virtio_mmio.device=4K@0xd0000000:5 virtio_mmio.device=4K@0xd0001000:6";
+const PAGE = 4096;
+const SECTORS = 2048;
+const FIRST_BYTES = "The first bytes of the disk.....";
+/** Where the guest is saved: its first word from userspace. */
+const HELLO = "INIT: hello";
 
-const RFLAGS_AC = 0x40000n;
-const BREAKPOINT = 3;
+const withoutNumbers = (text: string): string => text.replaceAll(/ *[\d.]+/g, " N");
 
-/** What such a KVM's emulator lacks and that kernel executes: INT3, STAC, CLAC and FWAIT. */
-const fixups: EmulationFailureHook = ({ regs, instructionBytes: [first, second, third] }) => {
-  if (first === 0xcc) return { regs: { ...regs, rip: regs.rip + 1n }, exception: { vector: BREAKPOINT } };
-  if (first === 0x9b) return { regs: { ...regs, rip: regs.rip + 1n } };
-  if (first !== 0x0f || second !== 0x01 || (third !== 0xca && third !== 0xcb)) return undefined;
-  const rflags = third === 0xcb ? regs.rflags | RFLAGS_AC : regs.rflags & ~RFLAGS_AC;
-  return { regs: { ...regs, rip: regs.rip + 3n, rflags } };
-};
-
-/** Takes XSAVE, AVX, SSE3 and later, x2APIC and paravirtual clocks out: bits of SDM 2A, CPUID. */
-function withoutExtensions(leaf: CpuidLeaf): CpuidLeaf {
-  const without = (value: number, ...bits: number[]): number =>
-    bits.reduce((rest, bit) => (rest & ~(1 << bit)) >>> 0, value);
-  switch (leaf.leaf) {
-    case 1:
-      return { ...leaf, ecx: without(leaf.ecx, 1, 9, 12, 13, 17, 19, 20, 23, 25, 26, 27, 28, 29, 30) };
-    case 7:
-      return { ...leaf, eax: 0, ebx: leaf.subleaf === 0 ? leaf.ebx & (1 << 9) : 0, ecx: 0, edx: 0 };
-    case 0xd:
-      return { ...leaf, eax: 0, ebx: 0, ecx: 0, edx: 0 };
-    case 0x80000001:
-      return { ...leaf, ecx: leaf.ecx & 1, edx: without(leaf.edx, 27) };
-    case 0x40000001:
-      return { ...leaf, eax: leaf.eax & 0x100000a, edx: 0 };
-    case 0x80000008:
-      return { ...leaf, ebx: 0 };
-    default:
-      return leaf;
-  }
-}
-
-function plainKvm(): Hypervisor {
-  const kvm = open("/dev/kvm", OpenFlag.O_RDWR);
-  const leaves = supportedCpuid(kvm).map(withoutExtensions);
-  close(kvm);
-  const inner = kvmHypervisor({ onEmulationFailure: fixups });
-  return {
-    name: inner.name,
-    createVm: (options) => inner.createVm({ ...options, cpuModel: { name: "plain", leaves } }),
-  };
-}
-
-const exported: readonly unknown[] = Object.values(devicesLegacy);
+const exported: readonly unknown[] = [...Object.values(devicesLegacy), ...Object.values(devicesVirtio)];
 type Registered = ConstructorParameters<typeof PluginRegistry>;
 const plugins = exported.filter((value) => typeof value === "function" && "pluginName" in value);
 const types = exported.filter(
   (value) => typeof value === "object" && value !== null && "devices" in value && "name" in value,
 );
 
-describe.skipIf(KERNEL === undefined || !probeKvm().usable)("Linux under KVM", () => {
-  it("boots to userspace", { timeout: 120_000 }, async () => {
+const directory = mkdtempSync(join(tmpdir(), "northbridge-kvm-"));
+afterAll(() => {
+  rmSync(directory, { recursive: true });
+});
+
+/** One machine with the test kernel, a disk and a network, watched through its console. */
+class LinuxGuest {
+  readonly machine: Machine;
+  readonly vm: VirtualMachine;
+  readonly #ring: RingBufferBackend;
+  readonly #console: WatchedConsole;
+
+  private constructor(parts: {
+    machine: Machine;
+    vm: VirtualMachine;
+    ring: RingBufferBackend;
+    console: WatchedConsole;
+  }) {
+    this.machine = parts.machine;
+    this.vm = parts.vm;
+    this.#ring = parts.ring;
+    this.#console = parts.console;
+  }
+
+  static async create(): Promise<LinuxGuest> {
+    const disk = join(directory, "disk.img");
+    const image = Buffer.alloc(SECTORS * 512);
+    image.write(FIRST_BYTES);
+    writeFileSync(disk, image);
     const ring = new RingBufferBackend(1 << 20);
     const console = new WatchedConsole(ring);
+    let created: VirtualMachine | undefined;
     const machine = await createMachine({
       config: {
         machine: "pc-1",
@@ -78,21 +78,95 @@ describe.skipIf(KERNEL === undefined || !probeKvm().usable)("Linux under KVM", (
           ...(INITRD !== undefined && { initrd: INITRD }),
           cmdline: CMDLINE,
         },
+        devices: [
+          {
+            plugin: "virtioBlk",
+            id: "disk",
+            mmio: { gpa: 0xd000_0000, gsi: 5 },
+            disk: { kind: "file", path: disk },
+          },
+          { plugin: "virtioNet", id: "net", mmio: { gpa: 0xd000_1000, gsi: 6 }, link: { kind: "loopback" } },
+        ],
       },
-      hypervisor: plainKvm(),
+      hypervisor: plainKvm((vm) => {
+        created = vm;
+      }),
       registry: new PluginRegistry(plugins as Registered[0], types as NonNullable<Registered[1]>),
       console,
     });
-    try {
-      const done = new Promise<string>((resolve) => {
-        console.watch("INIT: done", () => resolve("done"));
+    return new LinuxGuest({ machine, vm: created!, ring, console });
+  }
+
+  get output(): string {
+    return this.#ring.text();
+  }
+
+  /** Resolves when the guest has written `text`; rejects where the machine ends before. */
+  async writes(text: string): Promise<void> {
+    const found = new Promise<true>((resolve) => {
+      this.#console.watch(text, () => {
+        resolve(true);
       });
-      await machine.start();
-      const end = await Promise.race([done, machine.stopped.then((reason) => JSON.stringify(reason))]);
-      expect(end, ring.text()).toBe("done");
-      expect(machine.stats().backend["emulationFailures"]).toBeGreaterThan(0);
+    });
+    const end = await Promise.race([found, this.machine.stopped]);
+    if (end !== true) throw new Error(`ended with ${JSON.stringify(end)} before "${text}":\n${this.output}`);
+  }
+
+  /** A copy of RAM, and how to name its pages. */
+  copyPages(): Map<number, Buffer> {
+    const pages = new Map<number, Buffer>();
+    for (const { gpa, bytes, readOnly } of this.machine.memory.slots) {
+      if (readOnly) continue;
+      for (let at = 0; at < bytes.length; at += PAGE)
+        pages.set((gpa + at) / PAGE, Buffer.from(bytes.slice(at, at + PAGE)));
+    }
+    return pages;
+  }
+}
+
+describe.skipIf(KERNEL === undefined || !probeKvm().usable)("Linux under KVM", () => {
+  it("boots, is saved where it is in userspace, and goes on in another machine", {
+    timeout: 300_000,
+  }, async () => {
+    const saved = join(directory, "saved");
+    const first = await LinuxGuest.create();
+    try {
+      const hello = first.writes(HELLO);
+      await first.machine.start();
+      await hello;
+      await first.machine.pause();
+      const before = first.copyPages();
+      first.vm.dirtyLog.enable();
+      await first.machine.save(saved);
+      const done = first.writes("INIT: done");
+      await first.machine.resume();
+      await done;
+      await first.machine.pause();
+      const logged = new Set(first.vm.dirtyLog.harvest());
+      const changed = [...first.copyPages()].filter(([page, bytes]) => !bytes.equals(before.get(page)!));
+      expect(changed.length).toBeGreaterThan(0);
+      expect(changed.map(([page]) => page).filter((page) => !logged.has(page))).toEqual([]);
+      expect(logged.size).toBeLessThan(before.size / 2);
+      expect(first.machine.stats().backend["emulationFailures"]).toBeGreaterThan(0);
     } finally {
-      await machine.stop();
+      await first.machine.stop();
+    }
+    const second = await LinuxGuest.create();
+    try {
+      const done = second.writes("INIT: done");
+      await second.machine.restore(saved);
+      await second.machine.start();
+      await done;
+      // What the second machine writes is what the first one wrote behind the save, but for times and counts.
+      const expected = first.output.slice(first.output.indexOf(HELLO) + HELLO.length);
+      expect(withoutNumbers(second.output)).toBe(withoutNumbers(expected));
+      for (const output of [expected, second.output]) {
+        expect(output).toContain(` ${SECTORS / 2} vda`);
+        expect(output).toContain("eth0:");
+        expect(output).toContain(FIRST_BYTES);
+      }
+    } finally {
+      await second.machine.stop();
     }
   });
 });
