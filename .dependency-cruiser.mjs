@@ -48,7 +48,7 @@ export default {
       from: { path: "^packages/([^/]+)/(test/|.*\\.test\\.ts$)", pathNot: "^packages/cli/" },
       to: {
         path: "^packages/",
-        pathNot: ["^packages/$1/", "^packages/(core|sdk|soft-backend|devices-legacy|linux)/"],
+        pathNot: ["^packages/$1/", "^packages/(core|sdk|soft-backend|devices-legacy|devices-virtio|linux)/"],
       },
     },
     {
