@@ -1,9 +1,11 @@
 import { existsSync, readFileSync } from "node:fs";
 import { PluginRegistry, type RegisteredPlugin } from "@northbridge/core";
-import type { Hypervisor, MachineType } from "@northbridge/core/contracts";
+import type { HostEndKind, Hypervisor, MachineType } from "@northbridge/core/contracts";
 import * as devicesLegacy from "@northbridge/devices-legacy";
 import * as devicesVirtio from "@northbridge/devices-virtio";
+import * as netTap from "@northbridge/net-tap";
 import { softHypervisor } from "@northbridge/soft-backend";
+import * as storageQcow2 from "@northbridge/storage-qcow2";
 
 const isPlugin = (value: unknown): value is RegisteredPlugin =>
   typeof value === "function" && "pluginName" in value && "spec" in value;
@@ -11,10 +13,18 @@ const isPlugin = (value: unknown): value is RegisteredPlugin =>
 const isMachineType = (value: unknown): value is MachineType =>
   typeof value === "object" && value !== null && "devices" in value && "name" in value;
 
-/** The plugins and machine types that come with the command: whatever the device packages export. */
+const isHostEndKind = (value: unknown): value is HostEndKind =>
+  typeof value === "object" && value !== null && "kind" in value && "of" in value && "open" in value;
+
+/** The plugins, machine types and host ends that come with the command: whatever these packages export. */
 export function builtInRegistry(): PluginRegistry {
-  const exported: readonly unknown[] = [...Object.values(devicesLegacy), ...Object.values(devicesVirtio)];
-  return new PluginRegistry(exported.filter(isPlugin), exported.filter(isMachineType));
+  const packages: readonly object[] = [devicesLegacy, devicesVirtio, netTap, storageQcow2];
+  const exported = packages.flatMap((exports): unknown[] => Object.values(exports));
+  return new PluginRegistry(
+    exported.filter(isPlugin),
+    exported.filter(isMachineType),
+    exported.filter(isHostEndKind),
+  );
 }
 
 /**

@@ -2,6 +2,8 @@ import type {
   DeviceEntry,
   DevicePlugin,
   DevicePluginSpec,
+  HostEndKind,
+  HostEndSort,
   MachineConfig,
   MachineType,
 } from "@northbridge/core/contracts";
@@ -28,4 +30,14 @@ export function defineMachine(config: MachineConfig): MachineConfig {
 /** The identity, with types, for the implied devices of a versioned machine type. */
 export function defineMachineType(type: MachineType): MachineType {
   return type;
+}
+
+/**
+ * The identity, with types, for a kind of host end: `export const nbd = defineHostEnd({ kind: "nbd", of: "block", … })`
+ * gives configs `{ kind: nbd, … }` wherever a device takes a block back end.
+ */
+export function defineHostEnd<Sort extends HostEndSort, In, Out>(
+  kind: HostEndKind<Sort, In, Out>,
+): HostEndKind<Sort, In, Out> {
+  return kind;
 }

@@ -54,7 +54,7 @@ export class RunStatistics {
 
   /** Throws `NB_HOST` where the file cannot be written. */
   async writeTo(file: string, reason: StopReason, exitCode: number): Promise<void> {
-    const { backend: counters, bus, devices, resets } = this.#machine.stats();
+    const { backend: counters, bus, devices, hostEnds, resets } = this.#machine.stats();
     const { instructions = 0, ...exits } = counters;
     const data = {
       version: 1,
@@ -71,6 +71,7 @@ export class RunStatistics {
       exits,
       bus,
       devices,
+      hostEnds,
       resets,
     };
     try {

@@ -7,6 +7,7 @@ import type {
   MsiTarget,
   PowerControl,
 } from "../contracts/index.ts";
+import type { HostEndOpener } from "./host-end-opener.ts";
 
 /** Where devices map their regions. */
 export interface AddressSpaces {
@@ -21,6 +22,7 @@ export interface DeviceServices {
   readonly power: PowerControl;
   readonly msi: MsiTarget;
   readonly spaces: AddressSpaces;
+  readonly hostEnds: HostEndOpener;
   irq(gsi: number): InterruptLine;
 }
 

@@ -1,16 +1,16 @@
-import type {
-  Device,
-  DeviceContext,
-  FirmwareEntry,
-  IoHandler,
-  IoRegion,
-  Token,
-  Unmap,
+import {
+  type Device,
+  type DeviceContext,
+  type FirmwareEntry,
+  HostEnds,
+  type IoHandler,
+  type IoRegion,
+  type Token,
+  type Unmap,
 } from "../contracts/index.ts";
-import { NorthbridgeError } from "../contracts/index.ts";
-import { ConfigError } from "../config/config-error.ts";
 import type { AddressSpaces, ComposedDevice, DeviceServices } from "./device-services.ts";
 import type { PlannedDevice } from "./device-order.ts";
+import { located } from "./host-end-opener.ts";
 import type { ServiceContainer } from "./service-container.ts";
 
 /** The devices of one machine, set up in order; closing runs what they registered, last first. */
@@ -41,7 +41,7 @@ export class DeviceSet {
     try {
       device = await planned.spec.setup(context, planned.config as never);
     } catch (error) {
-      throw located(error, planned);
+      throw located(error, planned.where);
     }
     this.#devices.push({ id: planned.id, plugin: planned.spec.name, device, accesses });
   }
@@ -62,6 +62,8 @@ export class DeviceSet {
   #contextOf(planned: PlannedDevice, accesses: ComposedDevice["accesses"]): DeviceContext {
     const services = this.#services;
     const container = this.#container;
+    const ends = services.hostEnds.endsOf(planned);
+    const own = <T>(token: Token<T>): T | undefined => (token === HostEnds ? (ends as T) : undefined);
     const owner = `device ${planned.id} (${planned.spec.name})`;
     const map =
       (space: keyof AddressSpaces) =>
@@ -73,8 +75,8 @@ export class DeviceSet {
       memory: services.memory,
       power: services.power,
       msi: services.msi,
-      get: <T>(token: Token<T>): T => container.get(token, owner),
-      find: <T>(token: Token<T>): T | undefined => container.find(token),
+      get: <T>(token: Token<T>): T => own(token) ?? container.get(token, owner),
+      find: <T>(token: Token<T>): T | undefined => own(token) ?? container.find(token),
       provide: <T>(token: Token<T>, value: T): void => {
         container.provide(token, value, owner);
       },
@@ -89,11 +91,4 @@ export class DeviceSet {
       },
     };
   }
-}
-
-/** Says which device of the config a refusal is about. */
-function located(error: unknown, { where }: PlannedDevice): unknown {
-  if (!(error instanceof NorthbridgeError) || error instanceof ConfigError) return error;
-  if (error.code !== "NB_CONFIG" && error.code !== "NB_HOST") return error;
-  return new ConfigError(error.code, where, error.message, { cause: error });
 }

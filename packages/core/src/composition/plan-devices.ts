@@ -41,7 +41,9 @@ export async function planDevices(
   const plan = async ({ entry, where }: Candidate): Promise<void> => {
     const { spec, input } = entry;
     const id = entry.id ?? freeId(shortName(spec.name), (name) => planned.has(name) || claimed.has(name));
-    planned.set(id, { id, spec, config: await parseWith(spec.config, input, where), where });
+    const checked = await parseWith(spec.config, input, where);
+    await registry.hostEnds.check(spec.ends, checked, where);
+    planned.set(id, { id, spec, config: checked, where });
   };
   for (const entry of type.devices(config)) {
     const isReplaced = entry.id !== undefined && claimed.has(entry.id);

@@ -2,12 +2,14 @@ import type {
   DeviceEntry,
   DevicePluginSpec,
   DeviceReference,
+  HostEndKind,
   MachineType,
   Token,
 } from "../contracts/index.ts";
 import { NorthbridgeError } from "../contracts/index.ts";
 import { ConfigError } from "../config/config-error.ts";
 import { didYouMean } from "./did-you-mean.ts";
+import { HostEndKinds } from "./host-end-kinds.ts";
 
 /** A plugin as the registry wants it: every `DevicePlugin` is one. */
 export interface RegisteredPlugin {
@@ -21,16 +23,23 @@ export const shortName = (pluginName: string): string => pluginName.slice(plugin
 /** A machine with nothing but what its config lists, and RAM without a PC's holes. */
 export const bare1: MachineType = { name: "bare-1", layout: "flat", devices: () => [] };
 
-/** The plugins and machine types that configs may name. */
+/** The plugins, machine types and kinds of host ends that configs may name. */
 export class PluginRegistry {
   readonly #plugins = new Map<string, DevicePluginSpec<never, never>>();
   readonly #byShortName = new Map<string, DevicePluginSpec<never, never>[]>();
   readonly #machineTypes = new Map<string, MachineType>();
 
-  constructor(plugins: Iterable<RegisteredPlugin> = [], machineTypes: Iterable<MachineType> = []) {
+  readonly hostEnds: HostEndKinds = new HostEndKinds();
+
+  constructor(
+    plugins: Iterable<RegisteredPlugin> = [],
+    machineTypes: Iterable<MachineType> = [],
+    hostEnds: Iterable<HostEndKind> = [],
+  ) {
     this.addMachineType(bare1);
     for (const plugin of plugins) this.addPlugin(plugin);
     for (const type of machineTypes) this.addMachineType(type);
+    for (const kind of hostEnds) this.hostEnds.add(kind);
   }
 
   /** Throws `NB_CONFIG` where another plugin has the name. */

@@ -22,7 +22,7 @@ interface StandardResult {
  * @param where config path of `input`
  */
 export async function parseWith(
-  schema: ConfigSchema<never, never>,
+  schema: ConfigSchema<unknown, unknown>,
   input: unknown,
   where: string,
 ): Promise<unknown> {

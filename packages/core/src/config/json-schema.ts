@@ -1,11 +1,14 @@
 import { toJsonSchema } from "@valibot/to-json-schema";
 import type * as v from "valibot";
+import type { ConfigSchema, HostEndKind, HostEndSlots, HostEndSort } from "../contracts/index.ts";
 import { type PluginRegistry, shortName } from "../composition/plugin-registry.ts";
 import { MachineSchema } from "./machine-schema.ts";
 
 type JsonObject = Readonly<Record<string, unknown>>;
 
-/** JSON Schema (draft 2020-12) of a machine config whose devices are the plugins of `registry`. */
+const SORTS: readonly HostEndSort[] = ["block", "char", "net"];
+
+/** JSON Schema (draft 2020-12) of a machine config whose devices and host ends are those of `registry`. */
 export function machineJsonSchema(registry: PluginRegistry): JsonObject {
   const machine = toJsonSchema(MachineSchema, { errorMode: "ignore" }) as JsonObject;
   const properties = machine["properties"] as JsonObject;
@@ -22,25 +25,55 @@ export function machineJsonSchema(registry: PluginRegistry): JsonObject {
       },
       devices: { type: "array", ...(devices.length > 0 && { items: { anyOf: devices } }) },
     },
+    $defs: Object.fromEntries(
+      SORTS.map((sort) => [sort, { anyOf: registry.hostEnds.of(sort).map(hostEndSchema) }]),
+    ),
   };
 }
 
 function deviceSchema(registry: PluginRegistry, spec: PluginRegistry["plugins"][number]): JsonObject {
   const short = shortName(spec.name);
   const names = registry.isUniqueShortName(short) ? [short, spec.name] : [spec.name];
-  const isValibot = spec.config["~standard"].vendor === "valibot";
-  const own = isValibot
-    ? (toJsonSchema(spec.config as unknown as v.GenericSchema, { errorMode: "ignore" }) as JsonObject)
-    : { type: "object" };
-  const { $schema: _dialect, ...rest } = own;
+  const own = optionsSchema(spec.config, spec.ends);
   return {
-    ...rest,
+    ...own,
     title: spec.name,
     properties: {
       plugin: { enum: names },
       id: { type: "string", pattern: "^[A-Za-z0-9][A-Za-z0-9._-]*$" },
-      ...(own["properties"] as JsonObject | undefined),
+      ...own.properties,
     },
-    required: ["plugin", ...((own["required"] as readonly string[] | undefined) ?? [])],
+    required: ["plugin", ...own.required],
+  };
+}
+
+function hostEndSchema({ kind, options, ends }: HostEndKind): JsonObject {
+  const own = optionsSchema(options, ends);
+  return {
+    ...own,
+    title: kind,
+    properties: { kind: { const: kind }, ...own.properties },
+    required: ["kind", ...own.required],
+  };
+}
+
+/** A schema of options; another library's is any mapping. */
+function optionsSchema(
+  schema: ConfigSchema<unknown, unknown>,
+  slots: HostEndSlots = {},
+): JsonObject & { readonly properties: JsonObject; readonly required: readonly string[] } {
+  const isValibot = schema["~standard"].vendor === "valibot";
+  const own = isValibot
+    ? (toJsonSchema(schema as unknown as v.GenericSchema, { errorMode: "ignore" }) as JsonObject)
+    : { type: "object" };
+  const { $schema: _dialect, ...rest } = own;
+  const ends = Object.entries(slots).map(([option, sort]) => [option, { $ref: `#/$defs/${sort}` }]);
+  return {
+    ...rest,
+    properties: {
+      ...(own["properties"] as JsonObject | undefined),
+      ...(Object.fromEntries(ends) as JsonObject),
+    },
+    required: (own["required"] as readonly string[] | undefined) ?? [],
   };
 }

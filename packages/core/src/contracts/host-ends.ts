@@ -1,9 +1,12 @@
-import type { BlockBackend, CharBackend, NetBackend } from "./host.ts";
-import { type Token, token } from "./plugin.ts";
+import type { Clock } from "./clock.ts";
+import type { ConfigSchema } from "./config-schema.ts";
+import type { BlockBackend, ByteSink, CharBackend, NetBackend } from "./host.ts";
+import { type Token, token } from "./token.ts";
 
 /**
  * A host resource as a device's config names it: what kind of back end, and that kind's own options. Options called
- * `path` are files of the host, relative to the config's file.
+ * `path`, at any depth, are files of the host: relative to the config's file there, absolute when a device or a kind
+ * sees them.
  */
 export interface HostEndOptions {
   readonly kind: string;
@@ -12,6 +15,18 @@ export interface HostEndOptions {
 
 /** A character back end that is given up with the machine. */
 export type CharEnd = CharBackend & { close?(): void | Promise<void> };
+
+/** Sorts of host resources, and what a device gets of each. */
+export interface HostEndBackends {
+  readonly block: BlockBackend;
+  readonly char: CharEnd;
+  readonly net: NetBackend;
+}
+
+export type HostEndSort = keyof HostEndBackends;
+
+/** Option name → sort, for options that are `HostEndOptions` themselves. */
+export type HostEndSlots = Readonly<Record<string, HostEndSort>>;
 
 /**
  * Opens resources of the host for devices, which never do so themselves. All throw `NB_CONFIG` where the options are
@@ -25,6 +40,40 @@ export interface HostEnds {
 
 /** Provided by the machine. */
 export const HostEnds: Token<HostEnds> = token<HostEnds>("hostEnds");
+
+/** What a kind may ask of the machine for which it opens a back end. */
+export interface HostEndContext {
+  /** Id of the device: for messages and for names that the host shows. */
+  readonly device: string;
+  /** `block`: the device will never write. False for other sorts. */
+  readonly readOnly: boolean;
+  /** Guest time, and timers on it. */
+  readonly clock: Clock;
+  /** The machine's console. */
+  readonly console: CharBackend;
+  /** Where to put what a person should read. */
+  readonly log: ByteSink;
+  /** Opens the back ends under this one: an image's file, a capture's link. Whoever opens closes. */
+  readonly ends: HostEnds;
+  /** Counters for `--stats`, asked for until the machine closes. */
+  onStats(counters: () => Readonly<Record<string, number>>): void;
+}
+
+/**
+ * A kind of host end: `{ kind: qcow2, … }` in a config. Packages export what `defineHostEnd` of the SDK made; a
+ * `PluginRegistry` collects them beside plugins.
+ */
+export interface HostEndKind<Sort extends HostEndSort = HostEndSort, In = unknown, Out = unknown> {
+  /** As configs write it. Unique among the kinds of its sort. */
+  readonly kind: string;
+  readonly of: Sort;
+  /** Checks the options without `kind`: a mapping. */
+  readonly options: ConfigSchema<In, Out>;
+  /** Options that are host ends in turn, checked with their kinds' schemas; `options` lets them through. */
+  readonly ends?: HostEndSlots;
+  /** Throws `NB_CONFIG` or `NB_HOST`; the machine says in front where in the config. */
+  open(options: Out, context: HostEndContext): HostEndBackends[Sort] | Promise<HostEndBackends[Sort]>;
+}
 
 /** Random bytes of cryptographic quality; under a `virtual` clock the same ones in every run. */
 export interface EntropySource {

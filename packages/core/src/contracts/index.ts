@@ -1,4 +1,6 @@
 export * from "./errors.ts";
+export * from "./token.ts";
+export * from "./config-schema.ts";
 export * from "./io.ts";
 export * from "./memory.ts";
 export * from "./interrupt.ts";

@@ -1,15 +1,13 @@
+import type { ConfigSchema } from "./config-schema.ts";
 import type { Clock } from "./clock.ts";
 import type { ByteSink, CharBackend } from "./host.ts";
+import type { HostEndSlots } from "./host-ends.ts";
 import type { InterruptLine, MsiTarget } from "./interrupt.ts";
 import type { IoHandler, IoRegion, Unmap } from "./io.ts";
 import type { PowerControl, Resettable, Snapshottable } from "./lifecycle.ts";
 import type { GuestMemory } from "./memory.ts";
 import type { FirmwareEntry } from "./firmware.ts";
-
-declare const tokenType: unique symbol;
-/** Names a service of type `T`. A bare symbol at run time, so it survives duplicate copies of this package. */
-export type Token<T> = symbol & { readonly [tokenType]?: T };
-export const token = <T>(name: string): Token<T> => Symbol.for(`northbridge:${name}`);
+import { type Token, token } from "./token.ts";
 
 /** What a device plugin may ask of its machine. The DI container is never visible here. */
 export interface DeviceContext {
@@ -46,22 +44,14 @@ export type Device = Partial<Resettable> &
     stats?(): Readonly<Record<string, number>>;
   };
 
-/** Parses untrusted config. Any Standard Schema validator fits (valibot, zod, arktype). */
-export interface ConfigSchema<In, Out> {
-  readonly "~standard": {
-    readonly version: 1;
-    readonly vendor: string;
-    readonly validate: (value: unknown) => unknown;
-    readonly types?: { readonly input: In; readonly output: Out } | undefined;
-  };
-}
-
 export interface DevicePluginSpec<In, Out> {
   /** `package/device`, as written in JSON configs; the part after the slash alone is accepted where it is unique. */
   readonly name: string;
   readonly config: ConfigSchema<In, Out>;
   readonly requires?: readonly Token<unknown>[];
   readonly provides?: readonly Token<unknown>[];
+  /** Options that are host ends, as in `{ disk: "block" }`: checked with their kinds' schemas; `config` lets them through. */
+  readonly ends?: HostEndSlots;
   /** May await host resources. The device it returns must not be async on the guest's path. */
   setup(ctx: DeviceContext, config: Out): Device | Promise<Device>;
 }

@@ -3,10 +3,13 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import type { BlockBackend } from "../contracts/index.ts";
+import { VirtualClock } from "../clock/virtual-clock.ts";
+import { HostEndKinds } from "../composition/host-end-kinds.ts";
+import { HostEndOpener } from "../composition/host-end-opener.ts";
 import { loadMachineConfig } from "../config/config-file.ts";
 import { createEntropy } from "./entropy.ts";
 import { FileBlock } from "./file-block.ts";
-import { createHostEnds } from "./host-ends.ts";
+import { RingBufferBackend } from "./ring-buffer.ts";
 
 let directory: string;
 beforeEach(() => {
@@ -16,7 +19,12 @@ afterEach(() => {
   rmSync(directory, { recursive: true });
 });
 
-const ends = createHostEnds();
+const console = new RingBufferBackend();
+const ends = new HostEndOpener(new HostEndKinds(), {
+  clock: new VirtualClock(),
+  console,
+  log: { write: () => undefined },
+}).endsOf({ id: "device", where: "devices[0]", spec: {}, config: {} });
 const image = (length: number): string => {
   const path = join(directory, "disk.img");
   writeFileSync(
@@ -91,28 +99,27 @@ describe("a file disk", () => {
   });
 });
 
-describe("host ends", () => {
-  it("name the kinds there are", async () => {
-    await expect(ends.net({ kind: "tap" })).rejects.toThrow(
-      'kind: expected a net back end (loopback), found "tap"',
-    );
-    await expect(ends.block({ kind: "toString" }, { readOnly: true })).rejects.toMatchObject({
-      code: "NB_CONFIG",
-    });
+describe("character back ends", () => {
+  it("are the machine's console, which outlives the device", async () => {
+    const end = await ends.char({ kind: "console" });
+    end.write(0x41);
+    const got: number[] = [];
+    end.connect((bytes) => got.push(...bytes) && bytes.length);
+    console.send("x");
+    expect([console.text(), got, end.close]).toEqual(["A", [0x78], undefined]);
   });
 
-  it("refuse options they do not know", async () => {
-    await expect(ends.block({ kind: "memory", mib: 1, sparse: true }, { readOnly: false })).rejects.toThrow(
-      /memory: sparse/,
-    );
+  it("are a file that guests append to", async () => {
+    const path = join(directory, "log");
+    writeFileSync(path, "before;");
+    const end = await ends.char({ kind: "file", path });
+    for (const byte of new TextEncoder().encode("after")) end.write(byte);
+    await end.close?.();
+    expect(readFileSync(path, "utf8")).toBe("before;after");
   });
+});
 
-  it("can be added to", async () => {
-    const disk = await memory();
-    const more = createHostEnds({ block: { mine: () => disk } });
-    expect(await more.block({ kind: "mine" }, { readOnly: false })).toBe(disk);
-  });
-
+describe("network back ends", () => {
   it("bring a looped cable's frames back, whole and in order", async () => {
     const net = await ends.net({ kind: "loopback" });
     const got: number[][] = [];

@@ -5,7 +5,6 @@ import {
   Console,
   type DrivenClock,
   Entropy,
-  HostEnds,
   type Hypervisor,
   type LifecycleState,
   Log,
@@ -18,10 +17,10 @@ import { mmioBus, portBus } from "../bus/address-space.ts";
 import { RealtimeClock } from "../clock/realtime-clock.ts";
 import { VirtualClock } from "../clock/virtual-clock.ts";
 import { DeviceSet } from "../composition/device-set.ts";
+import { HostEndOpener } from "../composition/host-end-opener.ts";
 import type { PluginRegistry } from "../composition/plugin-registry.ts";
 import { ServiceContainer } from "../composition/service-container.ts";
 import { createEntropy } from "../host/entropy.ts";
-import { createHostEnds } from "../host/host-ends.ts";
 import { RingBufferBackend } from "../host/ring-buffer.ts";
 import { InterruptFanIn } from "../interrupts/interrupt-fan-in.ts";
 import { SlottedGuestMemory } from "../memory/slotted-guest-memory.ts";
@@ -42,8 +41,6 @@ export interface MachineOptions {
   readonly console?: CharBackend;
   /** Where devices put what a person should read. @defaultValue nowhere */
   readonly log?: ByteSink;
-  /** What devices may open of the host. @defaultValue `createHostEnds()` */
-  readonly hostEnds?: HostEnds;
   /** @defaultValue as `config.clock` says, from 0 */
   readonly clock?: DrivenClock;
   /** Hears of every change of the machine's state; of `running`, just before the next instruction. */
@@ -63,10 +60,11 @@ export async function createMachine(options: MachineOptions): Promise<Machine> {
   const { hypervisor, registry } = options;
   const { config, type, vcpus, map, devices } = await planMachine(options.config, registry, hypervisor);
   const container = new ServiceContainer();
-  container.provide(Console, options.console ?? new RingBufferBackend(), "the machine");
+  const console = options.console ?? new RingBufferBackend();
+  const log = options.log ?? { write: () => undefined };
+  container.provide(Console, console, "the machine");
   container.provide(Entropy, createEntropy(config.clock), "the machine");
-  container.provide(HostEnds, options.hostEnds ?? createHostEnds(), "the machine");
-  container.provide(Log, options.log ?? { write: () => undefined }, "the machine");
+  container.provide(Log, log, "the machine");
 
   const ports = portBus();
   const mmio = mmioBus();
@@ -84,8 +82,9 @@ export async function createMachine(options: MachineOptions): Promise<Machine> {
     const fanIn = new InterruptFanIn((gsi, level) => {
       vm.setIrq(gsi, level);
     });
+    const hostEnds = new HostEndOpener(registry.hostEnds, { clock, console, log });
     const set = new DeviceSet(
-      { clock, memory, power, msi: vm.msi, spaces: { ports, mmio }, irq: (gsi) => fanIn.line(gsi) },
+      { clock, memory, power, msi: vm.msi, spaces: { ports, mmio }, hostEnds, irq: (gsi) => fanIn.line(gsi) },
       container,
     );
     closeDevices = async (): Promise<void> => {
@@ -100,6 +99,7 @@ export async function createMachine(options: MachineOptions): Promise<Machine> {
       clock,
       memory,
       devices: set.devices,
+      hostEnds: hostEnds.opened,
       power,
       closeDevices,
       onState: options.onState ?? (() => undefined),

@@ -11,6 +11,7 @@ import type {
 } from "../contracts/index.ts";
 import { NorthbridgeError } from "../contracts/index.ts";
 import type { ComposedDevice } from "../composition/device-services.ts";
+import type { OpenedHostEnd } from "../composition/host-end-opener.ts";
 import { Lifecycle } from "../lifecycle/lifecycle.ts";
 import { readSnapshot } from "../snapshot/read-snapshot.ts";
 import type { SnapshotSubject } from "../snapshot/snapshot-subject.ts";
@@ -25,6 +26,7 @@ export interface MachineParts {
   readonly clock: DrivenClock;
   readonly memory: GuestMemory;
   readonly devices: readonly ComposedDevice[];
+  readonly hostEnds: readonly OpenedHostEnd[];
   readonly power: PowerRequests;
   readonly snapshot: SnapshotSubject;
   readonly busStats: () => Readonly<Record<string, number>>;
@@ -42,6 +44,8 @@ export interface MachineStats {
   readonly bus: Readonly<Record<string, number>>;
   /** By device id. */
   readonly devices: Readonly<Record<string, Readonly<Record<string, number>>>>;
+  /** What host ends count, by device id and option: `disk0.disk`. Those that count nothing are left out. */
+  readonly hostEnds: Readonly<Record<string, Readonly<Record<string, number>>>>;
   readonly resets: number;
 }
 
@@ -94,6 +98,11 @@ export class Machine {
 
   get clock(): DrivenClock {
     return this.#parts.clock;
+  }
+
+  /** What devices have opened of the host. */
+  get hostEnds(): readonly OpenedHostEnd[] {
+    return this.#parts.hostEnds;
   }
 
   get memory(): GuestMemory {
@@ -200,7 +209,18 @@ export class Machine {
         ...device.stats?.(),
       };
     }
-    return { backend: this.#parts.vm.stats(), bus: this.#parts.busStats(), devices, resets: this.#resets };
+    const hostEnds: Record<string, Readonly<Record<string, number>>> = {};
+    for (const end of this.#parts.hostEnds) {
+      const counters = end.stats();
+      if (Object.keys(counters).length > 0) hostEnds[`${end.device}.${end.option}`] = counters;
+    }
+    return {
+      backend: this.#parts.vm.stats(),
+      bus: this.#parts.busStats(),
+      devices,
+      hostEnds,
+      resets: this.#resets,
+    };
   }
 
   /** Runs operations one after the other; after the end there are none. */

@@ -58,6 +58,7 @@ export const virtioBlk: DevicePlugin<VirtioBlkConfig> = definePlugin({
   name: "@northbridge/devices-virtio/virtioBlk",
   config: Config,
   requires: [HostEnds],
+  ends: { disk: "block" },
   async setup(ctx, { disk, readOnly, serial, queues, queueSize, onError, ...place }) {
     const backend = await ctx.get(HostEnds).block(disk, { readOnly });
     ctx.onClose(() => backend.close());

@@ -1,4 +1,4 @@
-import { type ConfigSchema, Console, definePlugin, type DevicePlugin, HostEnds } from "@northbridge/sdk";
+import { type ConfigSchema, definePlugin, type DevicePlugin, HostEnds } from "@northbridge/sdk";
 import * as v from "valibot";
 import { attach, placement, type PlacementConfig } from "../attach.ts";
 import { hostEnd, type HostEndConfig } from "../host-end.ts";
@@ -16,9 +16,9 @@ const Config: ConfigSchema<VirtioConsoleConfig, VirtioConsoleConfig & { readonly
 export const virtioConsole: DevicePlugin<VirtioConsoleConfig> = definePlugin({
   name: "@northbridge/devices-virtio/virtioConsole",
   config: Config,
-  requires: [HostEnds, Console],
+  requires: [HostEnds],
+  ends: { to: "char" },
   async setup(ctx, { to, ...place }) {
-    if (to.kind === "console") return attach(ctx, new VirtioConsole({ backend: ctx.get(Console) }), place);
     const backend = await ctx.get(HostEnds).char(to);
     ctx.onClose(() => backend.close?.());
     return attach(ctx, new VirtioConsole({ backend }), place);

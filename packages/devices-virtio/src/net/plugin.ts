@@ -31,6 +31,7 @@ export const virtioNet: DevicePlugin<VirtioNetConfig> = definePlugin({
   name: "@northbridge/devices-virtio/virtioNet",
   config: Config,
   requires: [HostEnds],
+  ends: { link: "net" },
   async setup(ctx, { link, mac, ...place }) {
     const backend = await ctx.get(HostEnds).net(link);
     ctx.onClose(() => backend.close());

@@ -1,0 +1,80 @@
+import {
+  type HostEndKind,
+  type HostEndOptions,
+  type HostEndSlots,
+  type HostEndSort,
+  NorthbridgeError,
+} from "../contracts/index.ts";
+import { ConfigError, describeValue } from "../config/config-error.ts";
+import { parseWith } from "../config/issue.ts";
+import { coreHostEnds } from "../host/core-host-ends.ts";
+import { didYouMean } from "./did-you-mean.ts";
+
+/** A kind, and the options its schema made of a config's. */
+export interface ParsedHostEnd {
+  readonly kind: HostEndKind;
+  readonly options: unknown;
+}
+
+/** The kinds of host ends that configs may name: those of this package, and what others add. */
+export class HostEndKinds {
+  readonly #kinds = new Map<string, HostEndKind>();
+
+  constructor() {
+    for (const kind of coreHostEnds) this.add(kind);
+  }
+
+  /** Throws `NB_CONFIG` where the sort has another kind of that name. */
+  add(kind: HostEndKind): void {
+    const name = `${kind.of} ${kind.kind}`;
+    const known = this.#kinds.get(name);
+    if (known === kind) return;
+    if (known !== undefined)
+      throw new NorthbridgeError("NB_CONFIG", `two ${kind.of} back ends are called ${kind.kind}`);
+    this.#kinds.set(name, kind);
+  }
+
+  of(sort: HostEndSort): readonly HostEndKind[] {
+    return [...this.#kinds.values()].filter((kind) => kind.of === sort);
+  }
+
+  /**
+   * Finds the kind and checks its options, those of the ends under it too. Throws `ConfigError`.
+   * @param where config path of the end
+   */
+  async parse(sort: HostEndSort, end: unknown, where: string): Promise<ParsedHostEnd> {
+    if (!isHostEnd(end)) {
+      throw new ConfigError(
+        "NB_CONFIG",
+        where,
+        `expected a ${sort} back end, as in { kind: ${this.of(sort)[0]?.kind ?? "…"} }, found ${describeValue(end)}`,
+      );
+    }
+    const { kind: name, ...input } = end;
+    const kind = this.#kinds.get(`${sort} ${name}`);
+    if (kind === undefined) {
+      const names = this.of(sort)
+        .map((known) => known.kind)
+        .sort();
+      throw new ConfigError(
+        "NB_CONFIG",
+        `${where}.kind`,
+        `expected a ${sort} back end, found "${name}"${didYouMean(name, names) || `; there are ${names.join(", ")}`}`,
+      );
+    }
+    const options = await parseWith(kind.options, input, where);
+    await this.check(kind.ends, options, where);
+    return { kind, options };
+  }
+
+  /** Checks what a device's or a kind's options say of host ends. Throws `ConfigError`. */
+  async check(slots: HostEndSlots | undefined, options: unknown, where: string): Promise<void> {
+    for (const [option, sort] of Object.entries(slots ?? {})) {
+      const end = (options as Readonly<Record<string, unknown>>)[option];
+      if (end !== undefined) await this.parse(sort, end, `${where}.${option}`);
+    }
+  }
+}
+
+const isHostEnd = (end: unknown): end is HostEndOptions =>
+  typeof end === "object" && end !== null && "kind" in end && typeof end.kind === "string";

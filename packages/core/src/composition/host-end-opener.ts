@@ -1,0 +1,123 @@
+import {
+  type CharBackend,
+  type ByteSink,
+  type Clock,
+  type HostEndBackends,
+  type HostEndContext,
+  type HostEndOptions,
+  type HostEnds,
+  type HostEndSlots,
+  type HostEndSort,
+  NorthbridgeError,
+} from "../contracts/index.ts";
+import { ConfigError } from "../config/config-error.ts";
+import type { HostEndKinds } from "./host-end-kinds.ts";
+
+/** What the machine gives host ends. */
+export interface HostEndServices {
+  readonly clock: Clock;
+  readonly console: CharBackend;
+  readonly log: ByteSink;
+}
+
+/** A host end that a device, or another end, has opened. */
+export interface OpenedHostEnd {
+  readonly device: string;
+  /** Where it is in the device's config: `disk`, `disk.file`. */
+  readonly option: string;
+  readonly sort: HostEndSort;
+  readonly kind: string;
+  stats(): Readonly<Record<string, number>>;
+}
+
+/** Whose options name host ends. */
+interface Holder {
+  readonly device: string;
+  /** Config path of the device. */
+  readonly where: string;
+  /** Config path of the holder inside the device; empty for the device itself. */
+  readonly within: string;
+  readonly slots: HostEndSlots | undefined;
+  readonly options: unknown;
+}
+
+/** Opens the host ends of one machine and remembers them. */
+export class HostEndOpener {
+  readonly #kinds: HostEndKinds;
+  readonly #services: HostEndServices;
+  readonly #opened: OpenedHostEnd[] = [];
+
+  constructor(kinds: HostEndKinds, services: HostEndServices) {
+    this.#kinds = kinds;
+    this.#services = services;
+  }
+
+  get opened(): readonly OpenedHostEnd[] {
+    return this.#opened;
+  }
+
+  /** What the device of that config opens its host ends with. */
+  endsOf(device: {
+    readonly id: string;
+    readonly where: string;
+    readonly spec: { readonly ends?: HostEndSlots };
+    readonly config: unknown;
+  }): HostEnds {
+    const { id, where, spec, config } = device;
+    return this.#endsFor({ device: id, where, within: "", slots: spec.ends, options: config });
+  }
+
+  #endsFor(holder: Holder): HostEnds {
+    return {
+      block: (options, { readOnly }) => this.#open("block", options, holder, readOnly),
+      char: (options) => this.#open("char", options, holder, false),
+      net: (options) => this.#open("net", options, holder, false),
+    };
+  }
+
+  async #open<Sort extends HostEndSort>(
+    sort: Sort,
+    end: HostEndOptions,
+    holder: Holder,
+    readOnly: boolean,
+  ): Promise<HostEndBackends[Sort]> {
+    const { device, within } = holder;
+    const option = join(within, optionOf(end, holder));
+    const where = join(holder.where, option);
+    const { kind, options } = await this.#kinds.parse(sort, end, where);
+    let counters = (): Readonly<Record<string, number>> => ({});
+    const context: HostEndContext = {
+      ...this.#services,
+      device,
+      readOnly,
+      ends: this.#endsFor({ ...holder, within: option, slots: kind.ends, options }),
+      onStats: (read) => {
+        counters = read;
+      },
+    };
+    let backend: HostEndBackends[HostEndSort];
+    try {
+      backend = await kind.open(options, context);
+    } catch (error) {
+      throw located(error, where);
+    }
+    this.#opened.push({ device, option, sort, kind: kind.kind, stats: () => counters() });
+    return backend as HostEndBackends[Sort];
+  }
+}
+
+const join = (path: string, option: string): string =>
+  path === "" || option === "" ? path + option : `${path}.${option}`;
+
+/** The option that is this end: devices hand on what their config holds. */
+function optionOf(end: HostEndOptions, { slots, options }: Holder): string {
+  const values = (options ?? {}) as Readonly<Record<string, unknown>>;
+  return Object.keys(slots ?? {}).find((option) => values[option] === end) ?? "";
+}
+
+/** Says where in the config the machine was refused something. */
+export function located(error: unknown, where: string): unknown {
+  if (!(error instanceof NorthbridgeError) || error instanceof ConfigError) return error;
+  if (error.code !== "NB_CONFIG" && error.code !== "NB_HOST") return error;
+  return new ConfigError(error.code, where, error.message, { cause: error });
+}

@@ -1,0 +1,70 @@
+import * as v from "valibot";
+import type { CharEnd, ConfigSchema, HostEndKind, HostEndSort } from "../contracts/index.ts";
+import { FileBlock } from "./file-block.ts";
+import { FileSink } from "./file-sink.ts";
+import { LoopbackNet } from "./loopback-net.ts";
+import { MemoryBlock } from "./memory-block.ts";
+import { RingBufferBackend } from "./ring-buffer.ts";
+import { SocketBackend } from "./socket-backend.ts";
+
+const At = v.strictObject({ path: v.pipe(v.string("expected a path"), v.nonEmpty("expected a path")) });
+const Nothing = v.strictObject({});
+const mib = "expected a whole number from 1 to 2047";
+const MemoryDisk = v.strictObject({
+  mib: v.pipe(v.number(mib), v.integer(mib), v.minValue(1, mib), v.maxValue(2047, mib)),
+});
+
+/** A guest's end of it that swallows output and has no input. */
+const silent: CharEnd = { write: () => undefined, connect: () => undefined, resume: () => undefined };
+
+const kind = <Sort extends HostEndSort, Out>(
+  of: Sort,
+  name: string,
+  options: ConfigSchema<unknown, Out>,
+  open: HostEndKind<Sort, unknown, Out>["open"],
+): HostEndKind<Sort, unknown, Out> => ({ of, kind: name, options, open });
+
+/** The kinds that every registry has. */
+export const coreHostEnds: readonly HostEndKind[] = [
+  kind("block", "file", At, ({ path }, { readOnly }) => FileBlock.open(path, { readOnly })),
+  kind(
+    "block",
+    "memory",
+    MemoryDisk,
+    (options, { readOnly }) => new MemoryBlock(new Uint8Array(options.mib * 2 ** 20), { readOnly }),
+  ),
+  kind("char", "null", Nothing, () => silent),
+  kind("char", "ring", Nothing, () => new RingBufferBackend()),
+  kind("char", "socket", At, ({ path }) => SocketBackend.listen(path)),
+  kind("char", "file", At, ({ path }) => {
+    const sink = new FileSink(path);
+    return {
+      ...silent,
+      write: (byte) => {
+        sink.write(byte);
+      },
+      flush: () => {
+        sink.flush();
+      },
+      close: () => {
+        sink.close();
+      },
+    };
+  }),
+  // Not closed with the device: it is the machine's.
+  kind("char", "console", Nothing, ({}, { console }) => ({
+    write: (byte) => {
+      console.write(byte);
+    },
+    flush: () => {
+      console.flush?.();
+    },
+    connect: (receive) => {
+      console.connect(receive);
+    },
+    resume: () => {
+      console.resume();
+    },
+  })),
+  kind("net", "loopback", Nothing, () => new LoopbackNet()),
+];
