@@ -51,6 +51,7 @@ function slowAccess(r: usize, id: u32, bytes: u32): u32 {
     case o.S_LGDT: case o.S_LIDT: return 6;
     case o.S_SGDT: case o.S_SIDT: return 6 | WRITES;
     case o.S_CMPXCHG8B: return 8 | WRITES;
+    case o.S_CLFLUSH: return 1;
     case o.S_BOUND: return 2 * bytes;
     case o.S_LDMXCSR: return 4;
     case o.S_STMXCSR: return 4 | WRITES;

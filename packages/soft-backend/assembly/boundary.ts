@@ -2,11 +2,11 @@
 import * as L from "../src/cpu/layout";
 import { HEADER, blockEpoch, cut, isChainable, lengthOf, lookup } from "./blocks";
 import { DR6_BS, hasBreakpoints, raiseDebug } from "./debug";
-import { NMI, UNIMPLEMENTED, clearFault, faultVector, raise } from "./faults";
+import { NMI, UNIMPLEMENTED, clearFault, faultError, faultVector, raise } from "./faults";
 import { DEBUG_HITS, SSE_BLOCKED, STEP_ARMED } from "./fields";
 import { acknowledge } from "./host";
 import { HARDWARE, SHADOW_STACK, deliverFault, interrupt, tripleFaultVector } from "./interrupts";
-import { countBase } from "./mmu";
+import { countBase, fetchable } from "./mmu";
 import { OP_NEXT, OP_STOP } from "./ops";
 import { AGAIN, FAULT, JUMP } from "./slow";
 import { CS_BASE, IF, MODE_64, RF, TF, endOf, immOf, mode, opOf, remOf, startOf } from "./state";
@@ -38,7 +38,34 @@ function stop(code: u32): usize {
   return STOP_BLOCK;
 }
 
-function shutdown(): usize {
+/** Ends the run in front of the instruction at RIP, of at most `length` bytes: what it leads to is not implemented. */
+function unimplemented(length: u32): usize {
+  store<u32>(L.EXIT_ARG, faultError);
+  clearFault();
+  const cr2 = load<u64>(L.CR2);
+  const start = linearRip();
+  let count: u32 = 0;
+  while (count < length && count < 15) {
+    const p = fetchable(mode() == MODE_64 ? start + count : (start + count) & 0xffffffff);
+    if (p <= 1) break;
+    store<u8>(L.EXIT_BYTES + 4 + count, load<u8>(p));
+    count++;
+  }
+  clearFault();
+  store<u64>(L.CR2, cr2);
+  store<u32>(L.EXIT_BYTES, count);
+  return stop(L.EXIT_UNIMPLEMENTED);
+}
+
+/** The whole of the processor's state is one that the core does not implement. */
+export function lacks(what: u32): usize {
+  raise(UNIMPLEMENTED, what);
+  return unimplemented(15);
+}
+
+/** An exception or interrupt could not be delivered. */
+function undelivered(): usize {
+  if (faultVector == UNIMPLEMENTED) return unimplemented(15);
   store<u32>(L.EXIT_ARG, <u32>tripleFaultVector);
   return stop(L.EXIT_SHUTDOWN);
 }
@@ -48,8 +75,8 @@ export function fault(d: usize): usize {
   giveBack(remOf(d));
   setRip(startOf(d));
   store<u32>(DEBUG_HITS, 0);
-  if (faultVector == UNIMPLEMENTED) { clearFault(); return stop(L.EXIT_UNIMPLEMENTED); }
-  return deliverFault() ? resume(0) : shutdown();
+  if (faultVector == UNIMPLEMENTED) return unimplemented(<u32>load<u16>(d, 4) - <u32>load<u16>(d, 2));
+  return deliverFault() ? resume(0) : undelivered();
 }
 
 /** An SSE instruction meets CR0 or CR4. */
@@ -80,16 +107,13 @@ export function revisit(d: usize): usize {
   return lookupAndEnter(startOf(d));
 }
 
-/** The block was cut before `d`. */
-export function resplit(d: usize): usize { return revisit(d); }
-
 export function lookupAndEnter(linear: u64): usize {
   // What is due between instructions comes before a fault of the next one's fetch.
   if (load<u32>(L.ATTENTION)) { setRip(linear); return resume(0); }
   const block = lookup(linear);
   if (!block) {
     setRip(linear);
-    return deliverFault() ? resume(0) : shutdown();
+    return deliverFault() ? resume(0) : undelivered();
   }
   giveBack(-lengthOf(block));
   return load<i32>(L.LEFT) < 0 ? attend(block) : block;
@@ -103,7 +127,7 @@ export function link(slot: usize, to: u64): usize {
   const block = lookup(to);
   if (!block) {
     setRip(to);
-    return deliverFault() ? resume(0) : shutdown();
+    return deliverFault() ? resume(0) : undelivered();
   }
   if (mayRemember && epoch == blockEpoch && isChainable(block)) store<u32>(slot, <u32>block);
   giveBack(-lengthOf(block));
@@ -117,9 +141,6 @@ export function attend(block: usize): usize {
   setRip(startOf(block));
   return resume(block);
 }
-
-/** Takes a fault that arose while delivering an interrupt. */
-function escalate(): bool { return deliverFault(); }
 
 /** Exceptions and interrupts in a row, without an instruction between, that cost as much as one instruction. */
 const DELIVERIES: u32 = 256;
@@ -146,7 +167,7 @@ export function resume(block: usize): usize {
       raiseDebug(load<u32>(DEBUG_HITS) | (load<u32>(STEP_ARMED) ? DR6_BS : 0));
       store<u32>(STEP_ARMED, 0);
       store<u32>(DEBUG_HITS, 0);
-      if (!deliverFault()) return shutdown();
+      if (!deliverFault()) return undelivered();
       d = 0;
     }
     const shadow = load<u32>(L.SHADOW) != 0;
@@ -155,7 +176,7 @@ export function resume(block: usize): usize {
         store<u32>(L.NMI_PENDING, 0);
         store<u32>(L.NMI_MASKED, 1);
         store<u32>(L.HALTED, 0);
-        if (!interrupt(NMI, HARDWARE, 0) && !escalate()) return shutdown();
+        if (!interrupt(NMI, HARDWARE, 0) && !deliverFault()) return undelivered();
         d = 0;
         continue;
       }
@@ -163,7 +184,7 @@ export function resume(block: usize): usize {
         const vector = acknowledge();
         if (vector >= 0) {
           store<u32>(L.HALTED, 0);
-          if (!interrupt(vector, HARDWARE, 0) && !escalate()) return shutdown();
+          if (!interrupt(vector, HARDWARE, 0) && !deliverFault()) return undelivered();
           d = 0;
           continue;
         }
@@ -174,7 +195,7 @@ export function resume(block: usize): usize {
     if (!d) {
       d = lookup(linearRip());
       if (!d) {
-        if (!deliverFault()) return shutdown();
+        if (!deliverFault()) return undelivered();
         continue;
       }
     }

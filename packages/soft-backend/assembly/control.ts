@@ -14,14 +14,13 @@ import {
   syncFpuAccess, syncMode, ATTR_L, ATTR_UNUSABLE,
 } from "./segments";
 import {
-  CR0_PE, CR0_PG, CR4_DE, CR4_PAE, CS, EFER_LMA, EFER_LME, EFER_SCE, IF, LDTR, MODE_64, RAX, RCX, RDX, RF, RSP, TF, TR, VM, cpl, cr0, cr4, efer, mode,
+  CR0_PE, CR0_PG, CR4_DE, CR4_OSXSAVE, CR4_PAE, CR4_UMIP, CS, EFER_LMA, EFER_LME, EFER_SCE, IF, LDTR, MODE_64, RAX, RCX, RDX, RF, RSP, TF, TR, VM, cpl, cr0, cr4, efer, mode,
   segPtr,
 } from "./state";
 
 const CR0_WRITABLE: u64 = 0xe005003f;
-/** VME PVI TSD DE PSE PAE MCE PGE PCE OSFXSR OSXMMEXCPT UMIP. */
-const CR4_WRITABLE: u64 = 0xfff;
-const CR4_OSXSAVE: u64 = 0x40000;
+/** TSD DE PSE PAE MCE PGE PCE OSFXSR OSXMMEXCPT. */
+const CR4_ALWAYS: u64 = 0x7fc;
 const EFER_WRITABLE: u64 = 0xd01;
 
 export function isCanonical(va: u64): bool { return <u64>(<i64>(va << 16) >> 16) == va; }
@@ -53,7 +52,7 @@ export function writeCr0(value: u64): bool {
 }
 
 export function writeCr4(value: u64): bool {
-  if (value & ~(CR4_WRITABLE | CR4_OSXSAVE)) return gp();
+  if (value & ~cr4Writable()) return gp();
   if (efer() & EFER_LMA && !(value & CR4_PAE)) return gp();
   if (value & ~cr4() & CR4_PAE && cr0() & CR0_PG && !arePdptesValid(load<u64>(L.CR3))) return gp();
   store<u64>(L.CR4, value);
@@ -69,6 +68,12 @@ export function writeCr3(value: u64): bool {
   store<u64>(L.CR3, value);
   flushTlb();
   return true;
+}
+
+/** The bits of CR4 that the CPU model has. */
+function cr4Writable(): u64 {
+  const features = load<u32>(L.FEATURES);
+  return CR4_ALWAYS | (features & L.FEATURE_UMIP ? CR4_UMIP : 0) | (features & L.FEATURE_XSAVE ? CR4_OSXSAVE : 0);
 }
 
 /** MOV from CR. `n` other than 0, 2, 3, 4, 8: #UD. */

@@ -1,4 +1,5 @@
 // Decoder, part 3: the two- and three-byte opcode maps (0F, 0F 38, 0F 3A).
+import { FEATURES, FEATURE_AES, FEATURE_MOVBE, FEATURE_PCLMULQDQ, FEATURE_RDTSCP } from "../src/cpu/layout";
 import { endRemapped, endSerialized } from "./decode";
 import { jcc, loadFar, stackSize } from "./decode-one-byte";
 import * as o from "./ops";
@@ -197,7 +198,7 @@ function decode38(): void {
       emitSlow(o.S_CRC32, size);
       return;
     }
-    if (rep || !isMemory) { undefined_(); return; }
+    if (rep || !isMemory || !isClaimed(FEATURE_MOVBE)) { undefined_(); return; }
     setDst(regOperand(operandSize));
     setImm(opcode & 1);
     emitSlow(o.S_MOVBE, operandSize);
@@ -230,11 +231,21 @@ export const SSE_ALIGNED: i64 = 1 << 49;
 export const SSE_MODIFIES: i64 = 1 << 50;
 export const SSE_MMX: i64 = 1 << 51;
 
+/** Whether the CPU model has an extension that not every model has. */
+function isClaimed(feature: u32): bool { return (load<u32>(FEATURES) & feature) != 0; }
+
+/** AESENC … AESKEYGENASSIST and PCLMULQDQ of a model without them. */
+function isUnclaimed(map: u32, opcode: u32): bool {
+  if (map == 1 || opcode < 0x44) return false;
+  if (map == 3 && opcode == 0x44) return !isClaimed(FEATURE_PCLMULQDQ);
+  return opcode >= 0xdb && !isClaimed(FEATURE_AES);
+}
+
 function sse(map: u32, opcode: u32): void {
   const prefix = mandatory();
   const peeked: u32 = load<u8>(pc);
   const info = sseInfo(map, prefix, opcode, peeked, (rex & 8) != 0);
-  if (!info) { undefined_(); return; }
+  if (!info || isUnclaimed(map, opcode)) { undefined_(); return; }
   if (!(info & NO_RM)) modrm();
   if (isMemory ? (info & MEMORY_FORM_ILLEGAL) != 0 : (info & REGISTER_FORM_ILLEGAL) != 0) { undefined_(); return; }
   const imm8: u32 = info & HAS_IMM8 ? fetch8() : 0;
@@ -315,7 +326,7 @@ function group7(): void {
     case 0xd0: emitSlow(o.S_XGETBV, 0); return;
     case 0xd1: emitSlow(o.S_XSETBV, 0); endSerialized(); return;
     case 0xf8: if (cpuMode != MODE_64) undefined_(); else emitSlow(o.S_SWAPGS, 0); return;
-    case 0xf9: setImm(1); emitSlow(o.S_RDTSC, 0); return;
+    case 0xf9: if (!isClaimed(FEATURE_RDTSCP)) undefined_(); else { setImm(1); emitSlow(o.S_RDTSC, 0); } return;
     default: break;
   }
   if (op == 4) { rmSource(operandSize); emitSlow(o.S_SMSW, operandSize); return; }
@@ -332,12 +343,13 @@ function group15(): void {
     emit(o.OP_NOP); // LFENCE, MFENCE, SFENCE
     return;
   }
+  if (is66 && op > 5) { undefined_(); return; } // CLWB, CLFLUSHOPT: not in any CPU model
   switch (op) {
     case 0: setImm((rex & 8) != 0 ? 1 : 0); emitSlow(o.S_FXSAVE, 0); return;
     case 1: setImm((rex & 8) != 0 ? 1 : 0); emitSlow(o.S_FXRSTOR, 0); return;
     case 2: emitSlow(o.S_LDMXCSR, 2); return;
     case 3: emitSlow(o.S_STMXCSR, 2); return;
-    case 7: rewindHint(); return; // CLFLUSH, CLFLUSHOPT
+    case 7: emitSlow(o.S_CLFLUSH, 0); return;
     default: setImm(<i64>op | (rex & 8 ? 8 : 0)); emitSlow(o.S_XSAVE, 0); return;
   }
 }

@@ -470,7 +470,7 @@ function group5(opcode: u32, size: u32): void {
 function x87(opcode: u32): void {
   modrm();
   if (!x87Info(opcode, modrmByte, false)) { undefined_(); return; }
-  setImm(<i64>(opcode | (modrmByte << 8) | (is66 ? 0x10000 : 0)));
+  setImm(<i64>(opcode | (modrmByte << 8) | (operandSize == 1 ? 0x10000 : 0)));
   setSrc(isMemory ? 0 : 1);
   emitSlow(o.S_X87, 0);
 }

@@ -1,5 +1,5 @@
-// Far jumps, calls and returns (SDM 2A: JMP, CALL, RET). Task switches and 16-byte call gates are not modelled: #GP.
-import { GP, NP, isFaulted, raise } from "./faults";
+// Far jumps, calls and returns (SDM 2A: JMP, CALL, RET).
+import { GP, NP, UNIMPLEMENTED, isFaulted, raise } from "./faults";
 import { isCanonical } from "./control";
 import { dropPrivilegedSegments } from "./interrupts";
 import {
@@ -8,7 +8,7 @@ import {
 } from "./segments";
 import { beginStack, endStack, moveCursor, popValue, pushValue } from "./stack";
 import { CS, EFER_LMA, MODE_64, MODE_REAL, RSP, SS, cpl, efer, mode, segPtr } from "./state";
-import { RIP, SEG_LIMIT } from "../src/cpu/layout";
+import { LACKS_CALL_GATE, LACKS_TASK_SWITCH, RIP, SEG_LIMIT } from "../src/cpu/layout";
 
 function fail(vector: i32, error: u32): bool {
   raise(vector, error);
@@ -20,10 +20,26 @@ function checkCode(selector: u32): bool {
   if (!(selector & 0xfffc)) return fail(GP, 0);
   const error = selector & 0xfffc;
   if (!readDescriptor(selector, 8)) return isFaulted() ? false : fail(GP, error);
+  if (!(descHi & 0x1000)) return enterSystem(selector, error);
   if (!descIsCode()) return fail(GP, error);
   if (descIsConforming() ? descDpl() > cpl() : (selector & 3) > cpl() || descDpl() != cpl()) return fail(GP, error);
   if ((efer() & EFER_LMA) && descHi & 0x200000 && descHi & 0x400000) return fail(GP, error); // L and D
   return descPresent() ? setDescriptorBit(selector, 0x100) : fail(NP, error);
+}
+
+/**
+ * A far call or jump to a call gate, a task gate or a TSS (SDM 3A §5.8, §7.3): if the descriptor allows it, the run ends,
+ * for what is behind it is not implemented.
+ */
+function enterSystem(selector: u32, error: u32): bool {
+  const type = (descHi >> 8) & 0xf;
+  const isLegacy = !(efer() & EFER_LMA);
+  const isTss = isLegacy && (type == 1 || type == 9) && !(selector & 4);
+  const isTask = isTss || isLegacy && type == 5;
+  if (!isTask && type != 0xc && !(isLegacy && type == 4)) return fail(GP, error);
+  if (descDpl() < cpl() || descDpl() < (selector & 3)) return fail(GP, error);
+  if (!descPresent()) return fail(NP, error);
+  return fail(UNIMPLEMENTED, isTask ? LACKS_TASK_SWITCH : LACKS_CALL_GATE);
 }
 
 /** Whether `offset` lies in the code segment whose descriptor was read last. */

@@ -15,7 +15,7 @@ export const GP: i32 = 13;
 export const PAGE_FAULT: i32 = 14;
 export const MF: i32 = 16;
 export const AC_FAULT: i32 = 17;
-/** Not an exception: the core lacks the instruction, the run must end. */
+/** Not an exception: the core lacks what comes next (error: LACKS_*), the run must end. */
 export const UNIMPLEMENTED: i32 = 0x100;
 export const NONE: i32 = -1;
 

@@ -1,14 +1,14 @@
 // The module's exports. See README.md.
 import * as L from "../src/cpu/layout";
 import { invalidateRange, initBlocks, resetBlocks } from "./blocks";
-import { finishCount, resume } from "./boundary";
+import { finishCount, lacks, resume } from "./boundary";
 import { syncDebug } from "./debug";
 import { execute } from "./interpreter";
 import { readFlags, writeFlags } from "./flags";
 import { flushTlb, logWrites, setCountBase, setCurrent } from "./mmu";
 import { forgetSlots, markDirty, pageBlocks } from "./physical";
 import { putSegment, setCpl, syncFpuAccess, syncMode } from "./segments";
-import { CR0_PE, CS, ES, GS, LDTR, RDX, SS, TR, cr0 } from "./state";
+import { CR0_PE, CS, ES, GS, LDTR, RDX, SS, TR, VM, cr0 } from "./state";
 import { x87Reset } from "./x87";
 
 /** The vCPU whose state is in the state block. */
@@ -89,7 +89,7 @@ export function run(cpu: u32, budget: i32): u32 {
   setCurrent(0);
   setCountBase(load<u64>(L.ICOUNT) + <u64>budget);
   store<i32>(L.LEFT, budget);
-  execute(resume(0));
+  execute(load<u32>(L.RFLAGS) & VM ? lacks(L.LACKS_VIRTUAL_8086) : resume(0));
   store<u64>(L.RFLAGS, readFlags());
   finishCount();
   return load<u32>(L.EXIT_CODE);

@@ -3,7 +3,7 @@ import { ATTENTION, EA, LEFT, RIP_BASE } from "../src/cpu/layout";
 import { multiplyTo, put } from "./arithmetic";
 import { adc, add, and, cmp, dec, inc, or, rol, ror, sar, sbb, setCarry, shl, shr, sub, test, xor } from "./alu";
 import { lengthOf, jumpEntry } from "./blocks";
-import { after, attend, blocked, fault, link, lookupAndEnter, resplit, revisit, segmented } from "./boundary";
+import { after, attend, blocked, fault, link, lookupAndEnter, revisit, segmented } from "./boundary";
 import { GP, asStackFault, raise } from "./faults";
 import { SSE_BLOCKED } from "./fields";
 import { condition, conditionOf } from "./flags";
@@ -308,7 +308,7 @@ export function execute(d: usize): void {
       case OP_MOVDQA_RM: { if (load<u32>(SSE_BLOCKED)) { d = blocked(d); continue; } const va = ea(d); const p = va & 15 ? raise(GP, 0) : readable(d, va, 16); if (!p) { d = fault(d); continue; } v128.store(dstOf(d), v128.load(p)); break; }
       case OP_MOVDQA_MR: { if (load<u32>(SSE_BLOCKED)) { d = blocked(d); continue; } const va = ea(d); const p = va & 15 ? raise(GP, 0) : writable(d, va, 16); if (!p) { d = fault(d); continue; } v128.store(p, v128.load(srcOf(d))); commit(p); break; }
       case OP_MOVDQA_RR: { if (load<u32>(SSE_BLOCKED)) { d = blocked(d); continue; } v128.store(dstOf(d), v128.load(srcOf(d))); break; }
-      case OP_SPLIT: d = resplit(d); continue;
+      case OP_SPLIT: d = revisit(d); continue;
       case 214: cmp<u64>(load<u64>(dstOf(d)), load<u64>(srcOf(d))); break;
       case 215: cmp<u64>(load<u64>(dstOf(d)), load<u64>(srcOf(d))); break;
       case 216: { const a = load<u64>(dstOf(d)); const b = load<u64>(srcOf(d)); cmp<u64>(a, b); d = branch(d + RECORD, a < b); continue; }

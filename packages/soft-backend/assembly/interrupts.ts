@@ -1,7 +1,7 @@
 // Delivery of interrupts and exceptions, and IRET (SDM 3A chapter 6).
-import { IDTR, SEG_BASE, SEG_LIMIT, SEG_SELECTOR, STEP_ARMED } from "./fields";
+import { IDTR, SEG_ATTR, SEG_BASE, SEG_LIMIT, SEG_SELECTOR, STEP_ARMED } from "./fields";
 import { hasBreakpoints, isGeneralDetect } from "./debug";
-import { DB, DOUBLE_FAULT, GP, NP, PAGE_FAULT, SS_FAULT, TS_FAULT, DE, clearFault, faultError, faultVector, hasErrorCode, isFaulted, raise } from "./faults";
+import { DB, DOUBLE_FAULT, GP, NP, PAGE_FAULT, SS_FAULT, TS_FAULT, UNIMPLEMENTED, DE, clearFault, faultError, faultVector, hasErrorCode, isFaulted, raise } from "./faults";
 import { readFlags, writeFlags } from "./flags";
 import { asBefore, asSupervisor, loadAt, syncPrivilege } from "./mmu";
 import {
@@ -12,7 +12,7 @@ import { beginStack, beginStackAt, cursor, endStack, limitStack, popValue, pushV
 import {
   AC, CS, CR0_PE, DF, DS, EFER_LMA, ES, FS, GS, ID, IF, IOPL, MODE_64, MODE_REAL, NT, RF, RSP, SS, STATUS_FLAGS, TF, TR, VM, cpl, cr0, efer, mode, segPtr,
 } from "./state";
-import { ATTENTION, INTR, RFLAGS, RIP, SHADOW } from "../src/cpu/layout";
+import { ATTENTION, INTR, LACKS_TASK_SWITCH, LACKS_VIRTUAL_8086, RFLAGS, RIP, SHADOW } from "../src/cpu/layout";
 
 export const HARDWARE: u32 = 0;
 /** INT n: the gate's DPL counts. */
@@ -28,11 +28,12 @@ export let tripleFaultVector: i32 = 0;
 /** RF in the image of RFLAGS that a fault pushes (SDM 3B §17.3.1.1): not for breakpoints and traps. */
 let resumeFlag: u64 = 0;
 
-/** Takes the exception that is raised, RIP being the one to push. False: triple fault. */
+/** Takes the exception that is raised, RIP being the one to push. False: triple fault, or UNIMPLEMENTED is raised. */
 export function deliverFault(): bool {
   store<u32>(STEP_ARMED, 0);
   let vector = faultVector;
   let error = faultError;
+  if (vector == UNIMPLEMENTED) return false; // an interrupt's delivery met it
   while (true) {
     clearFault();
     resumeFlag = vector == DB && !isGeneralDetect ? 0 : RF;
@@ -40,6 +41,7 @@ export function deliverFault(): bool {
     resumeFlag = 0;
     if (isDone) return true;
     const next = faultVector;
+    if (next == UNIMPLEMENTED) return false;
     if (vector == DOUBLE_FAULT) { tripleFaultVector = next; clearFault(); return false; }
     if ((isContributory(vector) && isContributory(next)) || (vector == PAGE_FAULT && (next == PAGE_FAULT || isContributory(next)))) {
       vector = DOUBLE_FAULT;
@@ -135,9 +137,10 @@ function protectedMode(vector: i32, kind: u32, error: u32): bool {
   const gate = loadAt<u64>(load<u64>(IDTR) + offset);
   if (isFaulted()) return false;
   const type = <u32>(gate >> 40) & 0x1f;
-  if ((type & 0x17) != 6 && (type & 0x17) != 7) return fail(GP, gateError); // task gates: not modelled
+  if (type != 5 && (type & 0x17) != 6 && (type & 0x17) != 7) return fail(GP, gateError);
   if (kind == SOFTWARE && (<u32>(gate >> 45) & 3) < cpl()) return fail(GP, gateError);
   if (!(gate >> 47 & 1)) return fail(NP, gateError);
+  if (type == 5) return fail(UNIMPLEMENTED, LACKS_TASK_SWITCH);
   const size: u32 = type & 8 ? 2 : 1;
   const selector = <u32>(gate >> 16) & 0xffff;
   if (!(selector & 0xfffc)) return fail(GP, ext);
@@ -150,9 +153,12 @@ function protectedMode(vector: i32, kind: u32, error: u32): bool {
   if (target > <u64>descLimit()) return fail(GP, ext);
   let stackSelector: u32 = 0;
   if (level < cpl()) {
-    const tss = load<u64>(segPtr(TR), SEG_BASE);
-    const sp = loadAt<u32>(tss + 4 + 8 * level);
-    stackSelector = loadAt<u16>(tss + 8 + 8 * level);
+    const isWide = (load<u32>(segPtr(TR), SEG_ATTR) & 8) != 0; // a 32-bit TSS (SDM 3A figures 7-2, 7-10)
+    const slot: u64 = isWide ? 4 + 8 * level : 2 + 4 * level;
+    if (slot + (isWide ? 5 : 3) > <u64>load<u32>(segPtr(TR), SEG_LIMIT)) return fail(TS_FAULT, (selectorOf(TR) & 0xfffc) | ext);
+    const tss = load<u64>(segPtr(TR), SEG_BASE) + slot;
+    const sp = isWide ? loadAt<u32>(tss) : <u32>loadAt<u16>(tss);
+    stackSelector = loadAt<u16>(tss + (isWide ? 4 : 2));
     if (isFaulted() || !checkStack(stackSelector, level, TS_FAULT)) return false;
     beginStackAt(<u64>sp, descBase(), descHi & 0x400000 ? 0xffffffff : 0xffff);
     limitStack((descHi >> 8) & 0xf0ff, descLimit(), (stackSelector & 0xfffc) | ext);
@@ -177,7 +183,7 @@ function protectedMode(vector: i32, kind: u32, error: u32): bool {
 /** IRET, IRETD, IRETQ. Size: 1, 2, 3. False: a fault is raised. */
 export function interruptReturn(size: u32): bool {
   const is64 = mode() == MODE_64;
-  if (mode() != MODE_REAL && load<u64>(RFLAGS) & NT) return fail(GP, 0); // long mode; task returns are not modelled
+  if (mode() != MODE_REAL && load<u64>(RFLAGS) & NT) return efer() & EFER_LMA ? fail(GP, 0) : fail(UNIMPLEMENTED, LACKS_TASK_SWITCH);
   beginStack();
   const rip = popValue(size);
   const selector = <u32>popValue(size) & 0xffff;
@@ -191,6 +197,7 @@ export function interruptReturn(size: u32): bool {
     syncMode();
     return true;
   }
+  if (size == 2 && cpl() == 0 && flags & VM && !(efer() & EFER_LMA)) return fail(UNIMPLEMENTED, LACKS_VIRTUAL_8086);
   const level = selector & 3;
   if (!(selector & 0xfffc)) return fail(GP, 0);
   if (!readDescriptor(selector, 8)) return isFaulted() ? false : fail(GP, selector & 0xfffc);

@@ -221,7 +221,7 @@ export const S_CRC32: u32 = 114;
 export const S_UD: u32 = 115;
 /** Raises exception imm. */
 export const S_RAISE: u32 = 116;
-export const S_UNIMPLEMENTED: u32 = 117;
+export const S_CLFLUSH: u32 = 117;
 export const S_BCD: u32 = 118; // imm: opcode (daa das aaa aas aam aad), imm8 << 8
 export const S_BOUND: u32 = 119;
 export const S_ARPL: u32 = 120;
@@ -231,6 +231,5 @@ export const S_XGETBV: u32 = 123;
 export const S_XSETBV: u32 = 124;
 export const S_SALC: u32 = 125;
 export const S_INTO: u32 = 126;
-export const S_MOVNTI: u32 = 127;
-export const S_MASKMOV: u32 = 128;
-export const S_RDPMC: u32 = 129;
+export const S_MASKMOV: u32 = 127;
+export const S_RDPMC: u32 = 128;

@@ -1,14 +1,14 @@
 // x87, MMX and SSE as instructions: availability, operands, faults. Their arithmetic is in x87/, sse/, softfloat/.
 import * as L from "../src/cpu/layout";
 import { SSE_IMM8_SHIFT, SSE_ALIGNED, SSE_MMX, SSE_MODIFIES, SSE_SIZE_SHIFT, SSE_STORES } from "./decode-0f";
-import { GP, MF, NM, UD, raise } from "./faults";
+import { GP, MF, NM, UD, UNIMPLEMENTED, raise } from "./faults";
 import { SSE_BLOCKED, X87_BLOCKED } from "./fields";
 import { commit, modifiable, readable, writable } from "./mmu";
 import * as o from "./ops";
 import { raised, segmentAddress } from "./segment-checks";
 import { FAULT, NEXT } from "./slow";
 import { sseExec } from "./sse/index";
-import { CR0_MP, CR0_TS, CR4_OSXMMEXCPT, CR4_OSXSAVE, RAX, RDI, RDX, cr0, cr4, dstOf, ea, immOf, srcOf, startOf } from "./state";
+import { CR0_MP, CR0_NE, CR0_TS, CR4_OSXMMEXCPT, CR4_OSXSAVE, CS_BASE, MODE_64, MODE_REAL, RAX, RDI, RDX, cr0, cr4, dstOf, ea, immOf, mode, srcOf, startOf } from "./state";
 import { fxrstor, fxsave, x87Exec, x87Info, x87Initialise, x87Pending, x87Stored, x87Wait } from "./x87";
 
 const X87_STORES: u32 = 0x100;
@@ -18,13 +18,23 @@ function fail(vector: i32): u32 {
   return FAULT;
 }
 
+/** A pending x87 exception: #MF, or the pin for it that nobody here listens to. */
+function mathFault(): u32 {
+  if (cr0() & CR0_NE) return fail(MF);
+  raise(UNIMPLEMENTED, L.LACKS_FERR);
+  return FAULT;
+}
+
+/** What an x87 or MMX instruction raised. */
+function failUnit(vector: i32): u32 { return vector == MF ? mathFault() : fail(vector); }
+
 export function slowFpu(d: usize, id: u32): u32 {
   switch (id) {
     case o.S_X87: return x87(d);
     case o.S_FWAIT: {
       if ((cr0() & (CR0_MP | CR0_TS)) == (CR0_MP | CR0_TS)) return fail(NM);
       const vector = x87Wait();
-      return vector ? fail(vector) : NEXT;
+      return vector ? failUnit(vector) : NEXT;
     }
     case o.S_SSE: return sse(d);
     case o.S_FXSAVE: case o.S_FXRSTOR: {
@@ -55,6 +65,11 @@ export function slowFpu(d: usize, id: u32): u32 {
   }
 }
 
+/** What the x87 unit remembers of an instruction's address: RIP, in real mode the linear address (SDM 1 §8.1.8). */
+function unitPointer(d: usize): u64 {
+  return mode() == MODE_64 || mode() == MODE_REAL ? startOf(d) : (startOf(d) - load<u64>(CS_BASE)) & 0xffffffff;
+}
+
 function x87(d: usize): u32 {
   if (load<u32>(X87_BLOCKED)) return fail(NM);
   const imm = <u32>immOf(d);
@@ -71,8 +86,8 @@ function x87(d: usize): u32 {
     p = isStore ? writable(d, va, size) : readable(d, va, size);
     if (!p) return FAULT;
   }
-  const vector = x87Exec(opcode, modrm, p, startOf(d), va, is16);
-  if (vector) return fail(vector);
+  const vector = x87Exec(opcode, modrm, p, unitPointer(d), va, is16);
+  if (vector) return failUnit(vector);
   if (p && x87Stored) commit(p);
   return NEXT;
 }
@@ -108,8 +123,8 @@ function x87Environment(d: usize, opcode: u32, modrm: u32, va: u64, size: u32, i
   if (is16) size = 94;
   if (!isStore && !copyIn(d, va, size)) return FAULT;
   if (isStore && (!writable(d, va, 1) || !writable(d, va + size - 1, 1))) return FAULT;
-  const vector = x87Exec(opcode, modrm, IMAGE, startOf(d), va, is16);
-  if (vector) return fail(vector);
+  const vector = x87Exec(opcode, modrm, IMAGE, unitPointer(d), va, is16);
+  if (vector) return failUnit(vector);
   return !isStore || copyOut(d, va, size) ? NEXT : FAULT;
 }
 
@@ -129,7 +144,7 @@ function sse(d: usize): u32 {
   const imm = immOf(d);
   if (imm & SSE_MMX) {
     if (load<u32>(X87_BLOCKED)) return fail(load<u64>(L.CR0) & 4 ? UD : NM);
-    if (x87Pending()) return fail(MF);
+    if (x87Pending()) return mathFault();
   } else if (load<u32>(SSE_BLOCKED)) return fail(<i32>load<u32>(SSE_BLOCKED));
   const code = <u32>imm;
   const imm8 = <u32>(imm >> SSE_IMM8_SHIFT) & 0xff;
@@ -154,7 +169,7 @@ function maskmov(d: usize): u32 {
   const isMmx = (imm & 0x10) != 0;
   if (isMmx) {
     if (load<u32>(X87_BLOCKED)) return fail(load<u64>(L.CR0) & 4 ? UD : NM);
-    if (x87Pending()) return fail(MF);
+    if (x87Pending()) return mathFault();
   } else if (load<u32>(SSE_BLOCKED)) return fail(<i32>load<u32>(SSE_BLOCKED));
   const size3 = imm & 3;
   const mask: u64 = size3 == 3 ? ~(<u64>0) : size3 == 2 ? 0xffffffff : 0xffff;
@@ -196,7 +211,6 @@ function xrstor(d: usize, va: u64, wanted: u64, rexw: bool): u32 {
   const present = load<u64>(IMAGE + 512);
   if (present & ~load<u64>(L.XCR0) || load<u64>(IMAGE + 520) || load<u64>(IMAGE + 528)) return fail(GP);
   if (wanted & 2 && load<u32>(IMAGE + 24) & 0xffff0000) return fail(GP);
-  const keep = IMAGE + 576 - 512; // unused tail of the image buffer
   const mxcsr = wanted & 2 ? load<u32>(IMAGE + 24) : load<u32>(L.MXCSR);
   // State that is not wanted stays; wanted but absent is initialised.
   if (!(wanted & 2)) memory.copy(IMAGE + 160, L.XMM, 256);
@@ -209,6 +223,9 @@ function xrstor(d: usize, va: u64, wanted: u64, rexw: bool): u32 {
   store<u32>(IMAGE + 24, mxcsr);
   const vector = fxrstor(IMAGE, rexw);
   if (vector) return fail(vector);
-  if (wanted & 1 && !(present & 1)) x87Initialise();
-  return keep ? NEXT : NEXT;
+  if (wanted & 1 && !(present & 1)) {
+    x87Initialise();
+    memory.fill(L.FPR, 0, 128);
+  }
+  return NEXT;
 }

@@ -4,16 +4,16 @@ import {
   isVisible, loadSystemSegment, readControl, readDebug, readMsr, sysenter, sysexit, systemCall, systemReturn, writeControl, writeCr0, writeDebug, writeMsr,
 } from "./control";
 import { watchPort } from "./debug";
-import { GP, UD, isFaulted, raise } from "./faults";
+import { GP, UD, UNIMPLEMENTED, isFaulted, raise } from "./faults";
 import {
-  AF, CF, CS_BASE, CR0_PE, CR0_TS, CR4_OSXSAVE, CR4_PCE, CR4_TSD, CR4_UMIP, IF, IOPL, LDTR, MODE_64, MODE_REAL, RAX, RBX, RCX, RDX, TR, ZF, cpl,
+  AF, CF, CS_BASE, CR0_PE, CR0_TS, CR4_OSXSAVE, CR4_TSD, CR4_UMIP, IF, IOPL, LDTR, MODE_64, MODE_REAL, RAX, RBX, RCX, RDX, TR, ZF, cpl,
   cr0, cr4, dstOf, ea, endOf, immOf, mode, segPtr, srcOf,
 } from "./state";
 import { STEP_ARMED } from "./fields";
 import { isCarry, setResultFlags, setStatusFlags, statusFlags } from "./flags";
 import { hostCpuid, portIn, portOut, readTsc } from "./host";
 import { inhibit } from "./interrupts";
-import { commit, flushPage, modifiable, readable, syncCount, writable } from "./mmu";
+import { commit, flushPage, modifiable, readable, readableMemory, syncCount, writable } from "./mmu";
 import * as o from "./ops";
 import { descHi, descLimit, selectorOf, syncFpuAccess } from "./segments";
 import { raised, segmentAddress } from "./segment-checks";
@@ -75,7 +75,7 @@ export function slowSystem(d: usize, id: u32, size: u32): u32 {
       store<u64>(RDX, <u64>load<u32>(L.MAILBOX + 4));
       if (immOf(d)) store<u64>(RCX, load<u64>(L.MSR_TSC_AUX));
       return NEXT;
-    case o.S_RDPMC: return cpl() && !(cr4() & CR4_PCE) ? gp() : gp(); // no counters: every index is invalid
+    case o.S_RDPMC: return gp(); // no counters: every index is invalid
     case o.S_RDMSR: return done(readMsr());
     case o.S_WRMSR: return done(writeMsr());
     case o.S_SYSCALL: return jumped(systemCall(nextRip(d)));
@@ -141,6 +141,9 @@ export function slowSystem(d: usize, id: u32, size: u32): u32 {
       return p && loadSystemSegment(id == o.S_LLDT ? LDTR : TR, load<u16>(p)) ? NEXT : FAULT;
     }
     case o.S_VERR: case o.S_VERW: case o.S_LAR: case o.S_LSL: return inspect(d, id, size);
+    case o.S_CLFLUSH: // there is no cache to flush, but the line must be readable (SDM 2A, CLFLUSH)
+      readableMemory(d, ea(d));
+      return isFaulted() ? FAULT : NEXT;
     case o.S_CMPXCHG8B: return compareExchangePair(d, size);
     case o.S_UD: return ud();
     case o.S_RAISE: raise(<i32>immOf(d), 0); return FAULT;
@@ -171,22 +174,10 @@ export function slowSystem(d: usize, id: u32, size: u32): u32 {
       return NEXT;
     }
     case o.S_SALC: store<u8>(RAX, isCarry() ? 0xff : 0); return NEXT;
-    default: return unimplemented(d);
+    default:
+      raise(UNIMPLEMENTED, L.LACKS_INSTRUCTION);
+      return FAULT;
   }
-}
-
-/** Ends the run with the bytes of an instruction the core lacks; RIP stays on it. */
-function unimplemented(d: usize): u32 {
-  const length = <u32>(load<u16>(d, 4) - load<u16>(d, 2));
-  store<u32>(L.EXIT_BYTES, length);
-  const start = load<u64>(L.RIP_BASE) + load<u16>(d, 2);
-  for (let i: u32 = 0; i < length; i++) {
-    const p = readable(d, start + i, 1);
-    if (!p) return FAULT;
-    store<u8>(L.EXIT_BYTES + 4 + i, load<u8>(p));
-  }
-  raise(0x100, 0);
-  return FAULT;
 }
 
 function port(d: usize, id: u32, size: u32): u32 {

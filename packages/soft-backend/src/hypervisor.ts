@@ -5,7 +5,8 @@ import { SoftVm } from "./soft-vm.ts";
 
 /**
  * The backend that runs wherever Node runs: an x86-64 processor in WebAssembly, its vCPUs time-sliced on the machine
- * thread. `createVm` throws `NB_BACKEND` where the machine is larger than the backend can hold.
+ * thread. `createVm` throws `NB_BACKEND` where the machine is larger than the backend can hold, or the CPU model claims
+ * features that the processor lacks.
  */
 export function softHypervisor(): Hypervisor {
   return {

@@ -9,8 +9,10 @@ import type {
 } from "@northbridge/sdk";
 import { type CpuCore, instantiateCore, MAX_GUEST_MEMORY } from "./cpu/core.ts";
 import { coreImports, type ExitCounts } from "./cpu/core-imports.ts";
+import { FEATURES } from "./cpu/layout.ts";
 import { cpuModule } from "./cpu/wasm-module.ts";
 import { CpuidTable } from "./cpuid/cpuid-table.ts";
+import { assertClaimsMet, featuresOf } from "./cpuid/feature-claims.ts";
 import { x86_64V2 } from "./cpuid/x86-64-v2.ts";
 import { InterruptControllers } from "./irqchip/interrupt-controllers.ts";
 import { ApicBus } from "./lapic/apic-bus.ts";
@@ -85,7 +87,9 @@ export class SoftVm implements VirtualMachine {
     const { clock, ports, mmio } = options;
     const exits = noExits();
     const apics = new ApicBus();
-    const cpuid = new CpuidTable(options.cpuModel ?? x86_64V2, options.vcpus);
+    const model = options.cpuModel ?? x86_64V2;
+    assertClaimsMet(model);
+    const cpuid = new CpuidTable(model, options.vcpus);
     const processors: SoftProcessor[] = [];
     const controllers = new InterruptControllers({
       apics,
@@ -116,6 +120,7 @@ export class SoftVm implements VirtualMachine {
       }),
     );
     parts.core = core;
+    core.words[FEATURES >> 2] = featuresOf(model);
     for (let index = 0; index < options.vcpus; index++) {
       processors.push(
         new SoftProcessor({

@@ -56,26 +56,33 @@ function setFullTag(tag: u32): void {
   store<u8>(FTAG, <u8>full);
 }
 
-/** Writes the protected-mode image: 14 bytes or 28. Code and data selectors are 0. */
+/** Bits 16–31 of a linear address as images of real mode hold them, above an opcode's bits. */
+function upperAddress(at: usize): u32 {
+  return u32(load<u16>(at, 2)) << 12;
+}
+
+/** Writes the image, 14 bytes or 28. Code and data selectors of protected mode are 0. */
 function writeEnvironment(ptr: usize, opsize16: bool): void {
   const tag = fullTag();
+  const isReal = load<u32>(MODE) == 0;
+  const fopAndUpper = isReal ? upperAddress(FIP) | (load<u16>(FOP) & 0x7ff) : 0;
   if (opsize16) {
     store<u16>(ptr, <u16>control());
     store<u16>(ptr, <u16>status(), 2);
     store<u16>(ptr, <u16>tag, 4);
     store<u16>(ptr, load<u16>(FIP), 6);
-    store<u16>(ptr, 0, 8);
+    store<u16>(ptr, <u16>fopAndUpper, 8);
     store<u16>(ptr, load<u16>(FDP), 10);
-    store<u16>(ptr, 0, 12);
+    store<u16>(ptr, isReal ? <u16>upperAddress(FDP) : 0, 12);
     return;
   }
   store<u32>(ptr, 0xffff0000 | control());
   store<u32>(ptr, 0xffff0000 | status(), 4);
   store<u32>(ptr, 0xffff0000 | tag, 8);
-  store<u32>(ptr, load<u32>(FIP), 12);
-  store<u32>(ptr, u32(load<u16>(FOP) & 0x7ff) << 16, 16);
-  store<u32>(ptr, load<u32>(FDP), 20);
-  store<u32>(ptr, 0xffff0000, 24);
+  store<u32>(ptr, isReal ? 0xffff0000 | load<u16>(FIP) : load<u32>(FIP), 12);
+  store<u32>(ptr, isReal ? fopAndUpper : u32(load<u16>(FOP) & 0x7ff) << 16, 16);
+  store<u32>(ptr, isReal ? 0xffff0000 | load<u16>(FDP) : load<u32>(FDP), 20);
+  store<u32>(ptr, isReal ? upperAddress(FDP) : 0xffff0000, 24);
 }
 
 function readEnvironment(ptr: usize, opsize16: bool): void {
@@ -83,7 +90,13 @@ function readEnvironment(ptr: usize, opsize16: bool): void {
   store<u16>(FCW, <u16>((load<u16>(ptr) & 0x1f7f) | 0x40));
   setStatus(load<u16>(ptr + step));
   setFullTag(load<u16>(ptr + 2 * step));
-  if (opsize16) {
+  if (load<u32>(MODE) == 0) {
+    const upper = opsize16 ? u32(load<u16>(ptr, 8)) : load<u32>(ptr, 16);
+    const operand = opsize16 ? u32(load<u16>(ptr, 12)) : load<u32>(ptr, 24);
+    store<u64>(FIP, u64(load<u16>(ptr + 3 * step)) | (u64((upper >> 12) & 0xffff) << 16));
+    store<u64>(FDP, u64(load<u16>(ptr + 5 * step)) | (u64((operand >> 12) & 0xffff) << 16));
+    store<u16>(FOP, <u16>(upper & 0x7ff));
+  } else if (opsize16) {
     store<u64>(FIP, load<u16>(ptr, 6));
     store<u64>(FDP, load<u16>(ptr, 10));
     store<u16>(FOP, 0);

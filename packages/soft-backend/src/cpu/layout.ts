@@ -7,6 +7,15 @@
 export const STATE = 0x400;
 export const STATE_END = 0xc00;
 
+/** u32 FEATURE_*, of every vCPU: what the CPU model claims beyond what every model has. */
+export const FEATURES = 0x3f8;
+export const FEATURE_XSAVE = 1;
+export const FEATURE_UMIP = 2;
+export const FEATURE_MOVBE = 4;
+export const FEATURE_AES = 8;
+export const FEATURE_PCLMULQDQ = 0x10;
+export const FEATURE_RDTSCP = 0x20;
+
 /** 16 general registers, u64 each, in encoding order (rax rcx rdx rbx rsp rbp rsi rdi r8…r15). */
 export const GPR = 0x400;
 /** A u64 that is always zero: the absent base or index. */
@@ -72,7 +81,7 @@ export const ATTENTION = 0x6e4;
 /** u32 EXIT_*, and what is known about it. */
 export const EXIT_CODE = 0x6e8;
 export const EXIT_ARG = 0x6ec; // u32
-/** The bytes of an instruction the core lacks: count u32, then up to 15 bytes. */
+/** The bytes at RIP of an EXIT_UNIMPLEMENTED: count u32, then up to 15 bytes. */
 export const EXIT_BYTES = 0x6f0;
 
 /** 16 XMM registers, 16 bytes each. */
@@ -127,9 +136,20 @@ export const EXIT_BUDGET = 0;
 export const EXIT_HALT = 1;
 export const EXIT_SHUTDOWN = 2;
 export const EXIT_DEBUG = 3;
-/** The instruction at RIP is not implemented: EXIT_BYTES holds it. */
+/** The core lacks what comes next: EXIT_ARG says what (LACKS_*), EXIT_BYTES holds the instruction at RIP. */
 export const EXIT_UNIMPLEMENTED = 4;
 /** The host asked to stop (`ATTENTION` bit 1), e.g. after an access whose handler threw. */
 export const EXIT_KICK = 5;
 /** PAUSE: a good moment to run another vCPU. */
 export const EXIT_PAUSE = 6;
+
+// What EXIT_UNIMPLEMENTED is about.
+export const LACKS_INSTRUCTION = 0;
+/** A switch through a TSS or task gate, or IRET with NT (SDM 3A §7.3). */
+export const LACKS_TASK_SWITCH = 1;
+/** A far call or jump through a call gate (SDM 3A §5.8.3). */
+export const LACKS_CALL_GATE = 2;
+/** EFLAGS.VM (SDM 3B §20.2). */
+export const LACKS_VIRTUAL_8086 = 3;
+/** An x87 exception that is to be reported by the FERR# pin: CR0.NE is clear (SDM 3A §6.15, #MF). */
+export const LACKS_FERR = 4;

@@ -66,7 +66,8 @@ export class CpuidTable {
     if (leaf === 1) {
       this.ebx = ((this.ebx & 0xff00) | ((Math.min(vcpus, 255) & 0xff) << 16) | (apicId << 24)) >>> 0;
       this.edx = ((apicEnabled ? this.edx : this.edx & ~APIC) | (vcpus > 1 ? HTT : 0)) >>> 0;
-      if (osXsave && (this.ecx & XSAVE) !== 0) this.ecx = (this.ecx | OSXSAVE) >>> 0;
+      const isOsXsave = osXsave && (this.ecx & XSAVE) !== 0;
+      this.ecx = (isOsXsave ? this.ecx | OSXSAVE : this.ecx & ~OSXSAVE) >>> 0;
     } else if (leaf === 4 && (this.eax & 0x1f) !== 0) {
       const isShared = (this.eax >> 5) % 8 >= 3;
       this.eax = ((this.eax & 0x3fff) | ((isShared ? vcpus - 1 : 0) << 14) | ((vcpus - 1) << 26)) >>> 0;

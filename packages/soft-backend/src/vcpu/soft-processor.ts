@@ -14,6 +14,14 @@ const ATTENTION_INTERRUPT = 1;
 const ATTENTION_STOP = 2;
 const TWO_32 = 0x1_0000_0000;
 
+/** What EXIT_UNIMPLEMENTED is about, in words. */
+const LACKING: ReadonlyMap<number, string> = new Map([
+  [L.LACKS_TASK_SWITCH, "hardware task switch"],
+  [L.LACKS_CALL_GATE, "call gate"],
+  [L.LACKS_VIRTUAL_8086, "virtual-8086 mode"],
+  [L.LACKS_FERR, "x87 exception with CR0.NE clear"],
+]);
+
 export interface SoftProcessorDeps {
   readonly index: number;
   readonly core: CpuCore;
@@ -163,10 +171,10 @@ export class SoftProcessor implements Processor {
         const address = this.state + L.EXIT_BYTES - L.STATE;
         const count = Math.min(15, this.#core.view.getUint32(address, true));
         const instructionBytes = new Uint8Array(this.#core.memory, address + 4, count).slice();
-        const hex = [...instructionBytes].map((byte) => byte.toString(16).padStart(2, "0")).join(" ");
+        const what = LACKING.get(this.#get(L.EXIT_ARG)) ?? "instruction";
         return {
           kind: "error",
-          detail: `vCPU ${this.index}: instruction not implemented ${at}: ${hex}`,
+          detail: `vCPU ${this.index}: not implemented: ${what}`,
           rip,
           instructionBytes,
         };

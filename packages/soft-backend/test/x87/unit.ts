@@ -2,7 +2,7 @@
 import { mkdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { main } from "assemblyscript/asc";
-import { FCW, FPR, FSW, FTAG, GPR, RFLAGS } from "../../src/cpu/layout.ts";
+import { FCW, FPR, FSW, FTAG, GPR, MODE, RFLAGS } from "../../src/cpu/layout.ts";
 import { Field, MEMORY_SIZE, type Outcome, STATE_SIZE, State } from "./records.ts";
 
 /** Exports of the module: x87 and software floating point. */
@@ -93,10 +93,12 @@ async function compile(): Promise<LoadedUnit> {
   const module = readFileSync(join(root, output));
   rmSync(join(root, output));
   const { instance } = await WebAssembly.instantiate(module, { env: { memory } });
+  const view = new DataView(memory.buffer);
+  view.setUint32(MODE, 3, true);
   return {
     unit: instance.exports as unknown as Unit,
     bytes: new Uint8Array(memory.buffer),
-    view: new DataView(memory.buffer),
+    view,
   };
 }
 
