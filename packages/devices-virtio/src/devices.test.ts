@@ -73,38 +73,6 @@ describe("VirtioRng", () => {
   });
 });
 
-describe("VirtioConsole", () => {
-  it("keeps input until there is a buffer, and spreads it over buffers", () => {
-    const backend = new FakeCharBackend();
-    const bench = new VirtioBench(new VirtioConsole({ backend })).start();
-    backend.type("hello world");
-    expect(backend.waiting).toBe(11);
-    const [a, b] = [bench.alloc(4), bench.alloc(64)];
-    bench.queue(0).add([], [{ gpa: a, length: 4 }]);
-    bench.queue(0).add([], [{ gpa: b, length: 64 }]);
-    bench.kick(0);
-    expect(
-      bench
-        .queue(0)
-        .collect()
-        .map(({ written }) => written),
-    ).toEqual([4, 7]);
-    expect(String.fromCharCode(...bench.bytes(a, 4), ...bench.bytes(b, 7))).toBe("hello world");
-  });
-
-  it("writes output, and single bytes before there is a driver", () => {
-    const backend = new FakeCharBackend();
-    const bench = new VirtioBench(new VirtioConsole({ backend }));
-    bench.endpoint.writeConfig(8, 4, 0x21);
-    bench.start();
-    const gpa = bench.allocBytes(Uint8Array.of(0x6f, 0x6b));
-    bench.queue(1).add([{ gpa, length: 2 }], []);
-    bench.kick(1);
-    expect(backend.text).toBe("!ok");
-    expect(bench.queue(1).collect()).toHaveLength(1);
-  });
-});
-
 describe("VirtioNet", () => {
   const setup = (accept?: (bit: number) => boolean) => {
     const wire = new Wire();

@@ -4,7 +4,7 @@ export { VirtioBalloon, type VirtioBalloonStateV1 } from "./balloon/virtio-ballo
 export { virtioBlk, type VirtioBlkConfig } from "./blk/plugin.ts";
 export { type OnError, VirtioBlk, type VirtioBlkDeps, type VirtioBlkStateV1 } from "./blk/virtio-blk.ts";
 export { virtioConsole, type VirtioConsoleConfig } from "./console/plugin.ts";
-export { VirtioConsole } from "./console/virtio-console.ts";
+export { type NamedPort, VirtioConsole, type VirtioConsoleStateV1 } from "./console/virtio-console.ts";
 export { type HostEndConfig } from "./host-end.ts";
 export { virtioNet, type VirtioNetConfig } from "./net/plugin.ts";
 export { VirtioNet } from "./net/virtio-net.ts";

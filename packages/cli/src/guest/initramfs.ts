@@ -30,6 +30,15 @@ probe() {
 probe pci '*'
 probe platform 'LNRO0005*'
 probe virtio '*'
+# What these find is found by and by: its drivers wait for it.
+[ -e /sys/module/virtio_scsi ] && modprobe -qa sd_mod sr_mod
+[ -e /sys/module/virtio_input ] && modprobe -qa evdev
+# As udev names the ports of virtio consoles.
+for port in /sys/class/virtio-ports/*; do
+  [ -r "$port/name" ] && read -r name < "$port/name" && [ "$name" != "(null)" ] || continue
+  mkdir -p /dev/virtio-ports
+  ln -sf "../\${port##*/}" "/dev/virtio-ports/$name"
+done
 
 echo "${READY_LINE}"
 # From here on only warnings interrupt the shell.

@@ -35,7 +35,7 @@ const KERNEL = "vmlinuz";
 const INITRD = "initrd.img";
 const MANIFEST = "guest.json";
 /** Raised whenever the contents of an initramfs change: older ones are made anew. */
-const RECIPE = 1;
+const RECIPE = 2;
 
 interface Manifest {
   readonly recipe: number;

@@ -7,6 +7,7 @@ import {
 } from "../contracts/index.ts";
 import { ConfigError, describeValue } from "../config/config-error.ts";
 import { parseWith } from "../config/issue.ts";
+import { filledSlots } from "./host-end-slots.ts";
 import { coreHostEnds } from "../host/core-host-ends.ts";
 import { didYouMean } from "./did-you-mean.ts";
 
@@ -69,10 +70,8 @@ export class HostEndKinds {
 
   /** Checks what a device's or a kind's options say of host ends. Throws `ConfigError`. */
   async check(slots: HostEndSlots | undefined, options: unknown, where: string): Promise<void> {
-    for (const [option, sort] of Object.entries(slots ?? {})) {
-      const end = (options as Readonly<Record<string, unknown>>)[option];
-      if (end !== undefined) await this.parse(sort, end, `${where}.${option}`);
-    }
+    for (const { path, sort, end } of filledSlots(slots, options))
+      await this.parse(sort, end, `${where}.${path}`);
   }
 }
 

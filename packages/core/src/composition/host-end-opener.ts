@@ -11,6 +11,7 @@ import {
   NorthbridgeError,
 } from "../contracts/index.ts";
 import { ConfigError } from "../config/config-error.ts";
+import { filledSlots } from "./host-end-slots.ts";
 import type { HostEndKinds } from "./host-end-kinds.ts";
 
 /** What the machine gives host ends. */
@@ -111,8 +112,7 @@ const join = (path: string, option: string): string =>
 
 /** The option that is this end: devices hand on what their config holds. */
 function optionOf(end: HostEndOptions, { slots, options }: Holder): string {
-  const values = (options ?? {}) as Readonly<Record<string, unknown>>;
-  return Object.keys(slots ?? {}).find((option) => values[option] === end) ?? "";
+  return filledSlots(slots, options).find((slot) => slot.end === end)?.path ?? "";
 }
 
 /** Says where in the config the machine was refused something. */

@@ -17,19 +17,27 @@ import { planMachine } from "../machine/plan-machine.ts";
 import { FakeHypervisor } from "../testing/fake-hypervisor.ts";
 import { PluginRegistry, type RegisteredPlugin } from "./plugin-registry.ts";
 
-/** A device with a disk and a link that it opens in `setup`. */
-const spec: DevicePluginSpec<unknown, { disk: HostEndOptions; link?: HostEndOptions | undefined }> = {
+interface DiskConfig {
+  readonly disk: HostEndOptions;
+  readonly link?: HostEndOptions | undefined;
+  readonly ports?: readonly { readonly to: HostEndOptions }[] | undefined;
+}
+
+/** A device with a disk and a link that it opens in `setup`, and ports. */
+const spec: DevicePluginSpec<unknown, DiskConfig> = {
   name: "@fake/devices/disk",
   config: v.strictObject({
     disk: v.looseObject({ kind: v.string() }),
     link: v.optional(v.looseObject({ kind: v.string() })),
+    ports: v.optional(v.array(v.strictObject({ to: v.looseObject({ kind: v.string() }) }))),
   }),
   requires: [HostEnds],
-  ends: { disk: "block", link: "net" },
-  async setup(ctx, { disk, link }) {
+  ends: { disk: "block", link: "net", "ports.*.to": "char" },
+  async setup(ctx, { disk, link, ports = [] }) {
     const backend = await ctx.get(HostEnds).block(disk, { readOnly: true });
     ctx.onClose(() => backend.close());
     if (link) await ctx.get(HostEnds).net(link);
+    for (const { to } of ports) await ctx.get(HostEnds).char(to);
     return {};
   },
 };
@@ -95,6 +103,11 @@ describe("host ends of a config", () => {
       'link.kind: expected a net back end, found "memory"; there are loopback, refused',
     ],
     [
+      "one in a list",
+      { disk: memory, ports: [{ to: { kind: "null" } }, { to: { kind: "nul" } }] },
+      'ports[1].to.kind: expected a char back end, found "nul"; did you mean "null"?',
+    ],
+    [
       "a misspelt option",
       { disk: { kind: "memory", mb: 1 } },
       'disk: unknown key "mb"; did you mean "mib"? (and 1 more)',
@@ -125,6 +138,13 @@ describe("host ends of a config", () => {
       ["d", "disk.below", "block", "memory"],
       ["d", "disk", "block", "layered"],
     ]);
+    const many = await create({ disk: memory, ports: [{ to: { kind: "null" } }, { to: { kind: "ring" } }] });
+    expect(many.hostEnds.map(({ option, kind }) => [option, kind])).toEqual([
+      ["disk", "memory"],
+      ["ports[0].to", "null"],
+      ["ports[1].to", "ring"],
+    ]);
+    await many.stop();
     expect(machine.stats().hostEnds).toEqual({ "d.disk": { hits: 7 } });
     await machine.stop();
   });
@@ -145,6 +165,10 @@ describe("host ends of a config", () => {
       properties: { devices: { items: { anyOf: { properties: Record<string, unknown> }[] } } };
     };
     expect(schema.properties.devices.items.anyOf[0]?.properties["disk"]).toEqual({ $ref: "#/$defs/block" });
+    expect(schema.properties.devices.items.anyOf[0]?.properties["ports"]).toMatchObject({
+      type: "array",
+      items: { properties: { to: { $ref: "#/$defs/char" } } },
+    });
     expect(schema.$defs["net"]?.anyOf.map(({ properties }) => properties.kind)).toEqual([
       { const: "loopback" },
       { const: "refused" },

@@ -67,13 +67,23 @@ function optionsSchema(
     ? (toJsonSchema(schema as unknown as v.GenericSchema, { errorMode: "ignore" }) as JsonObject)
     : { type: "object" };
   const { $schema: _dialect, ...rest } = own;
-  const ends = Object.entries(slots).map(([option, sort]) => [option, { $ref: `#/$defs/${sort}` }]);
+  const withEnds = Object.entries(slots).reduce(
+    (schema, [path, sort]) => withReference(schema, path.split("."), `#/$defs/${sort}`),
+    rest,
+  );
   return {
-    ...rest,
-    properties: {
-      ...(own["properties"] as JsonObject | undefined),
-      ...(Object.fromEntries(ends) as JsonObject),
-    },
+    ...withEnds,
+    properties: (withEnds["properties"] as JsonObject | undefined) ?? {},
     required: (own["required"] as readonly string[] | undefined) ?? [],
   };
+}
+
+/** The schema with a reference at a path of options; `*` stands for the elements of a list. */
+function withReference(schema: unknown, path: readonly string[], $ref: string): JsonObject {
+  const [step, ...rest] = path;
+  const own = (schema ?? {}) as JsonObject;
+  if (step === undefined) return { $ref };
+  if (step === "*") return { ...own, items: withReference(own["items"], rest, $ref) };
+  const properties = own["properties"] as JsonObject | undefined;
+  return { ...own, properties: { ...properties, [step]: withReference(properties?.[step], rest, $ref) } };
 }

@@ -25,7 +25,10 @@ export interface HostEndBackends {
 
 export type HostEndSort = keyof HostEndBackends;
 
-/** Option name → sort, for options that are `HostEndOptions` themselves. */
+/**
+ * Option → sort, for options that are `HostEndOptions` themselves. `ports.*.to` is the option `to` of each element of
+ * the list `ports`.
+ */
 export type HostEndSlots = Readonly<Record<string, HostEndSort>>;
 
 /**

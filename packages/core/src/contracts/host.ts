@@ -17,7 +17,13 @@ export interface ByteSource {
 }
 
 /** Both directions of a character device: a console, a socket, a ring buffer. */
-export interface CharBackend extends ByteSink, ByteSource {}
+export interface CharBackend extends ByteSink, ByteSource {
+  /**
+   * Tells whether somebody is at the other end: at once, and whenever that changes. For the one consumer.
+   * @defaultValue somebody always is
+   */
+  watchPeer?(listener: (isPresent: boolean) => void): void;
+}
 
 /** Block storage of the host. Offsets and lengths are bytes, multiples of `blockSize`. */
 export interface BlockBackend {

@@ -117,6 +117,8 @@ describe("SocketBackend", () => {
     });
     type(backend, "nobody hears this");
     backend.flush();
+    const presence: boolean[] = [];
+    backend.watchPeer((isPresent) => presence.push(isPresent));
     const client = connect(path);
     client.write("hello");
     while (got !== "hello") await new Promise((done) => setImmediate(done));
@@ -126,7 +128,9 @@ describe("SocketBackend", () => {
     expect(String((await once(second, "data"))[0])).toContain("another client");
     client.end();
     second.end();
+    while (presence.length < 3) await new Promise((done) => setImmediate(done));
     await backend.close();
+    expect(presence).toEqual([false, true, false]);
     await expect(SocketBackend.listen(join(directory, "none", "x"))).rejects.toMatchObject({
       code: "NB_HOST",
     });

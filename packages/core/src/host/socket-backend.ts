@@ -14,6 +14,7 @@ export class SocketBackend implements CharBackend {
   readonly #output: OutputBuffer;
   readonly #input: InputQueue;
   #client: Socket | undefined;
+  #onPeer: (isPresent: boolean) => void = () => undefined;
 
   private constructor(server: Server) {
     this.#server = server;
@@ -62,6 +63,11 @@ export class SocketBackend implements CharBackend {
     this.#input.resume();
   }
 
+  watchPeer(listener: (isPresent: boolean) => void): void {
+    this.#onPeer = listener;
+    listener(this.#client !== undefined);
+  }
+
   async close(): Promise<void> {
     this.flush();
     this.#client?.end();
@@ -78,12 +84,14 @@ export class SocketBackend implements CharBackend {
       return;
     }
     this.#client = client;
+    this.#onPeer(true);
     client.on("data", (bytes) => {
       this.#input.push(bytes);
     });
     client.on("error", () => undefined);
     client.on("close", () => {
       this.#client = undefined;
+      this.#onPeer(false);
     });
   }
 }

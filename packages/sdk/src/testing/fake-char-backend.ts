@@ -19,6 +19,8 @@ export class FakeCharBackend extends FakeSink implements CharBackend {
   resumes = 0;
   #receive: ((bytes: Uint8Array) => number) | undefined;
   #held: Uint8Array = new Uint8Array(0);
+  #onPeer: (isPresent: boolean) => void = () => undefined;
+  #isPresent = true;
 
   connect(receive: (bytes: Uint8Array) => number): void {
     this.#receive = receive;
@@ -28,6 +30,17 @@ export class FakeCharBackend extends FakeSink implements CharBackend {
   resume(): void {
     this.resumes++;
     this.#offer();
+  }
+
+  watchPeer(listener: (isPresent: boolean) => void): void {
+    this.#onPeer = listener;
+    listener(this.#isPresent);
+  }
+
+  /** Comes to the other end, or leaves it. @defaultValue there from the start */
+  setPresent(isPresent: boolean): void {
+    this.#isPresent = isPresent;
+    this.#onPeer(isPresent);
   }
 
   /** Types text (Latin-1) or bytes; what does not fit is kept and offered again. */

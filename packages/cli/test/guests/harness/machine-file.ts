@@ -19,6 +19,7 @@ export interface LinuxMachine {
   readonly mib?: number;
   readonly clock?: "realtime" | "virtual";
   readonly onReset?: "stop" | "restart";
+  readonly devices?: readonly object[];
 }
 
 /** A config of a PC that boots Linux, as data. */
@@ -30,6 +31,7 @@ export const linuxConfig = (machine: LinuxMachine): object => ({
   ...(machine.clock && { clock: machine.clock }),
   boot: { kernel: machine.kernel, initrd: machine.initrd, cmdline: machine.cmdline ?? TUNED },
   onReset: machine.onReset ?? "stop",
+  ...(machine.devices && { devices: machine.devices }),
 });
 
 /** Writes a machine config into `directory` and returns its path. */

@@ -1,0 +1,113 @@
+import type { CharBackend } from "@northbridge/sdk";
+import type { VirtQueue } from "@northbridge/sdk/virtio";
+import { MAX_BYTES } from "./spec.ts";
+
+/** Saved form of one port, version 1. */
+export interface PortStateV1 {
+  /** The driver has it (PORT_READY). */
+  readonly isReady: boolean;
+  /** A program of the guest has it open. */
+  readonly isGuestOpen: boolean;
+  /** What the guest has been told of the host's end. */
+  readonly isShownOpen: boolean;
+  /** Control messages not yet sent, as bits of `Pending`. */
+  readonly pending: number;
+}
+
+type State = { -readonly [K in keyof PortStateV1]: PortStateV1[K] };
+
+const closed = (): State => ({ isReady: false, isGuestOpen: false, isShownOpen: false, pending: 0 });
+
+/** What a port needs of its device. */
+export interface PortHost {
+  receiveQueue(): VirtQueue | undefined;
+  transmitQueue(): VirtQueue | undefined;
+  /** Whether input may go to the guest now. */
+  accepts(port: ConsolePort): boolean;
+  /** The host's end of a port came or went. */
+  peerChanged(port: ConsolePort): void;
+}
+
+/** One port: the data path between its two queues and its back end. What the guest has no buffers for stays there. */
+export class ConsolePort {
+  /** Undefined for the console. */
+  readonly name: string | undefined;
+  state: State = closed();
+  bytesIn = 0;
+  bytesOut = 0;
+  /** Whether somebody is at the host's end. */
+  isHostOpen = true;
+  readonly #backend: CharBackend;
+  readonly #host: PortHost;
+
+  constructor(backend: CharBackend, name: string | undefined, host: PortHost) {
+    this.name = name;
+    this.#backend = backend;
+    this.#host = host;
+    backend.connect((bytes) => this.#receive(bytes));
+    backend.watchPeer?.((isPresent) => {
+      this.isHostOpen = isPresent;
+      host.peerChanged(this);
+    });
+  }
+
+  /** Asks the back end for what waits there. */
+  resume(): void {
+    this.#backend.resume();
+  }
+
+  reset(): void {
+    this.state = closed();
+  }
+
+  /** Writes one byte past the queues. */
+  emergencyWrite(byte: number): void {
+    this.#backend.write(byte);
+  }
+
+  /** Writes what the driver has put into the transmit queue. */
+  transmit(): void {
+    const queue = this.#host.transmitQueue();
+    if (queue === undefined) return;
+    do {
+      queue.disableNotifications();
+      for (let chain = queue.pop(); chain !== undefined; chain = queue.pop()) {
+        for (const view of chain.readable(0, Math.min(chain.readableBytes, MAX_BYTES))) {
+          for (const byte of view) this.#backend.write(byte);
+          this.bytesOut += view.length;
+        }
+        queue.push(chain, 0);
+      }
+    } while (!queue.enableNotifications());
+    queue.flush();
+    this.#backend.flush?.();
+  }
+
+  save(): PortStateV1 {
+    return { ...this.state };
+  }
+
+  restore({ isReady, isGuestOpen, isShownOpen, pending }: PortStateV1): void {
+    this.state = { isReady, isGuestOpen, isShownOpen, pending };
+  }
+
+  /** Puts input into the driver's buffers. Returns how much of it fitted. */
+  #receive(bytes: Uint8Array): number {
+    const queue = this.#host.accepts(this) ? this.#host.receiveQueue() : undefined;
+    if (queue === undefined) return 0;
+    let taken = 0;
+    while (taken < bytes.length) {
+      const chain = queue.pop();
+      if (chain === undefined) {
+        if (queue.enableNotifications()) break; // the driver tells when it has buffers again
+        continue;
+      }
+      const written = chain.write(0, taken === 0 ? bytes : bytes.subarray(taken));
+      queue.push(chain, written);
+      taken += written;
+    }
+    queue.flush();
+    this.bytesIn += taken;
+    return taken;
+  }
+}
