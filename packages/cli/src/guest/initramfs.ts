@@ -33,11 +33,27 @@ probe virtio '*'
 # What these find is found by and by: its drivers wait for it.
 [ -e /sys/module/virtio_scsi ] && modprobe -qa sd_mod sr_mod
 [ -e /sys/module/virtio_input ] && modprobe -qa evdev
-# As udev names the ports of virtio consoles.
-for port in /sys/class/virtio-ports/*; do
-  [ -r "$port/name" ] && read -r name < "$port/name" && [ "$name" != "(null)" ] || continue
-  mkdir -p /dev/virtio-ports
-  ln -sf "../\${port##*/}" "/dev/virtio-ports/$name"
+# Named ports of virtio consoles, as udev shows them. They come a little after their device, one after the other.
+name_ports() {
+  names=
+  turns=
+  while [ "\${#turns}" -lt 50 ]; do
+    before=$names
+    names=
+    for port in /sys/class/virtio-ports/*; do
+      [ -r "$port/name" ] && read -r name < "$port/name" && [ "$name" != "(null)" ] || continue
+      [ -d /dev/virtio-ports ] || mkdir /dev/virtio-ports
+      [ -e "/dev/virtio-ports/$name" ] || ln -s "../\${port##*/}" "/dev/virtio-ports/$name"
+      names="$names $name"
+    done
+    [ -n "$names" ] && [ "$names" = "$before" ] && break
+    turns=x$turns
+    usleep 20000
+  done
+}
+for device in /sys/bus/virtio/devices/*; do
+  [ -r "$device/device" ] && read -r id < "$device/device" && read -r features < "$device/features" || continue
+  case "$id$features" in 0x0003?1*) name_ports ;; esac
 done
 
 echo "${READY_LINE}"

@@ -51,7 +51,7 @@ describe("virtio devices under stock drivers", () => {
         },
       ],
       async (shell, directory) => {
-        expect(await shell.ask("ls /dev/virtio-ports")).toBe("log\norg.northbridge.echo");
+        expect(await shell.ask("echo $(ls /dev/virtio-ports)")).toBe("log org.northbridge.echo");
         const echo = connect(join(directory, "echo"));
         await once(echo, "connect");
         await shell.ask("sh -c 'cat <> /dev/virtio-ports/org.northbridge.echo >&0' & sleep 0");
@@ -67,7 +67,7 @@ describe("virtio devices under stock drivers", () => {
         const console = connect(join(directory, "hvc"));
         await once(console, "connect");
         await shell.ask("echo hello console > /dev/hvc0");
-        expect(await readUntil(console, "console")).toBe("hello console");
+        expect(await readUntil(console, "console\r\n")).toBe("hello console\r\n");
         expect(await shell.ask("stty size < /dev/hvc0")).toBe("43 132");
         for (const each of [echo, log, console]) each.destroy();
       },
