@@ -178,6 +178,27 @@ describe("northbridge run", () => {
     expect(out).toContain('error: no command "nonsense"; try help');
   });
 
+  it("says that a device paused the machine, and why; resume at the monitor goes on", async () => {
+    const harness = new CliHarness(new FakeHypervisor([power(3), ...print("on"), OFF]), { isTTY: true });
+    const ended = harness.run("run", machine);
+    const said = { out: "", err: "" };
+    const waitFor = async (what: string): Promise<void> => {
+      while (!(said.out + said.err).includes(what)) {
+        await new Promise((done) => setImmediate(done));
+        const { out, err } = harness.taken();
+        said.out += out;
+        said.err += err;
+      }
+    };
+    await waitFor("northbridge: paused: the fake is full; the monitor's resume tries again\r\n");
+    harness.stdin.write("\x01cstatus\rdevice power how are you\rdevice console x\r");
+    await waitFor("paused: the fake is full, guest time");
+    await waitFor("how are you\r\n");
+    await waitFor("error: expected a device that takes commands (power), found console");
+    harness.stdin.write("resume\r");
+    expect((await ended).code).toBe(0);
+  });
+
   it("has a monitor behind a socket", async () => {
     const socket = join(directory, "monitor");
     const ended = runFake([], "run", machine, "--monitor", socket);

@@ -36,6 +36,7 @@ export async function runMachine(options: RunOptions, host: CliHost): Promise<nu
       console: run.console,
       log: run.log,
       onState: run.onState,
+      onPause: run.onPause,
     });
   } catch (error) {
     throw source.explain(error);
@@ -69,6 +70,9 @@ class Run {
   /** The guest's first instruction follows at once. */
   readonly onState = (state: LifecycleState): void => {
     if (state === "running") this.#statistics?.reach("firstInstruction");
+  };
+  readonly onPause = (reason: string): void => {
+    this.#tell(`paused: ${reason}; the monitor's resume tries again`);
   };
   #machine: Machine | undefined;
   #statistics: RunStatistics | undefined;

@@ -1,7 +1,8 @@
 import type { Machine } from "@northbridge/core";
 
 const HELP = [
-  "status       state of the machine and guest time",
+  "status       state of the machine, why a device paused it, and guest time",
+  "device ID …  ask a device: device disk resize 64M",
   "stats        counters as JSON",
   "pause        stop the guest where it is",
   "resume       let it go on",
@@ -37,7 +38,9 @@ export class Monitor {
       case "help":
         return HELP;
       case "status":
-        return `${machine.state}, guest time ${(machine.clock.nowNs() / 1e9).toFixed(3)} s`;
+        return `${machine.state}${machine.pauseReason === undefined ? "" : `: ${machine.pauseReason}`}, guest time ${(machine.clock.nowNs() / 1e9).toFixed(3)} s`;
+      case "device":
+        return await this.#ofDevice(args);
       case "stats":
         return JSON.stringify(machine.stats());
       case "pause":
@@ -62,5 +65,13 @@ export class Monitor {
       default:
         return `error: no command "${command}"; try help`;
     }
+  }
+
+  async #ofDevice([id, ...words]: readonly string[]): Promise<string> {
+    const devices = this.#machine.devices.filter(({ device }) => device.monitorCommand !== undefined);
+    const answer = devices.find((device) => device.id === id)?.device.monitorCommand?.(words);
+    if (answer !== undefined) return await answer;
+    const ids = devices.map((device) => device.id).join(", ") || "none here";
+    return `error: expected a device that takes commands (${ids}), found ${id ?? "nothing"}`;
   }
 }

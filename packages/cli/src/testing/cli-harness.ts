@@ -62,9 +62,9 @@ export const print = (text: string): FakeStep[] =>
     return undefined;
   });
 
-/** A step that powers off (0), resets (1) or panics (2). */
+/** A step that powers off (0), resets (1), panics (2) or pauses (3). */
 export const power =
-  (value: 0 | 1 | 2): FakeStep =>
+  (value: 0 | 1 | 2 | 3): FakeStep =>
   (_vm, { ports }) => {
     ports.write(0xf4, 1, value);
     return undefined;

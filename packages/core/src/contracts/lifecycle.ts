@@ -26,10 +26,12 @@ export type StopReason =
   | { readonly kind: "requested" }
   | { readonly kind: "error"; readonly detail: string };
 
-/** What a guest may ask of its machine by way of a device (ACPI PM, i8042, debug exit). */
+/** What a device may ask of its machine, on the guest's behalf (ACPI PM, i8042, debug exit) or its own. */
 export interface PowerControl {
   powerOff(): void;
   /** Resets the machine, or stops it with `reset` where the config says so. */
   reset(): void;
   panic(detail: string): void;
+  /** Pauses the machine because the host has to put something right first; a person resumes it. */
+  pause(reason: string): void;
 }

@@ -42,6 +42,8 @@ export type Device = Partial<Resettable> &
     resume?(): void;
     /** Counters for `--stats`. */
     stats?(): Readonly<Record<string, number>>;
+    /** What a person asks of this device at the monitor (`device ID WORDS`): the answer. Throws `NorthbridgeError`. */
+    monitorCommand?(words: readonly string[]): Promise<string>;
   };
 
 export interface DevicePluginSpec<In, Out> {

@@ -1,5 +1,6 @@
 import * as v from "valibot";
-import type { CharEnd, ConfigSchema, HostEndKind, HostEndSort } from "../contracts/index.ts";
+import type { CharEnd, ConfigSchema, HostEndKind, HostEndOptions, HostEndSort } from "../contracts/index.ts";
+import { FaultyBlock } from "./faulty-block.ts";
 import { FileBlock } from "./file-block.ts";
 import { FileSink } from "./file-sink.ts";
 import { LoopbackNet } from "./loopback-net.ts";
@@ -12,6 +13,25 @@ const Nothing = v.strictObject({});
 const mib = "expected a whole number from 1 to 2047";
 const MemoryDisk = v.strictObject({
   mib: v.pipe(v.number(mib), v.integer(mib), v.minValue(1, mib), v.maxValue(2047, mib)),
+});
+
+const count = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
+const Faulty = v.strictObject({
+  disk: v.custom<HostEndOptions>(() => true),
+  latencyUs: v.optional(count, 0),
+  faults: v.optional(
+    v.array(
+      v.strictObject({
+        error: v.pipe(v.string(), v.regex(/^E[A-Z0-9]+$/, "expected an errno's name, as EIO")),
+        on: v.optional(v.picklist(["read", "write", "flush", "discard", "writeZeroes"])),
+        sectors: v.optional(v.tuple([count, count])),
+        skip: v.optional(count),
+        times: v.optional(count),
+        after: v.optional(count),
+      }),
+    ),
+    [],
+  ),
 });
 
 /** A guest's end of it that swallows output and has no input. */
@@ -33,6 +53,12 @@ export const coreHostEnds: readonly HostEndKind[] = [
     MemoryDisk,
     (options, { readOnly }) => new MemoryBlock(new Uint8Array(options.mib * 2 ** 20), { readOnly }),
   ),
+  {
+    ...kind("block", "faulty", Faulty, async ({ disk, latencyUs, faults }, { clock, ends, readOnly }) => {
+      return new FaultyBlock(await ends.block(disk, { readOnly }), { clock, latencyUs, faults });
+    }),
+    ends: { disk: "block" },
+  },
   kind("char", "null", Nothing, () => silent),
   kind("char", "ring", Nothing, () => new RingBufferBackend()),
   kind("char", "socket", At, ({ path }) => SocketBackend.listen(path)),

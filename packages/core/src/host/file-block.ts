@@ -17,7 +17,7 @@ type Vectored = (
 
 /** A raw image file, byte for byte the disk. Vectored reads and writes go straight into and out of guest memory. */
 export class FileBlock implements BlockBackend {
-  readonly size: number;
+  #size: number;
   readonly blockSize: number = SECTOR;
   readonly readOnly: boolean;
   readonly #path: string;
@@ -26,8 +26,12 @@ export class FileBlock implements BlockBackend {
   private constructor(path: string, file: FileHandle, size: number, readOnly: boolean) {
     this.#path = path;
     this.#file = file;
-    this.size = size;
+    this.#size = size;
     this.readOnly = readOnly;
+  }
+
+  get size(): number {
+    return this.#size;
   }
 
   /** Throws `NB_CONFIG` where the file is missing, is no image, or may not be written though it should be. */
@@ -77,6 +81,15 @@ export class FileBlock implements BlockBackend {
       await this.write(offset + done, [ZEROES.subarray(0, part)]);
       done += part;
     }
+  }
+
+  async resize(size: number): Promise<void> {
+    try {
+      await this.#file.truncate(size);
+    } catch (error) {
+      throw this.#error("resize", error instanceof Error ? error : new Error(String(error)));
+    }
+    this.#size = size;
   }
 
   async close(): Promise<void> {

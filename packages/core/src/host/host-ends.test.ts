@@ -8,6 +8,7 @@ import { HostEndKinds } from "../composition/host-end-kinds.ts";
 import { HostEndOpener } from "../composition/host-end-opener.ts";
 import { loadMachineConfig } from "../config/config-file.ts";
 import { createEntropy } from "./entropy.ts";
+import { FaultyBlock } from "./faulty-block.ts";
 import { FileBlock } from "./file-block.ts";
 import { RingBufferBackend } from "./ring-buffer.ts";
 
@@ -20,8 +21,9 @@ afterEach(() => {
 });
 
 const console = new RingBufferBackend();
+const clock = new VirtualClock();
 const ends = new HostEndOpener(new HostEndKinds(), {
-  clock: new VirtualClock(),
+  clock,
   console,
   log: { write: () => undefined },
 }).endsOf({ id: "device", where: "devices[0]", spec: {}, config: {} });
@@ -96,6 +98,73 @@ describe("a file disk", () => {
   ])("is refused where it is %s", async (_what, path, message) => {
     await expect(file(path())).rejects.toThrow(message);
     await expect(file(path())).rejects.toMatchObject({ code: "NB_CONFIG" });
+  });
+});
+
+describe("a faulty disk", () => {
+  const faulty = (options: object = {}): Promise<BlockBackend> => {
+    const disk = { kind: "file", path: image(4096) };
+    return ends.block({ kind: "faulty", disk, ...options }, { readOnly: false });
+  };
+
+  it("fails as the config says, and works otherwise", async () => {
+    const disk = await faulty({
+      faults: [
+        { error: "EIO", on: "read", sectors: [2, 3] },
+        { error: "ENOSPC", on: "write", skip: 1, times: 2 },
+      ],
+    });
+    const sector = new Uint8Array(512);
+    await disk.read(0, [new Uint8Array(1024)]);
+    await expect(disk.read(512, [new Uint8Array(1024)])).rejects.toThrow("read at 512: EIO");
+    await expect(disk.read(1536, [sector])).rejects.toMatchObject({ code: "NB_HOST" });
+    await disk.read(2048, [sector]);
+    await disk.write(0, [sector]);
+    await expect(disk.write(0, [sector])).rejects.toThrow("ENOSPC");
+    await expect(disk.write(0, [sector])).rejects.toThrow("ENOSPC");
+    await disk.write(0, [sector]);
+    await disk.flush();
+    await disk.close();
+  });
+
+  it("reads short and tears writes where a fault comes after some bytes", async () => {
+    const disk = new FaultyBlock(await file(image(4096)), { clock });
+    const before = new Uint8Array(4096);
+    await disk.read(0, [before]);
+    disk.failNext("EIO", { on: "write", after: 1024 });
+    await expect(disk.write(0, [new Uint8Array(700), new Uint8Array(1348)])).rejects.toThrow("EIO");
+    const after = new Uint8Array(4096);
+    await disk.read(0, [after]);
+    expect(after).toEqual(before.fill(0, 0, 1024));
+    disk.failNext("EIO", { after: 512 });
+    const short = new Uint8Array(1024).fill(0xee);
+    await expect(disk.read(2048, [short])).rejects.toThrow("EIO");
+    expect(short).toEqual(
+      Uint8Array.from({ length: 1024 }, (_, i) => (i < 512 ? (before[2048 + i] ?? 0) : 0xee)),
+    );
+    await disk.close();
+  });
+
+  it("takes guest time, but not more than the machine has", async () => {
+    const disk = new FaultyBlock(await file(image(4096)), { clock, latencyUs: 50 });
+    const ended: string[] = [];
+    const first = disk.flush().then(() => ended.push("flush"));
+    const second = disk.read(0, [new Uint8Array(512)]).then(() => ended.push("read"));
+    await new Promise(setImmediate);
+    expect([ended, clock.nextDeadlineNs() - clock.nowNs()]).toEqual([[], 50_000]);
+    clock.skipTo(clock.nowNs() + 50_000);
+    clock.runDue();
+    await Promise.all([first, second]);
+    expect(ended.sort()).toEqual(["flush", "read"]);
+    const third = disk.flush();
+    disk.hurry();
+    await third;
+    expect(clock.nextDeadlineNs()).toBe(Infinity);
+    await disk.close();
+  });
+
+  it("refuses faults that are none", async () => {
+    await expect(faulty({ faults: [{ error: "broken" }] })).rejects.toThrow(/expected an errno/);
   });
 });
 

@@ -45,6 +45,8 @@ export interface MachineOptions {
   readonly clock?: DrivenClock;
   /** Hears of every change of the machine's state; of `running`, just before the next instruction. */
   readonly onState?: (state: LifecycleState) => void;
+  /** Hears why a device had the machine paused: `resume` tries again. */
+  readonly onPause?: (reason: string) => void;
 }
 
 /** A clock of the kind the config asks for. */
@@ -103,6 +105,7 @@ export async function createMachine(options: MachineOptions): Promise<Machine> {
       power,
       closeDevices,
       onState: options.onState ?? (() => undefined),
+      onPause: options.onPause ?? (() => undefined),
       snapshot: {
         config,
         machineType: type.name,

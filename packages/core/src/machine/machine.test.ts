@@ -22,6 +22,7 @@ const power =
 const POWER_OFF = 0;
 const RESET = 1;
 const PANIC = 2;
+const PAUSE = 3;
 
 const bare: MachineConfig = {
   machine: "bare-1",
@@ -188,6 +189,23 @@ describe("Machine", () => {
     await machine.stop();
     await machine.stop();
     await expect(machine.resume()).rejects.toThrow(/has stopped/);
+  });
+
+  it("pauses where a device asks for it, says why, and goes on when told", async () => {
+    const hypervisor = new FakeHypervisor([power(PAUSE), ...print("x"), power(POWER_OFF)]);
+    const console = new RingBufferBackend();
+    const paused = Promise.withResolvers<string>();
+    const onPause = (reason: string): void => {
+      paused.resolve(reason);
+    };
+    const machine = await createMachine({ config: bare, hypervisor, registry, console, onPause });
+    await machine.start();
+    expect(await paused.promise).toBe("the fake is full");
+    expect([machine.state, machine.pauseReason]).toEqual(["paused", "the fake is full"]);
+    await machine.resume();
+    expect(machine.pauseReason).toBeUndefined();
+    expect(await machine.stopped).toEqual({ kind: "powerOff" });
+    expect(console.text()).toBe("x");
   });
 
   it("stands still while paused", async () => {

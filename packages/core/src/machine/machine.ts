@@ -33,6 +33,8 @@ export interface MachineParts {
   /** Loads the guest and sets vCPU 0 up. Called before the first instruction and again after every reset. */
   readonly boot: () => Promise<void>;
   readonly onState: (state: LifecycleState) => void;
+  /** A device had the machine paused. */
+  readonly onPause: (reason: string) => void;
   /** Frees everything but the virtual machine. */
   readonly closeDevices: () => Promise<void>;
 }
@@ -61,6 +63,7 @@ export class Machine {
   #tail: Promise<unknown> = Promise.resolve();
   #isEnding = false;
   #isRestored = false;
+  #pauseReason: string | undefined;
   #resets = 0;
   #failure: unknown;
   #stats: MachineStats | undefined;
@@ -85,6 +88,9 @@ export class Machine {
       onRestart: () => {
         this.#restart();
       },
+      onPause: (reason) => {
+        this.#pauseFor(reason);
+      },
     });
   }
 
@@ -94,6 +100,11 @@ export class Machine {
 
   get state(): LifecycleState {
     return this.#lifecycle.state;
+  }
+
+  /** Why a device had the machine paused; until it is resumed. */
+  get pauseReason(): string | undefined {
+    return this.#pauseReason;
   }
 
   get clock(): DrivenClock {
@@ -241,6 +252,7 @@ export class Machine {
   /** Guest time, devices and vCPUs go on. */
   #go(): void {
     this.#parked.clear();
+    this.#pauseReason = undefined;
     this.#parts.clock.resume();
     for (const { device } of this.#parts.devices) device.resume?.();
     this.#runner.start();
@@ -275,6 +287,21 @@ export class Machine {
         this.#end({ kind: "error", detail: `vCPU ${vcpu.index}: ${describeError(exit)}` });
         return "park";
     }
+  }
+
+  /** A device's pause: the first reason counts until the machine goes on. */
+  #pauseFor(reason: string): void {
+    if (this.#pauseReason !== undefined || this.#isEnding) return;
+    this.#pauseReason = reason;
+    this.#release();
+    this.#inTurn(async () => {
+      if (this.#lifecycle.state === "running") {
+        await this.#hold();
+        this.#lifecycle.move("paused");
+      }
+      this.#pauseReason = reason;
+      this.#parts.onPause(reason);
+    }).catch(() => undefined); // the machine ended meanwhile
   }
 
   /** A guest-requested reset: power-on state of everything but RAM, then the boot loader again. */

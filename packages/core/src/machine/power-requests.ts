@@ -4,6 +4,7 @@ import type { MachineConfig, PowerControl, StopReason } from "../contracts/index
 export interface PowerListener {
   onStop(reason: StopReason): void;
   onRestart(): void;
+  onPause(reason: string): void;
 }
 
 /** The guest's wishes about its power, as devices pass them on from inside register accesses. */
@@ -52,5 +53,9 @@ export class PowerRequests implements PowerControl {
 
   panic(detail: string): void {
     this.#listener?.onStop({ kind: "panic", detail });
+  }
+
+  pause(reason: string): void {
+    this.#listener?.onPause(reason);
   }
 }

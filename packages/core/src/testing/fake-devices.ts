@@ -69,7 +69,7 @@ export const debugConsole: FakePlugin = fakePlugin<{ port: number }>(
   },
 );
 
-/** Port 0xf4: 0 powers off, 1 resets, 2 panics. */
+/** Port 0xf4: 0 powers off, 1 resets, 2 panics, 3 pauses. Repeats what the monitor asks of it. */
 export const powerPort: FakePlugin = fakePlugin("@fake/devices/power-port", (ctx) => {
   ctx.mapPorts(
     { base: 0xf4, length: 1 },
@@ -78,9 +78,10 @@ export const powerPort: FakePlugin = fakePlugin("@fake/devices/power-port", (ctx
       write: (_offset, _width, value) => {
         if (value === 0) ctx.power.powerOff();
         else if (value === 1) ctx.power.reset();
-        else ctx.power.panic("the fake panicked");
+        else if (value === 2) ctx.power.panic("the fake panicked");
+        else ctx.power.pause("the fake is full");
       },
     },
   );
-  return {};
+  return { monitorCommand: (words) => Promise.resolve(words.join(" ")) };
 });

@@ -1,5 +1,5 @@
 import { type BlockBackend, NorthbridgeError } from "@northbridge/sdk";
-import { VirtioBench, type VirtioBenchOptions } from "@northbridge/sdk/testing";
+import { FakeClock, VirtioBench, type VirtioBenchOptions } from "@northbridge/sdk/testing";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { VirtioBlk, type VirtioBlkDeps } from "./virtio-blk.ts";
@@ -208,6 +208,57 @@ describe("VirtioBlk", () => {
     device.resized();
     expect(bench.endpoint.readConfig(0, 4)).toBe(8);
     expect([bench.configInterrupts, bench.endpoint.configGeneration]).toEqual([1, generation + 1]);
+  });
+
+  it("tells the driver the medium's geometry in blocks", () => {
+    const topology = { blockSize: 1024, physicalBlockSize: 8192, minIoSize: 16_384, optIoSize: 65_536 };
+    const { endpoint } = setup({ topology }).bench;
+    // virtio 1.3 §5.2.4: blk_size at 20, physical_block_exp 24, alignment_offset 25, min_io_size 26, opt_io_size 28.
+    const read = (offset: number, width: 1 | 2 | 4): number => endpoint.readConfig(offset, width);
+    expect([read(20, 4), read(24, 1), read(25, 1), read(26, 2), read(28, 4)]).toEqual([1024, 3, 0, 16, 64]);
+  });
+
+  it("refuses requests of less than a block", async () => {
+    const { request } = setup({ topology: { blockSize: 4096 } });
+    expect((await request(IN, 0, none, 512)).status).toBe(IOERR);
+    expect((await request(IN, 8, none, 4096)).status).toBe(OK);
+  });
+
+  it("gets another size from the monitor", async () => {
+    const { disk, device, bench } = setup();
+    let size = disk.size;
+    Object.defineProperty(disk, "size", { get: () => size });
+    await expect(device.monitorCommand(["resize", "1M"])).rejects.toThrow("cannot have another size");
+    Object.assign(disk, {
+      resize: (bytes: number) => {
+        size = bytes;
+        return Promise.resolve();
+      },
+    });
+    expect(await device.monitorCommand(["resize", "1M"])).toBe("1048576 bytes");
+    expect([bench.endpoint.readConfig(0, 4), bench.configInterrupts]).toEqual([2048, 1]);
+    expect(await device.monitorCommand(["resize", "1024"])).toBe("1024 bytes");
+    for (const words of [[], ["shrink"], ["resize"], ["resize", "0"], ["resize", "100"], ["resize", "1X"]]) {
+      await expect(device.monitorCommand(words)).rejects.toMatchObject({ code: "NB_CONFIG" });
+    }
+    expect(size).toBe(1024);
+  });
+
+  it("holds requests back that come faster than they may, and loses none", async () => {
+    const clock = new FakeClock();
+    const limits = { rates: { operationsPerSecond: 1000, burstMs: 2 }, clock };
+    const { disk, bench, offer } = setup({ limits, queueSize: 64 });
+    const reads = Array.from({ length: 8 }, (_, sector) => offer(IN, sector, none, 512));
+    await settle();
+    expect(disk.log).toEqual(["read 0", "read 512"]);
+    for (let ms = 1; ms <= 6; ms++) {
+      clock.advanceTo(ms * 1e6);
+      expect(disk.log.length).toBe(2 + ms);
+    }
+    await settle();
+    expect(reads.map((read) => read.status())).toEqual(reads.map(() => OK));
+    expect(disk.log).toEqual(reads.map((_, sector) => `read ${sector * 512}`));
+    expect(bench.endpoint.stats()["throttled"]).toBeGreaterThan(0);
   });
 
   it("reports the host's errors, or does not, as configured", async () => {

@@ -1,13 +1,20 @@
-import { type BlockBackend, type IoWidth, RestoreError } from "@northbridge/sdk";
+import {
+  type BlockBackend,
+  type Clock,
+  type IoWidth,
+  NorthbridgeError,
+  RestoreError,
+} from "@northbridge/sdk";
 import {
   type DescriptorChain,
   type FeatureSet,
-  serve,
   type VirtioDevice,
   type VirtioSession,
   virtioSpec,
   type VirtQueue,
 } from "@northbridge/sdk/virtio";
+import { RateLimiter, type RateLimiterStateV1, type RateLimits } from "../rate-limiter.ts";
+import { parseSize } from "./parse-size.ts";
 import {
   Config,
   Feature,
@@ -37,6 +44,22 @@ export interface VirtioBlkDeps {
   readonly onError?: OnError;
   /** Asks the machine to pause, saying why. */
   readonly stop?: (reason: string) => void;
+  /** What the driver is told of the disk's geometry. */
+  readonly topology?: BlkTopology;
+  /** @defaultValue any amount of requests */
+  readonly limits?: { readonly rates: RateLimits; readonly clock: Clock };
+}
+
+/** Sizes in bytes (virtio 1.3 §5.2.4, `topology`). */
+export interface BlkTopology {
+  /** Smallest request. A power of two, at least the back end's. @defaultValue the back end's */
+  readonly blockSize?: number | undefined;
+  /** What the medium writes at once: a power of two. @defaultValue `blockSize` */
+  readonly physicalBlockSize?: number | undefined;
+  /** Smallest request that is not slower than it must be. @defaultValue `physicalBlockSize` */
+  readonly minIoSize?: number | undefined;
+  /** @defaultValue none */
+  readonly optIoSize?: number | undefined;
 }
 
 /** Saved form, version 1. Frozen: add a `V2` and an upgrade instead of editing it. */
@@ -44,6 +67,7 @@ export interface VirtioBlkStateV1 {
   readonly version: 1;
   readonly capacity: number;
   readonly writeback: number;
+  readonly limiter?: RateLimiterStateV1;
 }
 
 const OK = Promise.resolve();
@@ -62,7 +86,17 @@ export class VirtioBlk implements VirtioDevice {
   readonly #id: Uint8Array;
   readonly #onError: OnError;
   readonly #stop: (reason: string) => void;
-  readonly #counts = { reads: 0, writes: 0, flushes: 0, bytesRead: 0, bytesWritten: 0, errors: 0 };
+  readonly #counts = {
+    reads: 0,
+    writes: 0,
+    flushes: 0,
+    bytesRead: 0,
+    bytesWritten: 0,
+    errors: 0,
+    throttled: 0,
+  };
+  readonly #limiter: RateLimiter | undefined;
+  readonly #blockSize: number;
   /** By queue: host operations under way. */
   readonly #busy: Set<Promise<void>>[];
   #session: VirtioSession | undefined;
@@ -71,6 +105,8 @@ export class VirtioBlk implements VirtioDevice {
   constructor(deps: VirtioBlkDeps) {
     const { backend, queues = 1, queueSize = 256 } = deps;
     this.#backend = backend;
+    this.#blockSize = deps.topology?.blockSize ?? backend.blockSize;
+    this.#limiter = deps.limits && this.#limiterOf(deps.limits.rates, deps.limits.clock);
     this.#onError = deps.onError ?? "report";
     this.#stop = deps.stop ?? (() => undefined);
     this.#id = Uint8Array.from({ length: ID_LENGTH }, (_, i) => deps.serial.charCodeAt(i) & 0xff); // NaN is 0
@@ -91,13 +127,12 @@ export class VirtioBlk implements VirtioDevice {
     this.#view = view;
     this.#setCapacity(backend.size);
     view.setUint32(Config.SEG_MAX, Math.min(SEG_MAX, queueSize - 2), true);
-    view.setUint32(Config.BLK_SIZE, backend.blockSize, true);
-    view.setUint16(Config.MIN_IO_SIZE, 1, true);
+    this.#setTopology(deps.topology ?? {});
     view.setUint8(Config.WRITEBACK, 1);
     view.setUint16(Config.NUM_QUEUES, queues, true);
     view.setUint32(Config.MAX_DISCARD_SECTORS, MAX_RANGE_SECTORS, true);
     view.setUint32(Config.MAX_DISCARD_SEG, MAX_RANGES, true);
-    view.setUint32(Config.DISCARD_SECTOR_ALIGNMENT, backend.blockSize / SECTOR, true);
+    view.setUint32(Config.DISCARD_SECTOR_ALIGNMENT, this.#blockSize / SECTOR, true);
     view.setUint32(Config.MAX_WRITE_ZEROES_SECTORS, MAX_RANGE_SECTORS, true);
     view.setUint32(Config.MAX_WRITE_ZEROES_SEG, MAX_RANGES, true);
     view.setUint8(Config.WRITE_ZEROES_MAY_UNMAP, backend.discard === undefined ? 0 : 1);
@@ -118,9 +153,19 @@ export class VirtioBlk implements VirtioDevice {
   notify(index: number): void {
     const queue = this.#session?.queue(index);
     if (queue === undefined || this.#isPaused) return;
-    serve(queue, (chain) => {
-      this.#begin(index, queue, chain);
-    });
+    do {
+      queue.disableNotifications();
+      for (let chain = queue.pop(); chain !== undefined; chain = queue.pop()) {
+        if (this.#limiter?.take(payload(chain)) === false) {
+          this.#counts.throttled++;
+          queue.unpop(chain); // the limiter notifies once it has tokens: until then the driver need not
+          queue.flush();
+          return;
+        }
+        this.#begin(index, queue, chain);
+      }
+    } while (!queue.enableNotifications());
+    queue.flush();
   }
 
   reset(): Promise<void> | undefined {
@@ -135,6 +180,7 @@ export class VirtioBlk implements VirtioDevice {
 
   async pause(): Promise<void> {
     this.#isPaused = true;
+    this.#backend.hurry?.();
     await this.#idle(this.#busy.flatMap((busy) => [...busy]));
   }
 
@@ -146,6 +192,29 @@ export class VirtioBlk implements VirtioDevice {
   resized(): void {
     this.#setCapacity(this.#backend.size);
     this.#session?.configChanged();
+  }
+
+  /** `resize SIZE`: gives the back end, and so the guest, another capacity. */
+  async monitorCommand([verb, size, ...rest]: readonly string[]): Promise<string> {
+    if (verb !== "resize" || size === undefined || rest.length > 0) {
+      throw new NorthbridgeError(
+        "NB_CONFIG",
+        `expected resize SIZE, found ${[verb, size, ...rest].join(" ")}`,
+      );
+    }
+    const bytes = parseSize(size);
+    if (bytes === undefined || bytes === 0 || bytes % this.#blockSize !== 0) {
+      throw new NorthbridgeError(
+        "NB_CONFIG",
+        `expected a size in bytes, or with K, M, G or T, that is a multiple of ${this.#blockSize}, found ${size}`,
+      );
+    }
+    if (this.#backend.resize === undefined || this.#backend.readOnly) {
+      throw new NorthbridgeError("NB_HOST", "this disk cannot have another size");
+    }
+    await this.#backend.resize(bytes);
+    this.resized();
+    return `${bytes} bytes`;
   }
 
   acceptFeatures(features: FeatureSet): boolean {
@@ -161,11 +230,12 @@ export class VirtioBlk implements VirtioDevice {
       version: 1,
       capacity: this.#backend.size / SECTOR,
       writeback: this.#view.getUint8(Config.WRITEBACK),
+      ...(this.#limiter && { limiter: this.#limiter.save() }),
     };
   }
 
   restore(state: unknown): void {
-    const { version, capacity, writeback } = state as VirtioBlkStateV1;
+    const { version, capacity, writeback, limiter } = state as VirtioBlkStateV1;
     const found: unknown = version;
     if (found !== 1) throw new RestoreError("virtioBlk", `version ${String(found)}, expected 1`);
     if (capacity * SECTOR !== this.#backend.size) {
@@ -175,6 +245,7 @@ export class VirtioBlk implements VirtioDevice {
       );
     }
     this.#view.setUint8(Config.WRITEBACK, writeback);
+    if (limiter !== undefined) this.#limiter?.restore(limiter);
   }
 
   /** Starts a request. Whatever it is, the last writable byte gets its status (§5.2.6). */
@@ -269,7 +340,7 @@ export class VirtioBlk implements VirtioDevice {
   }
 
   #isInside(offset: number, length: number): boolean {
-    return length % this.#backend.blockSize === 0 && offset + length <= this.#backend.size;
+    return length % this.#blockSize === 0 && offset + length <= this.#backend.size;
   }
 
   #complete(queue: VirtQueue, chain: DescriptorChain, status: number, data: number): void {
@@ -292,6 +363,23 @@ export class VirtioBlk implements VirtioDevice {
     queue.flush();
   }
 
+  #setTopology(topology: BlkTopology): void {
+    const view = this.#view;
+    const { physicalBlockSize = this.#blockSize, minIoSize = physicalBlockSize, optIoSize = 0 } = topology;
+    view.setUint32(Config.BLK_SIZE, this.#blockSize, true);
+    view.setUint8(Config.PHYSICAL_BLOCK_EXP, Math.log2(physicalBlockSize / this.#blockSize));
+    view.setUint16(Config.MIN_IO_SIZE, minIoSize / this.#blockSize, true); // both in logical blocks
+    view.setUint32(Config.OPT_IO_SIZE, optIoSize / this.#blockSize, true);
+  }
+
+  #limiterOf(rates: RateLimits, clock: Clock): RateLimiter {
+    return new RateLimiter(rates, clock, () => {
+      this.queues.forEach((_, index) => {
+        this.notify(index);
+      });
+    });
+  }
+
   #setCapacity(bytes: number): void {
     const sectors = Math.floor(bytes / SECTOR);
     this.#view.setUint32(Config.CAPACITY, sectors >>> 0, true);
@@ -302,3 +390,7 @@ export class VirtioBlk implements VirtioDevice {
     return busy.length === 0 ? undefined : Promise.all(busy).then(() => undefined);
   }
 }
+
+/** Bytes of data a request moves. */
+const payload = (chain: DescriptorChain): number =>
+  Math.max(0, chain.readableBytes - Header.LENGTH) + Math.max(0, chain.writableBytes - 1);

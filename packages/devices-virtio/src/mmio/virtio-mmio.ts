@@ -34,6 +34,7 @@ const powerOn = (): Regs => ({ deviceFeaturesSel: 0, driverFeaturesSel: 0, queue
  */
 export class VirtioMmio implements Device, IoHandler {
   readonly endpoint: VirtioEndpoint;
+  readonly monitorCommand?: NonNullable<Device["monitorCommand"]>;
   readonly #name: string;
   readonly #irq: InterruptLine;
   #r: Regs = powerOn();
@@ -45,6 +46,7 @@ export class VirtioMmio implements Device, IoHandler {
   ) {
     this.#name = ctx.id;
     this.#irq = options.irq;
+    if (device.monitorCommand !== undefined) this.monitorCommand = device.monitorCommand.bind(device);
     this.endpoint = new VirtioEndpoint({
       name: ctx.id,
       device,

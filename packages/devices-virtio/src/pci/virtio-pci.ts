@@ -63,6 +63,7 @@ type Context = Pick<DeviceContext, "id" | "mapPorts" | "mapMmio" | "irq" | "msi"
 export class VirtioPci implements Device {
   readonly function: PciFunction;
   readonly endpoint: VirtioEndpoint;
+  readonly monitorCommand?: NonNullable<Device["monitorCommand"]>;
   readonly #device: VirtioDevice;
   #r: Regs;
 
@@ -79,6 +80,7 @@ export class VirtioPci implements Device {
       );
     }
     this.#device = device;
+    if (device.monitorCommand !== undefined) this.monitorCommand = device.monitorCommand.bind(device);
     this.#r = powerOn(queues);
     this.endpoint = new VirtioEndpoint({
       name: ctx.id,

@@ -31,6 +31,10 @@ export class FakePower implements PowerControl {
   panic(detail: string): void {
     this.requests.push(`panic: ${detail}`);
   }
+
+  pause(reason: string): void {
+    this.requests.push(`pause: ${reason}`);
+  }
 }
 
 /** Remembers message-signalled interrupts. */

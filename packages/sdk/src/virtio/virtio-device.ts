@@ -53,6 +53,8 @@ export interface VirtioDevice {
   /** After `start` where the device had been started. Throws `RestoreError`. */
   restore(state: unknown): void;
   stats?(): Readonly<Record<string, number>>;
+  /** What a person asks of the device at the monitor: the answer. Throws `NorthbridgeError`. */
+  monitorCommand?(words: readonly string[]): Promise<string>;
 }
 
 /** Puts a virtio device where a driver finds it. */
