@@ -39,7 +39,7 @@ export interface BlockBackend {
   discard?(offset: number, length: number): Promise<void>;
   writeZeroes?(offset: number, length: number, mayUnmap: boolean): Promise<void>;
   /** Gives the storage another size; resolves once `size` says so. */
-  resize?(size: number): Promise<void>;
+  resize?(size: number): void | Promise<void>;
   /** Ends what it does in guest time at once: the machine pauses, and guest time with it. */
   hurry?(): void;
   close(): Promise<void>;

@@ -43,7 +43,7 @@ export class FaultyBlock implements BlockBackend {
   readonly #delays: Delay[] = [];
   readonly discard?: (offset: number, length: number) => Promise<void>;
   readonly writeZeroes?: (offset: number, length: number, mayUnmap: boolean) => Promise<void>;
-  readonly resize?: (size: number) => Promise<void>;
+  readonly resize?: NonNullable<BlockBackend["resize"]>;
 
   constructor(
     disk: BlockBackend,
