@@ -95,7 +95,7 @@ describe("host ends of a config", () => {
     [
       "a kind like nothing",
       { disk: { kind: "toString" } },
-      'disk.kind: expected a block back end, found "toString"; there are file, layered, memory',
+      'disk.kind: expected a block back end, found "toString"; there are faulty, file, layered, memory',
     ],
     [
       "a kind of another sort",
