@@ -10,6 +10,8 @@ export interface VcpuState {
   readonly msrs: readonly (readonly [index: number, value: bigint])[];
   /** The 1 KiB LAPIC register page as KVM_GET_LAPIC gives it, base64. */
   readonly lapic: string;
+  /** Absent where the backend cannot tell: nothing pends, and the timer counts from the page's current count. */
+  readonly lapicRemainder?: LocalApicRemainder;
   readonly events: KvmVcpuEvents;
   readonly debugregs: {
     readonly db: readonly [bigint, bigint, bigint, bigint];
@@ -86,4 +88,16 @@ export interface KvmVcpuEvents {
   readonly nmiMasked: boolean;
   /** Interrupts are held off for one instruction: after STI or after a load of SS. */
   readonly interruptShadow: boolean;
+  /** It is that of a load of SS, which also holds debug traps off (`KVM_X86_SHADOW_INT_MOV_SS`). Absent: STI's. */
+  readonly movSsShadow?: boolean;
+  /** Debug traps met by the last instruction and due before the next, as bits of DR6. Absent: none. */
+  readonly pendingDebug?: number;
+}
+
+/** What a local APIC holds beside its register page. */
+export interface LocalApicRemainder {
+  /** Errors detected since the last write of ESR. */
+  readonly pendingErrors: number;
+  /** Guest nanoseconds until a counting timer reaches zero: `lapic` rounds them up to the divisor. Absent: it does not count. */
+  readonly timerLeftNs?: number;
 }

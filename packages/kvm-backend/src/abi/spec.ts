@@ -192,6 +192,8 @@ export const MpState = {
 
 export const GuestDebug = { ENABLE: 1, SINGLESTEP: 2, USE_HW_BP: 0x20000 } as const;
 
+/** Values of `kvm_vcpu_events.interrupt.shadow`. */
+export const Shadow = { MOV_SS: 1, STI: 2 } as const;
 /** `kvm_vcpu_events.flags`. */
 export const EventFlag = { NMI_PENDING: 1, SIPI_VECTOR: 2, SHADOW: 4 } as const;
 /** Offsets in `kvm_vcpu_events`. */

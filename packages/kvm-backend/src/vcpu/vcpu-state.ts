@@ -1,7 +1,7 @@
 import { ioctlBuffer, RootedBuffer } from "@northbridge/linux";
 import { RestoreError, type VcpuState } from "@northbridge/sdk";
 import { decodeRegs, decodeSregs, encodeRegs, encodeSregs } from "../abi/registers.ts";
-import { Event, EventFlag, MpState, Msr, Request, SizeOf } from "../abi/spec.ts";
+import { Event, EventFlag, MpState, Msr, Request, Shadow, SizeOf } from "../abi/spec.ts";
 import type { MsrAccess } from "./msr-set.ts";
 
 const FXSAVE_BYTES = 512;
@@ -114,6 +114,7 @@ export class StateAccess {
         nmiPending: events[Event.NMI_PENDING] !== 0,
         nmiMasked: events[Event.NMI_MASKED] !== 0,
         interruptShadow: events[Event.INTERRUPT_SHADOW] !== 0,
+        movSsShadow: ((events[Event.INTERRUPT_SHADOW] ?? 0) & Shadow.MOV_SS) !== 0,
       },
       debugregs: { db: [debug(0), debug(1), debug(2), debug(3)], dr6: debug(4), dr7: debug(5) },
       mpState: this.mpState(),
@@ -178,8 +179,11 @@ export class StateAccess {
     bytes.fill(0);
     bytes[Event.NMI_PENDING] = saved.nmiPending ? 1 : 0;
     bytes[Event.NMI_MASKED] = saved.nmiMasked ? 1 : 0;
-    // By STI or by MOV SS: the saved form does not say, and either lasts one instruction.
-    bytes[Event.INTERRUPT_SHADOW] = saved.interruptShadow ? 2 : 0;
+    bytes[Event.INTERRUPT_SHADOW] = !saved.interruptShadow
+      ? 0
+      : saved.movSsShadow === true
+        ? Shadow.MOV_SS
+        : Shadow.STI;
     view.setUint32(Event.FLAGS, EventFlag.NMI_PENDING | EventFlag.SHADOW, true);
     this.#call("KVM_SET_VCPU_EVENTS", this.#events);
   }

@@ -62,6 +62,11 @@ export const MSR_TSC_AUX = 0x668;
 /** DR0–DR3, DR6, DR7, u64 each. */
 export const DR = 0x680;
 
+/** u32: the instruction about to run is to be followed by a single-step #DB; after it, that #DB is due. */
+export const STEP_ARMED = 0x724;
+/** u32: B0–B3 of data and I/O breakpoints that the last instruction met. */
+export const DEBUG_HITS = 0x728;
+
 export const CPL = 0x6b0; // u32
 /** u32: 0 real, 1 16-bit protected, 2 32-bit protected or compatibility, 3 64-bit. */
 export const MODE = 0x6b4;
@@ -69,7 +74,7 @@ export const MODE = 0x6b4;
 export const INTR = 0x6c0;
 export const NMI_PENDING = 0x6c4; // u32
 export const NMI_MASKED = 0x6c8; // u32
-/** u32: 1 for the instruction after STI or a load of SS. */
+/** u32: 1 for the instruction after STI, 2 for the one after a load of SS. */
 export const SHADOW = 0x6cc;
 export const HALTED = 0x6d0; // u32
 /** u64: instructions retired by this vCPU since reset. Valid between runs and inside imports. */

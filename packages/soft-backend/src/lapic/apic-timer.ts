@@ -69,6 +69,19 @@ export class ApicTimer {
     return left <= 0 ? 0 : Math.min(0xffff_ffff, Math.ceil(left / this.#divisor));
   }
 
+  /** Nanoseconds until the counter reaches zero, 0 where that is due but not yet done. Undefined: it does not count. */
+  get leftNs(): number | undefined {
+    if (!this.#armed || this.#initial === 0) return undefined;
+    return Math.max(0, this.#deadlineNs - this.#clock.nowNs());
+  }
+
+  /** Goes on where a counter was whose `leftNs` is given. */
+  resume(initial: number, leftNs: number, periodic: boolean): void {
+    this.#initial = initial;
+    this.#periodic = periodic;
+    this.#armAt(this.#clock.nowNs() + leftNs);
+  }
+
   #armAt(deadlineNs: number): void {
     this.#deadlineNs = deadlineNs;
     this.#armed = true;

@@ -1,4 +1,4 @@
-import type { DrivenClock } from "@northbridge/sdk";
+import type { DrivenClock, LocalApicRemainder } from "@northbridge/sdk";
 import { ApicTimer } from "./apic-timer.ts";
 import { hasVector, highestVector, isReadable, setVector } from "./register-page.ts";
 import {
@@ -505,14 +505,20 @@ export class LocalApic {
     this.#regs.forEach((value, index) => {
       view.setUint32(index * 16, value, true);
     });
-    view.setUint32(Reg.ID, (this.id << 24) >>> 0, true);
+    if (this.isX2apic) view.setUint32(Reg.ID, (this.id << 24) >>> 0, true); // as KVM lays it out in either mode
     view.setUint32(Reg.PPR, this.processorPriority, true);
     view.setUint32(Reg.TIMER_CURRENT, this.#timer.current(), true);
     return page;
   }
 
+  /** What `save` has no place for. */
+  get remainder(): LocalApicRemainder {
+    const timerLeftNs = this.#timer.leftNs;
+    return { pendingErrors: this.#pendingErrors, ...(timerLeftNs === undefined ? {} : { timerLeftNs }) };
+  }
+
   /** Loads a page of `save`. IA32_APIC_BASE comes before, IA32_TSC_DEADLINE after. */
-  restore(page: Uint8Array): void {
+  restore(page: Uint8Array, remainder: LocalApicRemainder | undefined): void {
     const view = new DataView(page.buffer, page.byteOffset, SAVED_PAGE_BYTES);
     this.#timer.stop();
     for (let index = 0; index < this.#regs.length; index++)
@@ -523,12 +529,15 @@ export class LocalApic {
       regs[Reg.ID >> 4] = this.id;
       this.#deriveX2apicLdr();
     }
-    this.#pendingErrors = 0;
+    this.#pendingErrors = remainder?.pendingErrors ?? 0;
     this.#deadlineLow = 0;
     this.#deadlineHigh = 0;
     this.#timer.setDivide(this.#reg(Reg.TIMER_DIVIDE));
     const current = view.getUint32(Reg.TIMER_CURRENT, true);
-    if (!this.#isDeadlineMode && current !== 0)
+    const leftNs = remainder?.timerLeftNs;
+    if (!this.#isDeadlineMode && leftNs !== undefined)
+      this.#timer.resume(this.#reg(Reg.TIMER_INITIAL), leftNs, this.#isPeriodic);
+    else if (!this.#isDeadlineMode && current !== 0)
       this.#timer.start(this.#reg(Reg.TIMER_INITIAL), current, this.#isPeriodic);
     this.#pins.taskPriorityChanged(this.cr8);
     this.#pins.interruptChanged();

@@ -5,6 +5,7 @@ import * as L from "../cpu/layout.ts";
 import { readRegs, readSregs, writeRegs, writeSregs } from "../cpu/registers.ts";
 import { SAVED_PAGE_BYTES } from "../lapic/spec.ts";
 import { Msr } from "../msr/spec.ts";
+import { checkVcpuState } from "./check-vcpu-state.ts";
 import type { SoftProcessor } from "./soft-processor.ts";
 
 /** MSRs that the core keeps in its state block. */
@@ -20,6 +21,11 @@ const CORE_MSRS: ReadonlyMap<number, number> = new Map([
   [Msr.IA32_KERNEL_GS_BASE, L.MSR_KERNEL_GS_BASE],
   [Msr.IA32_TSC_AUX, L.MSR_TSC_AUX],
 ]);
+
+/** Values of SHADOW, and DR6.BS (SDM 3B §17.2.3). */
+const SHADOW_STI = 1;
+const SHADOW_MOV_SS = 2;
+const DR6_BS = 0x4000;
 
 const join = (low: number, high: number): bigint => (BigInt(high >>> 0) << 32n) | BigInt(low >>> 0);
 const low32 = (value: bigint): number => Number(BigInt.asUintN(32, value));
@@ -58,10 +64,14 @@ export function readVcpuState(core: CpuCore, processor: SoftProcessor): VcpuStat
       [Msr.IA32_TSC_DEADLINE, join(lapic.tscDeadlineLow, lapic.tscDeadlineHigh)],
     ],
     lapic: toBase64(lapic.save()),
+    lapicRemainder: lapic.remainder,
     events: {
       nmiPending: view.getUint32(at(L.NMI_PENDING), true) !== 0,
       nmiMasked: view.getUint32(at(L.NMI_MASKED), true) !== 0,
       interruptShadow: view.getUint32(at(L.SHADOW), true) !== 0,
+      movSsShadow: view.getUint32(at(L.SHADOW), true) === SHADOW_MOV_SS,
+      pendingDebug:
+        view.getUint32(at(L.DEBUG_HITS), true) | (view.getUint32(at(L.STEP_ARMED), true) !== 0 ? DR6_BS : 0),
     },
     debugregs: { db: [debug(0), debug(1), debug(2), debug(3)], dr6: debug(4), dr7: debug(5) },
     mpState: processor.isWaitingForStartUp ? "waitForSipi" : processor.isHalted ? "halted" : "runnable",
@@ -75,8 +85,7 @@ export function readVcpuState(core: CpuCore, processor: SoftProcessor): VcpuStat
  */
 export function writeVcpuState(core: CpuCore, processor: SoftProcessor, saved: VcpuState): void {
   const what = `vCPU ${processor.index}`;
-  if ((saved.version as number) !== 1)
-    throw new RestoreError(what, `expected version 1, found ${String(saved.version)}`);
+  checkVcpuState(what, saved);
   const fxsave = fromBase64(`${what}: fxsave`, saved.fxsave, 512);
   const lapicPage = fromBase64(`${what}: lapic`, saved.lapic, SAVED_PAGE_BYTES);
   const { view } = core;
@@ -89,14 +98,17 @@ export function writeVcpuState(core: CpuCore, processor: SoftProcessor, saved: V
   view.setBigUint64(at(L.XCR0), saved.xcr0, true);
   view.setUint32(at(L.NMI_PENDING), saved.events.nmiPending ? 1 : 0, true);
   view.setUint32(at(L.NMI_MASKED), saved.events.nmiMasked ? 1 : 0, true);
-  view.setUint32(at(L.SHADOW), saved.events.interruptShadow ? 1 : 0, true);
+  const { interruptShadow, movSsShadow = false, pendingDebug = 0 } = saved.events;
+  view.setUint32(at(L.SHADOW), !interruptShadow ? 0 : movSsShadow ? SHADOW_MOV_SS : SHADOW_STI, true);
+  view.setUint32(at(L.DEBUG_HITS), pendingDebug & 0xf, true);
+  view.setUint32(at(L.STEP_ARMED), (pendingDebug & DR6_BS) !== 0 ? 1 : 0, true);
   [...saved.debugregs.db, saved.debugregs.dr6, saved.debugregs.dr7].forEach((value, index) => {
     view.setBigUint64(at(L.DR) + index * 8, value, true);
   });
 
   tsc.set(low32(saved.tsc), high32(saved.tsc));
   lapic.adoptBase(low32(saved.sregs.apicBase), high32(saved.sregs.apicBase));
-  lapic.restore(lapicPage);
+  lapic.restore(lapicPage, saved.lapicRemainder);
   for (const [index, value] of saved.msrs) {
     const field = CORE_MSRS.get(index);
     if (field !== undefined) view.setBigUint64(at(field), value, true);

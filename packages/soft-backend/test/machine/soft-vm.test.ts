@@ -376,7 +376,14 @@ describe("vCPU state", () => {
       regs: { ...state.regs, rax: 1n, r15: 0xffff_ffff_ffff_ffffn, rflags: 0x246n },
       sregs: { ...state.sregs, cr2: 0xdead_beefn, efer: 0xd01n, cr3: 0x1000n },
       fxsave: Buffer.from(fxsave).toString("base64"),
-      events: { nmiPending: false, nmiMasked: true, interruptShadow: true },
+      events: {
+        nmiPending: false,
+        nmiMasked: true,
+        interruptShadow: true,
+        movSsShadow: true,
+        pendingDebug: 0x4005,
+      },
+      lapicRemainder: { pendingErrors: 0x60 },
       debugregs: { db: [1n, 2n, 3n, 4n], dr6: 0xffff_0ff0n, dr7: 0x400n },
       mpState: "halted",
       tsc: 0x1_2345_6789n,
@@ -396,7 +403,7 @@ describe("vCPU state", () => {
     const state = vcpu.getState();
     expect(() => {
       vcpu.setState({ ...state, version: 2 as 1, regs: { ...state.regs, rax: 9n } });
-    }).toThrow(/expected version 1, found 2/);
+    }).toThrow(/version: cannot restore: expected version 1, found 2/);
     expect(() => {
       vcpu.setState({ ...state, fxsave: "AAAA", regs: { ...state.regs, rax: 9n } });
     }).toThrow(/fxsave: cannot restore: expected 512 bytes/);
