@@ -9,6 +9,7 @@ export default defineConfig({
     "virtio/index": "src/virtio/index.ts",
     "testing/index": "src/testing/index.ts",
     "fuzz/index": "src/fuzz/index.ts",
+    "recording/index": "src/recording/index.ts",
     "vitest/index": "src/vitest/index.ts",
     "conformance/index": "src/conformance/index.ts",
   },

@@ -1,14 +1,12 @@
 import { existsSync, readFileSync } from "node:fs";
-import { PluginRegistry, type RegisteredPlugin } from "@northbridge/core";
+import { PluginRegistry } from "@northbridge/core";
 import type { HostEndKind, Hypervisor, MachineType } from "@northbridge/core/contracts";
 import * as devicesLegacy from "@northbridge/devices-legacy";
 import * as devicesVirtio from "@northbridge/devices-virtio";
 import * as netTap from "@northbridge/net-tap";
 import { softHypervisor } from "@northbridge/soft-backend";
 import * as storageQcow2 from "@northbridge/storage-qcow2";
-
-const isPlugin = (value: unknown): value is RegisteredPlugin =>
-  typeof value === "function" && "pluginName" in value && "spec" in value;
+import { isPlugin } from "./device/load-device-module.ts";
 
 const isMachineType = (value: unknown): value is MachineType =>
   typeof value === "object" && value !== null && "devices" in value && "name" in value;

@@ -17,6 +17,7 @@ export const ExitCode = {
 /** Failures of this host or of ours; every other code is something wrong in what the user gave. */
 const HOST_FAILURES: ReadonlySet<NorthbridgeErrorCode> = new Set([
   "NB_BACKEND",
+  "NB_DEVICE",
   "NB_HOST",
   "NB_LIFECYCLE",
   "NB_SNAPSHOT",

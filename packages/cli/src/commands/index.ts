@@ -1,5 +1,6 @@
 import { registerDevice } from "../device/register-device.ts";
 import { registerGuest } from "../guest/index.ts";
+import { registerTrace } from "../trace/register-trace.ts";
 import { registerDoctor } from "./doctor.ts";
 import type { RegisterCommand } from "./register-command.ts";
 import { registerRun } from "./run.ts";
@@ -13,6 +14,7 @@ const COMMANDS: readonly RegisterCommand[] = [
   registerDoctor,
   registerGuest,
   registerDevice,
+  registerTrace,
 ];
 
 export const registerCommands: RegisterCommand = (program, host, exit) => {

@@ -1,4 +1,4 @@
-import { InvalidArgumentError, Option } from "commander";
+import { type Command, InvalidArgumentError, Option } from "commander";
 import type { RegisterCommand } from "./register-command.ts";
 import { collect } from "./validate.ts";
 import { runMachine } from "../run/run-machine.ts";
@@ -6,10 +6,19 @@ import type { RunOptions } from "../run/run-options.ts";
 import { parseSaveOn, type SaveOn } from "../run/save-on.ts";
 
 export const registerRun: RegisterCommand = (program, host, exit) => {
-  program
-    .command("run")
-    .description("run a machine, its first console on standard input and output")
-    .argument("[MACHINE]", "YAML, JSON or a module; may be left out with --kernel or --restore")
+  addRunOptions(
+    program
+      .command("run")
+      .description("run a machine, its first console on standard input and output")
+      .argument("[MACHINE]", "YAML, JSON or a module; may be left out with --kernel or --restore"),
+  ).action(async (machine: string | undefined, options: Omit<RunOptions, "machine">) => {
+    exit(await runMachine({ ...options, ...(machine !== undefined && { machine }) }, host));
+  });
+};
+
+/** The options of every command that runs a machine. */
+export function addRunOptions(command: Command): Command {
+  return command
     .addOption(new Option("--backend <NAME>", "what executes the guest").choices(["auto", "kvm", "soft"]))
     .option("--kernel <FILE>", "boot this bzImage or vmlinux")
     .option("--initrd <FILE>", "with this initial RAM disk")
@@ -26,11 +35,8 @@ export const registerRun: RegisterCommand = (program, host, exit) => {
     .option("--stats <FILE>", "write statistics as JSON when the machine ends")
     .option("--monitor <SOCKET>", "listen for monitor commands at this Unix socket")
     .option("--save-on <TEXT DIR>", "save the machine to DIR and end when the guest writes TEXT", saveOn)
-    .option("--restore <DIR>", "go on with a saved machine")
-    .action(async (machine: string | undefined, options: Omit<RunOptions, "machine">) => {
-      exit(await runMachine({ ...options, ...(machine !== undefined && { machine }) }, host));
-    });
-};
+    .option("--restore <DIR>", "go on with a saved machine");
+}
 
 /** What a timer of the host can wait. */
 const MOST_SECONDS = (2 ** 31 - 1) / 1000;

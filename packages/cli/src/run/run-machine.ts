@@ -13,9 +13,11 @@ import { LineEditor } from "../terminal/line-editor.ts";
 import { Monitor } from "../terminal/monitor.ts";
 import { serveMonitor } from "../terminal/monitor-socket.ts";
 import { endOnSignals, onUncaught } from "./end-on-signals.ts";
+import { FileRecording } from "../trace/record-to-file.ts";
 import { detectPanic } from "./panic-detector.ts";
 import { resolveConfig } from "./resolve-config.ts";
 import type { RunOptions } from "./run-options.ts";
+import { saveFault } from "./save-fault.ts";
 import type { SaveOn } from "./save-on.ts";
 import { expectWritable, RunStatistics } from "./statistics.ts";
 
@@ -26,6 +28,7 @@ export async function runMachine(options: RunOptions, host: CliHost): Promise<nu
   const { config, ...source } = await resolveConfig(options);
   if (options.stats !== undefined) await expectWritable(options.stats);
   const hypervisor = await chooseHypervisor(config, options, host);
+  using recording = options.record === undefined ? undefined : new FileRecording(options.record);
   const run = new Run(host);
   let machine: Machine;
   try {
@@ -37,11 +40,18 @@ export async function runMachine(options: RunOptions, host: CliHost): Promise<nu
       log: run.log,
       onState: run.onState,
       onPause: run.onPause,
+      ...(recording && { adapt: recording.adapt }),
     });
   } catch (error) {
     throw source.explain(error);
   }
-  return run.toEnd(machine, new RunStatistics(machine, hypervisor.name), options);
+  try {
+    recording?.expectDevice();
+  } catch (error) {
+    await machine.stop();
+    throw error;
+  }
+  return await run.toEnd(machine, new RunStatistics(machine, hypervisor.name), options);
 }
 
 /** Virtual time needs the software CPU. What `auto` came to is said where it was asked for, and where it is KVM. */
@@ -172,8 +182,11 @@ class Run {
       case "halted":
         this.#tell("the guest halted for good: every vCPU executed HLT with interrupts off");
         break;
-      case "error":
-        throw new CommandFailed(exitCode, `the machine failed: ${reason.detail}`);
+      case "error": {
+        const file = await saveFault(this.#machine?.failure);
+        const saved = file === undefined ? "" : `; what led to it is in ${file}`;
+        throw new CommandFailed(exitCode, `the machine failed: ${reason.detail}${saved}`);
+      }
       case "powerOff":
       case "reset":
       case "requested":

@@ -1,3 +1,4 @@
+import type { RecordOptions } from "../trace/record-to-file.ts";
 import type { SaveOn } from "./save-on.ts";
 
 /** The command line of `northbridge run`, parsed. */
@@ -17,4 +18,5 @@ export interface RunOptions {
   readonly monitor?: string;
   readonly saveOn?: SaveOn;
   readonly restore?: string;
+  readonly record?: RecordOptions;
 }

@@ -1,5 +1,6 @@
 import type { Bus, IoHandler, IoRegion, IoWidth, Unmap } from "../contracts/index.ts";
-import { NorthbridgeError } from "../contracts/index.ts";
+import { DeviceFault, NorthbridgeError } from "../contracts/index.ts";
+import { AccessLog, describeAccess } from "./access-log.ts";
 
 /** How often the guest accessed the regions that share this counter. A split access counts once for each part. */
 export interface AccessCounter {
@@ -39,6 +40,7 @@ export class AddressSpace implements Bus {
   readonly #size: number;
   #mapped: readonly MappedRegion[] = [];
   #last: MappedRegion = NOWHERE;
+  readonly #log = new AccessLog();
   readonly unclaimed: { reads: number; writes: number } = { reads: 0, writes: 0 };
 
   /** @param size one past the last address */
@@ -86,7 +88,7 @@ export class AddressSpace implements Bus {
     const last = this.#last;
     if (address >= last.base && address + width <= last.end && width <= last.widest) {
       last.counter.reads++;
-      return last.handler.read(address - last.base, width);
+      return this.#ask(last, address - last.base, width);
     }
     return this.#readSlowly(address, width);
   }
@@ -95,7 +97,7 @@ export class AddressSpace implements Bus {
     const last = this.#last;
     if (address >= last.base && address + width <= last.end && width <= last.widest) {
       last.counter.writes++;
-      last.handler.write(address - last.base, width, value);
+      this.#tell(last, address - last.base, width, value);
       return;
     }
     this.#writeSlowly(address, width, value);
@@ -107,7 +109,7 @@ export class AddressSpace implements Bus {
       this.#last = hit;
       if (address + width <= hit.end && width <= hit.widest) {
         hit.counter.reads++;
-        return hit.handler.read(address - hit.base, width);
+        return this.#ask(hit, address - hit.base, width);
       }
     } else if (this.#isEmpty(address, width)) {
       this.unclaimed.reads++;
@@ -124,7 +126,7 @@ export class AddressSpace implements Bus {
       } else {
         const piece = pieceOf(part, at, width - done);
         part.counter.reads++;
-        value |= part.handler.read(at - part.base, piece) << (8 * done);
+        value |= this.#ask(part, at - part.base, piece) << (8 * done);
         done += piece;
       }
     }
@@ -137,7 +139,7 @@ export class AddressSpace implements Bus {
       this.#last = hit;
       if (address + width <= hit.end && width <= hit.widest) {
         hit.counter.writes++;
-        hit.handler.write(address - hit.base, width, value);
+        this.#tell(hit, address - hit.base, width, value);
         return;
       }
     } else if (this.#isEmpty(address, width)) {
@@ -153,10 +155,41 @@ export class AddressSpace implements Bus {
       } else {
         const piece = pieceOf(part, at, width - done);
         part.counter.writes++;
-        part.handler.write(at - part.base, piece, ((value >>> (8 * done)) & ALL_ONES[piece]) >>> 0);
+        this.#tell(part, at - part.base, piece, ((value >>> (8 * done)) & ALL_ONES[piece]) >>> 0);
         done += piece;
       }
     }
+  }
+
+  /** A handler's answer. Throws `DeviceFault` where it threw, or gave what is no value of a register. */
+  #ask(mapped: MappedRegion, offset: number, width: IoWidth): number {
+    let value: number;
+    try {
+      value = mapped.handler.read(offset, width);
+    } catch (error) {
+      throw this.#fault(mapped, offset, width, error);
+    }
+    if (value >>> 0 !== value) throw this.#fault(mapped, offset, width, badAnswer(value));
+    this.#log.note(mapped.region, offset, width, value);
+    return value;
+  }
+
+  #tell(mapped: MappedRegion, offset: number, width: IoWidth, value: number): void {
+    this.#log.note(mapped.region, offset, -width, value);
+    let result: unknown;
+    try {
+      result = mapped.handler.write(offset, width, value) as unknown;
+    } catch (error) {
+      throw this.#fault(mapped, offset, -width, error);
+    }
+    if (result instanceof Promise) throw this.#fault(mapped, offset, -width, badAnswer(result));
+  }
+
+  #fault({ region }: MappedRegion, offset: number, width: number, cause: unknown): DeviceFault {
+    if (cause instanceof DeviceFault) return cause;
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    const access = describeAccess(region, offset, width);
+    return new DeviceFault(region.name, `${access}: ${reason}`, this.#log.of(region), { cause });
   }
 
   /** Index of the first region that ends after `address`. */
@@ -181,6 +214,15 @@ export class AddressSpace implements Bus {
     const next = this.#mapped[this.#firstEndingAfter(address)];
     return next === undefined || next.base >= address + width;
   }
+}
+
+/** What is wrong with what a handler gave. */
+function badAnswer(answer: unknown): string {
+  if (answer instanceof Promise) {
+    answer.catch(() => undefined);
+    return "gave a promise; register handlers are synchronous: queue the work and complete it by an interrupt";
+  }
+  return `gave ${String(answer)}, expected an unsigned integer of the access's width`;
 }
 
 /** Widest access of `left` bytes at most that the region takes at `at`. */

@@ -1,6 +1,8 @@
 import {
+  type Clock,
   type Device,
   type DeviceContext,
+  DeviceFault,
   type FirmwareEntry,
   HostEnds,
   type IoHandler,
@@ -71,7 +73,7 @@ export class DeviceSet {
         services.spaces[space].map({ ...region, name: region.name ?? planned.id }, handler, accesses[space]);
     return {
       id: planned.id,
-      clock: services.clock,
+      clock: clockOf(planned.id, services.clock),
       memory: services.memory,
       power: services.power,
       msi: services.msi,
@@ -91,4 +93,25 @@ export class DeviceSet {
       },
     };
   }
+}
+
+/** The machine's clock, whose timers say whose they are when they throw. */
+function clockOf(device: string, clock: Clock): Clock {
+  return {
+    kind: clock.kind,
+    get epochMs() {
+      return clock.epochMs;
+    },
+    nowNs: () => clock.nowNs(),
+    createTimer: (callback) =>
+      clock.createTimer(() => {
+        try {
+          callback();
+        } catch (error) {
+          if (error instanceof DeviceFault) throw error;
+          const reason = error instanceof Error ? error.message : String(error);
+          throw new DeviceFault(device, `a timer: ${reason}`, [], { cause: error });
+        }
+      }),
+  };
 }

@@ -4,6 +4,7 @@ export type NorthbridgeErrorCode =
   | "NB_BOOT_IMAGE"
   | "NB_CONFIG"
   | "NB_CYCLIC_TOKEN"
+  | "NB_DEVICE"
   | "NB_DUPLICATE_ID"
   | "NB_DUPLICATE_TOKEN"
   | "NB_HOST"
@@ -32,5 +33,20 @@ export class RestoreError extends NorthbridgeError {
 
   constructor(what: string, reason: string) {
     super("NB_RESTORE", `${what}: cannot restore: ${reason}`);
+  }
+}
+
+/** A device that broke its contract: it threw inside an access or a timer, or answered with what is no value. */
+export class DeviceFault extends NorthbridgeError {
+  override readonly name = "DeviceFault";
+  /** Name of the device, or of its region. */
+  readonly device: string;
+  /** The guest's last accesses to it, oldest first, where there were any. */
+  readonly accesses: readonly string[];
+
+  constructor(device: string, reason: string, accesses: readonly string[], options?: ErrorOptions) {
+    super("NB_DEVICE", `device ${device}: ${reason}`, options);
+    this.device = device;
+    this.accesses = accesses;
   }
 }

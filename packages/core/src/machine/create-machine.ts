@@ -3,6 +3,7 @@ import {
   type CharBackend,
   type ClockKind,
   Console,
+  type DevicePluginSpec,
   type DrivenClock,
   Entropy,
   type Hypervisor,
@@ -43,6 +44,8 @@ export interface MachineOptions {
   readonly log?: ByteSink;
   /** @defaultValue as `config.clock` says, from 0 */
   readonly clock?: DrivenClock;
+  /** Gives another plugin of the same kind in a device's place: a recording one, one that can be replaced while it runs. */
+  readonly adapt?: (spec: DevicePluginSpec<never, never>, id: string) => DevicePluginSpec<never, never>;
   /** Hears of every change of the machine's state; of `running`, just before the next instruction. */
   readonly onState?: (state: LifecycleState) => void;
   /** Hears why a device had the machine paused: `resume` tries again. */
@@ -93,7 +96,8 @@ export async function createMachine(options: MachineOptions): Promise<Machine> {
       await set.close();
       container.close();
     };
-    for (const device of devices) await set.setUp(device);
+    const { adapt = (spec) => spec } = options;
+    for (const device of devices) await set.setUp({ ...device, spec: adapt(device.spec, device.id) });
 
     return new Machine({
       config,

@@ -1,0 +1,131 @@
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fakePlugin, FakeHypervisor } from "@northbridge/core/testing";
+import { PluginRegistry } from "@northbridge/core";
+import { afterEach, beforeEach, expect, it } from "vitest";
+import { CliHarness, fake1, power, print } from "../testing/cli-harness.ts";
+
+let directory: string;
+beforeEach(async () => {
+  directory = await mkdtemp(join(tmpdir(), "northbridge-trace-"));
+});
+afterEach(() => rm(directory, { recursive: true, force: true }));
+
+const write = async (name: string, text: string): Promise<string> => {
+  const file = join(directory, name);
+  await writeFile(file, text);
+  return file;
+};
+
+/** The fake console of another version: it drops what is not a lower-case letter. */
+const OTHER_CONSOLE = `
+import { Console } from "@northbridge/core/contracts";
+export const debugConsole = Object.assign(() => undefined, {
+  pluginName: "@fake/devices/debug-console",
+  spec: {
+    name: "@fake/devices/debug-console",
+    setup(ctx, { port }) {
+      const console = ctx.get(Console);
+      const drop = (value) => value < 97;
+      ctx.mapPorts({ base: port, length: 1 }, {
+        read: () => 0,
+        write: (_offset, _width, value) => { if (!drop(value)) console.write(value); },
+      });
+      return {};
+    },
+  },
+});
+`.replace("@northbridge/core/contracts", import.meta.resolve("@northbridge/core/contracts"));
+
+it("records a device of a machine, shows it, replays it and cuts it", async () => {
+  const machine = await write("machine.json", JSON.stringify({ machine: "fake-1", memory: { mib: 1 } }));
+  const other = await write("other.mjs", OTHER_CONSOLE);
+  const trace = join(directory, "console.trace");
+  const harness = new CliHarness(new FakeHypervisor([...print("okay, Sir"), power(0)]));
+  expect(await harness.run("trace", "record", machine, "--device", "console", "--out", trace)).toMatchObject({
+    code: 0,
+    err: "",
+  });
+  const shown = await harness.run("trace", "show", trace);
+  expect(shown.out).toMatch(
+    /^# device console \(@fake\/devices\/debug-console\), realtime clock\nsetUp\nmap console at ports 0xe9 \+0x1\n/,
+  );
+  expect(shown.out).toContain("write console+0x0 = 0x6f (1 bytes)\n  northbridge:console.write[111] → {}\n");
+  expect(await harness.run("trace", "replay", trace)).toMatchObject({
+    code: 0,
+    out: expect.stringContaining("does the same"),
+  });
+  const differs = await harness.run("trace", "replay", trace, "--module", other);
+  expect(differs).toMatchObject({
+    code: 1,
+    err: expect.stringContaining("something else than the recorded"),
+  });
+  expect(differs.out).toMatch(/expected northbridge:console.write\[44\]/);
+  const short = join(directory, "short.trace");
+  expect(await harness.run("trace", "shrink", trace, "--module", other, "--out", short)).toMatchObject({
+    code: 0,
+  });
+  expect((await readFile(short)).length).toBeLessThan((await readFile(trace)).length);
+  expect((await harness.run("trace", "show", short)).out).toMatch(
+    /= 0x2c \(1 bytes\)\n.*write\[44\] → \{\}\n$/,
+  );
+  expect(await harness.run("trace", "shrink", trace, "--out", short)).toMatchObject({
+    code: 1,
+    err: expect.stringContaining("does not fail"),
+  });
+});
+
+it("refuses devices that are not there, files that are no traces and modules without the plugin", async () => {
+  const machine = await write("machine.json", JSON.stringify({ machine: "fake-1", memory: { mib: 1 } }));
+  const harness = new CliHarness(new FakeHypervisor([power(0)]));
+  expect(
+    await harness.run("trace", "record", machine, "--device", "modem", "--out", join(directory, "x")),
+  ).toMatchObject({ code: 2, err: expect.stringMatching(/found modem; there are console, power/) });
+  expect(await harness.run("trace", "show", machine)).toMatchObject({
+    code: 2,
+    err: expect.stringMatching(/machine\.json: not a trace of a device/),
+  });
+  expect(
+    await harness.run("trace", "record", machine, "--device", "console", "--out", "/nowhere/x"),
+  ).toMatchObject({ code: 1, err: expect.stringContaining("cannot write the trace") });
+});
+
+it("reports a device that breaks its contract by name and access, with what led to it in a file", async () => {
+  const broken = fakePlugin("@fake/devices/broken", (ctx) => {
+    ctx.mapPorts(
+      { base: 0x50, length: 4 },
+      { read: (offset) => (offset === 2 ? Number.NaN : 7), write: () => undefined },
+    );
+    return {};
+  });
+  const machine = await write(
+    "machine.json",
+    JSON.stringify({ machine: "fake-1", memory: { mib: 1 }, devices: [{ plugin: "broken", id: "odd" }] }),
+  );
+  const read =
+    (port: number) =>
+    (_vm: unknown, { ports }: { readonly ports: { read(port: number, width: 1): number } }): undefined =>
+      void ports.read(port, 1);
+  const hypervisor = new FakeHypervisor([read(0x51), read(0x52)]);
+  const registry = new PluginRegistry(
+    [broken, ...fake1.devices({} as never).map(({ spec }) => ({ pluginName: spec.name, spec }))],
+    [fake1],
+  );
+  const harness = new CliHarness(hypervisor, { registry });
+  const before = process.cwd();
+  process.chdir(directory);
+  try {
+    const { code, err } = await harness.run("run", machine);
+    expect(code).toBe(1);
+    expect(err).toMatch(
+      /the machine failed: vCPU 0: device odd: read odd\+0x2 \(1 byte\): gave NaN, expected an unsigned integer.*; what led to it is in (\S+)\n/,
+    );
+    const [, file = ""] = /is in (\S+)/.exec(err) ?? [];
+    expect(await readFile(join(directory, file), "utf8")).toMatch(
+      /last accesses:\nread odd\+0x1 = 0x7 \(1 byte\)\n/,
+    );
+  } finally {
+    process.chdir(before);
+  }
+});

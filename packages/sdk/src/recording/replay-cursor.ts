@@ -1,0 +1,125 @@
+import { describeRecord, type TraceNames } from "./describe-trace.ts";
+import type { InputRecord, OutputRecord, TraceRecord } from "./trace-record.ts";
+
+/** Outputs whose order a replay judges. Regions and lines are known by name and number instead. */
+export type JudgedOutput = Exclude<OutputRecord, { kind: "map" | "unmap" | "line" }>;
+
+/** Where a replayed device first did something else than the recorded one. */
+export interface ReplayFailure {
+  /** Of the record in which it did. */
+  readonly at: number;
+  readonly reason: string;
+}
+
+/** Goes through a trace beside the device that is replayed, and compares. */
+export class ReplayCursor {
+  readonly #records: readonly TraceRecord[];
+  readonly #names: TraceNames;
+  readonly #onInput: (record: InputRecord) => void;
+  #at = 0;
+  #failure: ReplayFailure | undefined;
+
+  constructor(records: readonly TraceRecord[], names: TraceNames, onInput: (record: InputRecord) => void) {
+    this.#records = records;
+    this.#names = names;
+    this.#onInput = onInput;
+  }
+
+  get at(): number {
+    return this.#at;
+  }
+
+  get failure(): ReplayFailure | undefined {
+    return this.#failure;
+  }
+
+  /** The record that comes now. */
+  get record(): TraceRecord | undefined {
+    return this.#records[this.#at];
+  }
+
+  advance(): void {
+    this.#at++;
+  }
+
+  /** The first failure counts: a device may catch what it is told of it. */
+  fail(reason: string): void {
+    this.#failure ??= { at: this.#at, reason };
+  }
+
+  /** Gives the device what it learns here, and passes over what is not judged. */
+  takeInputs(): void {
+    for (let record = this.record; record !== undefined; record = this.record) {
+      switch (record.kind) {
+        case "memory":
+        case "now":
+          this.#onInput(record);
+          break;
+        case "map":
+        case "unmap":
+        case "line":
+          break;
+        default:
+          return;
+      }
+      this.#at++;
+    }
+  }
+
+  /** The device reads its clock: time goes on to the next reading, if one comes before anything that is judged. */
+  takeReading(): void {
+    for (let at = this.#at; ; at++) {
+      const record = this.#records[at];
+      if (record?.kind === "now") {
+        while (this.#at <= at) {
+          const passed = this.record;
+          if (passed?.kind === "now" || passed?.kind === "memory") this.#onInput(passed);
+          this.#at++;
+        }
+        return;
+      }
+      if (
+        record?.kind !== "memory" &&
+        record?.kind !== "map" &&
+        record?.kind !== "unmap" &&
+        record?.kind !== "line"
+      )
+        return;
+    }
+  }
+
+  /** The device does this. Returns what the trace has in its place, where that is the same. */
+  output<K extends JudgedOutput["kind"]>(
+    found: Extract<JudgedOutput, { kind: K }>,
+    isSame: (expected: Extract<JudgedOutput, { kind: K }>) => boolean,
+  ): Extract<JudgedOutput, { kind: K }> | undefined {
+    if (this.#failure !== undefined) return undefined;
+    this.takeInputs();
+    const record = this.record;
+    const expected = record?.kind === found.kind ? (record as Extract<JudgedOutput, { kind: K }>) : undefined;
+    if (expected !== undefined && isSame(expected)) {
+      this.#at++;
+      return expected;
+    }
+    this.fail(`expected ${this.#describe(record)}, found ${describeRecord(found, this.#names)}`);
+    return undefined;
+  }
+
+  /** An entry is over: the device has done all it did then. */
+  end(): TraceRecord | undefined {
+    if (this.#failure !== undefined) return undefined;
+    this.takeInputs();
+    const record = this.record;
+    if (record?.kind !== "end") {
+      this.fail(`expected ${this.#describe(record)}, and the device did nothing more`);
+      return undefined;
+    }
+    this.#at++;
+    return record;
+  }
+
+  #describe(record: TraceRecord | undefined): string {
+    if (record === undefined || (record.kind === "end" && record.error === undefined)) return "nothing more";
+    return describeRecord(record, this.#names);
+  }
+}
