@@ -148,7 +148,8 @@ class DeviceReplay {
       case "settled":
         cursor.advance();
         this.#services.settle(record.call, record.outcome);
-        await settle();
+        // Promises kept in one turn are all kept before the device goes on.
+        if (cursor.record?.kind !== "settled") await settle();
         return true;
       case "end":
         // Of an entry whose beginning failed: the cursor has said so.
