@@ -17,7 +17,7 @@ import type { PciFunction } from "../pci/pci-function.ts";
 import { plainOrNull } from "./plain-data.ts";
 import { RecordedMemory } from "./recorded-memory.ts";
 import { ServiceTap } from "./service-tap.ts";
-import { Op, type TraceSpace } from "./trace-record.ts";
+import { Op, type PowerRequest, type TraceSpace } from "./trace-record.ts";
 import { TraceWriter } from "./trace-writer.ts";
 
 /** Takes a trace as it grows, about 64 KiB at a time. */
@@ -209,7 +209,7 @@ class DeviceRecorder {
   }
 
   #power(inner: PowerControl): PowerControl {
-    const say = (request: "powerOff" | "reset" | "panic", detail = ""): void => {
+    const say = (request: PowerRequest, detail = ""): void => {
       this.#writer.rare({ kind: "power", request, detail });
     };
     return {
@@ -224,6 +224,10 @@ class DeviceRecorder {
       panic: (detail) => {
         say("panic", detail);
         inner.panic(detail);
+      },
+      pause: (reason) => {
+        say("pause", reason);
+        inner.pause(reason);
       },
     };
   }

@@ -16,7 +16,14 @@ import { nameOf } from "./record-device.ts";
 import { ReplayCursor, type ReplayFailure } from "./replay-cursor.ts";
 import { ReplayMemory } from "./replay-memory.ts";
 import { ReplayServices } from "./replay-services.ts";
-import { DMA_SHOWN, digestOf, type Trace, type TraceRecord, type TraceSpace } from "./trace-record.ts";
+import {
+  DMA_SHOWN,
+  digestOf,
+  type PowerRequest,
+  type Trace,
+  type TraceRecord,
+  type TraceSpace,
+} from "./trace-record.ts";
 
 export interface ReplayOptions {
   /** Gives messages register and field names. */
@@ -146,10 +153,12 @@ class DeviceReplay {
         await this.#lifecycle(record);
         return true;
       case "settled":
-        cursor.advance();
-        this.#services.settle(record.call, record.outcome);
         // Promises kept in one turn are all kept before the device goes on.
-        if (cursor.record?.kind !== "settled") await settle();
+        for (let kept: TraceRecord | undefined = record; kept?.kind === "settled"; kept = cursor.record) {
+          cursor.advance();
+          this.#services.settle(kept.call, kept.outcome);
+        }
+        await settle();
         return true;
       case "end":
         // Of an entry whose beginning failed: the cursor has said so.
@@ -294,7 +303,7 @@ class DeviceReplay {
   #context(): DeviceContext {
     const cursor = this.#cursor;
     const { device, clock } = this.#trace.header;
-    const power = (request: "powerOff" | "reset" | "panic", detail = ""): void => {
+    const power = (request: PowerRequest, detail = ""): void => {
       cursor.output(
         { kind: "power", request, detail },
         (expected) => expected.request === request && expected.detail === detail,
@@ -323,6 +332,9 @@ class DeviceReplay {
         },
         panic: (detail) => {
           power("panic", detail);
+        },
+        pause: (reason) => {
+          power("pause", reason);
         },
       },
       msi: {

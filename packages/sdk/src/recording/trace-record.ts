@@ -49,6 +49,9 @@ export interface ServiceOutcome {
   readonly filled?: Readonly<Record<number, string>>;
 }
 
+/** What a guest asks of its machine by way of a device. */
+export type PowerRequest = "powerOff" | "reset" | "panic" | "pause";
+
 /** What the device does that can be seen from outside. A replay must do the same. */
 export type OutputRecord =
   | { readonly kind: "irq" | "adopt"; readonly line: number; readonly level: boolean }
@@ -74,7 +77,7 @@ export type OutputRecord =
     }
   | { readonly kind: "unmap"; readonly region: number }
   | { readonly kind: "line"; readonly line: number; readonly gsi: number }
-  | { readonly kind: "power"; readonly request: "powerOff" | "reset" | "panic"; readonly detail: string }
+  | { readonly kind: "power"; readonly request: PowerRequest; readonly detail: string }
   | {
       readonly kind: "call";
       readonly service: string;
