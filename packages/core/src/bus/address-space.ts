@@ -8,12 +8,18 @@ export interface AccessCounter {
   writes: number;
 }
 
+/** A handler whose author may not have had a compiler. */
+interface UntrustedHandler {
+  read(offset: number, width: IoWidth): unknown;
+  write(offset: number, width: IoWidth, value: number): unknown;
+}
+
 interface MappedRegion {
   readonly region: IoRegion;
   readonly base: number;
   readonly end: number;
   readonly widest: number;
-  readonly handler: IoHandler;
+  readonly handler: UntrustedHandler;
   readonly counter: AccessCounter;
 }
 
@@ -163,13 +169,14 @@ export class AddressSpace implements Bus {
 
   /** A handler's answer. Throws `DeviceFault` where it threw, or gave what is no value of a register. */
   #ask(mapped: MappedRegion, offset: number, width: IoWidth): number {
-    let value: number;
+    let value: unknown;
     try {
       value = mapped.handler.read(offset, width);
     } catch (error) {
       throw this.#fault(mapped, offset, width, error);
     }
-    if (value >>> 0 !== value) throw this.#fault(mapped, offset, width, badAnswer(value));
+    if (typeof value !== "number" || value >>> 0 !== value)
+      throw this.#fault(mapped, offset, width, badAnswer(value));
     this.#log.note(mapped.region, offset, width, value);
     return value;
   }
@@ -178,7 +185,7 @@ export class AddressSpace implements Bus {
     this.#log.note(mapped.region, offset, -width, value);
     let result: unknown;
     try {
-      result = mapped.handler.write(offset, width, value) as unknown;
+      result = mapped.handler.write(offset, width, value);
     } catch (error) {
       throw this.#fault(mapped, offset, -width, error);
     }

@@ -96,7 +96,7 @@ export async function createMachine(options: MachineOptions): Promise<Machine> {
       await set.close();
       container.close();
     };
-    const { adapt = (spec) => spec } = options;
+    const adapt = options.adapt ?? ((spec: DevicePluginSpec<never, never>) => spec);
     for (const device of devices) await set.setUp({ ...device, spec: adapt(device.spec, device.id) });
 
     return new Machine({

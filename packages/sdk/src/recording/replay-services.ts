@@ -80,8 +80,11 @@ export class ReplayServices {
   #call(service: string, method: string, args: readonly unknown[]): unknown {
     const described = args.map((arg) => describeArgument(arg, (object) => this.#number(object)));
     const text = JSON.stringify(described);
-    for (this.#cursor.takeInputs(); this.#cursor.record?.kind === "callback"; this.#cursor.takeInputs())
+    this.#cursor.takeInputs();
+    while (this.#cursor.record?.kind === "callback") {
       this.#onCallback();
+      this.#cursor.takeInputs();
+    }
     const record = this.#cursor.output(
       { kind: "call", service, method, args: described },
       (expected) =>
