@@ -1,5 +1,4 @@
-import type { NetBackend } from "@northbridge/sdk";
-import { FakeCharBackend, FakeMemory, VirtioBench } from "@northbridge/sdk/testing";
+import { FakeCharBackend, FakeMemory, FakeNet, VirtioBench } from "@northbridge/sdk/testing";
 import type { VirtioDevice } from "@northbridge/sdk/virtio";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
@@ -8,34 +7,6 @@ import { VirtioBlk } from "./blk/virtio-blk.ts";
 import { VirtioConsole } from "./console/virtio-console.ts";
 import { VirtioNet } from "./net/virtio-net.ts";
 import { VirtioRng } from "./rng/virtio-rng.ts";
-
-class Wire implements NetBackend {
-  readonly mtu = 1500;
-  readonly sent: Uint8Array[] = [];
-  isFull = false;
-  receive: (frame: Uint8Array) => boolean = () => false;
-  writable: () => void = () => undefined;
-  resumes = 0;
-
-  send(frame: readonly Uint8Array[]): boolean {
-    if (this.isFull) return false;
-    this.sent.push(Uint8Array.from(frame.flatMap((part) => [...part])));
-    return true;
-  }
-
-  connect(receive: (frame: Uint8Array) => boolean, onWritable: () => void): void {
-    this.receive = receive;
-    this.writable = onWritable;
-  }
-
-  resume(): void {
-    this.resumes++;
-  }
-
-  close(): Promise<void> {
-    return Promise.resolve();
-  }
-}
 
 const mac = Uint8Array.of(0x52, 0x54, 0, 1, 2, 3);
 const counting = {
@@ -73,80 +44,12 @@ describe("VirtioRng", () => {
   });
 });
 
-describe("VirtioNet", () => {
-  const setup = (accept?: (bit: number) => boolean) => {
-    const wire = new Wire();
-    const device = new VirtioNet({ backend: wire, mac });
-    return { wire, device, bench: new VirtioBench(device, accept === undefined ? {} : { accept }).start() };
-  };
-  const frame = Uint8Array.from({ length: 100 }, (_, i) => i);
-
-  it("sends frames without the header, and waits while the link is full", () => {
-    const { wire, bench } = setup();
-    const gpa = bench.allocBytes(Uint8Array.from([...new Uint8Array(12), ...frame]));
-    wire.isFull = true;
-    bench.queue(1).add(
-      [
-        { gpa, length: 50 },
-        { gpa: gpa + 50, length: 62 },
-      ],
-      [],
-    );
-    bench.kick(1);
-    expect(bench.queue(1).collect()).toEqual([]);
-    wire.isFull = false;
-    wire.writable();
-    expect(wire.sent).toEqual([frame]);
-    expect(bench.queue(1).collect()).toHaveLength(1);
-  });
-
-  it("receives into one buffer, or merges several, or waits for them", () => {
-    const { wire, bench } = setup();
-    expect(wire.receive(frame)).toBe(false);
-    const room = [bench.alloc(64), bench.alloc(64)];
-    bench.queue(0).add([], [{ gpa: room[0]!, length: 64 }]);
-    expect(wire.receive(frame)).toBe(false); // 12 + 100 bytes need two
-    bench.queue(0).add([], [{ gpa: room[1]!, length: 64 }]);
-    expect(wire.receive(frame)).toBe(true);
-    expect(
-      bench
-        .queue(0)
-        .collect()
-        .map(({ written }) => written),
-    ).toEqual([64, 48]);
-    const header = bench.bytes(room[0]!, 12);
-    expect([...header]).toEqual([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0]);
-    expect([...bench.bytes(room[0]! + 12, 52), ...bench.bytes(room[1]!, 48)]).toEqual([...frame]);
-  });
-
-  it("drops a frame that the driver's buffer is too small for", () => {
-    const { wire, bench } = setup((bit) => bit !== 15); // without MRG_RXBUF
-    bench.queue(0).add([], [{ gpa: bench.alloc(64), length: 64 }]);
-    expect(wire.receive(frame)).toBe(true);
-    expect(
-      bench
-        .queue(0)
-        .collect()
-        .map(({ written }) => written),
-    ).toEqual([0]);
-    expect(bench.endpoint.stats()["dropped"]).toBe(1);
-  });
-
-  it("shows address, link and MTU", () => {
-    const { device, bench } = setup();
-    const config = Array.from({ length: 12 }, (_, i) => bench.endpoint.readConfig(i, 1));
-    expect(config).toEqual([...mac, 1, 0, 1, 0, 0xdc, 0x05]);
-    device.setLink(false);
-    expect([bench.endpoint.readConfig(6, 2), bench.configInterrupts]).toEqual([0, 1]);
-  });
-});
-
 const devices: readonly (readonly [string, () => VirtioDevice])[] = [
   ["blk", () => new VirtioBlk({ backend: disk(), serial: "x", queueSize: 8 })],
   ["rng", () => new VirtioRng({ entropy: counting })],
   ["console", () => new VirtioConsole({ backend: new FakeCharBackend() })],
   ["balloon", () => new VirtioBalloon()],
-  ["net", () => new VirtioNet({ backend: new Wire(), mac })],
+  ["net", () => new VirtioNet({ backend: new FakeNet(), mac })],
 ];
 
 describe.each(devices)("a hostile driver of %s", (_name, make) => {

@@ -7,7 +7,7 @@ export { virtioConsole, type VirtioConsoleConfig } from "./console/plugin.ts";
 export { type NamedPort, VirtioConsole, type VirtioConsoleStateV1 } from "./console/virtio-console.ts";
 export { type HostEndConfig } from "./host-end.ts";
 export { virtioNet, type VirtioNetConfig } from "./net/plugin.ts";
-export { VirtioNet } from "./net/virtio-net.ts";
+export { VirtioNet, type VirtioNetOptions, type VirtioNetStateV1 } from "./net/virtio-net.ts";
 export { VirtioPci, type VirtioPciStateV1 } from "./pci/virtio-pci.ts";
 export { virtioRng } from "./rng/plugin.ts";
 export { VirtioRng } from "./rng/virtio-rng.ts";

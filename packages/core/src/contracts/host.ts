@@ -45,13 +45,38 @@ export interface BlockBackend {
   close(): Promise<void>;
 }
 
+/** Work on frames that one end of a link may leave to the other (virtio 1.3 §5.1.6). */
+export interface NetOffloads {
+  /** Checksums of TCP and UDP: the frame has the pseudo-header's sum in their place. */
+  readonly checksum: boolean;
+  /** TCP segmentation over IPv4 and over IPv6: one frame of up to 64 KiB stands for many. */
+  readonly tso4: boolean;
+  readonly tso6: boolean;
+  /** TCP segmentation of frames with CWR set (RFC 3168). */
+  readonly ecn: boolean;
+  /** UDP segmentation. */
+  readonly uso: boolean;
+}
+
 /** An Ethernet link of the host. Frames carry no FCS. */
 export interface NetBackend {
   readonly mtu: number;
-  /** Sends one frame gathered from parts. False: the link is full; `onWritable` tells when to try again. */
-  send(frame: readonly Uint8Array[]): boolean;
-  /** Connects the one consumer. It returns false while it has no buffer; the backend then waits for `resume`. */
-  connect(receive: (frame: Uint8Array) => boolean, onWritable: () => void): void;
+  /** Work that it takes on in `send`, and that it can leave to the consumer. @defaultValue none */
+  readonly offloads?: NetOffloads;
+  /** What the consumer takes on, within `offloads`: frames may come with that undone. Until it is called, nothing. */
+  setOffloads?(taken: NetOffloads): void;
+  /**
+   * Sends one frame gathered from parts, which are the caller's again when it returns. False: the link is full;
+   * `onWritable` tells when to try again.
+   * @param header what was left undone, within `offloads`: struct virtio_net_hdr with `num_buffers`, 12 bytes,
+   * little-endian (virtio 1.3 §5.1.6). Offsets count from the start of the frame.
+   */
+  send(frame: readonly Uint8Array[], header?: Uint8Array): boolean;
+  /**
+   * Connects the one consumer. It returns false while it has no buffer; the backend then waits for `resume`. A header
+   * as in `send` comes with frames that were left undone, or whose checksums are known to be right.
+   */
+  connect(receive: (frame: Uint8Array, header?: Uint8Array) => boolean, onWritable: () => void): void;
   resume(): void;
   close(): Promise<void>;
 }

@@ -3,13 +3,19 @@ import * as v from "valibot";
 import { attach, placement, type PlacementConfig } from "../attach.ts";
 import { hostEnd, type HostEndConfig } from "../host-end.ts";
 import { defaultMac, parseMac } from "./mac.ts";
-import { VirtioNet } from "./virtio-net.ts";
+import { MAX_PAIRS, VirtioNet } from "./virtio-net.ts";
 
 export interface VirtioNetConfig extends PlacementConfig {
   /** `{ kind: loopback }`, or any other network back end. */
   readonly link: HostEndConfig;
   /** `52:54:00:12:34:56`, a unicast address. @defaultValue made of the device's id */
   readonly mac?: string | undefined;
+  /** Pairs of receive and transmit queues. @defaultValue 1 */
+  readonly queuePairs?: number | undefined;
+  /** What the guest shows as the link's speed. @defaultValue unknown */
+  readonly speedMbps?: number | undefined;
+  /** Whether the guest may leave checksums and segmentation to the device. @defaultValue true */
+  readonly offloads?: boolean | undefined;
 }
 
 const Config: ConfigSchema<VirtioNetConfig, VirtioNetConfig> = v.strictObject({
@@ -24,6 +30,9 @@ const Config: ConfigSchema<VirtioNetConfig, VirtioNetConfig> = v.strictObject({
       ),
     ),
   ),
+  queuePairs: v.optional(v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(MAX_PAIRS))),
+  speedMbps: v.optional(v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(0x7fff_ffff))),
+  offloads: v.optional(v.boolean()),
 });
 
 /** A virtio network card. */
@@ -32,10 +41,11 @@ export const virtioNet: DevicePlugin<VirtioNetConfig> = definePlugin({
   config: Config,
   requires: [HostEnds],
   ends: { link: "net" },
-  async setup(ctx, { link, mac, ...place }) {
+  async setup(ctx, { link, mac, queuePairs, speedMbps, offloads, ...place }) {
     const backend = await ctx.get(HostEnds).net(link);
     ctx.onClose(() => backend.close());
     const address = (mac === undefined ? undefined : parseMac(mac)) ?? defaultMac(ctx.id);
-    return attach(ctx, new VirtioNet({ backend, mac: address }), place);
+    const device = new VirtioNet({ backend, mac: address, pairs: queuePairs, speedMbps, offloads });
+    return attach(ctx, device, place);
   },
 });

@@ -1,64 +1,206 @@
-import type { NetBackend } from "@northbridge/sdk";
+import { type NetBackend, type NetOffloads, RestoreError } from "@northbridge/sdk";
 import {
   type DescriptorChain,
+  FeatureSet,
   type VirtioDevice,
   type VirtioSession,
   virtioSpec,
 } from "@northbridge/sdk/virtio";
-import { Config, Feature, Header, LinkStatus, MAX_FRAME, RECEIVE_QUEUE, TRANSMIT_QUEUE } from "./spec.ts";
+import { NetControl } from "./control.ts";
+import {
+  both,
+  GUEST_OFFLOAD_FEATURES,
+  guestOffloads,
+  hostOffloads,
+  NO_OFFLOADS,
+  OffloadHeader,
+} from "./offload-header.ts";
+import { ReceiveFilter, type ReceiveFilterStateV1 } from "./receive-filter.ts";
+import { Receiver } from "./receiver.ts";
+import { Segmenter } from "./segmenter.ts";
+import {
+  Config,
+  Feature,
+  FULL_DUPLEX,
+  Header,
+  HeaderFlag,
+  LinkStatus,
+  MAX_FRAME,
+  MIN_FRAME,
+  REQUIRES,
+  UNKNOWN,
+} from "./spec.ts";
+import { Steering } from "./steering.ts";
 
 const QUEUE_SIZE = 256;
+const CONTROL_QUEUE_SIZE = 64;
+/** Queue pairs a device may have. */
+export const MAX_PAIRS = 16;
+
+/** Saved form, version 1. Frozen: add a `V2` and an upgrade instead of editing it. */
+export interface VirtioNetStateV1 {
+  readonly version: 1;
+  /** Queue pairs in use. */
+  readonly pairs: number;
+  readonly filter: ReceiveFilterStateV1;
+  /** GUEST_* features in effect, words low and high. */
+  readonly guestOffloads: readonly [low: number, high: number];
+  readonly steering: readonly number[];
+  /** By pair: pieces of the first frame in the transmit queue that have left already. */
+  readonly sentPieces: readonly number[];
+}
+
+export interface VirtioNetOptions {
+  readonly backend: NetBackend;
+  readonly mac: Uint8Array;
+  /** Queue pairs, 1 to 16. @defaultValue 1 */
+  readonly pairs?: number | undefined;
+  /** Speed of the link in Mb/s, full duplex. @defaultValue unknown */
+  readonly speedMbps?: number | undefined;
+  /** Whether a driver may leave checksums and segmentation undone. @defaultValue true */
+  readonly offloads?: boolean | undefined;
+}
 
 /**
  * Network device (virtio 1.3 §5.1). A received frame that finds no buffer stays with the back end; a frame for which
- * the back end has no room stays in the transmit queue. Not modelled: offloads, the control queue, multiqueue.
+ * the back end has no room stays in the transmit queue. What drivers leave undone goes to a back end that takes it, and
+ * is done here for others. Not modelled: hashes and RSS, coalescing of notifications, UFO, RSC of checksummed frames.
  */
 export class VirtioNet implements VirtioDevice {
   readonly deviceId: number = virtioSpec.DeviceId.NET;
-  readonly features: readonly number[] = [Feature.MTU, Feature.MAC, Feature.MRG_RXBUF, Feature.STATUS];
-  readonly queues: readonly number[] = [QUEUE_SIZE, QUEUE_SIZE];
+  readonly features: readonly number[];
+  readonly queues: readonly number[];
   readonly config: Uint8Array = new Uint8Array(Config.LENGTH);
   readonly #backend: NetBackend;
-  readonly #view: DataView;
-  readonly #counts = { framesIn: 0, framesOut: 0, bytesIn: 0, bytesOut: 0, dropped: 0 };
+  readonly #mac: Uint8Array;
+  readonly #maxPairs: number;
+  readonly #view: DataView = new DataView(this.config.buffer);
+  readonly #counts = {
+    framesIn: 0,
+    framesOut: 0,
+    bytesIn: 0,
+    bytesOut: 0,
+    dropped: 0,
+    filtered: 0,
+    segmented: 0,
+  };
+  readonly #filter: ReceiveFilter;
+  readonly #control: NetControl;
+  readonly #receiver = new Receiver();
+  readonly #segmenter = new Segmenter();
+  readonly #steering = new Steering();
+  readonly #undone = new OffloadHeader();
   readonly #header: Uint8Array = new Uint8Array(Header.LENGTH);
-  /** Chains one received frame is going to fill. */
-  readonly #taken: DescriptorChain[] = [];
+  readonly #sentPieces: number[];
   #session: VirtioSession | undefined;
   #isPaused = false;
+  #pairs = 1;
+  #guestFeatures = new FeatureSet();
+  /** What the driver may leave to us, and what to it may be left now. */
+  #hostOffloads: NetOffloads = NO_OFFLOADS;
+  #guestOffloads: NetOffloads = NO_OFFLOADS;
+  /** Where the turn of transmit queues begins that waited for the link. */
+  #turn = 0;
 
-  constructor(deps: { readonly backend: NetBackend; readonly mac: Uint8Array }) {
-    this.#backend = deps.backend;
-    this.#view = new DataView(this.config.buffer);
-    this.config.set(deps.mac, Config.MAC);
+  constructor(options: VirtioNetOptions) {
+    const { backend, mac, pairs = 1, speedMbps, offloads = true } = options;
+    this.#backend = backend;
+    this.#mac = mac.slice();
+    this.#maxPairs = pairs;
+    this.features = [
+      ...[Feature.MTU, Feature.MAC, Feature.MRG_RXBUF, Feature.STATUS, Feature.CTRL_VQ, Feature.CTRL_RX],
+      ...[Feature.CTRL_VLAN, Feature.CTRL_RX_EXTRA, Feature.GUEST_ANNOUNCE, Feature.CTRL_MAC_ADDR],
+      ...(offloads ? OFFLOAD_FEATURES : []),
+      ...(pairs > 1 ? [Feature.MQ] : []),
+      ...(speedMbps === undefined ? [] : [Feature.SPEED_DUPLEX]),
+    ];
+    this.queues = [...new Array<number>(2 * pairs).fill(QUEUE_SIZE), CONTROL_QUEUE_SIZE];
+    this.config.set(mac, Config.MAC);
     this.#view.setUint16(Config.STATUS, LinkStatus.LINK_UP, true);
-    this.#view.setUint16(Config.MAX_VIRTQUEUE_PAIRS, 1, true);
-    this.#view.setUint16(Config.MTU, this.#backend.mtu, true);
-    this.#backend.connect(
-      (frame) => this.#receive(frame),
-      () => {
-        this.#transmit();
+    this.#view.setUint16(Config.MAX_VIRTQUEUE_PAIRS, pairs, true);
+    this.#view.setUint16(Config.MTU, backend.mtu, true);
+    this.#view.setUint32(Config.SPEED, speedMbps ?? UNKNOWN.SPEED, true);
+    this.#view.setUint8(Config.DUPLEX, speedMbps === undefined ? UNKNOWN.DUPLEX : FULL_DUPLEX);
+    this.#sentPieces = new Array<number>(pairs).fill(0);
+    this.#filter = new ReceiveFilter(this.config.subarray(Config.MAC, Config.MAC + 6));
+    this.#control = new NetControl({
+      filter: this.#filter,
+      maxPairs: pairs,
+      setMac: (address) => {
+        this.config.set(address, Config.MAC);
       },
+      announced: () => {
+        this.#setStatus(this.#status & ~LinkStatus.ANNOUNCE);
+      },
+      setPairs: (count) => {
+        this.#pairs = count;
+        this.#steering.reset();
+      },
+      setGuestOffloads: (features) => {
+        this.#setGuestFeatures(features);
+      },
+    });
+    backend.connect(
+      (frame, header) => this.#receive(frame, header),
+      () => {
+        this.#transmitAll();
+      },
+    );
+  }
+
+  acceptFeatures(features: FeatureSet): boolean {
+    return REQUIRES.every(
+      ([bit, needs]) => !features.has(bit) || needs.some((needed) => features.has(needed)),
     );
   }
 
   start(session: VirtioSession): void {
     this.#session = session;
+    this.#hostOffloads = hostOffloads(session.features);
+    this.#setGuestFeatures(FeatureSet.of(GUEST_OFFLOAD_FEATURES.filter((bit) => session.features.has(bit))));
   }
 
   notify(index: number): void {
-    if (index === RECEIVE_QUEUE) this.#backend.resume();
-    else this.#transmit();
+    const features = this.#session?.features;
+    if (features === undefined) return;
+    const control = features.has(Feature.MQ) ? 2 * this.#maxPairs : 2;
+    if (index === control && features.has(Feature.CTRL_VQ)) this.#serveControl();
+    else if (index % 2 === 0) this.#backend.resume();
+    else this.#transmit(index >> 1);
   }
 
-  /** Plugs or pulls the cable. */
+  get isLinkUp(): boolean {
+    return (this.#status & LinkStatus.LINK_UP) !== 0;
+  }
+
+  /** Plugs or pulls the cable. What is sent or comes without one is lost. */
   setLink(isUp: boolean): void {
-    this.#view.setUint16(Config.STATUS, isUp ? LinkStatus.LINK_UP : 0, true);
+    if (isUp === this.isLinkUp) return;
+    this.#setStatus(this.#status ^ LinkStatus.LINK_UP);
     this.#session?.configChanged();
+  }
+
+  /** Asks the driver to tell the network where it is now (§5.1.6.5.4). */
+  announce(): void {
+    if (this.#session?.features.has(Feature.GUEST_ANNOUNCE) !== true) return;
+    this.#setStatus(this.#status | LinkStatus.ANNOUNCE);
+    this.#session.configChanged();
   }
 
   reset(): void {
     this.#session = undefined;
+    this.#pairs = 1;
+    this.#filter.reset();
+    this.#steering.reset();
+    this.#sentPieces.fill(0);
+    this.#hostOffloads = NO_OFFLOADS;
+    this.#setGuestFeatures(new FeatureSet());
+    this.config.set(this.#mac, Config.MAC);
+    this.#setStatus(this.#status & ~LinkStatus.ANNOUNCE);
+  }
+
+  resetQueue(index: number): void {
+    if (index % 2 === 1) this.#sentPieces[index >> 1] = 0;
   }
 
   pause(): void {
@@ -67,90 +209,195 @@ export class VirtioNet implements VirtioDevice {
 
   resume(): void {
     this.#isPaused = false;
+    if (this.#session === undefined) return;
+    this.#serveControl();
     this.#backend.resume();
-    this.#transmit();
+    this.#transmitAll();
   }
 
   stats(): Readonly<Record<string, number>> {
-    return { ...this.#counts };
+    return { ...this.#counts, commandsRefused: this.#control.refused };
   }
 
-  save(): undefined {
-    return undefined;
+  save(): VirtioNetStateV1 {
+    return {
+      version: 1,
+      pairs: this.#pairs,
+      filter: this.#filter.save(),
+      guestOffloads: [this.#guestFeatures.low, this.#guestFeatures.high],
+      steering: this.#steering.save(),
+      sentPieces: [...this.#sentPieces],
+    };
   }
 
-  restore(): void {
-    // The link's state is in the configuration space, the rest in the queues.
+  restore(state: unknown): void {
+    const { version, pairs, filter, guestOffloads: guest, steering, sentPieces } = state as VirtioNetStateV1;
+    const found: unknown = version;
+    if (found !== 1) throw new RestoreError("virtioNet", `version ${String(found)}, expected 1`);
+    if (sentPieces.length !== this.#maxPairs || pairs < 1 || pairs > this.#maxPairs) {
+      throw new RestoreError("virtioNet", `${sentPieces.length} queue pairs, expected ${this.#maxPairs}`);
+    }
+    this.#pairs = pairs;
+    this.#filter.restore(filter);
+    this.#steering.restore(steering);
+    sentPieces.forEach((count, pair) => (this.#sentPieces[pair] = count));
+    this.#setGuestFeatures(new FeatureSet(...guest));
   }
 
-  #transmit(): void {
-    const queue = this.#session?.queue(TRANSMIT_QUEUE);
-    if (queue === undefined || this.#isPaused) return;
+  get #status(): number {
+    return this.#view.getUint16(Config.STATUS, true);
+  }
+
+  #setStatus(status: number): void {
+    this.#view.setUint16(Config.STATUS, status, true);
+  }
+
+  #setGuestFeatures(features: FeatureSet): void {
+    this.#guestFeatures = features;
+    this.#guestOffloads = guestOffloads(features);
+    this.#backend.setOffloads?.(both(this.#backend.offloads ?? NO_OFFLOADS, this.#guestOffloads));
+  }
+
+  #serveControl(): void {
+    const features = this.#session?.features;
+    if (features?.has(Feature.CTRL_VQ) !== true) return;
+    const queue = this.#session?.queue(features.has(Feature.MQ) ? 2 * this.#maxPairs : 2);
+    if (queue !== undefined) this.#control.serve(queue, features);
+  }
+
+  /** Whatever waits in the transmit queues, beginning with another one each time. */
+  #transmitAll(): void {
+    for (let i = 0; i < this.#maxPairs; i++) {
+      if (!this.#transmit((this.#turn + i) % this.#maxPairs)) break;
+    }
+    this.#turn = (this.#turn + 1) % this.#maxPairs;
+  }
+
+  /** False where the link is full. */
+  #transmit(pair: number): boolean {
+    if (pair > 0 && this.#session?.features.has(Feature.MQ) !== true) return true;
+    const queue = this.#session?.queue(2 * pair + 1);
+    if (queue === undefined || this.#isPaused) return true;
     do {
       queue.disableNotifications();
       for (let chain = queue.pop(); chain !== undefined; chain = queue.pop()) {
-        const length = chain.readableBytes - Header.LENGTH;
-        if (length <= 0 || length > MAX_FRAME) {
-          this.#counts.dropped++;
-        } else if (this.#backend.send(chain.readable(Header.LENGTH, length))) {
-          this.#counts.framesOut++;
-          this.#counts.bytesOut += length;
-        } else {
+        if (!this.#send(chain, pair)) {
           queue.unpop(chain);
           queue.flush();
-          return; // the back end says when it has room
+          return false; // the back end says when it has room
         }
         queue.push(chain, 0);
       }
     } while (!queue.enableNotifications());
     queue.flush();
+    return true;
+  }
+
+  /** Sends one frame, or drops what is none. False where the link is full. */
+  #send(chain: DescriptorChain, pair: number): boolean {
+    const length = chain.readableBytes - Header.LENGTH;
+    if (length < MIN_FRAME || length > MAX_FRAME || !this.isLinkUp) return this.#drop();
+    if (chain.readU16(Header.FLAGS) !== 0) return this.#sendUndone(chain, length, pair);
+    const parts = chain.readable(Header.LENGTH, length);
+    if (this.#pairs > 1 && parts[0] !== undefined) this.#steering.sent(parts[0], pair);
+    if (!this.#backend.send(parts)) return false;
+    this.#counts.framesOut++;
+    this.#counts.bytesOut += length;
+    return true;
+  }
+
+  /** As `#send`, of a frame whose checksum or segmentation is left to us. */
+  #sendUndone(chain: DescriptorChain, length: number, pair: number): boolean {
+    const header = this.#header;
+    const undone = this.#undone;
+    chain.read(0, header);
+    undone.read(header);
+    if (!undone.fits(length) || !undone.isWithin(this.#hostOffloads)) return this.#drop();
+    if (undone.isWithin(this.#backend.offloads ?? NO_OFFLOADS)) {
+      header[Header.FLAGS] = undone.flags & HeaderFlag.NEEDS_CSUM;
+      header.fill(0, Header.NUM_BUFFERS);
+      const parts = chain.readable(Header.LENGTH, length);
+      if (this.#pairs > 1 && parts[0] !== undefined) this.#steering.sent(parts[0], pair);
+      if (!this.#backend.send(parts, header)) return false;
+      this.#counts.framesOut++;
+      this.#counts.bytesOut += length;
+      return true;
+    }
+    const segmenter = this.#segmenter;
+    chain.read(Header.LENGTH, segmenter.frame.subarray(0, length));
+    if (this.#pairs > 1) this.#steering.sent(segmenter.frame, pair);
+    if (!segmenter.begin(length, undone)) return this.#drop();
+    for (let index = this.#sentPieces[pair] ?? 0; index < segmenter.count; index++) {
+      if (!this.#backend.send(segmenter.piece(index))) {
+        this.#sentPieces[pair] = index;
+        return false;
+      }
+      this.#counts.framesOut++;
+    }
+    this.#sentPieces[pair] = 0;
+    if (segmenter.count > 1) this.#counts.segmented++;
+    this.#counts.bytesOut += length;
+    return true;
+  }
+
+  #drop(): true {
+    this.#counts.dropped++;
+    return true;
   }
 
   /** Puts a frame into the driver's buffers. False where there are not enough of them. */
-  #receive(frame: Uint8Array): boolean {
-    const queue = this.#session?.queue(RECEIVE_QUEUE);
-    if (queue === undefined || this.#isPaused) return false;
-    const needed = Header.LENGTH + frame.length;
-    const mayMerge = this.#session?.features.has(Feature.MRG_RXBUF) === true;
-    const taken = this.#taken;
-    taken.length = 0;
-    for (let room = 0; room < needed; ) {
-      const chain = queue.pop();
-      if (chain === undefined) {
-        if (!queue.enableNotifications()) continue; // one came in meanwhile
-        while (taken.length > 0) {
-          const last = taken.pop();
-          if (last !== undefined) queue.unpop(last);
-        }
-        return false;
-      }
-      taken.push(chain);
-      room += chain.writableBytes;
-      if ((!mayMerge && room < needed) || chain.writableBytes < Header.LENGTH) {
-        // Too small for what the driver promised (§5.1.6.3.1): the frame is lost, the buffers go back empty.
-        for (const small of taken) queue.push(small, 0);
-        queue.flush();
-        this.#counts.dropped++;
-        return true;
-      }
+  #receive(frame: Uint8Array, header: Uint8Array | undefined): boolean {
+    const session = this.#session;
+    if (session === undefined || this.#isPaused) return false;
+    const { features } = session;
+    if (frame.length < MIN_FRAME || frame.length > MAX_FRAME || !this.isLinkUp) return this.#drop();
+    if (!this.#filter.wants(frame, features.has(Feature.CTRL_VLAN))) {
+      this.#counts.filtered++;
+      return true;
     }
-    this.#header[Header.NUM_BUFFERS] = taken.length & 0xff;
-    this.#header[Header.NUM_BUFFERS + 1] = taken.length >> 8;
-    let sent = 0;
-    taken.forEach((chain, index) => {
-      const at = index === 0 ? chain.write(0, this.#header) : 0;
-      const written = scatter(chain, at, frame, sent);
-      sent += written;
-      queue.push(chain, at + written);
-    });
+    const pair = this.#pairs > 1 ? this.#steering.pairOf(frame) % this.#pairs : 0;
+    const queue = session.queue(2 * pair);
+    if (queue === undefined) return false;
+    const whole = this.#prepare(frame, header);
+    if (whole === undefined) return this.#drop();
+    const delivery = this.#receiver.deliver(queue, whole, features.has(Feature.MRG_RXBUF));
+    if (delivery === "noBuffers") return false;
+    if (delivery === "tooSmall") return this.#drop();
     this.#counts.framesIn++;
     this.#counts.bytesIn += frame.length;
-    queue.flush();
     return true;
+  }
+
+  /** The frame as the driver takes it, its header in the receiver's; undefined where it takes no such frame. */
+  #prepare(frame: Uint8Array, header: Uint8Array | undefined): Uint8Array | undefined {
+    const out = this.#receiver.header;
+    out.fill(0);
+    if (header === undefined) return frame;
+    const undone = this.#undone;
+    undone.read(header);
+    if (!undone.needsChecksum && !undone.isLarge) {
+      if (this.#guestOffloads.checksum) out[Header.FLAGS] = undone.flags & HeaderFlag.DATA_VALID;
+      return frame;
+    }
+    if (!undone.fits(frame.length)) return undefined;
+    if (undone.isWithin(this.#guestOffloads)) {
+      out.set(header.subarray(0, Header.NUM_BUFFERS));
+      return frame;
+    }
+    if (undone.isLarge) return undefined; // the back end was told not to
+    const { frame: copy } = this.#segmenter;
+    copy.set(frame);
+    this.#segmenter.begin(frame.length, undone);
+    return copy.subarray(0, frame.length);
   }
 }
 
-/** Copies of `frame` behind its first `from` bytes what fits behind the first `at` bytes of the chain. */
-function scatter(chain: DescriptorChain, at: number, frame: Uint8Array, from: number): number {
-  return chain.write(at, from === 0 ? frame : frame.subarray(from));
-}
+const OFFLOAD_FEATURES: readonly number[] = [
+  Feature.CSUM,
+  Feature.HOST_TSO4,
+  Feature.HOST_TSO6,
+  Feature.HOST_ECN,
+  Feature.HOST_USO,
+  Feature.CTRL_GUEST_OFFLOADS,
+  ...GUEST_OFFLOAD_FEATURES,
+];
