@@ -4,14 +4,14 @@ import { VirtioNet, type VirtioNetOptions } from "@northbridge/devices-virtio";
 
 /** A link that keeps what is sent and is full when the test says so. */
 export class Wire implements NetBackend {
-  readonly mtu = 1500;
+  readonly mtu: number = 1500;
   readonly sent: Uint8Array[] = [];
   /** By frame sent: the header that came with it. */
   readonly headers: (Uint8Array | undefined)[] = [];
   readonly offloads?: NetOffloads;
   taken: NetOffloads | undefined;
   /** Frames it has room for. */
-  room = Infinity;
+  room: number = Infinity;
   receive: (frame: Uint8Array, header?: Uint8Array) => boolean = () => false;
   writable: () => void = () => undefined;
 
