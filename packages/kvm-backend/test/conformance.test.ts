@@ -3,7 +3,7 @@ import { hypervisorConformance } from "@northbridge/sdk/conformance";
 import { afterAll, describe, expect, it } from "vitest";
 import { kvmHypervisor, probeGuest, probeKvm } from "../src/index.ts";
 import { bounded } from "./bounded.ts";
-import { realtime } from "./realtime.ts";
+import { realtime } from "./host-time.ts";
 
 const { usable, findings } = probeKvm();
 if (!usable) console.log(`KVM tests skip: ${findings.map(({ detail }) => detail).join("; ")}`);

@@ -3,7 +3,7 @@ import type { DrivenClock, Hypervisor, Vcpu, VirtualMachine } from "@northbridge
 import { softHypervisor } from "@northbridge/soft-backend";
 import { describe, expect, it } from "vitest";
 import { kvmHypervisor, probeKvm } from "../src/index.ts";
-import { realtime } from "./realtime.ts";
+import { atHostTsc, realtime } from "./host-time.ts";
 
 const RAM = 0x10000;
 const CODE = 0x1000;
@@ -59,7 +59,7 @@ describe.skipIf(!probeKvm().usable)("a machine that moves between backends", () 
     ];
     try {
       const [first] = machines;
-      const start = first!.vcpu.getState();
+      const start = await atHostTsc(first!.vcpu.getState());
       first!.vcpu.setState({
         ...start,
         regs: { ...start.regs, rip: BigInt(CODE), r15: 0x1234_5678_9abc_def0n },

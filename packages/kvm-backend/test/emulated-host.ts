@@ -1,5 +1,6 @@
 import { close, open, OpenFlag } from "@northbridge/linux";
 import type { CpuidLeaf, CpuModel, Hypervisor, VirtualMachine } from "@northbridge/sdk";
+import { x86_64V2 } from "@northbridge/soft-backend";
 import { supportedCpuid } from "../src/abi/cpuid.ts";
 import { type EmulationFailureHook, kvmHypervisor } from "../src/index.ts";
 
@@ -7,7 +8,7 @@ const RFLAGS_AC = 0x40000n;
 const BREAKPOINT = 3;
 
 /** What such a KVM's emulator lacks and that kernel executes: INT3, STAC, CLAC and FWAIT. */
-const fixups: EmulationFailureHook = ({ regs, instructionBytes: [first, second, third] }) => {
+export const fixups: EmulationFailureHook = ({ regs, instructionBytes: [first, second, third] }) => {
   if (first === 0xcc) return { regs: { ...regs, rip: regs.rip + 1n }, exception: { vector: BREAKPOINT } };
   if (first === 0x9b) return { regs: { ...regs, rip: regs.rip + 1n } };
   if (first !== 0x0f || second !== 0x01 || (third !== 0xca && third !== 0xcb)) return undefined;
@@ -46,16 +47,28 @@ function plainModel(): CpuModel {
   }
 }
 
+/** The software CPU's own processor without the same extensions: one that both backends can be. */
+export const commonModel: CpuModel = {
+  name: "common",
+  leaves: x86_64V2.leaves.map(withoutExtensions),
+};
+
 /**
  * KVM as a kernel without XSAVE, SMAP and later extensions boots on it where it has no processor's help.
- * @param onCreate sees each machine made
  */
-export function plainKvm(onCreate: (vm: VirtualMachine) => void = () => undefined): Hypervisor {
-  const inner = kvmHypervisor({ onEmulationFailure: fixups });
+export const plainKvm = (onCreate: (vm: VirtualMachine) => void): Hypervisor =>
+  withModel(kvmHypervisor({ onEmulationFailure: fixups }), plainModel(), onCreate);
+
+/** @param onCreate sees each machine made */
+export function withModel(
+  inner: Hypervisor,
+  cpuModel: CpuModel,
+  onCreate: (vm: VirtualMachine) => void,
+): Hypervisor {
   return {
-    name: inner.name,
+    ...inner,
     createVm: async (options) => {
-      const vm = await inner.createVm({ ...options, cpuModel: plainModel() });
+      const vm = await inner.createVm({ ...options, cpuModel });
       onCreate(vm);
       return vm;
     },

@@ -10,10 +10,12 @@ import {
 } from "@northbridge/core";
 import * as devicesLegacy from "@northbridge/devices-legacy";
 import * as devicesVirtio from "@northbridge/devices-virtio";
-import type { VirtualMachine } from "@northbridge/sdk";
+import type { Hypervisor, VirtualMachine } from "@northbridge/sdk";
 import { afterAll, describe, expect, it } from "vitest";
-import { probeKvm } from "../src/index.ts";
-import { plainKvm } from "./emulated-host.ts";
+import { softHypervisor } from "@northbridge/soft-backend";
+import { kvmHypervisor, probeKvm } from "../src/index.ts";
+import { commonModel, fixups, plainKvm, withModel } from "./emulated-host.ts";
+import { atHostTsc } from "./host-time.ts";
 
 /** A kernel built for KVM without a processor's help, and its initramfs that ends with `INIT: done`. */
 const KERNEL = process.env["NORTHBRIDGE_KVM_GUEST_KERNEL"];
@@ -27,6 +29,7 @@ const SECTORS = 2048;
 const FIRST_BYTES = "The first bytes of the disk.....";
 /** Where the guest is saved: its first word from userspace. */
 const HELLO = "INIT: hello";
+const DONE = "INIT: done";
 
 const withoutNumbers = (text: string): string => text.replaceAll(/ *[\d.]+/g, " N");
 
@@ -61,7 +64,9 @@ class LinuxGuest {
     this.#console = parts.console;
   }
 
-  static async create(): Promise<LinuxGuest> {
+  static async create(
+    makeHypervisor: (onCreate: (vm: VirtualMachine) => void) => Hypervisor,
+  ): Promise<LinuxGuest> {
     const disk = join(directory, "disk.img");
     const image = Buffer.alloc(SECTORS * 512);
     image.write(FIRST_BYTES);
@@ -88,7 +93,7 @@ class LinuxGuest {
           { plugin: "virtioNet", id: "net", mmio: { gpa: 0xd000_1000, gsi: 6 }, link: { kind: "loopback" } },
         ],
       },
-      hypervisor: plainKvm((vm) => {
+      hypervisor: makeHypervisor((vm) => {
         created = vm;
       }),
       registry: new PluginRegistry(plugins as Registered[0], types as NonNullable<Registered[1]>),
@@ -129,16 +134,18 @@ describe.skipIf(KERNEL === undefined || !probeKvm().usable)("Linux under KVM", (
     timeout: 300_000,
   }, async () => {
     const saved = join(directory, "saved");
-    const first = await LinuxGuest.create();
+    const first = await LinuxGuest.create(plainKvm);
+    let printed = 0;
     try {
       const hello = first.writes(HELLO);
       await first.machine.start();
       await hello;
       await first.machine.pause();
+      printed = first.output.length;
       const before = first.copyPages();
       first.vm.dirtyLog.enable();
       await first.machine.save(saved);
-      const done = first.writes("INIT: done");
+      const done = first.writes(DONE);
       await first.machine.resume();
       await done;
       await first.machine.pause();
@@ -151,16 +158,17 @@ describe.skipIf(KERNEL === undefined || !probeKvm().usable)("Linux under KVM", (
     } finally {
       await first.machine.stop();
     }
-    const second = await LinuxGuest.create();
+    const second = await LinuxGuest.create(plainKvm);
     try {
-      const done = second.writes("INIT: done");
+      const done = second.writes(DONE);
       await second.machine.restore(saved);
       await second.machine.start();
       await done;
       // What the second machine writes is what the first one wrote behind the save, but for times and counts.
-      const expected = first.output.slice(first.output.indexOf(HELLO) + HELLO.length);
-      expect(withoutNumbers(second.output)).toBe(withoutNumbers(expected));
-      for (const output of [expected, second.output]) {
+      const expected = first.output.slice(printed, first.output.indexOf(DONE));
+      const found = second.output.slice(0, second.output.indexOf(DONE));
+      expect(withoutNumbers(found)).toBe(withoutNumbers(expected));
+      for (const output of [expected, found]) {
         expect(output).toContain(` ${SECTORS / 2} vda`);
         expect(output).toContain("eth0:");
         expect(output).toContain(FIRST_BYTES);
@@ -168,5 +176,37 @@ describe.skipIf(KERNEL === undefined || !probeKvm().usable)("Linux under KVM", (
     } finally {
       await second.machine.stop();
     }
+  });
+
+  it("moves from the software CPU to KVM and back while it goes on", { timeout: 300_000 }, async () => {
+    const soft = (onCreate: (vm: VirtualMachine) => void): Hypervisor =>
+      withModel(softHypervisor(), commonModel, onCreate);
+    const kvm = (onCreate: (vm: VirtualMachine) => void): Hypervisor =>
+      withModel(kvmHypervisor({ onEmulationFailure: fixups }), commonModel, onCreate);
+    const stages = [
+      { backend: soft, until: HELLO },
+      { backend: kvm, until: "eth0:" },
+      { backend: soft, until: DONE },
+    ];
+    let output = "";
+    for (const [i, { backend, until }] of stages.entries()) {
+      const guest = await LinuxGuest.create(backend);
+      const vcpu = guest.vm.vcpus[0]!;
+      try {
+        const reached = guest.writes(until);
+        if (i === 0) vcpu.setState(await atHostTsc(vcpu.getState()));
+        else await guest.machine.restore(join(directory, `stage-${i - 1}`));
+        await guest.machine.start();
+        await reached;
+        await guest.machine.pause();
+        if (i + 1 < stages.length) await guest.machine.save(join(directory, `stage-${i}`));
+        output += guest.output;
+      } finally {
+        await guest.machine.stop();
+      }
+    }
+    expect(output).toContain(`${HELLO} from userspace`);
+    expect(output).toContain(` ${SECTORS / 2} vda`);
+    expect(output).toContain(FIRST_BYTES);
   });
 });

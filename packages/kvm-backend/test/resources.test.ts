@@ -2,7 +2,7 @@ import { readdirSync, readFileSync } from "node:fs";
 import type { Hypervisor, VirtualMachine } from "@northbridge/sdk";
 import { describe, expect, it } from "vitest";
 import { kvmHypervisor, probeKvm } from "../src/index.ts";
-import { realtime } from "./realtime.ts";
+import { realtime } from "./host-time.ts";
 
 /** So many machines are made and closed; 200 and more with `NORTHBRIDGE_KVM_CYCLES`. */
 const CYCLES = Number(process.env["NORTHBRIDGE_KVM_CYCLES"] ?? 12);

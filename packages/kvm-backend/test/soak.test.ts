@@ -3,7 +3,7 @@ import type { Hypervisor, VcpuState, VirtualMachine, VmExit } from "@northbridge
 import { softHypervisor } from "@northbridge/soft-backend";
 import { describe, expect, it } from "vitest";
 import { kvmHypervisor, probeKvm } from "../src/index.ts";
-import { realtime } from "./realtime.ts";
+import { realtime } from "./host-time.ts";
 
 /** Rounds of run, stop and move; `NORTHBRIDGE_SOAK_SECONDS` goes on for so long instead. */
 const ROUNDS = 25;

@@ -116,7 +116,8 @@ export class KvmVcpu implements Vcpu {
 
   reset(): void {
     this.#assertStopped("reset");
-    this.#state.load(this.#powerOn);
+    // The counter goes on: not every KVM can set it back.
+    this.#state.load({ ...this.#powerOn, tsc: this.#state.tsc() });
   }
 
   setDebug(

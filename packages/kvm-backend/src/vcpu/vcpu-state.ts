@@ -10,6 +10,9 @@ const XSTATE_BV = 512;
 const XSTATE_FXSAVE = 3n;
 const DEFAULT_XCR0 = 1n;
 
+/** Some minutes of a counter of 1 to 5 GHz. */
+const MOST_TSC_AHEAD = 2n ** 40n;
+
 const MP_STATES: readonly (readonly [number, VcpuState["mpState"]])[] = [
   [MpState.RUNNABLE, "runnable"],
   [MpState.HALTED, "halted"],
@@ -76,6 +79,11 @@ export class StateAccess {
     return this.#events.bytes[Event.NMI_PENDING] !== 0;
   }
 
+  /** The guest's time-stamp counter, now. */
+  tsc(): bigint {
+    return this.#msrs.read(Msr.IA32_TSC) ?? 0n;
+  }
+
   /** Makes the guest take an exception at its next entry. */
   injectException(vector: number, error: number | undefined): void {
     this.#call("KVM_GET_VCPU_EVENTS", this.#events);
@@ -96,7 +104,7 @@ export class StateAccess {
     this.#call("KVM_GET_VCPU_EVENTS", this.#events);
     const debug = (index: number): bigint => this.#debug.view.getBigUint64(8 * index, true);
     const events = this.#events.bytes;
-    const tsc = this.#msrs.read(Msr.IA32_TSC) ?? 0n;
+    const tsc = this.tsc();
     const deadline = this.#msrs.read(Msr.IA32_TSC_DEADLINE);
     return {
       version: 1,
@@ -171,7 +179,21 @@ export class StateAccess {
         refused.push(`0x${index.toString(16)} = 0x${value.toString(16)}`);
     }
     if (refused.length > 0) throw new RestoreError(this.#what, `KVM refuses MSRs ${refused.join(", ")}`);
-    this.#msrs.write(Msr.IA32_TSC, state.tsc);
+    this.#loadTsc(state.tsc);
+  }
+
+  /**
+   * Where KVM has no processor's help, guests read the host's counter as it is. What is ahead by minutes at most is as
+   * if the machine had been suspended; anything else, and the guest's clocks break.
+   */
+  #loadTsc(tsc: bigint): void {
+    this.#msrs.write(Msr.IA32_TSC, tsc);
+    const found = this.#msrs.read(Msr.IA32_TSC) ?? tsc;
+    if (found < tsc || found > tsc + MOST_TSC_AHEAD)
+      throw new RestoreError(
+        this.#what,
+        `this KVM does not set the time-stamp counter: expected ${tsc}, found ${found}`,
+      );
   }
 
   #loadEvents(saved: VcpuState["events"]): void {
