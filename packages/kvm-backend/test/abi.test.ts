@@ -20,6 +20,7 @@ const RECORDED: Readonly<Record<keyof typeof Request, number>> = {
   KVM_SET_IRQCHIP: 0x8208ae63,
   KVM_SET_GSI_ROUTING: 0x4008ae6a,
   KVM_CREATE_PIT2: 0x4040ae77,
+  KVM_IOEVENTFD: 0x4040ae79,
   KVM_RUN: 0xae80,
   KVM_GET_REGS: 0x8090ae81,
   KVM_SET_REGS: 0x4090ae82,

@@ -150,4 +150,35 @@ describe("AddressSpace", () => {
       ),
     );
   });
+
+  it("hangs a region's doorbells on the backend for as long as it is mapped", () => {
+    const bus = mmioBus();
+    const hung = new Map<number, () => void>();
+    bus.doorbell = (gpa, bell, ring) => {
+      if (bell.value === 7) return undefined; // no room for it
+      hung.set(gpa, ring);
+      return () => void hung.delete(gpa);
+    };
+    const seen: number[][] = [];
+    const unmap = bus.map(
+      { name: "bells", base: 0x1000, length: 0x100 },
+      {
+        doorbells: [
+          { offset: 0x10 },
+          { offset: 0x20, width: 2, value: 5 },
+          { offset: 0x30, width: 4, value: 7 },
+        ],
+        read: () => 0,
+        write: (...access) => void seen.push(access),
+      },
+    );
+    expect([...hung.keys()]).toEqual([0x1010, 0x1020]);
+    for (const ring of hung.values()) ring();
+    expect(seen).toEqual([
+      [0x10, 4, 0],
+      [0x20, 2, 5],
+    ]);
+    unmap();
+    expect(hung.size).toBe(0);
+  });
 });

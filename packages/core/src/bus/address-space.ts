@@ -1,4 +1,12 @@
-import type { Bus, IoHandler, IoRegion, IoWidth, Unmap } from "../contracts/index.ts";
+import type {
+  Bus,
+  Doorbell,
+  IoHandler,
+  IoRegion,
+  IoWidth,
+  Unmap,
+  VirtualMachine,
+} from "../contracts/index.ts";
 import { DeviceFault, NorthbridgeError } from "../contracts/index.ts";
 import { AccessLog, describeAccess } from "./access-log.ts";
 
@@ -48,6 +56,8 @@ export class AddressSpace implements Bus {
   #last: MappedRegion = NOWHERE;
   readonly #log = new AccessLog();
   readonly unclaimed: { reads: number; writes: number } = { reads: 0, writes: 0 };
+  /** Where the backend takes doorbells. Regions mapped before it is set have none. */
+  doorbell: VirtualMachine["doorbell"];
 
   /** @param size one past the last address */
   constructor(name: string, size: number) {
@@ -84,7 +94,9 @@ export class AddressSpace implements Bus {
     }
     const mapped: MappedRegion = { region, base, end, widest, handler, counter };
     this.#mapped = [...this.#mapped, mapped].sort((a, b) => a.base - b.base);
+    const bells = this.#hang(base, handler.doorbells ?? []);
     return () => {
+      for (const unhang of bells.splice(0)) unhang();
       this.#mapped = this.#mapped.filter((other) => other !== mapped);
       if (this.#last === mapped) this.#last = NOWHERE;
     };
@@ -197,6 +209,18 @@ export class AddressSpace implements Bus {
     const reason = cause instanceof Error ? cause.message : String(cause);
     const access = describeAccess(region, offset, width);
     return new DeviceFault(region.name, `${access}: ${reason}`, this.#log.of(region), { cause });
+  }
+
+  #hang(base: number, doorbells: readonly Doorbell[]): Unmap[] {
+    const { doorbell } = this;
+    if (doorbell === undefined) return [];
+    return doorbells
+      .map(({ offset, ...bell }) =>
+        doorbell(base + offset, bell, () => {
+          this.write(base + offset, bell.width ?? 4, bell.value ?? 0);
+        }),
+      )
+      .filter((unhang) => unhang !== undefined);
   }
 
   /** Index of the first region that ends after `address`. */

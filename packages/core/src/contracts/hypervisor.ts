@@ -1,4 +1,4 @@
-import type { BusAccess } from "./io.ts";
+import type { BusAccess, Doorbell, Unmap } from "./io.ts";
 import type { DrivenClock } from "./clock.ts";
 import type { MemorySlot } from "./memory.ts";
 import type { MsiTarget } from "./interrupt.ts";
@@ -66,6 +66,16 @@ export interface VirtualMachine {
    * another backend, which goes on without it.
    */
   readonly schedule?: Snapshottable<unknown>;
+  /**
+   * Lets guest writes to an MMIO address pass without stopping the vCPU. `ring` is called on the machine thread soon
+   * after, once for several writes, and before the last pending `run` ends. `undefined` where the backend has no more
+   * of them: those writes are accesses then. Absent where it has none.
+   */
+  readonly doorbell?: (
+    gpa: number,
+    bell: Pick<Doorbell, "width" | "value">,
+    ring: () => void,
+  ) => Unmap | undefined;
   readonly dirtyLog: DirtyLog;
   /** Instructions and exits by kind since creation, for `--stats`. */
   stats(): Readonly<Record<string, number>>;

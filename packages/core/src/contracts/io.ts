@@ -10,6 +10,20 @@ export type IoWidth = 1 | 2 | 4;
 export interface IoHandler {
   read(offset: number, width: IoWidth): number;
   write(offset: number, width: IoWidth, value: number): void;
+  /**
+   * Registers of the region that only ring. A backend that can lets the vCPU go on and calls `write` a little later,
+   * once for several writes, before the machine is paused at the latest. Looked at when the region is mapped.
+   */
+  readonly doorbells?: readonly Doorbell[];
+}
+
+/** A register to which a write says no more than "look": what was written before matters, not when it rang. */
+export interface Doorbell {
+  readonly offset: number;
+  /** Bytes. Any where absent, and `write` then sees 4. */
+  readonly width?: IoWidth;
+  /** The value that rings; another one is a write like any. Any where absent, and `write` then sees 0. */
+  readonly value?: number;
 }
 
 /** A range of ports or of guest-physical addresses. */

@@ -76,6 +76,7 @@ export async function createMachine(options: MachineOptions): Promise<Machine> {
   const clock = options.clock ?? createClock(config.clock);
   const power = new PowerRequests(config.onReset ?? "restart");
   const vm = await hypervisor.createVm({ vcpus, clock, ports, mmio, memoryBytes: bytesOf(map) });
+  mmio.doorbell = vm.doorbell;
   let closeDevices = (): Promise<void> => Promise.resolve();
   try {
     const slots = map.map(({ gpa, length, kind }) =>

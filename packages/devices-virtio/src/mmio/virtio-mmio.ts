@@ -1,6 +1,7 @@
 import {
   type Device,
   type DeviceContext,
+  type Doorbell,
   type InterruptLine,
   type IoHandler,
   type IoWidth,
@@ -34,6 +35,7 @@ const powerOn = (): Regs => ({ deviceFeaturesSel: 0, driverFeaturesSel: 0, queue
  */
 export class VirtioMmio implements Device, IoHandler {
   readonly endpoint: VirtioEndpoint;
+  readonly doorbells: readonly Doorbell[];
   readonly monitorCommand?: NonNullable<Device["monitorCommand"]>;
   readonly #name: string;
   readonly #irq: InterruptLine;
@@ -46,6 +48,7 @@ export class VirtioMmio implements Device, IoHandler {
   ) {
     this.#name = ctx.id;
     this.#irq = options.irq;
+    this.doorbells = device.queues.map((_, value) => ({ offset: Reg.QUEUE_NOTIFY, width: 4, value }));
     if (device.monitorCommand !== undefined) this.monitorCommand = device.monitorCommand.bind(device);
     this.endpoint = new VirtioEndpoint({
       name: ctx.id,

@@ -114,7 +114,7 @@ export class VirtioPci implements Device {
             { offset: Layout.COMMON, length: Common.LENGTH, handler: this.#common },
             { offset: Layout.ISR, length: 4, handler: this.#isr },
             { offset: Layout.DEVICE, length: Layout.PAGE, handler: this.#config },
-            { offset: Layout.NOTIFY, length: Layout.PAGE, handler: this.#notify },
+            { offset: Layout.NOTIFY, length: Layout.PAGE, handler: this.#notifier(queues) },
           ],
         },
       ],
@@ -220,13 +220,17 @@ export class VirtioPci implements Device {
     },
   };
 
-  readonly #notify: IoHandler = {
-    read: () => 0,
-    write: (offset) => {
-      // A device that may not read memory has nothing to look for.
-      if (this.function.isBusMaster) this.endpoint.notify(Math.floor(offset / Layout.NOTIFY_MULTIPLIER));
-    },
-  };
+  /** A register per queue; what is written to it does not matter (§4.1.4.4). */
+  #notifier(queues: number): IoHandler {
+    return {
+      doorbells: Array.from({ length: queues }, (_, queue) => ({ offset: queue * Layout.NOTIFY_MULTIPLIER })),
+      read: () => 0,
+      write: (offset) => {
+        // A device that may not read memory has nothing to look for.
+        if (this.function.isBusMaster) this.endpoint.notify(Math.floor(offset / Layout.NOTIFY_MULTIPLIER));
+      },
+    };
+  }
 
   #readCommon(offset: number): number {
     const r = this.#r;

@@ -33,6 +33,7 @@ export const SizeOf = {
   kvm_irq_routing_entry: 48,
   kvm_msi: 0x20,
   kvm_pit_config: 0x40,
+  kvm_ioeventfd: 0x40,
 } as const;
 
 export type RequestName =
@@ -53,6 +54,7 @@ export type RequestName =
   | "KVM_SET_IRQCHIP"
   | "KVM_SET_GSI_ROUTING"
   | "KVM_CREATE_PIT2"
+  | "KVM_IOEVENTFD"
   | "KVM_RUN"
   | "KVM_GET_REGS"
   | "KVM_SET_REGS"
@@ -95,6 +97,7 @@ export const Request: Readonly<Record<RequestName, number>> = {
   KVM_SET_IRQCHIP: read(0x63, SizeOf.kvm_irqchip),
   KVM_SET_GSI_ROUTING: write(0x6a, SizeOf.kvm_irq_routing),
   KVM_CREATE_PIT2: write(0x77, SizeOf.kvm_pit_config),
+  KVM_IOEVENTFD: write(0x79, SizeOf.kvm_ioeventfd),
   KVM_RUN: none(0x80),
   KVM_GET_REGS: read(0x81, SizeOf.kvm_regs),
   KVM_SET_REGS: write(0x82, SizeOf.kvm_regs),
@@ -137,6 +140,8 @@ export const Capability = {
   KVM_CAP_MAX_VCPUS: 66,
   KVM_CAP_SIGNAL_MSI: 77,
   KVM_CAP_READONLY_MEM: 81,
+  KVM_CAP_IOEVENTFD: 36,
+  KVM_CAP_IOEVENTFD_ANY_LENGTH: 122,
   KVM_CAP_IMMEDIATE_EXIT: 136,
 } as const;
 
@@ -181,6 +186,9 @@ export const Exit = {
 export const INTERNAL_ERROR_EMULATION = 1;
 
 export const MemoryFlag = { LOG_DIRTY_PAGES: 1, READONLY: 2 } as const;
+
+/** `kvm_ioeventfd.flags`. */
+export const IoEventFdFlag = { DATAMATCH: 1, PIO: 2, DEASSIGN: 4 } as const;
 
 export const MpState = {
   RUNNABLE: 0,

@@ -46,6 +46,7 @@ export class KvmVcpu implements Vcpu {
   #isKicked = false;
   #isExamined = false;
   #isDeclaredDead = false;
+  #abortion: Error | undefined;
   #debug: Debug | undefined;
   /** Exits still to be awaited without spinning. */
   #calm = 0;
@@ -91,10 +92,12 @@ export class KvmVcpu implements Vcpu {
       for (let served = 1; ; served++) {
         await this.#enter(served % BATCH !== 0);
         const exit = this.#serve();
+        if (this.#abortion !== undefined) throw this.#abortion;
         if (exit !== undefined) return exit;
       }
     } finally {
       this.#isPending = false;
+      this.#abortion = undefined;
       this.#pendingChanged();
     }
   }
@@ -152,6 +155,12 @@ export class KvmVcpu implements Vcpu {
   }
   #onExamined: (isDead: boolean) => void = () => undefined;
 
+  /** Makes the pending run reject: something that it caused failed outside of it. */
+  abort(error: Error): void {
+    this.#abortion = error;
+    this.#interrupt();
+  }
+
   /** Ends the pending run with `halt`. */
   declareDead(): void {
     this.#isDeclaredDead = true;
@@ -177,7 +186,8 @@ export class KvmVcpu implements Vcpu {
   }
 
   async #enter(maySpin: boolean): Promise<void> {
-    const mustReturn = this.#isKicked || this.#isExamined || this.#isDeclaredDead;
+    const mustReturn =
+      this.#isKicked || this.#isExamined || this.#isDeclaredDead || this.#abortion !== undefined;
     this.#run.setUint8(Run.IMMEDIATE_EXIT, mustReturn ? 1 : 0);
     this.#thread.enter();
     if (this.#calm > 0) this.#calm--;

@@ -17,6 +17,7 @@ import { findSavableMsrs, MsrAccess } from "../vcpu/msr-set.ts";
 import { StateAccess } from "../vcpu/vcpu-state.ts";
 import { VcpuThread } from "../vcpu/vcpu-thread.ts";
 import { ClockDriver } from "./clock-driver.ts";
+import { Doorbells } from "./doorbells.ts";
 import { HaltWatch } from "./halt-watch.ts";
 import { Irqchip } from "./irqchip.ts";
 import { MemorySlots } from "./memory-slots.ts";
@@ -38,6 +39,7 @@ export class KvmVm implements VirtualMachine {
   readonly msi: MsiTarget;
   readonly irqchip: Snapshottable<unknown>;
   readonly dirtyLog: DirtyLog;
+  readonly doorbell: NonNullable<VirtualMachine["doorbell"]>;
   readonly #fd: number;
   readonly #memory: MemorySlots;
   readonly #irqchip: Irqchip;
@@ -45,6 +47,7 @@ export class KvmVm implements VirtualMachine {
   readonly #processors: readonly KvmVcpu[];
   readonly #watch: HaltWatch;
   readonly #clock: ClockDriver;
+  readonly #doorbells: Doorbells;
   #isClosed = false;
 
   private constructor(parts: {
@@ -55,6 +58,7 @@ export class KvmVm implements VirtualMachine {
     readonly processors: readonly KvmVcpu[];
     readonly watch: HaltWatch;
     readonly clock: ClockDriver;
+    readonly doorbells: Doorbells;
   }) {
     this.#fd = parts.fd;
     this.#memory = parts.memory;
@@ -63,6 +67,8 @@ export class KvmVm implements VirtualMachine {
     this.#processors = parts.processors;
     this.#watch = parts.watch;
     this.#clock = parts.clock;
+    this.#doorbells = parts.doorbells;
+    this.doorbell = (gpa, bell, ring) => parts.doorbells.hang(gpa, bell, ring);
     this.vcpus = parts.processors;
     this.msi = parts.irqchip;
     this.irqchip = parts.irqchip;
@@ -110,6 +116,9 @@ export class KvmVm implements VirtualMachine {
     };
     const watch = new HaltWatch(processors);
     const clock = new ClockDriver(options.clock);
+    const doorbells = new Doorbells(fd, (error) => {
+      processors.find(({ isPending }) => isPending)?.abort(error);
+    });
     const supported = supportedCpuid(kvm);
     const runBytes = ioctl(kvm, Request.KVM_GET_VCPU_MMAP_SIZE, 0, "KVM_GET_VCPU_MMAP_SIZE");
     for (let index = 0; index < options.vcpus; index++) {
@@ -137,7 +146,9 @@ export class KvmVm implements VirtualMachine {
             onEmulationFailure: how.onEmulationFailure,
             pendingChanged: () => {
               watch.pendingChanged();
-              clock.set(processors.some(({ isPending }) => isPending));
+              const isRunning = processors.some(({ isPending }) => isPending);
+              clock.set(isRunning);
+              if (!isRunning) doorbells.drain();
             },
           }),
         );
@@ -147,7 +158,7 @@ export class KvmVm implements VirtualMachine {
         throw error;
       }
     }
-    return new KvmVm({ fd, memory, irqchip, counts, processors, watch, clock });
+    return new KvmVm({ fd, memory, irqchip, counts, processors, watch, clock, doorbells });
   }
 
   addMemory(slot: {
@@ -168,7 +179,7 @@ export class KvmVm implements VirtualMachine {
   }
 
   stats(): Readonly<Record<string, number>> {
-    return { ...this.#counts };
+    return { ...this.#counts, doorbells: this.#doorbells.rung };
   }
 
   async close(): Promise<void> {
@@ -177,6 +188,7 @@ export class KvmVm implements VirtualMachine {
     await Promise.all(this.#processors.map((vcpu) => vcpu.close()));
     this.#watch.close();
     this.#clock.set(false);
+    this.#doorbells.close();
     this.#memory.close();
     close(this.#fd);
   }

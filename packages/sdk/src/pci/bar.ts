@@ -1,4 +1,4 @@
-import type { IoHandler, IoWidth, Unmap } from "@northbridge/core/contracts";
+import type { Doorbell, IoHandler, IoWidth, Unmap } from "@northbridge/core/contracts";
 import { NorthbridgeError } from "@northbridge/core/contracts";
 import type { ConfigSpace } from "./config-space.ts";
 import { Bar as Bits, Command, Reg } from "./spec.ts";
@@ -36,6 +36,7 @@ const MAX_ADDRESS = 2 ** 52;
 export class BarWindow implements IoHandler {
   readonly index: number;
   readonly options: BarOptions;
+  readonly doorbells: readonly Doorbell[];
   readonly #map: MapRegion;
   readonly #name: string;
   #unmap: Unmap | undefined;
@@ -45,6 +46,9 @@ export class BarWindow implements IoHandler {
   constructor(name: string, options: BarOptions, map: MapRegion) {
     this.index = options.index;
     this.options = options;
+    this.doorbells = options.regions.flatMap(({ offset, handler }) =>
+      (handler.doorbells ?? []).map((bell) => ({ ...bell, offset: offset + bell.offset })),
+    );
     this.#name = name;
     this.#map = map;
   }
