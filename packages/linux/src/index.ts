@@ -1,5 +1,14 @@
 export { EventFd, FdWatch, poll, PollEvent } from "./events.ts";
 export {
+  canLockRange,
+  fallocate,
+  FallocateMode,
+  RangeLock,
+  seekData,
+  seekHole,
+  setRangeLock,
+} from "./file-ranges.ts";
+export {
   close,
   ftruncate,
   ioctl,

@@ -45,6 +45,9 @@ export interface Libc {
   readonly connect: (fd: number, address: Address, length: number) => number;
   readonly accept4: (fd: number, address: Address, length: Address, flags: number) => number;
   readonly fcntl: (fd: number, command: number, argument: number) => number;
+  readonly fcntlAt: (fd: number, command: number, argument: Address) => number;
+  readonly lseek: (fd: number, offset: number, whence: number) => number;
+  readonly fallocate: (fd: number, mode: number, offset: number, length: number) => number;
   readonly gettid: () => number;
   readonly tgkill: (tgid: number, tid: number, signal: number) => number;
   readonly sigaction: (signal: number, action: Address, old: Address) => number;
@@ -94,6 +97,9 @@ function load(): Libc {
     connect: declare("int connect(int fd, uintptr_t address, uint32_t length)"),
     accept4: declare("int accept4(int fd, uintptr_t address, uintptr_t length, int flags)"),
     fcntl: declare("int fcntl(int fd, int command, unsigned long argument)"),
+    fcntlAt: declare("int fcntl(int fd, int command, uintptr_t argument)"),
+    lseek: declare("int64_t lseek(int fd, int64_t offset, int whence)"),
+    fallocate: declare("int fallocate(int fd, int mode, int64_t offset, int64_t length)"),
     gettid: declare("int gettid()"),
     tgkill: declare("int tgkill(int tgid, int tid, int signal)"),
     sigaction: declare("int sigaction(int signal, uintptr_t action, uintptr_t old)"),
