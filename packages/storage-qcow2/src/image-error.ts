@@ -12,6 +12,8 @@ export type ImageFault =
   | "confined"
   /** A request outside the image, to a read-only image, or with impossible options. */
   | "request"
+  /** Another process uses the image in a way that excludes ours. */
+  | "locked"
   /** The host's file system refused. */
   | "host";
 
@@ -22,7 +24,11 @@ export class ImageError extends NorthbridgeError {
   readonly path: string;
 
   constructor(path: string, fault: ImageFault, message: string, options?: ErrorOptions) {
-    super(fault === "host" || fault === "corrupt" ? "NB_HOST" : "NB_CONFIG", `${path}: ${message}`, options);
+    super(
+      ["host", "corrupt", "locked"].includes(fault) ? "NB_HOST" : "NB_CONFIG",
+      `${path}: ${message}`,
+      options,
+    );
     this.fault = fault;
     this.path = path;
   }

@@ -1,10 +1,10 @@
 import { realpathSync } from "node:fs";
-import { dirname, isAbsolute, resolve, sep } from "node:path";
+import { dirname, isAbsolute, join, sep } from "node:path";
 import type { DiskImage, ImageFormat } from "../disk-image.ts";
 import { NodeFile } from "../file/node-file.ts";
 import { ImageError } from "../image-error.ts";
-import { extensionText, hasDataFile } from "../qcow2/header.ts";
-import { Qcow2Image, type Qcow2Options, readHeader } from "../qcow2/qcow2-image.ts";
+import { extensionText, hasDataFile, readHeader } from "../qcow2/header.ts";
+import { Qcow2Image, type Qcow2Options } from "../qcow2/qcow2-image.ts";
 import { Extension, QCOW2_MAGIC } from "../qcow2/spec.ts";
 import { RawImage } from "../raw/raw-image.ts";
 
@@ -13,7 +13,7 @@ const MAX_CHAIN = 200;
 
 /** How {@link openImage} opens. */
 export interface OpenImageOptions
-  extends Pick<Qcow2Options, "l2CacheBytes" | "refcountCacheBytes" | "unsafe" | "repairing"> {
+  extends Pick<Qcow2Options, "l2CacheBytes" | "refcountCacheBytes" | "unsafe" | "snapshot"> {
   /** Without it the format is taken from the first bytes: for an image whose content is trusted. */
   readonly format?: ImageFormat;
   readonly readOnly?: boolean;
@@ -23,6 +23,8 @@ export interface OpenImageOptions
   readonly withoutBacking?: boolean;
   /** The backing image may be changed too: for commit. */
   readonly writableBacking?: boolean;
+  /** Reads though another process may write, and does not keep it from doing so: what is read may be torn. */
+  readonly forceShare?: boolean;
 }
 
 /**
@@ -45,21 +47,29 @@ function openLink(path: string, options: OpenImageOptions, above: Set<string>): 
     throw new ImageError(path, "invalid", `the chain has more than ${MAX_CHAIN} images`);
   above.add(real);
   const readOnly = options.readOnly ?? false;
-  const file = NodeFile.open(path, { readOnly });
+  const file = NodeFile.open(path, { readOnly, sharing: "later" });
   let dataFile: NodeFile | undefined;
   let backing: DiskImage | undefined;
   try {
     const format = options.format ?? probeFormat(file);
+    const isTop = above.size === 1;
+    const sharing =
+      options.forceShare === true
+        ? "anything"
+        : format === "raw" && isTop && readOnly
+          ? "writers"
+          : "readers";
+    file.lock(sharing);
     if (format === "raw") return new RawImage(file);
     const header = readHeader(file);
     if (hasDataFile(header)) {
       const name = extensionText(header, Extension.DATA_FILE);
       if (name === undefined) throw new ImageError(path, "invalid", "the image does not name its data file");
-      dataFile = NodeFile.open(confined(path, name, "data file", options), { readOnly });
+      dataFile = NodeFile.open(confined(path, name, "data file", options), { readOnly, sharing });
     }
     if (header.backingFile !== undefined && options.withoutBacking !== true) {
       const format = backingFormat(path, extensionText(header, Extension.BACKING_FORMAT));
-      const { format: _, repairing: _r, ...inherited } = options;
+      const { format: _, snapshot: _s, ...inherited } = options;
       backing = openLink(
         confined(path, header.backingFile, "backing file", options),
         { ...inherited, format, readOnly: options.writableBacking !== true, writableBacking: false },
@@ -102,7 +112,7 @@ function confined(image: string, name: string, what: string, options: OpenImageO
     throw new ImageError(image, "confined", `${what} '${name}': only files are followed`);
   }
   const own = dirname(realPath(image));
-  const target = isAbsolute(plain) ? plain : resolve(dirname(image), plain);
+  const target = isAbsolute(plain) ? plain : join(dirname(image), plain);
   const real = realPath(target);
   const allowed = [own, ...(options.allowedDirectories ?? []).map((directory) => realPath(directory))];
   if (!allowed.some((directory) => real.startsWith(directory.endsWith(sep) ? directory : directory + sep))) {

@@ -15,9 +15,17 @@ export interface BlockFile {
   truncate(size: number): void;
   /** Everything written before is on stable storage when this returns (fdatasync). */
   sync(): void;
-  /** The start of the next byte that may be non-zero at or after `offset`, where the host knows of holes. */
-  nextData?(offset: number): number;
+  /** Where the host knows of holes: the run from `offset`, at most `length`, that is all hole or all data. */
+  extentAt?(offset: number, length: number): FileExtent;
+  /** Makes a range inside the file read as zeroes and gives its storage back. False: the host cannot. */
+  punch?(offset: number, length: number): boolean;
   /** Bytes the host allocated for the file. */
   allocated?(): number;
   close(): void;
+}
+
+/** A run of a file. */
+export interface FileExtent {
+  readonly isHole: boolean;
+  readonly length: number;
 }

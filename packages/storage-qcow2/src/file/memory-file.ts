@@ -52,6 +52,11 @@ export class MemoryFile implements BlockFile {
     this.#size = size;
   }
 
+  punch(offset: number, length: number): boolean {
+    this.write(offset, new Uint8Array(length));
+    return true;
+  }
+
   sync(): void {
     // Memory is as stable as it gets.
   }

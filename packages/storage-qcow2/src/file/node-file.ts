@@ -9,13 +9,17 @@ import {
   writeSync,
 } from "node:fs";
 import { ImageError } from "../image-error.ts";
-import type { BlockFile } from "./block-file.ts";
+import type { BlockFile, FileExtent } from "./block-file.ts";
+import { lockImage, type Sharing } from "./image-lock.ts";
+import { linuxCalls } from "./linux-calls.ts";
 
 /** How {@link NodeFile.open} opens. */
 export interface NodeFileOptions {
   readonly readOnly?: boolean;
-  /** Makes an empty file, or empties the one that is there. */
+  /** Makes an empty file, or empties the one that is there once it is locked. */
   readonly create?: boolean;
+  /** What others may do meanwhile; `later` leaves the lock to {@link NodeFile.lock}. `readers` by default. */
+  readonly sharing?: Sharing | "later";
 }
 
 /** A {@link BlockFile} on the host's file system through `node:fs` (pread(2), pwrite(2), fdatasync(2)). */
@@ -25,6 +29,7 @@ export class NodeFile implements BlockFile {
   readonly #fd: number;
   #size: number;
   #closed = false;
+  #last: { start: number; end: number; isHole: boolean } | undefined;
 
   private constructor(path: string, fd: number, size: number, readOnly: boolean) {
     this.path = path;
@@ -33,21 +38,35 @@ export class NodeFile implements BlockFile {
     this.readOnly = readOnly;
   }
 
-  /** @throws {@link ImageError} with fault `host` */
+  /** @throws {@link ImageError} with fault `host`, or `locked` */
   static open(path: string, options: NodeFileOptions = {}): NodeFile {
     const readOnly = options.readOnly ?? false;
     const flags = readOnly
       ? constants.O_RDONLY
-      : constants.O_RDWR | (options.create === true ? constants.O_CREAT | constants.O_TRUNC : 0);
+      : constants.O_RDWR | (options.create === true ? constants.O_CREAT : 0);
     return host(path, "open", () => {
       const fd = openSync(path, flags | constants.O_NONBLOCK, 0o644);
-      const stat = fstatSync(fd);
-      if (!stat.isFile() && !stat.isBlockDevice()) {
+      try {
+        const stat = fstatSync(fd);
+        if (!stat.isFile() && !stat.isBlockDevice()) {
+          throw new ImageError(path, "invalid", "expected a regular file or a block device");
+        }
+        const size = stat.isBlockDevice() ? endOfDevice(fd) : stat.size;
+        const file = new NodeFile(path, fd, size, readOnly);
+        const sharing = options.sharing ?? "readers";
+        if (sharing !== "later") file.lock(sharing);
+        if (options.create === true && stat.isFile()) file.truncate(0);
+        return file;
+      } catch (error) {
         closeSync(fd);
-        throw new ImageError(path, "invalid", "expected a regular file or a block device");
+        throw error;
       }
-      return new NodeFile(path, fd, stat.size, readOnly);
     });
+  }
+
+  /** Locks the file until it is closed. @throws {@link ImageError} with fault `locked` */
+  lock(sharing: Sharing): void {
+    lockImage(this.path, this.#fd, !this.readOnly, sharing);
   }
 
   size(): number {
@@ -74,6 +93,7 @@ export class NodeFile implements BlockFile {
 
   write(offset: number, from: Uint8Array): void {
     let done = 0;
+    this.#last = undefined;
     try {
       while (done < from.length) {
         done += writeSync(this.#fd, from, done, from.length - done, offset + done);
@@ -85,6 +105,7 @@ export class NodeFile implements BlockFile {
   }
 
   truncate(size: number): void {
+    this.#last = undefined;
     host(this.path, "truncate", () => ftruncateSync(this.#fd, size));
     this.#size = size;
   }
@@ -93,11 +114,57 @@ export class NodeFile implements BlockFile {
     host(this.path, "fdatasync", () => fdatasyncSync(this.#fd));
   }
 
+  extentAt(offset: number, length: number): FileExtent {
+    const last = this.#last;
+    const run = last !== undefined && offset >= last.start && offset < last.end ? last : this.#seek(offset);
+    this.#last = run;
+    return { isHole: run.isHole, length: Math.min(length, run.end - offset) };
+  }
+
+  #seek(offset: number): { start: number; end: number; isHole: boolean } {
+    const calls = linuxCalls();
+    if (calls === undefined || offset >= this.#size) {
+      return { start: offset, end: Infinity, isHole: offset >= this.#size };
+    }
+    const data = host(this.path, "lseek", () => calls.seekData(this.#fd, offset)) ?? this.#size;
+    if (data > offset) return { start: offset, end: data, isHole: true };
+    const hole = host(this.path, "lseek", () => calls.seekHole(this.#fd, offset)) ?? this.#size;
+    return { start: offset, end: Math.max(hole, offset + 1), isHole: false };
+  }
+
+  punch(offset: number, length: number): boolean {
+    const calls = linuxCalls();
+    if (calls === undefined) return false;
+    this.#last = undefined;
+    const { KEEP_SIZE, PUNCH_HOLE } = calls.FallocateMode;
+    return host(this.path, "fallocate", () =>
+      calls.fallocate(this.#fd, KEEP_SIZE | PUNCH_HOLE, offset, length),
+    );
+  }
+
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
     host(this.path, "close", () => closeSync(this.#fd));
   }
+}
+
+/** The size of a block device, which stat(2) does not tell: the greatest offset with a byte to read. */
+function endOfDevice(fd: number): number {
+  const byte = new Uint8Array(1);
+  const has = (offset: number): boolean => readSync(fd, byte, 0, 1, offset) === 1;
+  let low = 0;
+  let high = 512;
+  while (has(high - 1)) {
+    low = high;
+    high *= 2;
+  }
+  while (high - low > 512) {
+    const middle = low + Math.floor((high - low) / 1024) * 512;
+    if (has(middle - 1)) low = middle;
+    else high = middle;
+  }
+  return low;
 }
 
 function host<T>(path: string, what: string, act: () => T): T {

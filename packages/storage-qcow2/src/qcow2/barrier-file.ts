@@ -27,6 +27,12 @@ export class BarrierFile {
     this.file.write(offset, from);
   }
 
+  /** Gives the storage of a range inside the file back, where the host can. */
+  punch(offset: number, length: number): void {
+    if (offset + length > this.file.size()) return;
+    if (this.file.punch?.(offset, length) === true) this.#written = true;
+  }
+
   truncate(size: number): void {
     this.#written = true;
     this.file.truncate(size);

@@ -39,6 +39,11 @@ export function entryAt(meta: Qcow2Metadata, cluster: number): ClusterEntry {
       zeroes: 0,
     };
   }
+  return entryOf(meta, table, index, cluster);
+}
+
+/** Decodes entry `index` of the L2 table at `table`, which maps guest cluster `cluster`. */
+export function entryOf(meta: Qcow2Metadata, table: number, index: number, cluster: number): ClusterEntry {
   const { view } = meta.l2Slice(table, index);
   const at = (index % meta.entriesPerSlice) * meta.entryBytes;
   const allocated = meta.isExtendedL2 ? view.getUint32(at + 12) : 0;
@@ -46,7 +51,7 @@ export function entryAt(meta: Qcow2Metadata, cluster: number): ClusterEntry {
   return decodeEntry(meta, view.getUint32(at), view.getUint32(at + 4), allocated, zeroes, cluster);
 }
 
-export function decodeEntry(
+function decodeEntry(
   meta: Qcow2Metadata,
   hi: number,
   lo: number,
@@ -133,7 +138,7 @@ export function storeEntry(meta: Qcow2Metadata, cluster: number, entry: ClusterE
 export interface Run {
   kind: "unallocated" | "zero" | "data" | "compressed";
   length: number;
-  /** Of `data`, and of `zero` with a cluster: where the run's first byte lies. */
+  /** Where the run's first byte lies, or would lie in a cluster that is there; below 0 where there is none. */
   hostOffset: number;
   entry: ClusterEntry;
 }
@@ -146,13 +151,7 @@ export function runAt(meta: Qcow2Metadata, offset: number, length: number): Run 
     const next = pieceAt(meta, offset + run.length, length - run.length);
     if (next.kind !== run.kind) break;
     const isNext = next.hostOffset === run.hostOffset + run.length;
-    if (
-      run.kind === "data"
-        ? !isNext
-        : run.kind === "zero" && (run.hostOffset >= 0 || next.hostOffset >= 0) && !isNext
-    ) {
-      break;
-    }
+    if ((run.hostOffset >= 0 || next.hostOffset >= 0) && !isNext) break;
     run.length += next.length;
   }
   return run;
@@ -183,7 +182,7 @@ function pieceAt(meta: Qcow2Metadata, offset: number, length: number): Run {
   const kind = subclusterKind(entry, first);
   let end = first + 1;
   while (end < SUBCLUSTERS && subclusterKind(entry, end) === kind) end += 1;
-  const has = kind === "data" || (kind === "zero" && ownsCluster(entry));
+  const has = kind === "data" || ownsCluster(entry);
   return {
     kind,
     length: Math.min(length, end * size - within),

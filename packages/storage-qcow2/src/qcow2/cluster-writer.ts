@@ -189,6 +189,12 @@ export class ClusterWriter {
     meta.bound();
   }
 
+  /** Packs the next compressed cluster into one of its own: others may have been freed meanwhile. */
+  forgetPacking(): void {
+    this.#packAt = 0;
+    this.#compressed.forget();
+  }
+
   /** Room for `length` bytes, counted in each host cluster that they touch. */
   #placeCompressed(length: number): number {
     const { refcounts, clusterSize } = this.#meta;

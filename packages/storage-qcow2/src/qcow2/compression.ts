@@ -1,4 +1,14 @@
-import { constants, deflateRawSync, inflateRawSync, zstdCompressSync, zstdDecompressSync } from "node:zlib";
+import { promisify } from "node:util";
+import {
+  constants,
+  deflateRaw,
+  deflateRawSync,
+  inflateRawSync,
+  type ZlibOptions,
+  zstdCompress,
+  zstdCompressSync,
+  zstdDecompressSync,
+} from "node:zlib";
 import { CompressionType } from "./spec.ts";
 
 /** Thrown by {@link decompress}; the image says which cluster. */
@@ -28,6 +38,14 @@ export function decompress(type: number, input: Uint8Array, size: number): Uint8
 export function compress(type: number, input: Uint8Array): Uint8Array {
   return type === CompressionType.ZSTD ? zstdCompressSync(input) : deflateRawSync(input, { windowBits: 12 });
 }
+
+/** As {@link compress}, on Node's pool of threads. */
+export function compressAsync(type: number, input: Uint8Array): Promise<Uint8Array> {
+  return type === CompressionType.ZSTD ? zstdAsync(input) : deflateAsync(input, { windowBits: 12 });
+}
+
+const zstdAsync: (input: Uint8Array) => Promise<Uint8Array> = promisify(zstdCompress);
+const deflateAsync: (input: Uint8Array, options: ZlibOptions) => Promise<Uint8Array> = promisify(deflateRaw);
 
 /** Length of the first frame (RFC 8878 §3.1.1): Node's decoder refuses what follows it. */
 function zstdFrameLength(input: Uint8Array): number {

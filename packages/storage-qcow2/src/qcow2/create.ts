@@ -171,6 +171,7 @@ function headerFor(options: Qcow2CreateOptions, path: string): Qcow2Header {
     // An extension of 512-byte clusters has to leave room for the backing file's name.
     extensions: version === 3 && clusterBits > MIN_CLUSTER_BITS ? [featureNameTable()] : [],
     backingFile: options.backingFile,
+    backingFileOffset: 0,
   };
   if (options.dataFile !== undefined) setExtensionText(header, Extension.DATA_FILE, options.dataFile);
   if (options.backingFormat !== undefined)

@@ -1,3 +1,4 @@
+import type { BlockFile } from "../file/block-file.ts";
 import { ImageError } from "../image-error.ts";
 import {
   Autoclear,
@@ -45,6 +46,8 @@ export interface Qcow2Header {
   laterFields: Uint8Array;
   extensions: HeaderExtension[];
   backingFile: string | undefined;
+  /** Where the name stands; ignored where the extensions reach that far. */
+  backingFileOffset: number;
 }
 
 const text = new TextDecoder();
@@ -58,6 +61,13 @@ export function readOffset(view: DataView, at: number): number {
 export function writeOffset(view: DataView, at: number, value: number): void {
   view.setUint32(at, Math.floor(value / 2 ** 32));
   view.setUint32(at + 4, value >>> 0);
+}
+
+/** Reads the header of a qcow2 file. */
+export function readHeader(file: BlockFile): Qcow2Header {
+  const bytes = new Uint8Array(Math.min(file.size(), 2 ** MAX_CLUSTER_BITS));
+  file.read(0, bytes);
+  return decodeHeader(bytes, file.path);
 }
 
 /**
@@ -108,6 +118,7 @@ export function decodeHeader(bytes: Uint8Array, path: string): Qcow2Header {
     laterFields: headerLength > 112 ? bytes.slice(112, headerLength) : new Uint8Array(0),
     extensions: [],
     backingFile: undefined,
+    backingFileOffset: 0,
   };
 
   const backingOffset = readOffset(view, 8);
@@ -126,6 +137,7 @@ export function decodeHeader(bytes: Uint8Array, path: string): Qcow2Header {
         `backing_file: expected at most 1023 bytes inside the first cluster, found ${backingLength} at ${backingOffset}`,
       );
     }
+    header.backingFileOffset = backingOffset;
     header.backingFile = text.decode(bytes.subarray(backingOffset, backingOffset + backingLength));
   }
   return header;
@@ -246,8 +258,15 @@ export function l1EntriesFor(
 }
 
 /** Bytes before the extensions. */
-export const headerLengthOf = (header: Qcow2Header): number =>
+const headerLengthOf = (header: Qcow2Header): number =>
   header.version === 2 ? V2_HEADER_LENGTH : 112 + header.laterFields.length;
+
+/** The first byte behind the extensions and their end mark. */
+export const extensionsEnd = (header: Qcow2Header): number =>
+  header.extensions.reduce(
+    (end, { data }) => end + 8 + Math.ceil(data.length / 8) * 8,
+    headerLengthOf(header) + 8,
+  );
 
 /**
  * Writes the fields, the extensions and the backing file's name.
@@ -256,9 +275,9 @@ export const headerLengthOf = (header: Qcow2Header): number =>
 export function encodeHeader(header: Qcow2Header, path: string): Uint8Array {
   const length = headerLengthOf(header);
   const name = header.backingFile === undefined ? undefined : bytesOf(header.backingFile);
-  let end = length + 8;
-  for (const { data } of header.extensions) end += 8 + Math.ceil(data.length / 8) * 8;
-  const nameAt = end;
+  let end = extensionsEnd(header);
+  const nameAt = Math.max(end, header.backingFileOffset);
+  if (name !== undefined) end = nameAt;
   if (name !== undefined) end += name.length;
   if (end > 2 ** header.clusterBits || (name?.length ?? 0) > MAX_BACKING_NAME_BYTES) {
     throw new ImageError(path, "request", `a header of ${end} bytes does not fit the first cluster`);

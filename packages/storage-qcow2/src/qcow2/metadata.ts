@@ -1,11 +1,12 @@
 import type { BlockFile } from "../file/block-file.ts";
 import { ImageError } from "../image-error.ts";
 import { BarrierFile } from "./barrier-file.ts";
-import { encodeHeader, hasDataFile, hasExtendedL2, type Qcow2Header } from "./header.ts";
+import { hasDataFile, hasExtendedL2, type Qcow2Header } from "./header.ts";
+import { HeaderWriter } from "./header-writer.ts";
 import { PointerTable } from "./pointer-table.ts";
 import { type RefcountHost, Refcounts } from "./refcounts.ts";
 import { type Slice, SliceCache } from "./slice-cache.ts";
-import { COPIED_HI, Incompatible } from "./spec.ts";
+import { Compatible, COPIED_HI, Incompatible } from "./spec.ts";
 
 /** Bounds of the caches, bytes. */
 export interface CacheBounds {
@@ -22,7 +23,8 @@ const MAX_RELEASED_RUNS = 65536;
  *
  * The order of {@link writeBack}, with a barrier between the steps that have something to write: data and refcounts
  * that went up; the refcount table; L2 tables; the L1 table; then refcounts go down. At every moment the stable file
- * names no cluster whose refcount is too small and no data that are not there: a power failure costs leaks.
+ * names no cluster whose refcount is too small and no data that are not there: a power failure costs leaks. With lazy
+ * refcounts the first step happens at {@link settle}, and the dirty bit says so before anything else does.
  */
 export class Qcow2Metadata implements RefcountHost {
   readonly path: string;
@@ -39,6 +41,9 @@ export class Qcow2Metadata implements RefcountHost {
   readonly readOnly: boolean;
   readonly refcounts: Refcounts;
   l1: PointerTable;
+  readonly #headerWriter: HeaderWriter;
+  readonly #isLazy: boolean;
+  #isUnsafe = false;
   readonly #l2: SliceCache;
   /** Clusters of the header and the tables, so that a damaged image cannot make us write over them. */
   readonly #metadata = new Set<number>();
@@ -54,6 +59,8 @@ export class Qcow2Metadata implements RefcountHost {
     this.file = new BarrierFile(file, options.unsafe);
     this.dataFile = dataFile === undefined ? this.file : new BarrierFile(dataFile, options.unsafe);
     if (dataFile !== undefined) this.file.orderAfter(this.dataFile);
+    this.#isLazy = (header.compatible & Compatible.LAZY_REFCOUNTS) !== 0n;
+    this.#headerWriter = new HeaderWriter(this.file, header);
     this.readOnly = file.readOnly;
     this.clusterBits = header.clusterBits;
     this.clusterSize = 2 ** header.clusterBits;
@@ -179,11 +186,8 @@ export class Qcow2Metadata implements RefcountHost {
 
   /** Hands every change to the file in the order that survives a power failure. The last step is not stable yet. */
   writeBack(): void {
-    this.refcounts.writeBlocks();
-    if (this.refcounts.table.isDirty) {
-      this.file.barrier();
-      this.refcounts.table.writeDirty(this.file);
-    }
+    if (!this.#isLazy || this.refcounts.isFullOfDirty) this.#writeRefcounts();
+    else if (this.refcounts.hasDirtyBlocks || this.refcounts.table.isDirty) this.#markDirty();
     if (this.#l2.dirtyCount > 0) {
       this.file.barrier();
       this.#l2.writeDirty();
@@ -198,7 +202,16 @@ export class Qcow2Metadata implements RefcountHost {
     }
   }
 
-  /** Every change is on stable storage, but for refcounts that still have to go down. */
+  #writeRefcounts(): void {
+    if (this.#isLazy && this.refcounts.hasDirtyBlocks) this.#markDirty();
+    this.refcounts.writeBlocks();
+    if (this.refcounts.table.isDirty) {
+      this.file.barrier();
+      this.refcounts.table.writeDirty(this.file);
+    }
+  }
+
+  /** Every change is on stable storage, but for refcounts that still have to go down or that are lazy. */
   flush(): void {
     this.writeBack();
     this.dataFile.sync();
@@ -208,7 +221,12 @@ export class Qcow2Metadata implements RefcountHost {
   /** As {@link flush}, with nothing left over. */
   settle(): void {
     this.flush();
+    this.#writeRefcounts();
     this.flush();
+    if (this.#isUnsafe || !this.#isMarkedDirty) return;
+    this.header.incompatible &= ~Incompatible.DIRTY;
+    this.writeHeader();
+    this.file.sync();
   }
 
   moveTable(offset: number, clusters: number): void {
@@ -218,17 +236,79 @@ export class Qcow2Metadata implements RefcountHost {
     this.file.barrier();
   }
 
-  /** Rewrites the header. Its fixed fields lie in one sector, which a disk writes whole. */
-  writeHeader(): void {
-    const bytes = encodeHeader(this.header, this.path);
-    this.file.write(0, bytes);
+  get #isMarkedDirty(): boolean {
+    return (this.header.incompatible & Incompatible.DIRTY) !== 0n;
   }
 
-  /** Rewrites the whole header cluster: for extensions or a backing name that got shorter. */
-  writeHeaderCluster(): void {
-    const bytes = new Uint8Array(this.clusterSize);
-    bytes.set(encodeHeader(this.header, this.path));
-    this.file.write(0, bytes);
+  #markDirty(): void {
+    if (this.header.version === 2 || this.#isMarkedDirty) return;
+    this.header.incompatible |= Incompatible.DIRTY;
+    this.writeHeader();
+    this.file.barrier();
+  }
+
+  /**
+   * Sets the dirty bit, stable, before refcounts and copied flags disagree with the tables for a while: whoever opens
+   * the image after a power failure repairs it first. Version 2 has no such bit; there a failure leaves flags that a
+   * check complains of, though no data are at risk.
+   */
+  beginUnsafe(): void {
+    this.#isUnsafe = true;
+    this.#markDirty();
+  }
+
+  /** Everything is stable and agrees; the dirty bit goes. */
+  endUnsafe(): void {
+    this.#isUnsafe = false;
+    this.settle();
+  }
+
+  /**
+   * Takes another L1 table, and what changes with it, in one write of the header's first sector. The caller has made
+   * the table stable; the old one is given back.
+   */
+  switchL1(l1TableOffset: number, entries: number, size: number): void {
+    const { header } = this;
+    const old = { offset: header.l1TableOffset, clusters: Math.ceil((header.l1Size * 8) / this.clusterSize) };
+    header.l1TableOffset = l1TableOffset;
+    header.l1Size = entries;
+    header.size = size;
+    this.writeHeader();
+    this.file.barrier();
+    this.l1 = PointerTable.load(this.file, l1TableOffset, entries);
+    this.forgetMetadataRange(old.offset, old.clusters * this.clusterSize);
+    this.noteMetadataRange(l1TableOffset, entries * 8);
+    if (old.clusters > 0) this.refcounts.release(old.offset, old.clusters);
+  }
+
+  /** Writes a table into new clusters, with their refcounts, and makes it stable. Returns its offset. */
+  writeNewTable(bytes: Uint8Array): number {
+    const offset = this.placeTable(bytes);
+    this.writeBack();
+    this.file.barrier();
+    return offset;
+  }
+
+  /** As {@link writeNewTable}, stable with the next barrier only. */
+  placeTable(bytes: Uint8Array): number {
+    const clusters = Math.ceil(bytes.length / this.clusterSize);
+    if (clusters === 0) return 0;
+    const offset = this.refcounts.allocate(clusters);
+    const whole = new Uint8Array(clusters * this.clusterSize);
+    whole.set(bytes);
+    this.#l2.drop(offset, whole.length);
+    this.file.write(offset, whole);
+    return offset;
+  }
+
+  /** Writes the header's fixed fields. */
+  writeHeader(): void {
+    this.#headerWriter.writeFields();
+  }
+
+  /** Writes the whole header, stable: after a change of its extensions or of the backing file's name. */
+  rewriteHeader(): void {
+    this.#headerWriter.writeAll();
   }
 
   corrupt(message: string): never {

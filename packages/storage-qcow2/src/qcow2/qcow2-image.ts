@@ -7,12 +7,25 @@ import {
 } from "../disk-image.ts";
 import type { BlockFile } from "../file/block-file.ts";
 import { ImageError } from "../image-error.ts";
+import { Bitmaps } from "./bitmaps.ts";
+import { checkQcow2 } from "./check/check-qcow2.ts";
 import { ClusterWriter } from "./cluster-writer.ts";
 import { runAt } from "./cluster-map.ts";
 import { CompressedClusters } from "./compressed-clusters.ts";
-import { decodeHeader, hasDataFile, type Qcow2Header } from "./header.ts";
+import {
+  extensionText,
+  hasDataFile,
+  hasRawDataFile,
+  l1EntriesFor,
+  type Qcow2Header,
+  readHeader,
+  setExtensionText,
+} from "./header.ts";
 import { type CacheBounds, Qcow2Metadata } from "./metadata.ts";
-import { Autoclear, Incompatible, MAX_CLUSTER_BITS } from "./spec.ts";
+import { resizeQcow2 } from "./resize.ts";
+import { readSnapshotTable, type SnapshotEntry } from "./snapshot-table.ts";
+import { type SnapshotTime, Snapshots } from "./snapshots.ts";
+import { Autoclear, Compatible, CompressionType, Extension, Incompatible, MAX_L1_BYTES } from "./spec.ts";
 
 /** What {@link Qcow2Image.open} takes beside the file. */
 export interface Qcow2Options extends CacheBounds {
@@ -22,21 +35,27 @@ export interface Qcow2Options extends CacheBounds {
   readonly dataFile?: BlockFile;
   /** No barriers between writes: for an image that is thrown away when the host fails. */
   readonly unsafe?: boolean;
-  /** Opens for writing what is marked dirty or corrupt: for a repair. */
-  readonly repairing?: boolean;
+  /** Reads this internal snapshot, by id or name, in place of the active state. Needs a file opened for reading. */
+  readonly snapshot?: string;
 }
 
-/** Reads the header of a qcow2 file. */
-export function readHeader(file: BlockFile): Qcow2Header {
-  const bytes = new Uint8Array(Math.min(file.size(), 2 ** MAX_CLUSTER_BITS));
-  file.read(0, bytes);
-  return decodeHeader(bytes, file.path);
+/** What {@link Qcow2Image.describe} tells. */
+export interface Qcow2Description {
+  readonly version: 2 | 3;
+  readonly clusterSize: number;
+  readonly refcountBits: number;
+  readonly compressionType: "zlib" | "zstd";
+  readonly lazyRefcounts: boolean;
+  readonly extendedL2: boolean;
+  readonly isDirty: boolean;
+  readonly isCorrupt: boolean;
+  readonly backingFile: string | undefined;
+  readonly backingFormat: string | undefined;
+  readonly dataFile: string | undefined;
+  readonly dataFileRaw: boolean;
 }
 
-/**
- * A qcow2 image, version 2 or 3 (docs/interop/qcow2). Not modelled: encryption, and bitmaps, which lose their
- * autoclear bit on the first write as the format says.
- */
+/** A qcow2 image, version 2 or 3 (docs/interop/qcow2). Not modelled: encryption. */
 export class Qcow2Image extends SynchronousImage {
   readonly format = "qcow2";
   readonly path: string;
@@ -44,6 +63,9 @@ export class Qcow2Image extends SynchronousImage {
   readonly backing: DiskImage | undefined;
   /** The tables, for tools of this package. */
   readonly meta: Qcow2Metadata;
+  /** Persistent dirty bitmaps. What was written while the image was open is in them too. */
+  readonly bitmaps: Bitmaps;
+  readonly #snapshots: Snapshots;
   readonly #file: BlockFile;
   readonly #dataFile: BlockFile | undefined;
   readonly #compressed: CompressedClusters;
@@ -61,6 +83,8 @@ export class Qcow2Image extends SynchronousImage {
       ...options,
       unsafe: options.unsafe ?? false,
     });
+    this.bitmaps = Bitmaps.load(this.meta);
+    this.#snapshots = new Snapshots(this.meta);
     this.#compressed = new CompressedClusters(this.meta);
     this.#writer = new ClusterWriter(this.meta, this.#compressed, {
       hasBacking: this.backing !== undefined,
@@ -70,7 +94,7 @@ export class Qcow2Image extends SynchronousImage {
 
   /** @throws {@link ImageError} */
   static open(file: BlockFile, options: Qcow2Options = {}): Qcow2Image {
-    const header = readHeader(file);
+    let header = readHeader(file);
     const needsDataFile = hasDataFile(header);
     if (needsDataFile !== (options.dataFile !== undefined)) {
       throw new ImageError(
@@ -79,25 +103,44 @@ export class Qcow2Image extends SynchronousImage {
         needsDataFile ? "the image keeps its data in another file" : "the image has no external data file",
       );
     }
-    if (!file.readOnly && options.repairing !== true) {
-      if ((header.incompatible & Incompatible.CORRUPT) !== 0n) {
-        throw new ImageError(
-          file.path,
-          "corrupt",
-          "the image is marked corrupt: repair it before writing to it",
-        );
-      }
-      if ((header.incompatible & Incompatible.DIRTY) !== 0n) {
-        throw new ImageError(
-          file.path,
-          "corrupt",
-          "the image was not closed: check and repair its refcounts first",
-        );
-      }
+    if (!file.readOnly && (header.incompatible & Incompatible.CORRUPT) !== 0n) {
+      throw new ImageError(
+        file.path,
+        "corrupt",
+        "the image is marked corrupt: repair it before writing to it",
+      );
+    }
+    if (options.snapshot !== undefined)
+      return Qcow2Image.#openSnapshot(header, file, options, options.snapshot);
+    if (!file.readOnly && (header.incompatible & Incompatible.DIRTY) !== 0n) {
+      repairUnclosed(file);
+      header = readHeader(file);
     }
     const image = new Qcow2Image(header, file, options);
     if (!file.readOnly) image.#clearAutoclear();
     return image;
+  }
+
+  static #openSnapshot(
+    header: Qcow2Header,
+    file: BlockFile,
+    options: Qcow2Options,
+    idOrName: string,
+  ): Qcow2Image {
+    if (!file.readOnly) throw new ImageError(file.path, "request", "a snapshot can only be read");
+    const entries = readSnapshotTable(file, header);
+    const entry = entries.find(({ id }) => id === idOrName) ?? entries.find(({ name }) => name === idOrName);
+    if (entry === undefined) throw new ImageError(file.path, "request", `there is no snapshot '${idOrName}'`);
+    const size = entry.diskSize ?? header.size;
+    const l1 = { l1TableOffset: entry.l1TableOffset, l1Size: entry.l1Size };
+    if (
+      entry.l1TableOffset % 2 ** header.clusterBits !== 0 ||
+      entry.l1Size * 8 > MAX_L1_BYTES ||
+      entry.l1Size < l1EntriesFor(header, size)
+    ) {
+      throw new ImageError(file.path, "corrupt", `snapshot '${idOrName}' has an impossible L1 table`);
+    }
+    return new Qcow2Image({ ...header, ...l1, size }, file, options);
   }
 
   get header(): Qcow2Header {
@@ -106,6 +149,25 @@ export class Qcow2Image extends SynchronousImage {
 
   get size(): number {
     return this.meta.header.size;
+  }
+
+  /** What the header says, for people. */
+  describe(): Qcow2Description {
+    const { header } = this;
+    return {
+      version: header.version,
+      clusterSize: this.meta.clusterSize,
+      refcountBits: 2 ** header.refcountOrder,
+      compressionType: header.compressionType === CompressionType.ZSTD ? "zstd" : "zlib",
+      lazyRefcounts: (header.compatible & Compatible.LAZY_REFCOUNTS) !== 0n,
+      extendedL2: this.meta.isExtendedL2,
+      isDirty: (header.incompatible & Incompatible.DIRTY) !== 0n,
+      isCorrupt: (header.incompatible & Incompatible.CORRUPT) !== 0n,
+      backingFile: header.backingFile,
+      backingFormat: extensionText(header, Extension.BACKING_FORMAT),
+      dataFile: extensionText(header, Extension.DATA_FILE),
+      dataFileRaw: hasRawDataFile(header),
+    };
   }
 
   readAt(offset: number, into: Uint8Array): void {
@@ -136,30 +198,91 @@ export class Qcow2Image extends SynchronousImage {
   }
 
   writeAt(offset: number, from: Uint8Array): void {
-    this.#expectRequest(offset, from.length);
+    this.#beforeWrite(offset, from.length);
     this.#writer.write(offset, from);
   }
 
   /** Writes one whole cluster compressed, or as it is where that is no smaller. `packed` is what compression made. */
   writeCompressedCluster(offset: number, from: Uint8Array, packed?: Uint8Array): void {
-    this.#expectRequest(offset, Math.min(from.length, this.size - offset));
+    this.#beforeWrite(offset, Math.min(from.length, this.size - offset));
     this.#writer.writeCompressed(offset, from, packed);
   }
 
   writeZeroesAt(offset: number, length: number, mayUnmap: boolean): void {
-    this.#expectRequest(offset, length);
+    this.#beforeWrite(offset, length);
     this.#writer.writeZeroes(offset, length, mayUnmap);
   }
 
   discardAt(offset: number, length: number): void {
-    this.#expectRequest(offset, length);
+    this.#beforeWrite(offset, length);
     this.#writer.discard(offset, length);
   }
 
   /** Makes whole clusters show the backing image again; the image must be the top of its chain. */
   unmapAt(offset: number, length: number): void {
-    this.#expectRequest(offset, length);
+    this.#beforeWrite(offset, length);
     this.#writer.unmap(offset, length);
+  }
+
+  /** Internal snapshots, oldest first. */
+  snapshots(): SnapshotEntry[] {
+    return this.#snapshots.list();
+  }
+
+  /** Keeps the disk as it is now inside the image. */
+  createSnapshot(name: string, time: SnapshotTime): SnapshotEntry {
+    expectWritable(this);
+    this.#writer.forgetPacking();
+    return this.#snapshots.create(name, time);
+  }
+
+  deleteSnapshot(idOrName: string): void {
+    expectWritable(this);
+    this.#writer.forgetPacking();
+    this.#snapshots.delete(idOrName);
+  }
+
+  /** Makes the disk what it was when the snapshot was taken. */
+  applySnapshot(idOrName: string): void {
+    expectWritable(this);
+    if (!this.bitmaps.isEmpty) {
+      throw new ImageError(
+        this.path,
+        "request",
+        "the image has bitmaps, which cannot follow it to a snapshot",
+      );
+    }
+    this.#writer.forgetPacking();
+    this.#snapshots.apply(idOrName);
+  }
+
+  /** Changes the size that a guest sees; what is new reads as zeroes. */
+  resize(size: number): void {
+    expectWritable(this);
+    this.#writer.forgetPacking();
+    resizeQcow2(
+      this.meta,
+      {
+        backingSize: this.backing?.size ?? 0,
+        writeZeroes: (offset, length) => this.writeZeroesAt(offset, length, true),
+        unmap: (offset, length) => this.#writer.unmap(offset, length),
+      },
+      size,
+    );
+    this.#dataFile?.truncate(size);
+    if (!this.bitmaps.isEmpty) this.bitmaps.resized(size);
+  }
+
+  /**
+   * Makes the image stand on another backing file, or on none. Only the names change: what the image has not allocated
+   * shows the other content, and the caller reopens the image to see it.
+   */
+  setBackingFile(name: string | undefined, format: string | undefined): void {
+    expectWritable(this);
+    this.meta.settle();
+    this.header.backingFile = name;
+    setExtensionText(this.header, Extension.BACKING_FORMAT, format);
+    this.meta.rewriteHeader();
   }
 
   flushNow(): void {
@@ -190,7 +313,10 @@ export class Qcow2Image extends SynchronousImage {
     if (this.#closed) return;
     this.#closed = true;
     try {
-      if (!this.readOnly) this.meta.settle();
+      if (!this.readOnly) {
+        this.bitmaps.store();
+        this.meta.settle();
+      }
     } finally {
       this.#dataFile?.close();
       this.#file.close();
@@ -206,18 +332,31 @@ export class Qcow2Image extends SynchronousImage {
     this.backing?.closeNow();
   }
 
-  #expectRequest(offset: number, length: number): void {
+  #beforeWrite(offset: number, length: number): void {
     expectWritable(this);
     expectInside(this, offset, length);
+    if (!this.bitmaps.isEmpty) this.bitmaps.touch(offset, length);
   }
 
-  /** Bitmaps are not kept up to date here, and what we do not know we cannot keep either. */
+  /** What we do not know we cannot keep up to date. */
   #clearAutoclear(): void {
     const { header } = this.meta;
-    const kept = header.autoclear & Autoclear.RAW_DATA_FILE;
+    const kept = header.autoclear & (Autoclear.RAW_DATA_FILE | Autoclear.BITMAPS);
     if (kept === header.autoclear) return;
     header.autoclear = kept;
     this.meta.writeHeader();
     this.meta.file.sync();
+  }
+}
+
+/** The last writer did not close the image: its refcounts may not hold. */
+function repairUnclosed(file: BlockFile): void {
+  const { corruptions, checkErrors } = checkQcow2(file, "all");
+  if (corruptions > 0 || checkErrors > 0) {
+    throw new ImageError(
+      file.path,
+      "corrupt",
+      `the image was not closed, and a repair left ${corruptions} corruptions and ${checkErrors} errors`,
+    );
   }
 }

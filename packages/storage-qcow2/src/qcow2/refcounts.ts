@@ -4,6 +4,9 @@ import { PointerTable } from "./pointer-table.ts";
 import type { Slice, SliceCache } from "./slice-cache.ts";
 import { MAX_REFCOUNT_TABLE_BYTES } from "./spec.ts";
 
+/** Most file systems give storage back in blocks of this many bytes. */
+const HOST_BLOCK = 4096;
+
 /** What the refcounts need of the image around them. */
 export interface RefcountHost {
   readonly path: string;
@@ -102,13 +105,19 @@ export class Refcounts {
   applyReleased(): void {
     const released = this.#released;
     this.#released = [];
+    const free = new FreedRuns(2 ** this.#host.clusterBits);
     for (const run of released) {
       for (let cluster = run.cluster; cluster < run.cluster + run.count; cluster += 1) {
         const now = this.get(cluster);
         if (now === 0) this.#host.markCorrupt(`cluster ${cluster} is freed though its refcount is 0`);
         this.set(cluster, now - 1);
+        if (now === 1) {
+          this.#host.forgetMetadata(cluster);
+          free.add(cluster);
+        }
       }
     }
+    free.punch(this.#file);
   }
 
   /**
@@ -302,5 +311,29 @@ export class Refcounts {
     for (let index = 0; index < oldClusters; index += 1)
       this.#host.forgetMetadata(old.offset / clusterSize + index);
     this.release(old.offset, oldClusters);
+  }
+}
+
+/** Clusters that became free, whose storage goes back to the host in runs of whole blocks. */
+class FreedRuns {
+  readonly #clusterSize: number;
+  readonly #runs: { start: number; end: number }[] = [];
+
+  constructor(clusterSize: number) {
+    this.#clusterSize = clusterSize;
+  }
+
+  add(cluster: number): void {
+    const last = this.#runs.at(-1);
+    if (last?.end === cluster) last.end += 1;
+    else this.#runs.push({ start: cluster, end: cluster + 1 });
+  }
+
+  punch(file: BarrierFile): void {
+    for (const { start, end } of this.#runs) {
+      const from = Math.ceil((start * this.#clusterSize) / HOST_BLOCK) * HOST_BLOCK;
+      const to = Math.floor((end * this.#clusterSize) / HOST_BLOCK) * HOST_BLOCK;
+      if (to > from) file.punch(from, to - from);
+    }
   }
 }

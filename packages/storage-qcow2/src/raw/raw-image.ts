@@ -40,24 +40,26 @@ export class RawImage extends SynchronousImage {
     this.#file.write(offset, from);
   }
 
-  writeZeroesAt(offset: number, length: number, _mayUnmap: boolean): void {
+  writeZeroesAt(offset: number, length: number, mayUnmap: boolean): void {
     expectWritable(this);
     expectInside(this, offset, length);
+    if (mayUnmap && this.#file.punch?.(offset, length) === true) return;
     for (let done = 0; done < length; done += ZEROES.length) {
       this.#file.write(offset + done, ZEROES.subarray(0, Math.min(ZEROES.length, length - done)));
     }
   }
 
-  /** Keeps the bytes: `node:fs` cannot punch holes, and a discard is advice. */
+  /** Makes a hole where the host can. */
   discardAt(offset: number, length: number): void {
     expectWritable(this);
     expectInside(this, offset, length);
+    this.#file.punch?.(offset, length);
   }
 
   resize(size: number): void {
     expectWritable(this);
     this.#file.truncate(size);
-    this.#size = size;
+    this.#size = Math.ceil(size / 512) * 512;
   }
 
   flushNow(): void {
@@ -65,7 +67,18 @@ export class RawImage extends SynchronousImage {
   }
 
   extentAt(offset: number, length: number): Extent {
-    return { length: Math.min(length, this.#size - offset), kind: "data", fileOffset: offset };
+    const within = Math.min(length, this.#size - offset);
+    const extent = this.#file.extentAt?.(offset, within);
+    return {
+      length: extent?.length ?? within,
+      kind: extent?.isHole === true ? "zero" : "data",
+      fileOffset: offset,
+    };
+  }
+
+  /** Length of the file. */
+  fileSize(): number {
+    return this.#file.size();
   }
 
   allocated(): number {

@@ -1,0 +1,179 @@
+import type { DiskImage } from "../disk-image.ts";
+import { compressAsync } from "../qcow2/compression.ts";
+import { Qcow2Image } from "../qcow2/qcow2-image.ts";
+import { chainExtentAt } from "./chain-extents.ts";
+import { isZero, zeroRuns } from "./zero-scan.ts";
+
+/** Hears how much of an operation is done, of how much. */
+export type Progress = (done: number, total: number) => void;
+
+/** How {@link copyImage} copies. */
+export interface CopyOptions {
+  /** Where the source's bytes go in the target. */
+  readonly targetOffset?: number;
+  /** Bytes in a row that must be zero not to be written; 0 writes everything. */
+  readonly sparseBytes?: number;
+  /** Writes compressed clusters, into a qcow2 image. */
+  readonly compress?: boolean;
+  /** The target reads as zeroes where nothing was written: zeroes need not be. */
+  readonly targetIsZero?: boolean;
+  /** The target stands on the same backing image as the source: only what the source itself has is copied. */
+  readonly sharedBacking?: boolean;
+  /** Clusters that are compressed at the same time. */
+  readonly parallel?: number;
+  /** Reads as zeroes what cannot be read. Returns the failures' offsets through this. */
+  readonly onReadError?: (offset: number, error: unknown) => void;
+  readonly onProgress?: Progress;
+}
+
+const CHUNK = 2 << 20;
+
+/** Copies a disk into another, which is at least as long. Gives the event loop a turn between chunks. */
+export async function copyImage(
+  source: DiskImage,
+  target: DiskImage,
+  options: CopyOptions = {},
+): Promise<void> {
+  const unit = target instanceof Qcow2Image ? target.meta.clusterSize : (options.sparseBytes ?? 4096);
+  const writer =
+    options.compress === true && target instanceof Qcow2Image
+      ? new CompressingWriter(target, options.parallel ?? 8, options.targetIsZero === true)
+      : undefined;
+  const chunkBytes = Math.max(CHUNK, unit);
+  const buffer = new Uint8Array(chunkBytes);
+  const targetOffset = options.targetOffset ?? 0;
+  const zero = (at: number, length: number): void => {
+    if (options.targetIsZero !== true) target.writeZeroesAt(targetOffset + at, length, true);
+  };
+  let at = 0;
+  while (at < source.size) {
+    const extent = extentToCopy(source, at, options.sharedBacking === true);
+    if (extent.kind !== "data") {
+      if (extent.kind === "zero") zero(at, extent.length);
+      at += extent.length;
+      continue;
+    }
+    let end = at + extent.length;
+    if (writer !== undefined) {
+      // Compressed clusters are written whole, whatever part of them is data.
+      at -= (targetOffset + at) % unit > at ? 0 : (targetOffset + at) % unit;
+      end = Math.min(source.size, Math.ceil((targetOffset + end) / unit) * unit - targetOffset);
+    }
+    const bytes = buffer.subarray(0, Math.min(chunkBytes - (at % chunkBytes), end - at));
+    readOrReport(source, at, bytes, options);
+    if (writer !== undefined) await writer.write(targetOffset + at, bytes);
+    else if (options.sparseBytes === 0) target.writeAt(targetOffset + at, bytes);
+    else {
+      // Runs are measured on the target's grid.
+      const lead = Math.min(bytes.length, (unit - ((targetOffset + at) % unit)) % unit);
+      for (const part of lead > 0 ? [bytes.subarray(0, lead), bytes.subarray(lead)] : [bytes]) {
+        const base = at + (part.byteOffset - bytes.byteOffset);
+        for (const run of zeroRuns(part, unit)) {
+          if (run.isZero) zero(base + run.start, run.end - run.start);
+          else target.writeAt(targetOffset + base + run.start, part.subarray(run.start, run.end));
+        }
+      }
+    }
+    at += bytes.length;
+    options.onProgress?.(at, source.size);
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  await writer?.finish();
+  options.onProgress?.(source.size, source.size);
+}
+
+function extentToCopy(
+  source: DiskImage,
+  at: number,
+  sharedBacking: boolean,
+): { readonly kind: "data" | "zero" | "below"; readonly length: number } {
+  const extent = chainExtentAt(source, at, source.size - at, sharedBacking ? source.backing : undefined);
+  if (extent.isData) return { kind: "data", length: extent.length };
+  return { kind: sharedBacking && !extent.isPresent ? "below" : "zero", length: extent.length };
+}
+
+function readOrReport(source: DiskImage, at: number, bytes: Uint8Array, options: CopyOptions): void {
+  try {
+    source.readAt(at, bytes);
+  } catch (error) {
+    if (options.onReadError === undefined) throw error;
+    for (let sector = 0; sector < bytes.length; sector += 512) {
+      const part = bytes.subarray(sector, sector + 512);
+      try {
+        source.readAt(at + sector, part);
+      } catch (failure) {
+        part.fill(0);
+        options.onReadError(at + sector, failure);
+      }
+    }
+  }
+}
+
+/** Compresses clusters on the pool of threads of Node's zlib and writes them in order. */
+class CompressingWriter {
+  readonly #target: Qcow2Image;
+  readonly #parallel: number;
+  readonly #queue: Promise<() => void>[] = [];
+  #partial: { offset: number; bytes: Uint8Array; filled: number } | undefined;
+
+  readonly #targetIsZero: boolean;
+
+  constructor(target: Qcow2Image, parallel: number, targetIsZero: boolean) {
+    this.#target = target;
+    this.#parallel = parallel;
+    this.#targetIsZero = targetIsZero;
+  }
+
+  /** Takes bytes that follow those of the call before, or start a cluster. */
+  async write(offset: number, bytes: Uint8Array): Promise<void> {
+    const { clusterSize } = this.#target.meta;
+    let done = 0;
+    while (done < bytes.length) {
+      const at = offset + done;
+      const within = at % clusterSize;
+      if (this.#partial?.offset !== at - within) {
+        await this.#endPartial();
+        this.#partial = { offset: at - within, bytes: new Uint8Array(clusterSize), filled: 0 };
+      }
+      const part = bytes.subarray(done, done + clusterSize - within);
+      this.#partial.bytes.set(part, within);
+      this.#partial.filled = within + part.length;
+      done += part.length;
+      if (this.#partial.filled === clusterSize) await this.#endPartial();
+    }
+  }
+
+  async finish(): Promise<void> {
+    await this.#endPartial();
+    while (this.#queue.length > 0) await this.#writeFirst();
+  }
+
+  async #endPartial(): Promise<void> {
+    const partial = this.#partial;
+    this.#partial = undefined;
+    if (partial === undefined) return;
+    const target = this.#target;
+    const { offset, bytes } = partial;
+    if (isZero(bytes)) {
+      if (!this.#targetIsZero) {
+        target.writeZeroesAt(offset, Math.min(bytes.length, target.size - offset), true);
+      }
+      return;
+    }
+    this.#queue.push(
+      compressAsync(target.header.compressionType, bytes).then((packed) => () => {
+        target.writeCompressedCluster(
+          offset,
+          bytes.subarray(0, Math.min(bytes.length, target.size - offset)),
+          packed,
+        );
+      }),
+    );
+    if (this.#queue.length >= this.#parallel) await this.#writeFirst();
+  }
+
+  async #writeFirst(): Promise<void> {
+    const write = await this.#queue.shift();
+    write?.();
+  }
+}

@@ -1,0 +1,442 @@
+import { ImageError } from "../image-error.ts";
+import {
+  type BitmapEntry,
+  BitmapFlag,
+  bitmapsExtension,
+  encodeBitmapDirectory,
+  MAX_BITMAP_NAME,
+  readBitmapDirectory,
+  setBitmapsExtension,
+} from "./bitmap-directory.ts";
+import { writeOffset } from "./header.ts";
+import type { Qcow2Metadata } from "./metadata.ts";
+import { Autoclear, OFFSET_HI, OFFSET_LO } from "./spec.ts";
+
+const MAX_BITMAPS = 65535;
+
+/** One persistent dirty bitmap: a bit for each `granularity` bytes of the disk. */
+export class Bitmap {
+  readonly name: string;
+  readonly granularity: number;
+  /** Writes set its bits. */
+  isEnabled: boolean;
+  /** It was in use when its image was last closed the hard way: its bits mean nothing. */
+  readonly isInconsistent: boolean;
+  /** By cluster of the stored bitmap; nothing stands for zeroes. */
+  readonly #chunks: (Uint8Array | undefined)[] = [];
+  readonly #chunkBytes: number;
+  #changed = false;
+
+  constructor(
+    name: string,
+    granularity: number,
+    chunkBytes: number,
+    isEnabled: boolean,
+    isInconsistent = false,
+  ) {
+    this.name = name;
+    this.granularity = granularity;
+    this.#chunkBytes = chunkBytes;
+    this.isEnabled = isEnabled;
+    this.isInconsistent = isInconsistent;
+  }
+
+  get hasChanged(): boolean {
+    return this.#changed;
+  }
+
+  /** Its bits are stored as they are. */
+  noteStored(): void {
+    this.#changed = false;
+  }
+
+  get chunks(): readonly (Uint8Array | undefined)[] {
+    return this.#chunks;
+  }
+
+  loadChunk(index: number, bytes: Uint8Array): void {
+    this.#chunks[index] = bytes;
+  }
+
+  isSet(bit: number): boolean {
+    const bits = this.#chunkBytes * 8;
+    const chunk = this.#chunks[Math.floor(bit / bits)];
+    return chunk !== undefined && ((chunk[(bit % bits) >>> 3] ?? 0) & (1 << (bit & 7))) !== 0;
+  }
+
+  /** Sets the bits of a range of the disk. */
+  mark(offset: number, length: number): void {
+    if (length > 0)
+      this.setBits(
+        Math.floor(offset / this.granularity),
+        Math.floor((offset + length - 1) / this.granularity),
+      );
+  }
+
+  setBits(first: number, last: number): void {
+    const bits = this.#chunkBytes * 8;
+    for (let bit = first; bit <= last; ) {
+      const index = Math.floor(bit / bits);
+      let chunk = this.#chunks[index];
+      if (chunk === undefined) this.#chunks[index] = chunk = new Uint8Array(this.#chunkBytes);
+      const at = bit % bits;
+      if (at % 8 === 0 && bit + 8 <= last + 1) {
+        if (chunk[at >>> 3] !== 0xff) this.#changed = true;
+        chunk[at >>> 3] = 0xff;
+        bit += 8;
+        continue;
+      }
+      const now = chunk[at >>> 3] ?? 0;
+      if ((now & (1 << (at & 7))) === 0) this.#changed = true;
+      chunk[at >>> 3] = now | (1 << (at & 7));
+      bit += 1;
+    }
+  }
+
+  clear(): void {
+    if (this.#chunks.some((chunk) => chunk !== undefined)) this.#changed = true;
+    this.#chunks.length = 0;
+  }
+
+  /** Sets the bits that `other` has, whatever its granularity. @param size of the disk */
+  merge(other: Bitmap, size: number): void {
+    for (const { offset, length, isDirty } of other.runs(0, size)) if (isDirty) this.mark(offset, length);
+  }
+
+  /** Runs of the disk from `offset` to `end` by whether they are dirty. */
+  *runs(offset: number, end: number): Generator<{ offset: number; length: number; isDirty: boolean }> {
+    let at = offset;
+    while (at < end) {
+      const isDirty = this.isSet(Math.floor(at / this.granularity));
+      let next = this.#nextChange(Math.floor(at / this.granularity), isDirty) * this.granularity;
+      if (next > end) next = end;
+      yield { offset: at, length: next - at, isDirty };
+      at = next;
+    }
+  }
+
+  /** The first bit behind `bit` that is not `isSet`; chunks that are not there are skipped whole. */
+  #nextChange(bit: number, isSet: boolean): number {
+    const bits = this.#chunkBytes * 8;
+    let at = bit + 1;
+    for (;;) {
+      const index = Math.floor(at / bits);
+      const chunk = this.#chunks[index];
+      if (chunk === undefined) {
+        if (isSet) return at;
+        if (index >= this.#chunks.length) return Number.MAX_SAFE_INTEGER / this.granularity;
+        at = (index + 1) * bits;
+        continue;
+      }
+      const byte = chunk[(at % bits) >>> 3] ?? 0;
+      if (at % 8 === 0 && byte === (isSet ? 0xff : 0)) {
+        at += 8;
+        continue;
+      }
+      if (((byte & (1 << (at & 7))) !== 0) !== isSet) return at;
+      at += 1;
+    }
+  }
+
+  /** How many bytes of the disk are dirty, as `qemu-img` and QMP count them. */
+  dirtyBytes(size: number): number {
+    let bytes = 0;
+    for (const { length, isDirty } of this.runs(0, size)) if (isDirty) bytes += length;
+    return bytes;
+  }
+}
+
+interface Stored {
+  readonly bitmap: Bitmap;
+  entry: BitmapEntry | undefined;
+  loaded: boolean;
+}
+
+/**
+ * The persistent dirty bitmaps of an image (docs/interop/qcow2: Bitmaps). While the image is written to, those that
+ * follow writes are marked in use in the file, so that a failure makes them invalid, never wrong; {@link store} writes
+ * them back.
+ */
+export class Bitmaps {
+  readonly #meta: Qcow2Metadata;
+  #stored: Stored[] = [];
+  #inUse = false;
+  #directoryChanged = false;
+  /** Clusters that no bitmap uses once the next directory stands in the file. */
+  #waiting: (readonly [offset: number, clusters: number])[] = [];
+
+  private constructor(meta: Qcow2Metadata) {
+    this.#meta = meta;
+  }
+
+  /** Reads the directory. Bits are read when somebody asks for them. */
+  static load(meta: Qcow2Metadata): Bitmaps {
+    const bitmaps = new Bitmaps(meta);
+    const extension = bitmapsExtension(meta.header, meta.path);
+    if (extension === undefined) return bitmaps;
+    for (const entry of readBitmapDirectory(meta.file.file, meta.header, extension)) {
+      const bitmap = new Bitmap(
+        entry.name,
+        2 ** entry.granularityBits,
+        meta.clusterSize,
+        (entry.flags & BitmapFlag.AUTO) !== 0,
+        (entry.flags & BitmapFlag.IN_USE) !== 0,
+      );
+      bitmaps.#stored.push({ bitmap, entry, loaded: false });
+    }
+    return bitmaps;
+  }
+
+  get isEmpty(): boolean {
+    return this.#stored.length === 0;
+  }
+
+  /** What the directory says, without the bits. */
+  list(): readonly Bitmap[] {
+    return this.#stored.map(({ bitmap }) => bitmap);
+  }
+
+  /** A bitmap with its bits. @throws {@link ImageError} where there is none of that name */
+  get(name: string): Bitmap {
+    const stored = this.#find(name);
+    this.#load(stored);
+    return stored.bitmap;
+  }
+
+  /** Notes a write in every bitmap that follows writes. */
+  touch(offset: number, length: number): void {
+    if (!this.#inUse) this.#beginWriting();
+    for (const { bitmap } of this.#stored) {
+      if (bitmap.isEnabled && !bitmap.isInconsistent) bitmap.mark(offset, length);
+    }
+  }
+
+  add(name: string, granularity: number): Bitmap {
+    const meta = this.#meta;
+    const refuse = (message: string): never => {
+      throw new ImageError(meta.path, "request", `bitmap '${name}': ${message}`);
+    };
+    const bits = Math.log2(granularity);
+    if (meta.header.version === 2) refuse("version 2 images have no bitmaps");
+    if (!Number.isInteger(bits) || bits < 9 || bits > 31) {
+      refuse(`the granularity must be a power of two from 512 to 2147483648, found ${granularity}`);
+    }
+    if (name.length === 0 || new TextEncoder().encode(name).length > MAX_BITMAP_NAME)
+      refuse("the name is empty or too long");
+    if (this.#stored.some(({ bitmap }) => bitmap.name === name)) refuse("it exists already");
+    if (this.#stored.length >= MAX_BITMAPS) refuse("the image has as many bitmaps as the format allows");
+    const bitmap = new Bitmap(name, granularity, meta.clusterSize, true);
+    this.#stored.push({ bitmap, entry: undefined, loaded: true });
+    this.#directoryChanged = true;
+    return bitmap;
+  }
+
+  remove(name: string): void {
+    const found = this.#find(name);
+    this.#stored = this.#stored.filter((stored) => stored !== found);
+    this.#directoryChanged = true;
+    if (found.entry !== undefined) this.#free(found.entry);
+  }
+
+  clear(name: string): void {
+    const { bitmap } = this.#usable(name);
+    bitmap.clear();
+  }
+
+  setEnabled(name: string, isEnabled: boolean): void {
+    const { bitmap } = this.#usable(name);
+    if (bitmap.isEnabled !== isEnabled) this.#directoryChanged = true;
+    bitmap.isEnabled = isEnabled;
+  }
+
+  /** Adds the bits of `source`, of this image or another. */
+  merge(name: string, source: Bitmap): void {
+    if (source.isInconsistent) {
+      throw new ImageError(this.#meta.path, "request", `bitmap '${source.name}' is inconsistent`);
+    }
+    this.#usable(name).bitmap.merge(source, this.#meta.header.size);
+  }
+
+  /** Fits the bitmaps to a disk of another size. */
+  resized(size: number): void {
+    for (const stored of this.#stored) {
+      if (stored.bitmap.isInconsistent) continue;
+      this.#load(stored);
+      const { bitmap } = stored;
+      const kept: [number, number][] = [];
+      for (const { offset, length, isDirty } of bitmap.runs(0, size))
+        if (isDirty) kept.push([offset, length]);
+      bitmap.clear();
+      for (const [offset, length] of kept) bitmap.mark(offset, length);
+      if (stored.entry !== undefined) this.#directoryChanged = true;
+    }
+  }
+
+  /** Writes what changed and says in the file that nobody uses the bitmaps any more. */
+  store(): void {
+    const changed = this.#stored.some(({ bitmap }) => bitmap.hasChanged);
+    if (!changed && !this.#directoryChanged && !this.#inUse) return;
+    const meta = this.#meta;
+    const old = bitmapsExtension(meta.header, meta.path);
+    for (const stored of this.#stored) {
+      const { bitmap } = stored;
+      if (bitmap.hasChanged || stored.entry === undefined || this.#hasOtherSize(stored))
+        this.#writeBits(stored);
+      const entry = stored.entry;
+      if (entry === undefined) continue;
+      const auto = bitmap.isEnabled ? BitmapFlag.AUTO : 0;
+      const inUse = bitmap.isInconsistent ? BitmapFlag.IN_USE : 0;
+      entry.flags = (entry.flags & ~(BitmapFlag.AUTO | BitmapFlag.IN_USE)) | auto | inUse;
+    }
+    const entries = this.#entries();
+    const bytes = encodeBitmapDirectory(entries);
+    const offset = meta.writeNewTable(bytes);
+    meta.flush();
+    setBitmapsExtension(
+      meta.header,
+      entries.length === 0
+        ? undefined
+        : { count: entries.length, directorySize: bytes.length, directoryOffset: offset },
+    );
+    if (entries.length === 0) meta.header.autoclear &= ~Autoclear.BITMAPS;
+    else meta.header.autoclear |= Autoclear.BITMAPS;
+    meta.rewriteHeader();
+    if (old !== undefined) {
+      meta.refcounts.release(old.directoryOffset, Math.ceil(old.directorySize / meta.clusterSize));
+    }
+    for (const [offset, clusters] of this.#waiting) meta.refcounts.release(offset, clusters);
+    this.#waiting = [];
+    for (const { bitmap } of this.#stored) bitmap.noteStored();
+    this.#directoryChanged = false;
+    this.#inUse = false;
+    meta.settle();
+  }
+
+  #entries(): BitmapEntry[] {
+    return this.#stored.flatMap(({ entry }) => (entry === undefined ? [] : [entry]));
+  }
+
+  #find(name: string): Stored {
+    const found = this.#stored.find(({ bitmap }) => bitmap.name === name);
+    if (found === undefined) throw new ImageError(this.#meta.path, "request", `there is no bitmap '${name}'`);
+    return found;
+  }
+
+  #usable(name: string): Stored {
+    const found = this.#find(name);
+    if (found.bitmap.isInconsistent) {
+      throw new ImageError(
+        this.#meta.path,
+        "request",
+        `bitmap '${name}' is inconsistent and can only be removed`,
+      );
+    }
+    this.#load(found);
+    return found;
+  }
+
+  /** Marks the bitmaps that follow writes as in use, stable, before the first write. */
+  #beginWriting(): void {
+    this.#inUse = true;
+    const meta = this.#meta;
+    const extension = bitmapsExtension(meta.header, meta.path);
+    let marked = false;
+    for (const stored of this.#stored) {
+      if (stored.bitmap.isInconsistent || !stored.bitmap.isEnabled) continue;
+      this.#load(stored);
+      if (stored.entry === undefined) continue;
+      stored.entry.flags |= BitmapFlag.IN_USE;
+      marked = true;
+    }
+    if (!marked || extension === undefined) return;
+    // Bitmaps that were added or removed since are not in the file's directory yet.
+    const inFile = readBitmapDirectory(meta.file.file, meta.header, extension);
+    for (const entry of inFile) {
+      const ours = this.#stored.find(({ bitmap }) => bitmap.name === entry.name)?.entry;
+      if (ours !== undefined) entry.flags = ours.flags;
+    }
+    meta.file.write(extension.directoryOffset, encodeBitmapDirectory(inFile));
+    meta.file.sync();
+  }
+
+  #load(stored: Stored): void {
+    if (stored.loaded) return;
+    stored.loaded = true;
+    const { entry, bitmap } = stored;
+    if (entry === undefined || bitmap.isInconsistent) return;
+    const table = this.#table(entry);
+    for (let index = 0; index < entry.tableSize; index += 1) {
+      const offset = pointerOf(table, index);
+      if (offset === 0) {
+        if ((table.getUint32(index * 8 + 4) & 1) !== 0) {
+          bitmap.loadChunk(index, new Uint8Array(this.#meta.clusterSize).fill(0xff));
+        }
+        continue;
+      }
+      if (offset % this.#meta.clusterSize !== 0) {
+        this.#meta.corrupt(`bitmap '${bitmap.name}' has data at ${offset}, which is not a cluster`);
+      }
+      const bytes = new Uint8Array(this.#meta.clusterSize);
+      this.#meta.file.file.read(offset, bytes);
+      bitmap.loadChunk(index, bytes);
+    }
+  }
+
+  #table(entry: BitmapEntry): DataView {
+    const bytes = new Uint8Array(entry.tableSize * 8);
+    this.#meta.file.file.read(entry.tableOffset, bytes);
+    return new DataView(bytes.buffer);
+  }
+
+  /** Entries of the table that a bitmap of this image needs. */
+  #tableSize(bitmap: Bitmap): number {
+    const bits = Math.ceil(this.#meta.header.size / bitmap.granularity);
+    return Math.ceil(bits / (8 * this.#meta.clusterSize));
+  }
+
+  #hasOtherSize({ bitmap, entry }: Stored): boolean {
+    return !bitmap.isInconsistent && entry !== undefined && entry.tableSize !== this.#tableSize(bitmap);
+  }
+
+  #writeBits(stored: Stored): void {
+    const meta = this.#meta;
+    const { bitmap } = stored;
+    this.#load(stored);
+    const tableSize = this.#tableSize(bitmap);
+    const table = new Uint8Array(tableSize * 8);
+    const view = new DataView(table.buffer);
+    for (let index = 0; index < tableSize; index += 1) {
+      const chunk = bitmap.chunks[index];
+      if (chunk === undefined || chunk.every((byte) => byte === 0)) continue;
+      writeOffset(view, index * 8, meta.placeTable(chunk));
+    }
+    const old = stored.entry;
+    if (old !== undefined) this.#free(old);
+    stored.entry = {
+      tableOffset: meta.placeTable(table),
+      tableSize,
+      flags: old?.flags ?? 0,
+      granularityBits: Math.log2(bitmap.granularity),
+      name: bitmap.name,
+      extraData: old?.extraData ?? new Uint8Array(0),
+    };
+  }
+
+  /** Gives back the clusters of a stored bitmap, once nothing stable names them. */
+  #free(entry: BitmapEntry): void {
+    const meta = this.#meta;
+    const table = this.#table(entry);
+    for (let index = 0; index < entry.tableSize; index += 1) {
+      const offset = pointerOf(table, index);
+      if (offset !== 0) this.#waiting.push([offset, 1]);
+    }
+    const clusters = Math.ceil((entry.tableSize * 8) / meta.clusterSize);
+    if (clusters > 0) this.#waiting.push([entry.tableOffset, clusters]);
+  }
+}
+
+/** Bits 9 to 55 of an entry of a bitmap's table. */
+const pointerOf = (table: DataView, index: number): number => {
+  const high = (table.getUint32(index * 8) & OFFSET_HI) * 2 ** 32;
+  return high + ((table.getUint32(index * 8 + 4) & OFFSET_LO) >>> 0);
+};

@@ -1,0 +1,45 @@
+const CHUNK_BITS = 12;
+const CHUNK = 1 << CHUNK_BITS;
+
+/** How often each host cluster is referenced, as found by a walk. Memory follows the references, not the file. */
+export class RefcountTally {
+  readonly #chunks = new Map<number, Uint32Array>();
+  #end = 0;
+
+  add(cluster: number, count = 1): number {
+    const key = Math.floor(cluster / CHUNK);
+    let chunk = this.#chunks.get(key);
+    if (chunk === undefined) this.#chunks.set(key, (chunk = new Uint32Array(CHUNK)));
+    const now = (chunk[cluster % CHUNK] ?? 0) + count;
+    chunk[cluster % CHUNK] = now;
+    if (cluster >= this.#end && now > 0) this.#end = cluster + 1;
+    return now;
+  }
+
+  /** Takes one reference back. */
+  remove(cluster: number): void {
+    const chunk = this.#chunks.get(Math.floor(cluster / CHUNK));
+    if (chunk !== undefined) chunk[cluster % CHUNK] = Math.max(0, (chunk[cluster % CHUNK] ?? 0) - 1);
+  }
+
+  get(cluster: number): number {
+    return this.#chunks.get(Math.floor(cluster / CHUNK))?.[cluster % CHUNK] ?? 0;
+  }
+
+  /** One more than the last cluster that was ever counted. */
+  get end(): number {
+    return this.#end;
+  }
+
+  /** Visits every cluster with a count, in order. */
+  forEach(visit: (cluster: number, count: number) => void): void {
+    for (const key of [...this.#chunks.keys()].sort((a, b) => a - b)) {
+      const chunk = this.#chunks.get(key);
+      if (chunk === undefined) continue;
+      for (let index = 0; index < CHUNK; index += 1) {
+        const count = chunk[index] ?? 0;
+        if (count > 0) visit(key * CHUNK + index, count);
+      }
+    }
+  }
+}

@@ -1,0 +1,372 @@
+import type { BlockFile } from "../../file/block-file.ts";
+import { ImageError } from "../../image-error.ts";
+import { bitmapsExtension, readBitmapDirectory } from "../bitmap-directory.ts";
+import { hasDataFile, hasExtendedL2, type Qcow2Header, readOffset, writeOffset } from "../header.ts";
+import { readSnapshotTable, snapshotTableBytes } from "../snapshot-table.ts";
+import {
+  COMPRESSED_HI,
+  COPIED_HI,
+  Extension,
+  L2_RESERVED_HI,
+  MAX_L1_BYTES,
+  OFFSET_HI,
+  OFFSET_LO,
+  ZERO_LO,
+} from "../spec.ts";
+import { type CheckReport, note } from "./check-report.ts";
+import { RefcountTally } from "./refcount-tally.ts";
+import type { StoredRefcounts } from "./stored-refcounts.ts";
+
+const OFLAG_MASK_LO = 0x1fe;
+
+/**
+ * A walk over every table of an image that counts the references to each host cluster and finds pointers that cannot
+ * be. With `repair` it makes such pointers read as zeroes; what it takes away only leaks.
+ */
+export class TableWalk {
+  readonly tally: RefcountTally = new RefcountTally();
+  /** The refcount table or a block is no good: only new ones help. */
+  needsRebuild = false;
+  /** References that the refcount table and its blocks made, one by one: a rebuild takes them back. */
+  readonly #refcountClusters: number[] = [];
+  readonly #file: BlockFile;
+  readonly #header: Qcow2Header;
+  readonly #report: CheckReport;
+  readonly #repair: boolean;
+  readonly #clusterSize: number;
+  readonly #fileBytes: number;
+  readonly #entryBytes: number;
+
+  constructor(file: BlockFile, header: Qcow2Header, report: CheckReport, repair: boolean) {
+    this.#file = file;
+    this.#header = header;
+    this.#report = report;
+    this.#repair = repair;
+    this.#clusterSize = 2 ** header.clusterBits;
+    this.#fileBytes = file.size();
+    this.#entryBytes = hasExtendedL2(header) ? 16 : 8;
+  }
+
+  /** Host clusters that the file has. */
+  get fileClusters(): number {
+    return Math.ceil(this.#fileBytes / this.#clusterSize);
+  }
+
+  walk(stored: StoredRefcounts): void {
+    const header = this.#header;
+    this.#reference(0, this.#clusterSize, "the header");
+    this.#walkL1(header.l1TableOffset, header.l1Size, true, "active L1 table");
+    this.#walkSnapshots();
+    this.#walkBitmaps();
+    const crypto = header.extensions.find(({ type }) => type === Extension.CRYPTO)?.data;
+    if (crypto?.length === 16) {
+      const view = new DataView(crypto.buffer, crypto.byteOffset, 16);
+      this.#reference(readOffset(view, 0), readOffset(view, 8), "the LUKS header");
+    }
+    this.#walkRefcountTable(stored);
+  }
+
+  /** Takes back what the refcount table and its blocks referenced. */
+  forgetRefcountTable(): void {
+    for (const cluster of this.#refcountClusters) this.tally.remove(cluster);
+  }
+
+  /** Visits the L1 entries and L2 entries of the active table that have a cluster of their own. */
+  checkCopied(refcount: (cluster: number) => number, repair: boolean): void {
+    const { l1TableOffset, l1Size } = this.#header;
+    const l1 = this.#read(l1TableOffset, l1Size * 8);
+    const seen = new Set<number>();
+    for (let index = 0; index < l1Size; index += 1) {
+      const table = offsetOf(l1, index * 8);
+      if (table === 0 || !this.#isCluster(table)) continue;
+      this.#fixCopied(l1, index * 8, l1TableOffset, table, refcount, repair, `L1 entry ${index}`);
+      if (seen.has(table) || this.#isHole(table)) continue;
+      seen.add(table);
+      const l2 = this.#read(table, this.#clusterSize);
+      for (let at = 0; at < this.#clusterSize; at += this.#entryBytes) {
+        const hi = l2.getUint32(at);
+        if ((hi & COMPRESSED_HI) !== 0) continue;
+        const offset = offsetOf(l2, at);
+        if (offset === 0 && !(hasDataFile(this.#header) && (hi & COPIED_HI) !== 0)) continue;
+        if (offset % this.#clusterSize !== 0) continue;
+        const what = `L2 entry ${at / this.#entryBytes} of the table at ${table}`;
+        const count = hasDataFile(this.#header) ? (): number => 1 : refcount;
+        this.#fixCopied(l2, at, table, offset, count, repair, what);
+      }
+    }
+  }
+
+  #fixCopied(
+    table: DataView,
+    at: number,
+    tableOffset: number,
+    offset: number,
+    refcount: (cluster: number) => number,
+    repair: boolean,
+    what: string,
+  ): void {
+    const count = refcount(Math.floor(offset / this.#clusterSize));
+    const hi = table.getUint32(at);
+    if ((count === 1) === ((hi & COPIED_HI) !== 0)) return;
+    this.#corruption(
+      `${what}: refcount ${count}, but the copied flag is ${(hi & COPIED_HI) !== 0 ? "set" : "clear"}`,
+    );
+    if (!repair) return;
+    table.setUint32(at, (hi ^ COPIED_HI) >>> 0);
+    this.#file.write(tableOffset + at, new Uint8Array(table.buffer, table.byteOffset + at, 8));
+    this.#report.corruptionsFixed += 1;
+  }
+
+  #walkL1(offset: number, entries: number, isActive: boolean, what: string): void {
+    if (entries === 0) return;
+    if (entries * 8 > MAX_L1_BYTES) {
+      this.#corruption(`${what}: ${entries} entries are too many`);
+      return;
+    }
+    if (!this.#reference(offset, entries * 8, what)) return;
+    const l1 = this.#read(offset, entries * 8);
+    // A table that is pointed to more than once is walked once for each pointer, as its clusters are referenced.
+    for (let index = 0; index < entries; index += 1) {
+      const table = offsetOf(l1, index * 8);
+      if (l1.getUint32(index * 8) === 0 && l1.getUint32(index * 8 + 4) === 0) continue;
+      const name = `${what}, entry ${index}`;
+      if ((l1.getUint32(index * 8) & 0x7f000000) !== 0 || (l1.getUint32(index * 8 + 4) & 0x1ff) !== 0) {
+        this.#corruption(`${name}: reserved bits are set`);
+        if (this.#repair) {
+          writeOffset(l1, index * 8, table);
+          l1.setUint32(index * 8, (l1.getUint32(index * 8) | COPIED_HI) >>> 0);
+          this.#writeBack(l1, index * 8, offset, 8);
+        }
+      }
+      if (table === 0) continue;
+      const isGood = table % this.#clusterSize === 0 && this.#reference(table, this.#clusterSize, name);
+      if (!isGood) {
+        if (table % this.#clusterSize !== 0)
+          this.#corruption(`${name}: the L2 table at ${table} is not a cluster`);
+        if (this.#repair) {
+          writeOffset(l1, index * 8, 0);
+          this.#writeBack(l1, index * 8, offset, 8);
+        }
+        continue;
+      }
+      if (!this.#isHole(table)) this.#walkL2(table, index, isActive);
+    }
+  }
+
+  #walkL2(table: number, l1Index: number, isActive: boolean): void {
+    const report = this.#report;
+    const l2 = this.#read(table, this.#clusterSize);
+    let next = 0;
+    const entries = this.#clusterSize / this.#entryBytes;
+    for (let index = 0; index < entries; index += 1) {
+      const at = index * this.#entryBytes;
+      const hi = l2.getUint32(at);
+      const lo = l2.getUint32(at + 4);
+      const bitmaps = this.#entryBytes === 16 && (l2.getUint32(at + 8) !== 0 || l2.getUint32(at + 12) !== 0);
+      if (hi === 0 && lo === 0 && !bitmaps) continue;
+      const guest = l1Index * entries + index;
+      const what = `guest cluster ${guest}`;
+      if ((hi & COMPRESSED_HI) !== 0) {
+        if (!this.#walkCompressed(hi, lo, what)) this.#zeroEntry(l2, at, table);
+        else if (isActive) {
+          report.allocatedClusters += 1;
+          report.compressedClusters += 1;
+          report.fragmentedClusters += 1;
+        }
+        continue;
+      }
+      const offset = offsetOf(l2, at);
+      const fault = this.#faultOf(l2, at, offset, guest);
+      if (fault !== undefined) {
+        this.#corruption(`${what}: ${fault}`);
+        this.#zeroEntry(l2, at, table);
+        continue;
+      }
+      if (offset === 0 && !(hasDataFile(this.#header) && (hi & COPIED_HI) !== 0)) continue;
+      if (!hasDataFile(this.#header) && !this.#reference(offset, this.#clusterSize, what)) {
+        this.#zeroEntry(l2, at, table);
+        continue;
+      }
+      if (!isActive) continue;
+      report.allocatedClusters += 1;
+      if (next !== 0 && offset !== next) report.fragmentedClusters += 1;
+      next = offset + this.#clusterSize;
+    }
+  }
+
+  #faultOf(l2: DataView, at: number, offset: number, guest: number): string | undefined {
+    const hi = l2.getUint32(at);
+    const lo = l2.getUint32(at + 4);
+    if (offset % this.#clusterSize !== 0) return `its data at ${offset} are not a cluster`;
+    const reserved = this.#entryBytes === 16 ? OFLAG_MASK_LO | ZERO_LO : OFLAG_MASK_LO;
+    if (this.#header.version === 3 && ((hi & L2_RESERVED_HI) !== 0 || (lo & reserved) !== 0)) {
+      return "reserved bits of its L2 entry are set";
+    }
+    if (this.#header.version === 2 && (lo & ZERO_LO) !== 0) return "a zero cluster in a version 2 image";
+    if (this.#entryBytes === 16) {
+      const zeroes = l2.getUint32(at + 8);
+      const allocated = l2.getUint32(at + 12);
+      if ((zeroes & allocated) !== 0) return "subclusters that are both allocated and zero";
+      if (offset === 0 && allocated !== 0 && !hasDataFile(this.#header))
+        return "subclusters without a cluster";
+    }
+    if (hasDataFile(this.#header) && (hi & COPIED_HI) !== 0 && offset !== guest * this.#clusterSize) {
+      return `its data at ${offset} of the data file, not at its own offset`;
+    }
+    return undefined;
+  }
+
+  /** False: the entry cannot be. */
+  #walkCompressed(hi: number, lo: number, what: string): boolean {
+    if ((hi & COPIED_HI) !== 0) {
+      this.#corruption(`${what}: a compressed cluster with the copied flag`);
+      return false;
+    }
+    if (hasDataFile(this.#header)) {
+      this.#corruption(`${what}: a compressed cluster in an image with a data file`);
+      return false;
+    }
+    const shift = 62 - (this.#header.clusterBits - 8) - 32;
+    const offset = (hi & (2 ** shift - 1)) * 2 ** 32 + lo;
+    const sectors = ((hi & 0x3fffffff) >>> shift) + 1;
+    return this.#reference(offset, sectors * 512 - (offset % 512), what);
+  }
+
+  /** Makes an L2 entry read as zeroes, where repairing. */
+  #zeroEntry(l2: DataView, at: number, table: number): void {
+    if (!this.#repair) return;
+    writeOffset(l2, at, 0);
+    if (this.#entryBytes === 16) {
+      l2.setUint32(at + 8, 0xffffffff);
+      l2.setUint32(at + 12, 0);
+    } else if (this.#header.version === 3) l2.setUint32(at + 4, ZERO_LO);
+    this.#writeBack(l2, at, table, this.#entryBytes);
+  }
+
+  #writeBack(table: DataView, at: number, tableOffset: number, bytes: number): void {
+    this.#file.write(tableOffset + at, new Uint8Array(table.buffer, table.byteOffset + at, bytes));
+    this.#report.corruptionsFixed += 1;
+  }
+
+  #walkSnapshots(): void {
+    if (this.#header.snapshotCount === 0) return;
+    try {
+      const entries = readSnapshotTable(this.#file, this.#header);
+      this.#reference(this.#header.snapshotsOffset, snapshotTableBytes(entries), "the snapshot table");
+      for (const { id, l1TableOffset, l1Size } of entries) {
+        if (l1TableOffset % this.#clusterSize !== 0) {
+          this.#corruption(`snapshot ${id}: its L1 table at ${l1TableOffset} is not a cluster`);
+        } else this.#walkL1(l1TableOffset, l1Size, false, `L1 table of snapshot ${id}`);
+      }
+    } catch (error) {
+      this.#unreadable(error);
+    }
+  }
+
+  #walkBitmaps(): void {
+    try {
+      const extension = bitmapsExtension(this.#header, this.#file.path);
+      if (extension === undefined) return;
+      this.#reference(extension.directoryOffset, extension.directorySize, "the bitmap directory");
+      for (const { name, tableOffset, tableSize } of readBitmapDirectory(
+        this.#file,
+        this.#header,
+        extension,
+      )) {
+        if (!this.#reference(tableOffset, tableSize * 8, `the table of bitmap '${name}'`)) continue;
+        const table = this.#read(tableOffset, tableSize * 8);
+        for (let index = 0; index < tableSize; index += 1) {
+          const offset = offsetOf(table, index * 8);
+          const reserved =
+            (table.getUint32(index * 8) & 0xff000000) !== 0 || (table.getUint32(index * 8 + 4) & 0x1fe) !== 0;
+          if (reserved || (offset !== 0 && (table.getUint32(index * 8 + 4) & 1) !== 0)) {
+            this.#corruption(`bitmap '${name}': reserved bits are set in entry ${index} of its table`);
+          } else if (offset !== 0)
+            this.#reference(offset, this.#clusterSize, `bitmap '${name}', cluster ${index}`);
+        }
+      }
+    } catch (error) {
+      this.#unreadable(error);
+    }
+  }
+
+  #walkRefcountTable(stored: StoredRefcounts): void {
+    const { refcountTableOffset, refcountTableClusters } = this.#header;
+    const bytes = refcountTableClusters * this.#clusterSize;
+    if (!this.#reference(refcountTableOffset, bytes, "the refcount table")) this.needsRebuild = true;
+    else {
+      for (let index = 0; index < refcountTableClusters; index += 1) {
+        this.#refcountClusters.push(refcountTableOffset / this.#clusterSize + index);
+      }
+    }
+    const table = this.#read(refcountTableOffset, bytes);
+    for (let index = 0; index * 8 < bytes; index += 1) {
+      stored.blocks.push(0);
+      const offset = readOffset(table, index * 8);
+      if (offset === 0) continue;
+      const what = `refcount block ${index}`;
+      const isCluster = offset % this.#clusterSize === 0 && Number.isSafeInteger(offset);
+      if (!isCluster || offset >= this.#fileBytes) {
+        this.#corruption(
+          `${what} lies at ${offset}, ${isCluster ? "outside of the file" : "which is not a cluster"}`,
+        );
+        this.needsRebuild = true;
+        continue;
+      }
+      if (!this.#reference(offset, this.#clusterSize, what)) {
+        this.needsRebuild = true;
+        continue;
+      }
+      this.#refcountClusters.push(offset / this.#clusterSize);
+      if (this.tally.get(offset / this.#clusterSize) !== 1) {
+        this.#corruption(`${what} shares its cluster with something else`);
+        this.needsRebuild = true;
+      } else stored.blocks[index] = offset;
+    }
+  }
+
+  /** Counts a use of a range. False, and a corruption, where it lies outside of the file. */
+  #reference(offset: number, bytes: number, what: string): boolean {
+    if (bytes === 0) return true;
+    if (!Number.isSafeInteger(offset + bytes) || offset + bytes > this.#fileBytes + this.#clusterSize) {
+      this.#corruption(`${what}: ${bytes} bytes at ${offset} lie outside of the file`);
+      return false;
+    }
+    const last = Math.floor((offset + bytes - 1) / this.#clusterSize);
+    for (let cluster = Math.floor(offset / this.#clusterSize); cluster <= last; cluster += 1)
+      this.tally.add(cluster);
+    return true;
+  }
+
+  #isCluster(offset: number): boolean {
+    return (
+      offset % this.#clusterSize === 0 && offset + this.#clusterSize <= this.#fileBytes + this.#clusterSize
+    );
+  }
+
+  /** A table in a hole of the file has no entries: an image with a huge sparse file is not read through. */
+  #isHole(offset: number): boolean {
+    const extent = this.#file.extentAt?.(offset, this.#clusterSize);
+    return extent?.isHole === true && extent.length >= this.#clusterSize;
+  }
+
+  #read(offset: number, bytes: number): DataView {
+    const buffer = new Uint8Array(bytes);
+    this.#file.read(offset, buffer);
+    return new DataView(buffer.buffer);
+  }
+
+  #corruption(message: string): void {
+    this.#report.corruptions += 1;
+    note(this.#report, `ERROR ${message}`);
+  }
+
+  #unreadable(error: unknown): void {
+    if (!(error instanceof ImageError) || error.fault === "host") throw error;
+    this.#corruption(error.message);
+  }
+}
+
+/** Bits 9 to 55 of an entry. */
+const offsetOf = (view: DataView, at: number): number =>
+  (view.getUint32(at) & OFFSET_HI) * 2 ** 32 + ((view.getUint32(at + 4) & OFFSET_LO) >>> 0);

@@ -1,0 +1,81 @@
+import { ImageError } from "../image-error.ts";
+import { l1EntriesFor } from "./header.ts";
+import type { Qcow2Metadata } from "./metadata.ts";
+import { MAX_L1_BYTES } from "./spec.ts";
+
+/** What a resize needs of the image around the tables. */
+export interface ResizableContent {
+  readonly backingSize: number;
+  /** Makes a range, not necessarily of whole clusters, read as zeroes. */
+  writeZeroes(offset: number, length: number): void;
+  /** Drops whole clusters. */
+  unmap(offset: number, length: number): void;
+}
+
+/**
+ * Changes the size that the guest sees. What is new reads as zeroes, whatever the backing image has there.
+ * @throws {@link ImageError} where the format does not allow it
+ */
+export function resizeQcow2(meta: Qcow2Metadata, content: ResizableContent, newSize: number): void {
+  const { header } = meta;
+  if (newSize % 512 !== 0 || !Number.isSafeInteger(newSize) || newSize < 0) {
+    throw new ImageError(meta.path, "request", `the new size must be a multiple of 512, found ${newSize}`);
+  }
+  if (header.snapshotCount > 0 && header.version === 2) {
+    throw new ImageError(
+      meta.path,
+      "unsupported",
+      "an image of version 2 with snapshots cannot change its size",
+    );
+  }
+  if (newSize === header.size) return;
+  if (newSize > header.size) grow(meta, content, newSize);
+  else shrink(meta, content, newSize);
+}
+
+function grow(meta: Qcow2Metadata, content: ResizableContent, newSize: number): void {
+  const { header } = meta;
+  const oldSize = header.size;
+  const entries = l1EntriesFor(header, newSize);
+  if (entries * 8 > MAX_L1_BYTES) {
+    throw new ImageError(meta.path, "request", "the new size is too large for the image's clusters");
+  }
+  meta.settle();
+  if (entries > meta.l1.entries) {
+    const bytes = new Uint8Array(entries * 8);
+    bytes.set(meta.l1.encoded());
+    meta.switchL1(meta.writeNewTable(bytes), entries, newSize);
+  } else {
+    header.size = newSize;
+    meta.writeHeader();
+    meta.file.barrier();
+  }
+  // The rest of the last cluster may hold anything, and the backing image may be longer than this one was.
+  const clusterEnd = Math.min(newSize, Math.ceil(oldSize / meta.clusterSize) * meta.clusterSize);
+  const end = Math.max(clusterEnd, Math.min(newSize, content.backingSize));
+  if (end > oldSize) content.writeZeroes(oldSize, end - oldSize);
+  meta.settle();
+}
+
+function shrink(meta: Qcow2Metadata, content: ResizableContent, newSize: number): void {
+  const { header } = meta;
+  const firstGone = Math.ceil(newSize / meta.clusterSize) * meta.clusterSize;
+  if (firstGone < header.size) content.unmap(firstGone, header.size - firstGone);
+  meta.settle();
+  const perTable = meta.entriesPerL2 * meta.clusterSize;
+  // Entries behind the disk's end may map the state of a virtual machine: those stay.
+  const oldEnd = l1EntriesFor(header, header.size);
+  for (let index = Math.ceil(newSize / perTable); index < oldEnd; index += 1) {
+    const table = meta.l2TableOffset(index);
+    if (table === 0) continue;
+    meta.l1.set(index, 0, 0);
+    meta.dropL2(table);
+    meta.forgetMetadata(table / meta.clusterSize);
+    meta.refcounts.release(table, 1);
+  }
+  header.size = newSize;
+  meta.settle();
+  meta.writeHeader();
+  meta.file.sync();
+  meta.settle();
+}
