@@ -1,6 +1,7 @@
 import { registerDevice } from "../device/register-device.ts";
 import { registerGuest } from "../guest/index.ts";
 import { registerTrace } from "../trace/register-trace.ts";
+import { registerImg } from "../img/register-img.ts";
 import { registerDoctor } from "./doctor.ts";
 import type { RegisterCommand } from "./register-command.ts";
 import { registerRun } from "./run.ts";
@@ -15,6 +16,7 @@ const COMMANDS: readonly RegisterCommand[] = [
   registerGuest,
   registerDevice,
   registerTrace,
+  registerImg,
 ];
 
 export const registerCommands: RegisterCommand = (program, host, exit) => {

@@ -1,0 +1,163 @@
+import { existsSync } from "node:fs";
+import { dirname } from "node:path";
+import { copyImage, type DiskImage, openImage, Qcow2Image } from "@northbridge/storage-qcow2";
+import { Option } from "commander";
+import { collect } from "../commands/validate.ts";
+import type { RegisterCommand } from "../commands/register-command.ts";
+import { CommandFailed } from "../host.ts";
+import { makeImage, parseNewImage } from "./create-options.ts";
+import { type AccessOptions, asQcow2, openAs, parseFormat, withAccess } from "./image-access.ts";
+import { ProgressLine } from "./progress.ts";
+import { parseCount, parseSize } from "./sizes.ts";
+
+interface ConvertOptions extends AccessOptions {
+  readonly O: string;
+  readonly B?: string;
+  readonly F?: string;
+  readonly bitmaps?: boolean;
+  readonly c?: boolean;
+  readonly p?: boolean;
+  readonly n?: boolean;
+  readonly l?: string;
+  readonly m: string;
+  readonly o: readonly string[];
+  readonly S?: string;
+  readonly salvage?: boolean;
+  readonly skipBrokenBitmaps?: boolean;
+  readonly targetIsZero?: boolean;
+}
+
+export const registerConvert: RegisterCommand = (img, host) => {
+  withAccess(img.command("convert"))
+    .description("copy images into a new one")
+    .argument("<FILE...>", "what to copy, one behind the other, and the new image")
+    .addOption(new Option("-O <FMT>", "format of the new image").default("raw"))
+    .option("-B <FILE>", "the new image stands on this one, as the source does: only what differs is copied")
+    .option("-F <FMT>", "format of that image")
+    .option("-c", "compress (qcow2)")
+    .option("-p", "show progress")
+    .option("-n", "write into an image that is there")
+    .option(
+      "-l <SNAPSHOT>",
+      "copy an internal snapshot: its id, its name, or snapshot.id=… or snapshot.name=…",
+    )
+    .option("-m <N>", "clusters to compress at the same time", "8")
+    .option("-W", "allow writes out of order")
+    .option("-C", "allow the file system to copy")
+    .option("-r <RATE>", "accepted and ignored")
+    .option("-o <OPTIONS>", "options of the new image's format; may be repeated", collect, [])
+    .option("-S <BYTES>", "bytes in a row that must be zero for a hole; 0 writes everything")
+    .option("--salvage", "read as zeroes what cannot be read")
+    .option("--bitmaps", "copy the bitmaps of the source too")
+    .option("--skip-broken-bitmaps", "but not those that are inconsistent")
+    .option("--target-is-zero", "with -n: the target reads as zeroes")
+    .action((files: readonly string[], options: ConvertOptions) => convert(files, options));
+
+  async function convert(files: readonly string[], options: ConvertOptions): Promise<void> {
+    const target = files.at(-1);
+    if (target === undefined || files.length < 2)
+      throw new CommandFailed(1, "expected a source and a target");
+    const format = parseFormat(options.O, "-O") ?? "raw";
+    if (options.c === true && format === "raw")
+      throw new CommandFailed(1, "-c: a raw image cannot be compressed");
+    if (options.targetIsZero === true && options.n !== true)
+      throw new CommandFailed(1, "--target-is-zero requires -n");
+    if (options.B !== undefined && files.length > 2)
+      throw new CommandFailed(1, "-B makes no sense with several sources");
+    const snapshot = options.l?.replace(/^snapshot\.(?:id|name)=/, "");
+    const opened: DiskImage[] = [];
+    try {
+      for (const file of files.slice(0, -1)) {
+        opened.push(
+          openAs(file, options, { readOnly: true, ...(snapshot === undefined ? {} : { snapshot }) }),
+        );
+      }
+      const [first] = opened;
+      const total = opened.reduce((sum, { size }) => sum + size, 0);
+      if (options.n !== true) {
+        const image = parseNewImage(format, options.o, {
+          ...(options.B === undefined ? {} : { backingFile: options.B }),
+          ...(options.F === undefined ? {} : { backingFormat: options.F }),
+        });
+        if (image.backingFile !== undefined && image.backingFormat === undefined) {
+          throw new CommandFailed(1, `-B: the format of '${image.backingFile}' must be stated with -F`);
+        }
+        const size = Math.max(total, image.size ?? 0);
+        makeImage(target, image, size);
+      } else if (!existsSync(target))
+        throw new CommandFailed(1, `${target}: -n needs an image that is there`);
+      // A convert that fails is started again: nothing in the target is worth a barrier.
+      const out = openImage(target, {
+        format,
+        unsafe: true,
+        // The command line names the backing image, so it may lie anywhere.
+        allowedDirectories: [
+          ...(options.allowDir ?? []),
+          ...(options.B === undefined ? [] : [dirname(options.B)]),
+        ],
+      });
+      opened.push(out);
+      if (out.size < total)
+        throw new CommandFailed(1, `${target}: ${out.size} bytes are too few for ${total}`);
+      await copyAll(opened.slice(0, -1), out, options);
+      if (options.bitmaps === true && first !== undefined)
+        copyBitmaps(first, out, options.skipBrokenBitmaps === true);
+      out.flushNow();
+    } catch (error) {
+      for (const image of opened) if (image.readOnly) image.closeNow();
+      throw error;
+    }
+    for (const image of opened) image.closeNow();
+  }
+
+  async function copyAll(
+    sources: readonly DiskImage[],
+    out: DiskImage,
+    options: ConvertOptions,
+  ): Promise<void> {
+    const total = sources.reduce((sum, { size }) => sum + size, 0);
+    const progress = new ProgressLine(host, options.p === true && options.quiet !== true);
+    let targetOffset = 0;
+    for (const source of sources) {
+      await copyImage(source, out, {
+        targetOffset,
+        compress: options.c === true,
+        parallel: Math.min(16, Math.max(1, parseCount(options.m, "-m"))),
+        sharedBacking: options.B !== undefined,
+        targetIsZero: options.targetIsZero === true || (options.n !== true && options.B === undefined),
+        ...(options.S === undefined ? {} : { sparseBytes: sparseBytes(options.S) }),
+        ...(options.salvage === true
+          ? {
+              onReadError: (offset: number) => {
+                if (options.quiet !== true)
+                  host.stderr.write(`warning: error while reading offset ${offset}\n`);
+              },
+            }
+          : {}),
+        onProgress: progress.part(targetOffset / total, (targetOffset + source.size) / total),
+      });
+      targetOffset += source.size;
+    }
+    progress.end();
+  }
+};
+
+function sparseBytes(text: string): number {
+  const bytes = parseSize(text, "-S");
+  if (bytes % 512 !== 0) throw new CommandFailed(1, `-S: expected a multiple of 512, found ${bytes}`);
+  return bytes;
+}
+
+function copyBitmaps(source: DiskImage, target: DiskImage, skipBroken: boolean): void {
+  const from = asQcow2(source, "--bitmaps");
+  if (!(target instanceof Qcow2Image)) throw new CommandFailed(1, "--bitmaps needs a qcow2 target");
+  for (const { name, granularity, isEnabled, isInconsistent } of from.bitmaps.list()) {
+    if (isInconsistent) {
+      if (skipBroken) continue;
+      throw new CommandFailed(1, `bitmap '${name}' is inconsistent: --skip-broken-bitmaps leaves it out`);
+    }
+    target.bitmaps.add(name, granularity);
+    target.bitmaps.merge(name, from.bitmaps.get(name));
+    target.bitmaps.setEnabled(name, isEnabled);
+  }
+}

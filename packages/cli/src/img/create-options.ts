@@ -1,0 +1,173 @@
+import {
+  createQcow2,
+  type ImageFormat,
+  type MeasuredLayout,
+  NodeFile,
+  openImage,
+  type Qcow2CreateOptions,
+} from "@northbridge/storage-qcow2";
+import { CommandFailed } from "../host.ts";
+import { parseCount, parseSize } from "./sizes.ts";
+
+/** What `-o` and its fellows ask of a new image. */
+export interface NewImage {
+  readonly format: ImageFormat;
+  readonly size: number | undefined;
+  readonly backingFile: string | undefined;
+  readonly backingFormat: string | undefined;
+  readonly preallocation: string;
+  readonly qcow2: Omit<Qcow2CreateOptions, "size" | "backingFile" | "backingFormat">;
+}
+
+const KNOWN: Readonly<Record<ImageFormat, readonly string[]>> = {
+  raw: ["size", "preallocation", "nocow"],
+  qcow2: [
+    "size",
+    "compat",
+    "backing_file",
+    "backing_fmt",
+    "cluster_size",
+    "preallocation",
+    "lazy_refcounts",
+    "refcount_bits",
+    "nocow",
+    "data_file",
+    "data_file_raw",
+    "compression_type",
+    "extended_l2",
+  ],
+};
+
+/** Splits `a=1,b=2`; a doubled comma stands for one in a value. */
+export function splitOptions(lists: readonly string[]): Map<string, string> {
+  const options = new Map<string, string>();
+  for (const list of lists) {
+    for (const part of list.split(/(?<!,),(?!,)/)) {
+      const text = part.replaceAll(",,", ",");
+      const equals = text.indexOf("=");
+      if (text === "") continue;
+      options.set(equals < 0 ? text : text.slice(0, equals), equals < 0 ? "on" : text.slice(equals + 1));
+    }
+  }
+  return options;
+}
+
+export function parseNewImage(
+  format: ImageFormat,
+  lists: readonly string[],
+  more: { readonly size?: number; readonly backingFile?: string; readonly backingFormat?: string } = {},
+): NewImage {
+  const options = splitOptions(lists);
+  for (const name of options.keys()) {
+    if (!KNOWN[format].includes(name)) {
+      throw new CommandFailed(1, `-o: '${name}' is no option of ${format}: ${KNOWN[format].join(", ")}`);
+    }
+  }
+  const size = more.size ?? mapped(options.get("size"), (text) => parseSize(text, "-o size"));
+  const compat = options.get("compat") ?? "1.1";
+  if (!["0.10", "1.1", "v2", "v3"].includes(compat)) {
+    throw new CommandFailed(1, `-o compat: expected 0.10 or 1.1, found '${compat}'`);
+  }
+  const compression = options.get("compression_type") ?? "zlib";
+  if (compression !== "zlib" && compression !== "zstd") {
+    throw new CommandFailed(1, `-o compression_type: expected zlib or zstd, found '${compression}'`);
+  }
+  const preallocation = options.get("preallocation") ?? "off";
+  if (preallocation !== "off") {
+    throw new CommandFailed(1, `-o preallocation: only off is implemented, found '${preallocation}'`);
+  }
+  const dataFile = options.get("data_file");
+  return {
+    format,
+    size,
+    backingFile: more.backingFile ?? options.get("backing_file"),
+    backingFormat: more.backingFormat ?? options.get("backing_fmt"),
+    preallocation,
+    qcow2: {
+      version: compat === "0.10" || compat === "v2" ? 2 : 3,
+      clusterSize: mapped(options.get("cluster_size"), (text) => parseSize(text, "-o cluster_size")) ?? 65536,
+      refcountBits:
+        mapped(options.get("refcount_bits"), (text) => parseCount(text, "-o refcount_bits")) ?? 16,
+      lazyRefcounts: isOn(options, "lazy_refcounts"),
+      extendedL2: isOn(options, "extended_l2"),
+      compressionType: compression,
+      ...(dataFile === undefined ? {} : { dataFile }),
+      dataFileRaw: isOn(options, "data_file_raw"),
+    },
+  };
+}
+
+export const layoutOf = ({ qcow2, preallocation }: NewImage): MeasuredLayout => ({
+  clusterSize: qcow2.clusterSize ?? 65536,
+  refcountBits: qcow2.refcountBits ?? 16,
+  extendedL2: qcow2.extendedL2 ?? false,
+  version: qcow2.version ?? 3,
+  isPreallocated: preallocation === "full" || preallocation === "falloc",
+});
+
+/** Makes the file. A data file is made where there is none. */
+export function makeImage(path: string, image: NewImage, size: number): void {
+  const file = NodeFile.open(path, { create: true });
+  try {
+    if (image.format === "raw") {
+      file.truncate(size);
+      return;
+    }
+    const { dataFile } = image.qcow2;
+    if (dataFile !== undefined) {
+      const data = NodeFile.open(dataFile, { create: true });
+      try {
+        data.truncate(size);
+      } finally {
+        data.close();
+      }
+    }
+    createQcow2(file, {
+      ...image.qcow2,
+      size,
+      ...(image.backingFile === undefined ? {} : { backingFile: image.backingFile }),
+      ...(image.backingFormat === undefined ? {} : { backingFormat: image.backingFormat }),
+    });
+  } finally {
+    file.close();
+  }
+}
+
+/** The line that `qemu-img create` prints. */
+export function formattingLine(path: string, image: NewImage, size: number): string {
+  if (image.format === "raw") return `Formatting '${path}', fmt=raw size=${size}`;
+  const onOff = (value: boolean | undefined): string => (value === true ? "on" : "off");
+  const { qcow2 } = image;
+  const parts = [`Formatting '${path}', fmt=qcow2`];
+  parts.push(`cluster_size=${qcow2.clusterSize ?? 65536}`, `extended_l2=${onOff(qcow2.extendedL2)}`);
+  parts.push(`compression_type=${qcow2.compressionType ?? "zlib"}`, `size=${size}`);
+  if (qcow2.version === 2) parts.splice(1, 0, "compat=0.10");
+  if (image.backingFile !== undefined) parts.push(`backing_file=${image.backingFile}`);
+  if (image.backingFormat !== undefined) parts.push(`backing_fmt=${image.backingFormat}`);
+  if (qcow2.dataFile !== undefined) parts.push(`data_file=${qcow2.dataFile}`);
+  parts.push(`lazy_refcounts=${onOff(qcow2.lazyRefcounts)}`, `refcount_bits=${qcow2.refcountBits ?? 16}`);
+  return parts.join(" ");
+}
+
+/** Size of the image that a new one is to stand on. The command line named it, so it may lie anywhere. */
+export function sizeOfBacking(
+  path: string,
+  format: ImageFormat,
+  allowedDirectories: readonly string[],
+): number {
+  const image = openImage(path, { format, readOnly: true, allowedDirectories });
+  const { size } = image;
+  image.closeNow();
+  return size;
+}
+
+const mapped = <T>(text: string | undefined, parse: (text: string) => T): T | undefined =>
+  text === undefined ? undefined : parse(text);
+
+function isOn(options: ReadonlyMap<string, string>, name: string): boolean {
+  const value = options.get(name) ?? "off";
+  if (!["on", "off", "yes", "no", "true", "false"].includes(value)) {
+    throw new CommandFailed(1, `-o ${name}: expected on or off, found '${value}'`);
+  }
+  return ["on", "yes", "true"].includes(value);
+}

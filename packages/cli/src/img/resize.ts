@@ -1,0 +1,43 @@
+import { Qcow2Image, RawImage } from "@northbridge/storage-qcow2";
+import type { RegisterCommand } from "../commands/register-command.ts";
+import { CommandFailed } from "../host.ts";
+import { type AccessOptions, usingImage, withAccess } from "./image-access.ts";
+import { parseSize } from "./sizes.ts";
+
+interface ResizeOptions extends AccessOptions {
+  readonly shrink?: boolean;
+  readonly preallocation: string;
+}
+
+export const registerResize: RegisterCommand = (img, host) => {
+  withAccess(img.command("resize"))
+    .description("change the size of a disk")
+    .argument("<FILE>")
+    .argument("<SIZE>", "bytes, or with K, M, G, T; with + or - before it, a difference")
+    .option("--shrink", "let it become smaller: what lies behind the new end is lost")
+    .option("--preallocation <MODE>", "off", "off")
+    // -1G is a size here.
+    .allowUnknownOption()
+    .action((path: string, sizeText: string, options: ResizeOptions) => {
+      if (options.preallocation !== "off") {
+        throw new CommandFailed(
+          1,
+          `--preallocation: only off is implemented, found '${options.preallocation}'`,
+        );
+      }
+      return usingImage(path, options, {}, (image) => {
+        const sign = sizeText.startsWith("+") ? 1 : sizeText.startsWith("-") ? -1 : 0;
+        const value = parseSize(sign === 0 ? sizeText : sizeText.slice(1), "SIZE");
+        const size = Math.ceil((sign === 0 ? value : image.size + sign * value) / 512) * 512;
+        if (size <= 0) throw new CommandFailed(1, "New image size must be positive");
+        if (size < image.size && options.shrink !== true) {
+          throw new CommandFailed(1, "Use the --shrink option to perform a shrink operation.");
+        }
+        if (!(image instanceof Qcow2Image || image instanceof RawImage)) {
+          throw new CommandFailed(1, `${path}: the image cannot change its size`);
+        }
+        image.resize(size);
+        if (options.quiet !== true) host.stdout.write("Image resized.\n");
+      });
+    });
+};
