@@ -7,7 +7,7 @@ import { afterAll, describe, expect, it } from "vitest";
 import { CliHarness } from "../testing/cli-harness.ts";
 
 /** Seeds of the comparison with qemu-img: `NORTHBRIDGE_IMG_SEEDS=1000` runs as many. */
-const SEEDS = Number(process.env["NORTHBRIDGE_IMG_SEEDS"] ?? 12);
+const SEEDS = Number(process.env["NORTHBRIDGE_IMG_SEEDS"] ?? 6);
 
 const hasQemu = spawnSync("qemu-img", ["--version"]).status === 0;
 if (!hasQemu) process.stderr.write("cli: qemu-img is not installed: img commands are not compared with it\n");

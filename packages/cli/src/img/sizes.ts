@@ -33,7 +33,7 @@ export function humanSize(bytes: number): string {
   // 1000 KiB are 0.977 MiB: the next unit from where three digits would not do.
   while (bytes / 1024 ** unit >= 1000 && unit < SUFFIXES.length - 1) unit += 1;
   const value = bytes / 1024 ** unit;
-  return `${String(roundHalfEven(value, value >= 100 ? 0 : value >= 10 ? 1 : 2))} ${unit === 0 ? "" : `${SUFFIXES[unit] ?? ""}i`}B`;
+  return `${String(roundHalfEven(value, value >= 100 ? 0 : value >= 10 ? 1 : value >= 1 ? 2 : 3))} ${unit === 0 ? "" : `${SUFFIXES[unit] ?? ""}i`}B`;
 }
 
 /** Rounds to a number of decimals, halves to the even digit as C's printf does. */
