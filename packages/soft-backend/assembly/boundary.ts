@@ -8,7 +8,7 @@ import { acknowledge } from "./host";
 import { HARDWARE, SHADOW_STACK, deliverFault, interrupt, tripleFaultVector } from "./interrupts";
 import { countBase, fetchable } from "./mmu";
 import { OP_NEXT, OP_STOP } from "./ops";
-import { AGAIN, FAULT, JUMP } from "./slow";
+import { AGAIN, FAULT, JUMP } from "./results";
 import { CS_BASE, IF, MODE_64, RF, TF, endOf, immOf, mode, opOf, remOf, startOf } from "./state";
 
 const STOP_BLOCK: usize = memory.data(80, 16) + HEADER;

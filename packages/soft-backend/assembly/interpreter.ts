@@ -14,7 +14,8 @@ import {
   OP_SETCC, OP_SPLIT, OP_STOP,
 } from "./ops";
 import { prefixAddress } from "./segment-checks";
-import { NEXT, slow } from "./slow";
+import { NEXT } from "./results";
+import { slow } from "./slow";
 import { JUMP_TAG, RAX, RBP, RCX, RDX, RECORD, RSP, dstOf, ea, endOf, immOf, opOf, srcOf } from "./state";
 
 /** Takes a block's instructions off the budget; the rare reasons not to start it are attend's. */

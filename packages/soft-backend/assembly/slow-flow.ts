@@ -10,7 +10,8 @@ import { commit, readable, writable } from "./mmu";
 import * as o from "./ops";
 import { loadDataSegment, selectorOf } from "./segments";
 import { checkedAddress, isBranchTarget, raised, segmentAddress } from "./segment-checks";
-import { FAULT, JUMP, NEXT, rmRead, rmWrite } from "./slow";
+import { FAULT, JUMP, NEXT } from "./results";
+import { rmRead, rmWrite } from "./slow";
 import { beginStack, cursor, endStack, moveCursor, popValue, pushValue, stackMask } from "./stack";
 import { CS_BASE, MODE_64, RAX, RBP, RCX, RECORD, RF, RSP, SS, VM, cpl, dstOf, ea, endOf, immOf, mode, opOf, segPtr, srcOf } from "./state";
 

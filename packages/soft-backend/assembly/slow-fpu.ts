@@ -6,7 +6,7 @@ import { SSE_BLOCKED, X87_BLOCKED } from "./fields";
 import { commit, modifiable, readable, writable } from "./mmu";
 import * as o from "./ops";
 import { raised, segmentAddress } from "./segment-checks";
-import { FAULT, NEXT } from "./slow";
+import { FAULT, NEXT } from "./results";
 import { sseExec } from "./sse/index";
 import { CR0_MP, CR0_NE, CR0_TS, CR4_OSXMMEXCPT, CR4_OSXSAVE, CS_BASE, MODE_64, MODE_REAL, RAX, RDI, RDX, cr0, cr4, dstOf, ea, immOf, mode, srcOf, startOf } from "./state";
 import { fxrstor, fxsave, x87Exec, x87Info, x87Initialise, x87Pending, x87Stored, x87Wait } from "./x87";

@@ -17,7 +17,8 @@ import { commit, flushPage, modifiable, readable, readableMemory, syncCount, wri
 import * as o from "./ops";
 import { descHi, descLimit, selectorOf, syncFpuAccess } from "./segments";
 import { raised, segmentAddress } from "./segment-checks";
-import { FAULT, JUMP, LEAVE, NEXT, rmRead, rmWrite } from "./slow";
+import { FAULT, JUMP, LEAVE, NEXT } from "./results";
+import { rmRead, rmWrite } from "./slow";
 import { isPortAllowed } from "./string-ops";
 
 function gp(): u32 {

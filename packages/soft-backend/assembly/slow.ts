@@ -1,5 +1,4 @@
-// The instructions the run loop does not hold itself. Each either completes (NEXT, JUMP), has raised a fault and
-// changed nothing (FAULT), wants to be visited again (AGAIN), or ends the run (LEAVE).
+// The instructions the run loop does not hold itself. Each answers as results.ts says.
 import * as L from "../src/cpu/layout";
 import {
   bitScan, compareExchange, crc32c, divide, divideSigned, exchangeAdd, multiply, multiplySigned, multiplyTo, put, shift, shiftDouble,
@@ -8,18 +7,13 @@ import { segmented } from "./boundary";
 import { CC_SUB, conditionOf, setFlagsOf, setStatusFlags, statusFlags } from "./flags";
 import * as o from "./ops";
 import { commit, modifiable, readable, setCurrent, writable } from "./mmu";
+import { FAULT, NEXT } from "./results";
 import { slowSystem } from "./slow-system";
 import { slowControl } from "./slow-flow";
 import { slowFpu } from "./slow-fpu";
 import { offsetOf, raised, segmentAddress, unsegmented } from "./segment-checks";
 import { stringOp } from "./string-ops";
 import { CF, RAX, RCX, RDX, RECORD, dstOf, ea, immOf, opOf, srcOf } from "./state";
-
-export const FAULT: u32 = 0;
-export const NEXT: u32 = 1;
-export const JUMP: u32 = 2;
-export const AGAIN: u32 = 3;
-export const LEAVE: u32 = 4;
 
 /** Pointer to the r/m operand for reading: the register, or translated memory. 0: faulted. */
 // @ts-ignore: decorator

@@ -4,22 +4,18 @@ import { CR0_PE, DF, ES, IOPL, MODE_64, RAX, RCX, RDI, RDX, RSI, TR, cpl, cr0, i
 import { invalidateRange } from "./blocks";
 import { GP, isFaulted, raise } from "./faults";
 import { watchPort } from "./debug";
-import { DEBUG_HITS } from "./fields";
+import { DEBUG_HITS, STEP_ARMED } from "./fields";
 import { CC_SUB, isZero, setFlagsOf } from "./flags";
-import { STEP_ARMED } from "./fields";
 import { portIn, portOut } from "./host";
 import { asBefore, asSupervisor, commit, isBulkAllowed, loadAt, readable, readableMemory, setCurrent, syncCount, writable } from "./mmu";
 import { S_CMPS, S_INS, S_LODS, S_MOVS, S_OUTS, S_SCAS, S_STOS } from "./ops";
 import { pageBlocks } from "./physical";
+import { AGAIN, FAULT, NEXT } from "./results";
 import { isAllowed, raised, segmentAddress, unsegmented } from "./segment-checks";
 import { RFLAGS, SCRATCH, SEG_LIMIT, ZERO } from "../src/cpu/layout";
 
 /** Most elements done in one visit. */
 const STRETCH: u64 = 4096;
-
-export const FAULT: u32 = 0;
-export const NEXT: u32 = 1;
-export const AGAIN: u32 = 3;
 
 let addressMask: u64 = 0;
 

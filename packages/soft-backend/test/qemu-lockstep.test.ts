@@ -1,10 +1,10 @@
-import { existsSync } from "node:fs";
 import { VirtualClock } from "@northbridge/core";
 import { GuestBench, Gpa, WINDOW } from "@northbridge/sdk/conformance";
 import { describe, expect, it } from "vitest";
 import { softHypervisor } from "../src/index.ts";
 import { Random } from "./fuzz/random.ts";
 import { privilegedProgram } from "./qemu/privileged-generator.ts";
+import { skipReason } from "./qemu/skip-reason.ts";
 import { differences, qemuWindows, windowOf } from "./qemu/windows.ts";
 
 const QEMU = "/usr/bin/qemu-system-x86_64";
@@ -70,15 +70,12 @@ async function firstDifference(seed: number): Promise<{ steps: number; differenc
 }
 
 /** Opt-in (`NORTHBRIDGE_QEMU=1`): random system instructions, register windows compared with QEMU's step by step. */
-describe.skipIf(process.env["NORTHBRIDGE_QEMU"] === undefined || !existsSync(QEMU))(
-  "lockstep with QEMU (NORTHBRIDGE_QEMU=1 and /usr/bin/qemu-system-x86_64)",
-  () => {
-    for (let seed = SEED; seed < SEED + PROGRAMS; seed++) {
-      it(`program ${seed}`, { timeout: 60_000 }, async () => {
-        const { steps, difference } = await firstDifference(seed);
-        expect(difference).toEqual([]);
-        expect(steps).toBeGreaterThan(INSTRUCTIONS);
-      });
-    }
-  },
-);
+describe.skipIf(skipReason(QEMU) !== undefined)(`lockstep with QEMU${skipReason(QEMU) ?? ""}`, () => {
+  for (let seed = SEED; seed < SEED + PROGRAMS; seed++) {
+    it(`program ${seed}`, { timeout: 60_000 }, async () => {
+      const { steps, difference } = await firstDifference(seed);
+      expect(difference).toEqual([]);
+      expect(steps).toBeGreaterThan(INSTRUCTIONS);
+    });
+  }
+});

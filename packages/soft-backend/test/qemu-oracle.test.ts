@@ -1,8 +1,8 @@
-import { existsSync } from "node:fs";
 import { VirtualClock } from "@northbridge/core";
 import { hypervisorConformance } from "@northbridge/sdk/conformance";
 import { describe, it } from "vitest";
 import { qemuHypervisor } from "./qemu/qemu-hypervisor.ts";
+import { skipReason } from "./qemu/skip-reason.ts";
 
 const QEMU = "/usr/bin/qemu-system-x86_64";
 /** Groups whose programs need nothing but a processor. */
@@ -39,8 +39,8 @@ const LEFT_OUT: readonly RegExp[] = [
 ];
 
 /** Opt-in (`NORTHBRIDGE_QEMU=1`): do the conformance programs expect what another implementation does? */
-describe.skipIf(process.env["NORTHBRIDGE_QEMU"] === undefined || !existsSync(QEMU))(
-  "conformance programs on QEMU",
+describe.skipIf(skipReason(QEMU) !== undefined)(
+  `conformance programs on QEMU${skipReason(QEMU) ?? ""}`,
   () => {
     hypervisorConformance(
       {

@@ -1,17 +1,16 @@
 import { INTEGER_INSTRUCTIONS, type Instruction } from "./int-instructions.ts";
+import { little, Operands } from "./int-operands.ts";
 import type { Random } from "./random.ts";
 import {
   CODE,
   CODE_SIZE,
   COMPARED_FLAGS,
   DATA,
-  DATA_SIZE,
   Flag,
   GS_BASE,
   IMAGES,
   Pool,
   STACK,
-  STACK_SIZE,
   STATUS_FLAGS,
   type Vector,
 } from "./vector.ts";
@@ -19,13 +18,11 @@ import {
 const RAX = 0,
   RCX = 1,
   RDX = 2,
-  RSP = 4,
   RBP = 5,
   RSI = 6,
   RDI = 7;
 const STARTS: readonly number[] = [0x800, 0x800, 0x803, 0xff0, 0xffa, 0xffc, 0xffd, 0xffe, 0xfff, 0x1000];
 const SEGMENT_PREFIXES: readonly number[] = [0x2e, 0x36, 0x3e, 0x26];
-const isPointer = (index: number): boolean => index >= Pool.DATA && index < Pool.CODE;
 
 function byChance(instructions: readonly Instruction[]): readonly Instruction[] {
   return instructions.flatMap((i) => Array.from({ length: i.weight ?? 1 }, () => i));
@@ -50,166 +47,22 @@ const SEQUENCE: Readonly<Record<64 | 32, readonly Instruction[]>> = {
 /** Builds one vector: encodes instructions and keeps account of which flags are defined. */
 class Builder {
   readonly #random: Random;
-  readonly #pool: BigUint64Array;
+  readonly #operands: Operands;
   readonly #mode: 64 | 32;
   readonly #start: number;
   readonly #single: boolean;
-  /** Registers that sequences keep as pointers. */
-  readonly #reserved: readonly number[];
-  readonly registers: Uint8Array = new Uint8Array(16);
+  readonly registers: Uint8Array;
   readonly code: number[] = [];
   undefinedFlags = 0;
   faultFlagMask: number = COMPARED_FLAGS;
 
   constructor(random: Random, pool: BigUint64Array, mode: 64 | 32, start: number, single: boolean) {
     this.#random = random;
-    this.#pool = pool;
     this.#mode = mode;
     this.#start = start;
     this.#single = single;
-    for (let i = 0; i < 16; i++) {
-      const kind = random.below(10);
-      this.registers[i] =
-        kind < 3
-          ? Pool.DATA + random.below(Pool.STACK - Pool.DATA)
-          : kind < 5
-            ? Pool.SMALL + random.below(64)
-            : kind < 7
-              ? random.below(64)
-              : Pool.RANDOM + random.below(64);
-    }
-    if (!single || random.chance(92)) this.#stackPointer(false);
-    if (random.chance(50)) this.#point(RBP, true);
-    this.#reserved =
-      mode === 64 ? [random.pick([3, 5]), 8 + random.below(4), 12 + random.below(4), RSP] : [3, 5, RSP];
-    if (!single) for (const r of this.#reserved) if (r !== RSP) this.#point(r, false);
-  }
-
-  #stackPointer(aligned: boolean): void {
-    this.registers[RSP] = Pool.STACK + this.#random.below(aligned || !this.#single ? 10 : 12);
-  }
-
-  #point(register: number, toStack: boolean): void {
-    this.registers[register] =
-      toStack && this.#random.chance(40)
-        ? Pool.STACK + this.#random.below(10)
-        : Pool.DATA + this.#random.below(48);
-  }
-
-  #value(register: number): bigint {
-    const value = this.#pool[this.registers[register] ?? 0] ?? 0n;
-    return this.#mode === 64 ? value : value & 0xffffffffn;
-  }
-
-  #little(value: bigint | number, bytes: number): number[] {
-    const v = BigInt.asUintN(64, BigInt(value));
-    return Array.from({ length: bytes }, (_, i) => Number((v >> BigInt(8 * i)) & 0xffn));
-  }
-
-  #operand(): number {
-    if (this.#single) return this.#random.below(this.#mode === 64 ? 16 : 8);
-    let r: number;
-    do r = this.#random.below(this.#mode === 64 ? 16 : 8);
-    while (this.#reserved.includes(r));
-    return r;
-  }
-
-  #target(size: number, wantsStack: boolean): number {
-    const r = this.#random;
-    const kind = r.below(100);
-    if (kind < 4)
-      return r.pick([
-        DATA - 1,
-        DATA + DATA_SIZE - r.below(size + 1),
-        CODE + r.below(CODE_SIZE),
-        STACK + STACK_SIZE - 1,
-        0x1000 + r.below(100),
-      ]);
-    if (kind < 12) return DATA + 0x1000 - r.below(16);
-    if (wantsStack || kind < 16) return STACK + 0x100 + r.below(0xe00);
-    if (kind < 55) return DATA + 8 * r.below(DATA_SIZE / 8 - 2);
-    return DATA + r.below(DATA_SIZE - 16);
-  }
-
-  #immediate(instruction: Instruction, bytes: number): number[] {
-    const r = this.#random;
-    if (instruction.care === "shift" || instruction.care === "rotate" || instruction.care === "double") {
-      return [r.chance(15) ? 0 : r.chance(20) ? 1 : r.chance(20) ? r.below(256) : r.below(66)];
-    }
-    if (instruction.care === "int") {
-      let n = r.below(256);
-      while ([3, 4, 0x80].includes(n)) n = r.below(256);
-      return [n];
-    }
-    return r.chance(50)
-      ? this.#little(
-          r.pick([0, 1, -1, 0x7f, 0x80, -128, 0x7fff, 0x8000, 0x7fffffff, 0x80000000, 0xff, 10]),
-          bytes,
-        )
-      : this.#little(r.u64(), bytes);
-  }
-
-  /** A ModRM memory operand, SIB and displacement; `ripAfter` is the number of instruction bytes after it. */
-  #memory(
-    reg: number,
-    target: number,
-    lengthBefore: number,
-    bytesAfter: number,
-  ): { rexB: number; rexX: number; bytes: number[] } {
-    const r = this.#random;
-    const registers = this.#mode === 64 ? 16 : 8;
-    const usable = (n: number): boolean => this.#single || this.#reserved.includes(n);
-    for (let attempt = 0; attempt < 30; attempt++) {
-      const form = r.below(10);
-      if (form === 0) {
-        const here = CODE + this.#start + this.code.length + lengthBefore + 5 + bytesAfter;
-        const displacement = this.#mode === 64 ? target - here : target;
-        return { rexB: 0, rexX: 0, bytes: [((reg & 7) << 3) | 5, ...this.#little(displacement, 4)] };
-      }
-      if (form === 1)
-        return { rexB: 0, rexX: 0, bytes: [((reg & 7) << 3) | 4, 0x25, ...this.#little(target, 4)] };
-      const base = r.below(registers);
-      if (!isPointer(this.registers[base] ?? 0) && attempt < 25) continue;
-      if (!usable(base)) continue;
-      const withIndex = form > 5;
-      const index = r.below(registers);
-      if (withIndex && (index === RSP || (!this.#single && !usable(index)))) continue;
-      const scale = r.below(4);
-      const sum = this.#value(base) + (withIndex ? this.#value(index) << BigInt(scale) : 0n);
-      let displacement = BigInt.asIntN(64, BigInt(target) - sum);
-      if (this.#mode === 32) displacement = BigInt.asIntN(32, displacement);
-      if (displacement !== BigInt.asIntN(32, displacement)) continue;
-      const short = displacement === BigInt.asIntN(8, displacement);
-      const none = displacement === 0n && (base & 7) !== RBP;
-      const mod = none && r.chance(80) ? 0 : short && r.chance(80) ? 1 : 2;
-      const tail = this.#little(displacement, [0, 1, 4][mod] ?? 0);
-      const modrm = (mod << 6) | ((reg & 7) << 3);
-      if (withIndex || (base & 7) === RSP) {
-        const sib = withIndex
-          ? (scale << 6) | ((index & 7) << 3) | (base & 7)
-          : 0x20 | (scale << 6) | (base & 7);
-        return { rexB: base >> 3, rexX: withIndex ? index >> 3 : 0, bytes: [modrm | 4, sib, ...tail] };
-      }
-      return { rexB: base >> 3, rexX: 0, bytes: [modrm | (base & 7), ...tail] };
-    }
-    return { rexB: 0, rexX: 0, bytes: [((reg & 7) << 3) | 4, 0x25, ...this.#little(target, 4)] };
-  }
-
-  /** LEA computes from anything. */
-  #anyAddress(reg: number): { rexB: number; rexX: number; bytes: number[] } {
-    const r = this.#random;
-    const mod = r.below(3);
-    const rm = r.below(8);
-    const bytes = [(mod << 6) | ((reg & 7) << 3) | rm];
-    let displacement = [0, 1, 4][mod] ?? 0;
-    if (rm === 4) {
-      const sib = r.below(256);
-      bytes.push(sib);
-      if (mod === 0 && (sib & 7) === 5) displacement = 4;
-    } else if (mod === 0 && rm === 5) displacement = 4;
-    bytes.push(...this.#little(r.u64(), displacement));
-    const high = this.#mode === 64 ? r.below(4) : 0;
-    return { rexB: high & 1, rexX: high >> 1, bytes };
+    this.#operands = new Operands(random, pool, mode, single);
+    this.registers = this.#operands.registers;
   }
 
   #prepare(instruction: Instruction): void {
@@ -220,24 +73,24 @@ class Builder {
         this.registers[RDX] = r.pick([0, 0, 36, Pool.SMALL + r.below(64)]);
       if (care === "string" || care === "compareString" || care === "loop") {
         this.registers[RCX] = r.chance(15) ? 0 : r.chance(80) ? r.below(15) : Pool.SMALL + r.below(64);
-        if (r.chance(92)) this.#point(RSI, true);
-        if (r.chance(92)) this.#point(RDI, true);
+        if (r.chance(92)) this.#operands.point(RSI, true);
+        if (r.chance(92)) this.#operands.point(RDI, true);
       }
       // POPA that faults half-way has written some registers on some processors.
       if (instruction.name === "popa" || care === "popf" || (care === "stack" && r.chance(70)))
-        this.#stackPointer(true);
-      if (care === "xlat" && r.chance(90)) this.#point(3, false);
+        this.#operands.stackPointer(true);
+      if (care === "xlat" && r.chance(90)) this.#operands.point(3, false);
       if (care === "align16" && r.chance(50)) this.registers[RDX] = this.registers[RAX] = r.below(3);
       if (care === "enter" || instruction.name === "leave") this.registers[RBP] = Pool.STACK + r.below(10);
       return;
     }
     const small = (register: number, value: number): void => {
       if (this.#mode === 64)
-        this.code.push(0x48 | (register >> 3), 0xc7, 0xc0 | (register & 7), ...this.#little(value, 4));
-      else this.code.push(0xb8 | register, ...this.#little(value, 4));
+        this.code.push(0x48 | (register >> 3), 0xc7, 0xc0 | (register & 7), ...little(value, 4));
+      else this.code.push(0xb8 | register, ...little(value, 4));
     };
     if (care === "divide") small(RDX, r.pick([0, 0, 1, -1]));
-    if (care === "popf") this.code.push(0x68, ...this.#little(r.u32() & 0x208cd5, 4));
+    if (care === "popf") this.code.push(0x68, ...little(r.u32() & 0x208cd5, 4));
     if (care === "xlat") small(3, DATA + 0x100 + r.below(0x1c00));
     if (care === "string" || care === "compareString") {
       small(RCX, r.below(20));
@@ -252,7 +105,7 @@ class Builder {
     const r = this.#random;
     const { care } = instruction;
     if (!this.#single && (instruction.reads ?? 0) & this.undefinedFlags) {
-      this.code.push(r.pick([0x39, 0x01, 0x29]), 0xc0 | ((this.#operand() << 3) & 0x38) | RAX);
+      this.code.push(r.pick([0x39, 0x01, 0x29]), 0xc0 | ((this.#operands.operand() << 3) & 0x38) | RAX);
       this.undefinedFlags = 0;
     }
     this.#prepare(instruction);
@@ -289,11 +142,10 @@ class Builder {
                   ? 2
                   : 4
                 : size / 8;
-    let immediate = this.#immediate(instruction, immediateBytes);
-    if (instruction.imm === "wb")
-      immediate = [...this.#little(r.below(0x80), 2), r.chance(60) ? 0 : r.below(8)];
+    let immediate = this.#operands.immediate(instruction, immediateBytes);
+    if (instruction.imm === "wb") immediate = [...little(r.below(0x80), 2), r.chance(60) ? 0 : r.below(8)];
     if (care === "relative" || care === "loop")
-      immediate = this.#little(r.chance(60) ? 1 + r.below(100) : -20 - r.below(80), immediateBytes);
+      immediate = little(r.chance(60) ? 1 + r.below(100) : -20 - r.below(80), immediateBytes);
     if (care === "double" && size === 16)
       immediate = [((immediate[0] ?? 0) & 0xe0) | ((immediate[0] ?? 0) % 17)];
 
@@ -302,7 +154,7 @@ class Builder {
     let operand: number[] = [];
     let inMemory = false;
     let addressSize = false;
-    const reg = instruction.digit ?? this.#operand();
+    const reg = instruction.digit ?? this.#operands.operand();
     const operandBytes =
       instruction.name === "movzx" || instruction.name === "movsx"
         ? ((opcode[1] ?? 0) & 1) + 1
@@ -314,7 +166,7 @@ class Builder {
       const prefixed = instruction.prefix === undefined ? 0 : 1;
       if (inMemory) {
         if (care === "bitString") this.#nearBit(reg, r);
-        let target = this.#target(operandBytes, care === "stack");
+        let target = this.#operands.target(operandBytes, care === "stack");
         if (care === "align16" && r.chance(80)) target &= ~15;
         if (care === "divide" && this.#single && r.chance(50)) target &= ~7;
         const gs = this.#mode === 64 && care !== "lea" && r.chance(4);
@@ -324,27 +176,29 @@ class Builder {
         }
         addressSize = this.#mode === 64 && r.chance(6) && !gs;
         // A REX prefix is always there in this estimate; RIP-relative targets may be off by one, which does no harm.
-        const before = prefixes.length + prefixed + (addressSize ? 1 : 0) + 1 + opcode.length;
+        const before =
+          this.code.length + prefixes.length + prefixed + (addressSize ? 1 : 0) + 1 + opcode.length;
+        const behind = CODE + this.#start + before + 5 + immediateBytes;
         const memory =
-          care === "lea" ? this.#anyAddress(reg) : this.#memory(reg, target, before, immediateBytes);
+          care === "lea" ? this.#operands.anyAddress(reg) : this.#operands.memory(reg, target, behind);
         operand = memory.bytes;
         rex |= memory.rexB | (memory.rexX << 1);
         if (addressSize) prefixes.push(0x67);
       } else {
-        const rm = this.#operand();
+        const rm = this.#operands.operand();
         operand = [0xc0 | ((reg & 7) << 3) | (rm & 7)];
         rex |= rm >> 3;
       }
       if (instruction.digit === undefined) rex |= (reg >> 3) << 2;
       else if (wide && r.chance(5)) rex |= 4;
     } else if (instruction.form === "o") {
-      const n = this.#operand();
+      const n = this.#operands.operand();
       opcode[opcode.length - 1] = (opcode[opcode.length - 1] ?? 0) + (n & 7);
       rex |= n >> 3;
     } else if (care === "moffs") {
       const bytes = wide ? (r.chance(15) ? 4 : 8) : 4;
       if (wide && bytes === 4) prefixes.push(0x67);
-      operand = this.#little(this.#target(size / 8, false), bytes);
+      operand = little(this.#operands.target(size / 8, false), bytes);
       inMemory = true;
     } else if ((care === "string" || care === "compareString" || care === "loop") && wide && r.chance(8))
       prefixes.push(0x67);
@@ -372,8 +226,8 @@ class Builder {
     if (this.#single) {
       if (r.chance(80)) this.registers[reg] = r.chance(50) ? Pool.SMALL + r.below(64) : r.below(28);
     } else if (this.#mode === 64)
-      this.code.push(0x48 | (reg >> 3), 0xc7, 0xc0 | (reg & 7), ...this.#little(r.between(-3000, 3000), 4));
-    else this.code.push(0xb8 | reg, ...this.#little(r.between(-3000, 3000), 4));
+      this.code.push(0x48 | (reg >> 3), 0xc7, 0xc0 | (reg & 7), ...little(r.between(-3000, 3000), 4));
+    else this.code.push(0xb8 | reg, ...little(r.between(-3000, 3000), 4));
   }
 
   #account(instruction: Instruction, size: number, immediate: number, repeat: number): void {
@@ -383,7 +237,7 @@ class Builder {
     const byCl = care === "shiftCl" || care === "rotateCl" || care === "doubleCl";
     if (care === "shift" || care === "rotate" || care === "double" || byCl) {
       const known = !byCl || this.#single;
-      const count = (byCl ? Number(this.#value(RCX) & 0xffn) : immediate) & (size === 64 ? 63 : 31);
+      const count = (byCl ? Number(this.#operands.value(RCX) & 0xffn) : immediate) & (size === 64 ? 63 : 31);
       if (known && count === 0) undef = writes = 0;
       else if (known && count === 1) undef &= ~Flag.OF;
       if (!known) writes = 0;
@@ -405,8 +259,8 @@ class Builder {
     const r = this.#random;
     const wide = this.#mode === 64;
     const size = r.pick(wide ? [8, 16, 32, 32, 64, 64] : [8, 16, 32, 32]);
-    const left = this.#operand();
-    const right = this.#operand();
+    const left = this.#operands.operand();
+    const right = this.#operands.operand();
     if (size === 16) this.code.push(0x66);
     const byImmediate = r.chance(40);
     const rex = (size === 64 ? 8 : 0) | (byImmediate ? 0 : (left >> 3) << 2) | (right >> 3);
@@ -447,7 +301,7 @@ class Builder {
   /** `mov ecx, n; again: …; loop again`, which ends because the body leaves RCX alone. */
   countedLoop(body: readonly number[]): void {
     this.code.push(0xf8);
-    this.code.push(0xb9, ...this.#little(1 + this.#random.below(6), 4));
+    this.code.push(0xb9, ...little(1 + this.#random.below(6), 4));
     const from = this.code.length;
     // LOOP, or DEC and JNZ.
     if (this.#random.chance(50)) this.code.push(...body, 0xe2, 0);

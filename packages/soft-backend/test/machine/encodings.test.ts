@@ -1,6 +1,6 @@
 /** The decoder knows what to make of every encoding, and optional instructions follow the CPU model. */
 import type { CpuModel, VcpuState, VirtualMachine } from "@northbridge/sdk";
-import { al, type Assembler, eax, ebx, edi, esi, mem, rax } from "@northbridge/sdk/asm";
+import { al, type Assembler, dr, eax, ebx, edi, esi, mem, rax } from "@northbridge/sdk/asm";
 import { GuestBench, GuestProgram } from "@northbridge/sdk/conformance";
 import { VirtualClock } from "@northbridge/core";
 import { describe, expect, it } from "vitest";
@@ -303,4 +303,21 @@ describe("CLFLUSH", () => {
     await bench.run();
     expect(bench.reports).toMatchObject([{ vector: 14, error: 0, rip: g.a.addressOf(start) + 10, cr2: 0 }]);
   });
+});
+
+it("ICEBP is a trap that no gate's privilege stops, and leaves DR6 alone (SDM 2A, INT1)", async () => {
+  const g = new GuestProgram();
+  const start = g.faults((a) => {
+    a.bytes(0xf1);
+  });
+  g.a.movFromSystem(rax, dr(6));
+  g.report(rax);
+  g.done();
+  const bench = await GuestBench.create({
+    createHypervisor: softHypervisor,
+    createClock: () => new VirtualClock(),
+  });
+  bench.load(g);
+  await bench.run();
+  expect(bench.reports).toMatchObject([{ vector: 1, error: 0, rip: g.a.addressOf(start) + 1 }, 0xffff_0ff0]);
 });
