@@ -7,6 +7,7 @@ import * as netTap from "@northbridge/net-tap";
 import { softHypervisor } from "@northbridge/soft-backend";
 import * as storageQcow2 from "@northbridge/storage-qcow2";
 import { isPlugin } from "./device/load-device-module.ts";
+import * as hostEnds from "./host-ends.ts";
 
 const isMachineType = (value: unknown): value is MachineType =>
   typeof value === "object" && value !== null && "devices" in value && "name" in value;
@@ -16,7 +17,7 @@ const isHostEndKind = (value: unknown): value is HostEndKind =>
 
 /** The plugins, machine types and host ends that come with the command: whatever these packages export. */
 export function builtInRegistry(): PluginRegistry {
-  const packages: readonly object[] = [devicesLegacy, devicesVirtio, netTap, storageQcow2];
+  const packages: readonly object[] = [devicesLegacy, devicesVirtio, netTap, storageQcow2, hostEnds];
   const exported = packages.flatMap((exports): unknown[] => Object.values(exports));
   return new PluginRegistry(
     exported.filter(isPlugin),

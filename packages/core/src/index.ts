@@ -16,6 +16,7 @@ export * from "./config/json-schema.ts";
 export { parseMachineConfig } from "./config/machine-schema.ts";
 export { applyOverride } from "./config/override.ts";
 export { fileErrorReason } from "./host/file-error.ts";
+export { fileDiskKind } from "./host/core-host-ends.ts";
 export * from "./host/faulty-block.ts";
 export * from "./host/file-block.ts";
 export * from "./host/file-sink.ts";

@@ -25,12 +25,15 @@ export class HostEndKinds {
     for (const kind of coreHostEnds) this.add(kind);
   }
 
-  /** Throws `NB_CONFIG` where the sort has another kind of that name. */
+  /**
+   * Throws `NB_CONFIG` where the sort has another kind of that name, but for those of this package: whoever knows the
+   * host better does them better.
+   */
   add(kind: HostEndKind): void {
     const name = `${kind.of} ${kind.kind}`;
     const known = this.#kinds.get(name);
     if (known === kind) return;
-    if (known !== undefined)
+    if (known !== undefined && !coreHostEnds.includes(known))
       throw new NorthbridgeError("NB_CONFIG", `two ${kind.of} back ends are called ${kind.kind}`);
     this.#kinds.set(name, kind);
   }

@@ -1,7 +1,7 @@
 import * as v from "valibot";
 import type { CharEnd, ConfigSchema, HostEndKind, HostEndOptions, HostEndSort } from "../contracts/index.ts";
 import { FaultyBlock } from "./faulty-block.ts";
-import { FileBlock } from "./file-block.ts";
+import { FileBlock, type HolePuncher } from "./file-block.ts";
 import { FileSink } from "./file-sink.ts";
 import { LoopbackNet } from "./loopback-net.ts";
 import { MemoryBlock } from "./memory-block.ts";
@@ -44,9 +44,16 @@ const kind = <Sort extends HostEndSort, Out>(
   open: HostEndKind<Sort, unknown, Out>["open"],
 ): HostEndKind<Sort, unknown, Out> => ({ of, kind: name, options, open });
 
+/** `{ kind: file, path }`. With `holes`, what a guest discards is given back to the host. */
+export function fileDiskKind(holes?: HolePuncher): HostEndKind {
+  return kind("block", "file", At, ({ path }, { readOnly, clock }) =>
+    FileBlock.open(path, { readOnly, clock, ...(holes && { holes }) }),
+  );
+}
+
 /** The kinds that every registry has. */
 export const coreHostEnds: readonly HostEndKind[] = [
-  kind("block", "file", At, ({ path }, { readOnly }) => FileBlock.open(path, { readOnly })),
+  fileDiskKind(),
   kind(
     "block",
     "memory",

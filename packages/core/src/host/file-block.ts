@@ -1,45 +1,84 @@
-import { constants, fdatasync, readv, writev } from "node:fs";
+import {
+  constants,
+  fdatasync,
+  fdatasyncSync,
+  ftruncateSync,
+  readv,
+  readvSync,
+  type Stats,
+  writev,
+  writevSync,
+} from "node:fs";
 import { type FileHandle, open } from "node:fs/promises";
-import { type BlockBackend, NorthbridgeError } from "../contracts/index.ts";
+import { type BlockBackend, type Clock, NorthbridgeError } from "../contracts/index.ts";
+import { byteLength, type Transfer, transferAll, transferAllNow } from "./file-transfer.ts";
 import { fileErrorReason } from "./file-error.ts";
 
 const SECTOR = 512;
-/** Parts that one vectored call of the host takes (IOV_MAX). */
-const MOST_PARTS = 1024;
 const ZEROES = new Uint8Array(1 << 20);
+/** Requests up to this size take the host less time than handing them to another thread does (docs/adr/0020). */
+const MOST_AT_ONCE = 65_536;
+/** A request that took this long waited for the medium: those behind it may have to, too. */
+const SLOW_MS = 1;
+const SLOW_STREAK = 64;
 
-type Vectored = (
-  fd: number,
-  parts: readonly NodeJS.ArrayBufferView[],
-  position: number,
-  done: (error: NodeJS.ErrnoException | null, bytes: number) => void,
-) => void;
+const READ: Transfer = { now: readvSync, later: readv };
+const WRITE: Transfer = { now: writevSync, later: writev };
+const DONE = Promise.resolve();
 
-/** A raw image file, byte for byte the disk. Vectored reads and writes go straight into and out of guest memory. */
+/** Gives storage of a file back to the host (fallocate(2)), which Node cannot: `@northbridge/linux` can. */
+export interface HolePuncher {
+  /** Makes the range read as zeroes without storage. False where the file system cannot. */
+  punch(fd: number, offset: number, length: number): boolean;
+  /** Makes the range read as zeroes, with storage. False where the file system cannot. */
+  zero(fd: number, offset: number, length: number): boolean;
+}
+
+export interface FileBlockOptions {
+  readonly readOnly: boolean;
+  /** Guest time: under a `virtual` one every request is done before the guest goes on. @defaultValue a realtime one */
+  readonly clock?: Pick<Clock, "kind">;
+  /** @defaultValue the guest cannot discard */
+  readonly holes?: HolePuncher;
+}
+
+/**
+ * A raw image file, byte for byte the disk. Vectored reads and writes go straight into and out of guest memory: small
+ * ones at once, large ones, flushes, and all that follow one for which the medium was slow, on Node's thread pool.
+ */
 export class FileBlock implements BlockBackend {
-  #size: number;
   readonly blockSize: number = SECTOR;
   readonly readOnly: boolean;
+  readonly discard?: (offset: number, length: number) => Promise<void>;
   readonly #path: string;
   readonly #file: FileHandle;
+  readonly #holes: HolePuncher | undefined;
+  readonly #isVirtual: boolean;
+  #size: number;
+  /** Requests yet to come that go to the pool whatever their size. */
+  #slow = 0;
 
-  private constructor(path: string, file: FileHandle, size: number, readOnly: boolean) {
+  private constructor(path: string, file: FileHandle, size: number, options: FileBlockOptions) {
     this.#path = path;
     this.#file = file;
     this.#size = size;
-    this.readOnly = readOnly;
-  }
-
-  get size(): number {
-    return this.#size;
+    this.#holes = options.holes;
+    this.#isVirtual = options.clock?.kind === "virtual";
+    this.readOnly = options.readOnly;
+    const { holes } = options;
+    if (holes !== undefined) {
+      this.discard = (offset, length) =>
+        this.#atOnce("discard", offset, length, () => void holes.punch(file.fd, offset, length));
+    }
   }
 
   /** Throws `NB_CONFIG` where the file is missing, is no image, or may not be written though it should be. */
-  static async open(path: string, options: { readonly readOnly: boolean }): Promise<FileBlock> {
+  static async open(path: string, options: FileBlockOptions): Promise<FileBlock> {
     const { readOnly } = options;
     let file: FileHandle;
     try {
-      file = await open(path, readOnly ? constants.O_RDONLY : constants.O_RDWR);
+      // O_NONBLOCK: a FIFO without a reader is refused below instead of waited for.
+      file = await open(path, (readOnly ? constants.O_RDONLY : constants.O_RDWR) | constants.O_NONBLOCK);
     } catch (error) {
       throw new NorthbridgeError(
         "NB_CONFIG",
@@ -47,26 +86,32 @@ export class FileBlock implements BlockBackend {
         { cause: error },
       );
     }
-    const { size } = await file.stat();
-    if (size === 0 || size % SECTOR !== 0) {
+    const fault = imageFault(await file.stat());
+    if (fault !== undefined) {
       await file.close();
-      throw new NorthbridgeError(
-        "NB_CONFIG",
-        `${path}: ${size} bytes, expected a multiple of ${SECTOR} and not 0`,
-      );
+      throw new NorthbridgeError("NB_CONFIG", `${path}: ${fault}`);
     }
-    return new FileBlock(path, file, size, readOnly);
+    return new FileBlock(path, file, (await file.stat()).size, options);
+  }
+
+  get size(): number {
+    return this.#size;
   }
 
   read(offset: number, into: readonly Uint8Array[]): Promise<void> {
-    return this.#all("read", readv, offset, into);
+    return this.#transfer("read", READ, offset, into);
   }
 
   write(offset: number, from: readonly Uint8Array[]): Promise<void> {
-    return this.#all("write", writev, offset, from);
+    return this.#transfer("write", WRITE, offset, from);
   }
 
   flush(): Promise<void> {
+    if (this.#isVirtual) {
+      return this.#atOnce("flush", 0, 0, () => {
+        fdatasyncSync(this.#file.fd);
+      });
+    }
     return new Promise((resolve, reject) => {
       fdatasync(this.#file.fd, (error) => {
         if (error === null) resolve();
@@ -75,7 +120,16 @@ export class FileBlock implements BlockBackend {
     });
   }
 
-  async writeZeroes(offset: number, length: number): Promise<void> {
+  async writeZeroes(offset: number, length: number, mayUnmap: boolean): Promise<void> {
+    const holes = this.#holes;
+    if (holes !== undefined) {
+      const outcome = { isDone: false };
+      await this.#atOnce("write zeroes", offset, length, () => {
+        const { fd } = this.#file;
+        outcome.isDone = (mayUnmap && holes.punch(fd, offset, length)) || holes.zero(fd, offset, length);
+      });
+      if (outcome.isDone) return;
+    }
     for (let done = 0; done < length; ) {
       const part = Math.min(length - done, ZEROES.length);
       await this.write(offset + done, [ZEROES.subarray(0, part)]);
@@ -83,65 +137,63 @@ export class FileBlock implements BlockBackend {
     }
   }
 
-  async resize(size: number): Promise<void> {
-    try {
-      await this.#file.truncate(size);
-    } catch (error) {
-      throw this.#error("resize", error instanceof Error ? error : new Error(String(error)));
-    }
-    this.#size = size;
+  resize(size: number): Promise<void> {
+    return this.#atOnce("resize", 0, 0, () => {
+      ftruncateSync(this.#file.fd, size);
+      this.#size = size;
+    });
   }
 
   async close(): Promise<void> {
     await this.#file.close();
   }
 
-  /** All of the parts, however the host cuts them. */
-  #all(what: string, call: Vectored, offset: number, parts: readonly Uint8Array[]): Promise<void> {
-    const length = parts.reduce((sum, part) => sum + part.length, 0);
-    if (offset < 0 || offset + length > this.size) {
-      return Promise.reject(this.#error(what, new Error(`${length} bytes at ${offset} leave the image`)));
+  #transfer(what: string, transfer: Transfer, offset: number, parts: readonly Uint8Array[]): Promise<void> {
+    const length = byteLength(parts);
+    if (!this.#isVirtual && (length > MOST_AT_ONCE || this.#slow > 0)) {
+      const refusal = this.#outside(what, offset, length);
+      if (refusal !== undefined) return refusal;
+      if (this.#slow > 0) this.#slow--;
+      return transferAll(transfer, this.#file.fd, offset, parts).catch((error: unknown) => {
+        throw this.#error(what, error);
+      });
     }
-    return new Promise((resolve, reject) => {
-      const step = (at: number, rest: readonly Uint8Array[]): void => {
-        if (rest.length === 0) {
-          resolve();
-          return;
-        }
-        call(
-          this.#file.fd,
-          rest.length > MOST_PARTS ? rest.slice(0, MOST_PARTS) : rest,
-          at,
-          (error, bytes) => {
-            if (error !== null) reject(this.#error(what, error));
-            else if (bytes === 0) reject(this.#error(what, new Error(`the file ends at ${at}`)));
-            else step(at + bytes, behind(rest, bytes));
-          },
-        );
-      };
-      step(
-        offset,
-        parts.filter((part) => part.length > 0),
-      );
+    return this.#atOnce(what, offset, length, () => {
+      const started = performance.now();
+      transferAllNow(transfer, this.#file.fd, offset, parts);
+      if (performance.now() - started > SLOW_MS) this.#slow = SLOW_STREAK;
     });
   }
 
-  #error(what: string, error: Error): NorthbridgeError {
+  #atOnce(what: string, offset: number, length: number, act: () => void): Promise<void> {
+    const refusal = this.#outside(what, offset, length);
+    if (refusal !== undefined) return refusal;
+    try {
+      act();
+      return DONE;
+    } catch (error) {
+      return Promise.reject(this.#error(what, error));
+    }
+  }
+
+  #outside(what: string, offset: number, length: number): Promise<void> | undefined {
+    if (offset >= 0 && offset + length <= this.#size) return undefined;
+    return Promise.reject(this.#error(what, new Error(`${length} bytes at ${offset} leave the image`)));
+  }
+
+  #error(what: string, error: unknown): NorthbridgeError {
     return new NorthbridgeError("NB_HOST", `${this.#path}: ${what}: ${fileErrorReason(error)}`, {
       cause: error,
     });
   }
 }
 
-/** What is left of the parts behind their first `bytes`. */
-function behind(parts: readonly Uint8Array[], bytes: number): readonly Uint8Array[] {
-  let skip = bytes;
-  let index = 0;
-  for (; index < parts.length; index++) {
-    const length = parts[index]?.length ?? 0;
-    if (skip < length) break;
-    skip -= length;
+/** Why this cannot be a disk. */
+function imageFault(stats: Stats): string | undefined {
+  if (!stats.isFile())
+    return `expected a regular file, found ${stats.isDirectory() ? "a directory" : "a device, pipe or socket"}`;
+  if (stats.size === 0 || stats.size % SECTOR !== 0) {
+    return `${stats.size} bytes, expected a multiple of ${SECTOR} and not 0`;
   }
-  const first = parts[index];
-  return first === undefined ? [] : [first.subarray(skip), ...parts.slice(index + 1)];
+  return undefined;
 }

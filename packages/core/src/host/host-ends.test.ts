@@ -41,6 +41,7 @@ const memory = (): Promise<BlockBackend> => ends.block({ kind: "memory", mib: 1 
 
 describe.each([
   ["file", () => file(image(1 << 20))],
+  ["file, under realtime,", () => FileBlock.open(image(1 << 20), { readOnly: false })],
   ["memory", memory],
 ] as const)("a %s disk", (_kind, open) => {
   it("keeps what is written, scattered and gathered, in shared memory too", async () => {
@@ -61,22 +62,55 @@ describe.each([
 });
 
 describe("a file disk", () => {
-  it("takes more parts than the host does at once", async () => {
-    const path = image(4096);
-    const disk = await file(path);
-    const parts = Array.from({ length: 2048 }, (_, i) => Uint8Array.of(i & 0xff));
-    await disk.write(512, parts);
-    expect([...readFileSync(path).subarray(512, 2560)]).toEqual(parts.map(([byte]) => byte));
+  it.each(["virtual", "realtime"] as const)(
+    "takes more parts than the host does at once, %s",
+    async (kind) => {
+      const path = image(1 << 20);
+      const disk = await FileBlock.open(path, { readOnly: false, clock: { kind } });
+      for (const size of [1, 64]) {
+        const parts = Array.from({ length: 2048 }, (_, i) => new Uint8Array(size).fill(i));
+        await disk.write(512, parts);
+        expect(readFileSync(path).subarray(512, 512 + 2048 * size)).toEqual(Buffer.concat(parts));
+        const back = parts.map(({ length }) => new Uint8Array(length));
+        await disk.read(512, back);
+        expect(back).toEqual(parts);
+      }
+      await disk.close();
+    },
+  );
+
+  it("does everything before the guest goes on, under a virtual clock", async () => {
+    const disk = await FileBlock.open(image(1 << 20), { readOnly: false, clock: { kind: "virtual" } });
+    const done: string[] = [];
+    const large = new Uint8Array(1 << 19);
+    void disk.read(0, [large]).then(() => done.push("read"));
+    void disk.write(0, [large]).then(() => done.push("write"));
+    void disk.flush().then(() => done.push("flush"));
+    await Promise.resolve();
+    expect(done).toEqual(["read", "write", "flush"]);
     await disk.close();
   });
 
   it("rejects what the file no longer has", async () => {
-    const path = image(4096);
-    const disk = await file(path);
+    const path = image(1 << 20);
+    const disk = await FileBlock.open(path, { readOnly: false });
     truncateSync(path, 1024);
-    await expect(disk.read(512, [new Uint8Array(1024)])).rejects.toThrow(
-      /disk\.img: read: the file ends at 1024/,
-    );
+    for (const length of [1024, 1 << 19]) {
+      await expect(disk.read(512, [new Uint8Array(length)])).rejects.toThrow(
+        /disk\.img: read: the file ends at 1024/,
+      );
+    }
+    await disk.close();
+  });
+
+  it("gets another size", async () => {
+    const path = image(4096);
+    const disk = await FileBlock.open(path, { readOnly: false });
+    await disk.resize(8192);
+    expect([disk.size, readFileSync(path).length]).toEqual([8192, 8192]);
+    await disk.write(7680, [new Uint8Array(512)]);
+    await disk.resize(1024);
+    await expect(disk.read(1024, [new Uint8Array(512)])).rejects.toThrow("leave the image");
     await disk.close();
   });
 
