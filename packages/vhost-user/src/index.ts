@@ -1,2 +1,2 @@
-// Nothing yet: see README.md for what belongs here.
-export {};
+export type { CreateMemory } from "./backend/region-table.ts";
+export { VhostUserBackend, type VhostUserBackendOptions } from "./backend/vhost-user-backend.ts";

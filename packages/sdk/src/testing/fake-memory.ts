@@ -8,11 +8,13 @@ export class FakeMemory implements GuestMemory {
   readonly #bytes: Uint8Array;
   readonly #data: DataView;
 
-  constructor(length: number, gpa = 0) {
+  /** @param memory bytes that are there already, or how many there shall be */
+  constructor(memory: number | Uint8Array, gpa = 0) {
     this.#gpa = gpa;
-    this.#bytes = new Uint8Array(new SharedArrayBuffer(length));
-    this.#data = new DataView(this.#bytes.buffer);
-    this.slots = [{ name: "ram", gpa, length, readOnly: false, bytes: this.#bytes }];
+    const bytes = typeof memory === "number" ? new Uint8Array(new SharedArrayBuffer(memory)) : memory;
+    this.#bytes = bytes;
+    this.#data = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+    this.slots = [{ name: "ram", gpa, length: bytes.length, readOnly: false, bytes }];
   }
 
   view(gpa: number, length: number): Uint8Array | undefined {

@@ -115,6 +115,18 @@ export class SplitQueue implements VirtQueue {
     if (this.#isOpen && !this.#chains.restore(state.inFlight)) this.#fail("bufferOutsideMemory");
   }
 
+  /**
+   * Of a new queue that goes on for a device which died: the requests at these heads, which it had taken and not used,
+   * come out of `pop` again, first and in this order.
+   */
+  retake(heads: readonly number[]): void {
+    for (const head of heads.toReversed()) {
+      const chain = this.#request(head);
+      if (chain === undefined) return;
+      this.#chains.putBack(chain);
+    }
+  }
+
   /** The request that starts at `head`; undefined where the driver got it wrong. */
   #request(head: number): DescriptorChain | undefined {
     let fault: QueueFault | undefined;

@@ -1,0 +1,205 @@
+import type { GuestMemory } from "@northbridge/sdk";
+import { FeatureSet, type VirtioDevice, type VirtioSession, virtioSpec, type VirtQueue } from "@northbridge/sdk/virtio";
+import { VhostFeature } from "../protocol/spec.ts";
+
+const { Feature, DeviceId } = virtioSpec;
+
+/** Bits a driver may have agreed on with its machine and that are nothing to a back end. */
+const IRRELEVANT: ReadonlySet<number> = new Set([24, 27, Feature.ORDER_PLATFORM, Feature.RING_RESET]);
+
+/** Who hears of what a device does: the connection there is. */
+export interface DeviceListener {
+  configChanged(): void;
+  /** A driver's mistake has ended all queues. */
+  failed(reason: string): void;
+}
+
+/** Where a queue was when it stopped: as the front end was told, and as the used ring says. */
+export interface StopPosition {
+  readonly told: number;
+  readonly used: number;
+}
+
+/**
+ * A virtio device that outlives the connections of its front ends. A front end that comes back with the same features
+ * and with every queue where it stopped goes on with the device as it is; any other one finds it reset
+ * (docs/adr/0022).
+ */
+export class ServedDevice {
+  readonly device: VirtioDevice;
+  readonly offered: FeatureSet;
+  readonly counts: Map<string, number> = new Map<string, number>();
+  #listener: DeviceListener | undefined;
+  #memory: GuestMemory | undefined;
+  #features = new FeatureSet();
+  #state: "reset" | "running" | "paused" = "reset";
+  #hasFailed = false;
+  readonly #queues: (VirtQueue | undefined)[] = [];
+  readonly #stops: (StopPosition | undefined)[] = [];
+  #requests = 0;
+
+  constructor(device: VirtioDevice, options: { readonly packed: boolean }) {
+    this.device = device;
+    this.offered = FeatureSet.of([
+      ...device.features,
+      Feature.VERSION_1,
+      Feature.INDIRECT_DESC,
+      Feature.EVENT_IDX,
+      VhostFeature.LOG_ALL,
+      VhostFeature.PROTOCOL_FEATURES,
+      ...(options.packed ? [Feature.RING_PACKED] : []),
+    ]);
+  }
+
+  /** Queues a front end may ask for: of a network card, pairs of them (vhost-user: Multiple queue support). */
+  get queueNum(): number {
+    const { deviceId, queues } = this.device;
+    return deviceId === DeviceId.NET ? Math.floor(queues.length / 2) : queues.length;
+  }
+
+  get isStarted(): boolean {
+    return this.#state !== "reset";
+  }
+
+  get hasFailed(): boolean {
+    return this.#hasFailed;
+  }
+
+  listen(listener: DeviceListener | undefined): void {
+    this.#listener = listener;
+  }
+
+  count(what: string): void {
+    this.counts.set(what, (this.counts.get(what) ?? 0) + 1);
+  }
+
+  /** What of the front end's choice matters here; a word where it cannot be. */
+  accept(chosen: FeatureSet): FeatureSet | string {
+    const bits: number[] = [];
+    for (let bit = 0; bit < 64; bit++) {
+      if (!chosen.has(bit)) continue;
+      if (this.offered.has(bit)) bits.push(bit);
+      else if (!IRRELEVANT.has(bit)) return `feature${bit}`;
+    }
+    const features = FeatureSet.of(bits);
+    if (!features.has(Feature.VERSION_1)) return "featureVersion1Missing";
+    return (this.device.acceptFeatures?.(features) ?? true) ? features : "featuresRefused";
+  }
+
+  /**
+   * Before the first queue opens: starts the device, or lets it go on.
+   * @param bases by queue, where the front end set one
+   */
+  async start(features: FeatureSet, memory: GuestMemory, bases: readonly (number | undefined)[]): Promise<void> {
+    if (this.#state !== "reset" && !this.#canGoOn(features, bases)) await this.reset();
+    this.#features = features;
+    this.#memory = memory;
+    if (this.#state === "reset") {
+      this.#guard(() => {
+        this.device.start(this.#session);
+      });
+      this.#state = "running";
+    }
+  }
+
+  /** The memory is elsewhere; no queue is open. */
+  setMemory(memory: GuestMemory): void {
+    this.#memory = memory;
+  }
+
+  /** What the device sees of a queue from now on. */
+  setQueue(index: number, queue: VirtQueue | undefined): void {
+    this.#queues[index] = queue;
+  }
+
+  stoppedAt(index: number, position: StopPosition): void {
+    this.#stops[index] = position;
+  }
+
+  requested(): void {
+    this.#requests++;
+  }
+
+  notify(index: number): void {
+    if (this.#state !== "running" || this.#queues[index] === undefined) return;
+    this.#guard(() => {
+      this.device.notify(index);
+    });
+  }
+
+  /** Resolves once nothing of the host's touches the front end's memory. */
+  async pause(): Promise<void> {
+    if (this.#state !== "running") return;
+    this.#state = "paused";
+    await this.device.pause?.();
+  }
+
+  resume(): void {
+    if (this.#state !== "paused") return;
+    this.#state = "running";
+    this.#guard(() => this.device.resume?.());
+  }
+
+  async reset(): Promise<void> {
+    this.#queues.length = 0;
+    this.#stops.length = 0;
+    this.#requests = 0;
+    this.#hasFailed = false;
+    if (this.#state === "reset") return;
+    const wasPaused = this.#state === "paused";
+    this.#state = "reset";
+    await this.device.reset();
+    if (wasPaused) this.#guard(() => this.device.resume?.());
+  }
+
+  fail(reason: string): void {
+    this.count(`needsReset.${reason}`);
+    for (const queue of this.#queues) queue?.close();
+    if (this.#hasFailed) return;
+    this.#hasFailed = true;
+    this.#listener?.failed(reason);
+  }
+
+  /** Runs what a device must not fail in: one that does is in need of a reset, and its host goes on. */
+  #guard(run: () => void): void {
+    try {
+      run();
+    } catch (error) {
+      this.fail("deviceThrew");
+      this.#listener?.failed(error instanceof Error ? (error.stack ?? error.message) : String(error));
+    }
+  }
+
+  #canGoOn(features: FeatureSet, bases: readonly (number | undefined)[]): boolean {
+    if (this.#hasFailed || features.low !== this.#features.low || features.high !== this.#features.high) return false;
+    let moved = false;
+    for (const [index, stop] of this.#stops.entries()) {
+      const base = bases[index];
+      if (stop === undefined || base === undefined) continue;
+      if (base !== stop.told && base !== stop.used) return false;
+      moved ||= base !== 0;
+    }
+    return moved || this.#requests === 0; // at 0 after requests: as good as always a new driver's
+  }
+
+  readonly #session: VirtioSession = ((): VirtioSession => {
+    const features = (): FeatureSet => this.#features;
+    const memory = (): GuestMemory => {
+      if (this.#memory === undefined) throw new Error("a device asked for memory outside of a session");
+      return this.#memory;
+    };
+    return {
+      get features() {
+        return features();
+      },
+      get memory() {
+        return memory();
+      },
+      queue: (index) => this.#queues[index],
+      configChanged: () => this.#listener?.configChanged(),
+      fail: (reason) => {
+        this.fail(reason);
+      },
+    };
+  })();
+}

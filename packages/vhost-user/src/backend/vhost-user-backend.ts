@@ -1,0 +1,77 @@
+import type { VirtioDevice } from "@northbridge/sdk/virtio";
+import { Listener } from "./listener.ts";
+import type { CreateMemory } from "./region-table.ts";
+import { ServedDevice } from "./served-device.ts";
+import { BackendSession } from "./session.ts";
+
+export interface VhostUserBackendOptions {
+  readonly device: VirtioDevice;
+  /** Guest memory over slots: `(slots, written) => new SlottedGuestMemory(slots, written)` of `@northbridge/core`. */
+  readonly createMemory: CreateMemory;
+  /** Whether to offer packed rings, whose requests in flight do not survive this process. @defaultValue false */
+  readonly packed?: boolean;
+  /**
+   * Refuses memory that its owner may cut off (without `F_SEAL_SHRINK`): an access behind its new end would end this
+   * process. QEMU seals `memory-backend-memfd`. @defaultValue false
+   */
+  readonly sealedMemory?: boolean;
+  /** Hears of connections and of what was refused. @defaultValue nobody */
+  readonly say?: (line: string) => void;
+}
+
+/**
+ * A virtio device served to other virtual machine monitors (vhost-user: the back end): to one front end at a time,
+ * over connections that it is given or that come to a socket. The device stays when a front end goes.
+ */
+export class VhostUserBackend {
+  readonly #options: VhostUserBackendOptions;
+  readonly #served: ServedDevice;
+  #session: BackendSession | undefined;
+  #listener: Listener | undefined;
+
+  constructor(options: VhostUserBackendOptions) {
+    this.#options = options;
+    this.#served = new ServedDevice(options.device, { packed: options.packed ?? false });
+  }
+
+  /** Listens at a Unix socket. Throws `NB_CONFIG` where it is in use, `NB_HOST` where the host refuses. */
+  listen(path: string): void {
+    this.#listener = new Listener(path, async (fd) => {
+      await this.serve(fd);
+    });
+  }
+
+  /**
+   * Serves a connected Unix stream socket until it ends; one at a time. Resolves with the reason, once nothing here
+   * touches the front end's memory any more.
+   */
+  async serve(fd: number): Promise<string> {
+    const say = this.#options.say ?? ((): void => undefined);
+    this.#served.count("connections");
+    say("a front end connected");
+    this.#session = new BackendSession(fd, {
+      served: this.#served,
+      createMemory: this.#options.createMemory,
+      sealedMemory: this.#options.sealedMemory ?? false,
+      say,
+    });
+    const reason = await this.#session.ended;
+    this.#session = undefined;
+    say(`the front end is gone: ${reason}`);
+    return reason;
+  }
+
+  /** Counters: connections, messages, kicks, calls, and what was refused or went wrong, by reason. */
+  stats(): Readonly<Record<string, number>> {
+    return { ...Object.fromEntries(this.#served.counts), ...this.#served.device.stats?.() };
+  }
+
+  /** Ends the connection there is, removes the socket and resets the device. */
+  async close(): Promise<void> {
+    this.#listener?.close();
+    const session = this.#session;
+    session?.close();
+    await session?.ended;
+    await this.#served.reset();
+  }
+}
