@@ -3,6 +3,7 @@ import { registerGuest } from "../guest/index.ts";
 import { registerTrace } from "../trace/register-trace.ts";
 import { registerImg } from "../img/register-img.ts";
 import { registerDoctor } from "./doctor.ts";
+import { registerVhostUser } from "../vhost-user/register-vhost-user.ts";
 import type { RegisterCommand } from "./register-command.ts";
 import { registerRun } from "./run.ts";
 import { registerSchema } from "./schema.ts";
@@ -17,6 +18,7 @@ const COMMANDS: readonly RegisterCommand[] = [
   registerDevice,
   registerTrace,
   registerImg,
+  registerVhostUser,
 ];
 
 export const registerCommands: RegisterCommand = (program, host, exit) => {

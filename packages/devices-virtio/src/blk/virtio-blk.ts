@@ -7,7 +7,6 @@ import {
 } from "@northbridge/sdk";
 import {
   type DescriptorChain,
-  type FeatureSet,
   type VirtioDevice,
   type VirtioSession,
   virtioSpec,
@@ -144,8 +143,9 @@ export class VirtioBlk implements VirtioDevice {
 
   start(session: VirtioSession): void {
     this.#session = session;
-    // Without CONFIG_WCE a driver that takes FLUSH gets a write-back cache, one that does not write-through (§5.2.5.1).
-    if (!session.features.has(Feature.CONFIG_WCE)) {
+    // A driver that takes FLUSH gets a write-back cache, one that does not write-through; who takes both may have
+    // chosen already (§5.2.5.1, §5.2.5.2).
+    if (!session.features.has(Feature.CONFIG_WCE) || !session.features.has(Feature.FLUSH)) {
       this.#view.setUint8(Config.WRITEBACK, session.features.has(Feature.FLUSH) ? 1 : 0);
     }
   }
@@ -215,10 +215,6 @@ export class VirtioBlk implements VirtioDevice {
     await this.#backend.resize(bytes);
     this.resized();
     return `${bytes} bytes`;
-  }
-
-  acceptFeatures(features: FeatureSet): boolean {
-    return !features.has(Feature.CONFIG_WCE) || features.has(Feature.FLUSH);
   }
 
   stats(): Readonly<Record<string, number>> {

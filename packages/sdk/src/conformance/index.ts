@@ -1,2 +1,3 @@
 export * from "./backend/index.ts";
 export * from "./host/index.ts";
+export * from "./virtio/index.ts";

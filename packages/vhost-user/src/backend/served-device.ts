@@ -7,6 +7,9 @@ const { Feature, DeviceId } = virtioSpec;
 /** Bits a driver may have agreed on with its machine and that are nothing to a back end. */
 const IRRELEVANT: ReadonlySet<number> = new Set([24, 27, Feature.ORDER_PLATFORM, Feature.RING_RESET]);
 
+/** Kinds whose front ends have a configuration space of their own: they take no back end's. */
+const OWN_CONFIG: ReadonlySet<number> = new Set([DeviceId.NET, DeviceId.SCSI, DeviceId.FS]);
+
 /** Who hears of what a device does: the connection there is. */
 export interface DeviceListener {
   configChanged(): void;
@@ -57,12 +60,9 @@ export class ServedDevice {
     return deviceId === DeviceId.NET ? Math.floor(queues.length / 2) : queues.length;
   }
 
-  get isStarted(): boolean {
-    return this.#state !== "reset";
-  }
-
-  get hasFailed(): boolean {
-    return this.#hasFailed;
+  /** Whether a front end gets the configuration space from here. */
+  get hasConfig(): boolean {
+    return this.device.config.length > 0 && !OWN_CONFIG.has(this.device.deviceId);
   }
 
   listen(listener: DeviceListener | undefined): void {

@@ -30,17 +30,16 @@ import type { ServedDevice } from "./served-device.ts";
 
 const { Status } = virtioSpec;
 
-const OFFERED_PROTOCOL = FeatureSet.of([
+const PROTOCOL_FEATURES = [
   ProtocolFeature.MQ,
   ProtocolFeature.LOG_SHMFD,
   ProtocolFeature.REPLY_ACK,
   ProtocolFeature.BACKEND_REQ,
-  ProtocolFeature.CONFIG,
   ProtocolFeature.INFLIGHT_SHMFD,
   ProtocolFeature.RESET_DEVICE,
   ProtocolFeature.CONFIGURE_MEM_SLOTS,
   ProtocolFeature.STATUS,
-]);
+];
 
 /** Largest queue a front end may ask for. */
 const MAX_RING_SIZE = 32_768;
@@ -69,6 +68,7 @@ export class BackendSession {
   readonly #connection: Connection;
   readonly #log = new DirtyLog();
   readonly #rings: RingSet;
+  readonly #offeredProtocol: FeatureSet;
   #protocol = new FeatureSet();
   #status = 0;
   #channel: number | undefined;
@@ -79,6 +79,10 @@ export class BackendSession {
     const { served, createMemory } = options;
     this.#options = options;
     this.#served = served;
+    this.#offeredProtocol = FeatureSet.of([
+      ...PROTOCOL_FEATURES,
+      ...(served.hasConfig ? [ProtocolFeature.CONFIG] : []),
+    ]);
     this.#rings = new RingSet(served, RegionTable.empty(createMemory, this.#log));
     const ended = Promise.withResolvers<string>();
     this.ended = ended.promise;
@@ -164,10 +168,10 @@ export class BackendSession {
         await this.#setFeatures(featuresIn(payload));
         return false;
       case Request.GET_PROTOCOL_FEATURES:
-        return this.#reply(request, u64Payload(OFFERED_PROTOCOL));
+        return this.#reply(request, u64Payload(this.#offeredProtocol));
       case Request.SET_PROTOCOL_FEATURES:
         this.#protocol = featuresIn(payload);
-        if (!this.#protocol.isSubsetOf(OFFERED_PROTOCOL)) throw new Refusal("protocolFeature");
+        if (!this.#protocol.isSubsetOf(this.#offeredProtocol)) throw new Refusal("protocolFeature");
         return false;
       case Request.SET_OWNER:
       case Request.RESET_OWNER: // "back-ends either ignore this message"

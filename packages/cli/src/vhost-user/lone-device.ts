@@ -1,0 +1,173 @@
+import { extname, resolve } from "node:path";
+import { pathToFileURL } from "node:url";
+import {
+  applyOverride,
+  ConfigError,
+  createMachine,
+  fileErrorReason,
+  loadMachineConfig,
+  type Machine,
+  type PluginRegistry,
+  type RegisteredPlugin,
+} from "@northbridge/core";
+import {
+  type ConfigSchema,
+  type DeviceEntry,
+  type DeviceReference,
+  definePlugin,
+  NorthbridgeError,
+} from "@northbridge/sdk";
+import { type VirtioDevice, VirtioTransport } from "@northbridge/sdk/virtio";
+import { HostDrivenClock } from "./host-driven-clock.ts";
+import { noProcessor } from "./no-processor.ts";
+
+/** Which device, as the command line says. */
+export interface LoneDeviceOptions {
+  /** Name of a plugin, `blk` for `virtioBlk`, a module that exports a plugin, or with `machine` the id of a device. */
+  readonly device: string;
+  /** A machine config that has the device. */
+  readonly machine?: string | undefined;
+  /** Options of the device, or of the machine config: `PATH=VALUE`. */
+  readonly set: readonly string[];
+}
+
+/** A virtio device without a machine. */
+export interface LoneDevice {
+  readonly name: string;
+  readonly device: VirtioDevice;
+  close(): Promise<void>;
+}
+
+const MODULE = new Set([".ts", ".mts", ".js", ".mjs"]);
+
+const nothing: ConfigSchema<object, object> = {
+  "~standard": { version: 1, vendor: "northbridge", validate: (value) => ({ value }) },
+};
+
+/** Makes the device as a machine would, with a transport that does nothing but take it. Throws `NB_CONFIG`. */
+export async function createLoneDevice(
+  options: LoneDeviceOptions,
+  registry: PluginRegistry,
+  log: (line: string) => void,
+): Promise<LoneDevice> {
+  const { entry, explain } = await findEntry(options, registry);
+  let found: VirtioDevice | undefined;
+  const transport = definePlugin({
+    name: "@northbridge/cli/vhostUserTransport",
+    config: nothing,
+    provides: [VirtioTransport],
+    setup(ctx) {
+      ctx.provide(VirtioTransport, {
+        attach: (_ctx, device) => {
+          found = device;
+          return {};
+        },
+      });
+      return {};
+    },
+  });
+  const time = new HostDrivenClock();
+  let machine: Machine;
+  try {
+    machine = await createMachine({
+      config: { machine: "bare-1", memory: { mib: 1 }, devices: [transport(), entry] },
+      hypervisor: noProcessor,
+      registry,
+      clock: time.clock,
+      log: lines(log),
+    });
+  } catch (error) {
+    time.stop();
+    throw explain(error);
+  }
+  const close = async (): Promise<void> => {
+    time.stop();
+    await machine.stop();
+  };
+  if (found === undefined) {
+    await close();
+    throw new NorthbridgeError(
+      "NB_CONFIG",
+      `${options.device}: expected a virtio device, found one of another kind`,
+    );
+  }
+  return { name: options.device, device: found, close };
+}
+
+interface FoundEntry {
+  readonly entry: DeviceEntry | DeviceReference;
+  readonly explain: (error: unknown) => unknown;
+}
+
+async function findEntry(options: LoneDeviceOptions, registry: PluginRegistry): Promise<FoundEntry> {
+  const { device, machine, set } = options;
+  if (machine !== undefined) return fromMachine(device, machine, set);
+  const plugin = MODULE.has(extname(device))
+    ? await fromModule(device)
+    : { spec: registry.plugin(fullName(device, registry), "DEVICE") };
+  const entry = { spec: plugin.spec, input: set.reduce(applyOverride, {}), id: "device" };
+  // The place of the device in a machine means nothing here.
+  const explain = (error: unknown): unknown =>
+    error instanceof ConfigError
+      ? new NorthbridgeError(error.code, `${device}: ${error.message.replace(/^devices\[1\][.:]? ?/, "")}`, {
+          cause: error,
+        })
+      : error;
+  return { entry, explain };
+}
+
+/** `virtioBlk` for `blk`. */
+function fullName(name: string, registry: PluginRegistry): string {
+  const long = `virtio${name.charAt(0).toUpperCase()}${name.slice(1)}`;
+  return !registry.isUniqueShortName(name) && registry.isUniqueShortName(long) ? long : name;
+}
+
+async function fromModule(file: string): Promise<RegisteredPlugin> {
+  let module: Readonly<Record<string, unknown>>;
+  try {
+    module = (await import(pathToFileURL(resolve(file)).href)) as Readonly<Record<string, unknown>>;
+  } catch (cause) {
+    throw new NorthbridgeError("NB_CONFIG", `${file}: cannot load the device: ${fileErrorReason(cause)}`, {
+      cause,
+    });
+  }
+  const plugins = [...new Set(Object.values(module).filter(isPlugin))];
+  const [plugin, second] = plugins;
+  if (plugin !== undefined && second === undefined) return plugin;
+  const found = plugins.map(({ pluginName }) => pluginName).join(", ") || "none";
+  throw new NorthbridgeError("NB_CONFIG", `${file}: expected one exported device plugin, found ${found}`);
+}
+
+const isPlugin = (value: unknown): value is RegisteredPlugin =>
+  typeof value === "function" && "pluginName" in value && "spec" in value;
+
+const isEntry = (item: DeviceEntry | DeviceReference): item is DeviceEntry => "spec" in item;
+
+async function fromMachine(device: string, file: string, set: readonly string[]): Promise<FoundEntry> {
+  const { config, explain } = await loadMachineConfig(file, set);
+  const names: string[] = [];
+  for (const entry of config.devices ?? []) {
+    if (!entry) continue;
+    const name = entry.id ?? (isEntry(entry) ? entry.spec.name : entry.plugin);
+    if (name === device) return { entry, explain };
+    names.push(name);
+  }
+  throw new NorthbridgeError(
+    "NB_CONFIG",
+    `${file}: devices: expected one with the id ${device}, found ${names.join(", ") || "none"}`,
+  );
+}
+
+/** Bytes of a log as lines. */
+function lines(log: (line: string) => void): { write(byte: number): void } {
+  let line = "";
+  return {
+    write: (byte) => {
+      if (byte !== 10) line += String.fromCharCode(byte);
+      else {
+        log(line);
+        line = "";
+      }
+    },
+  };
+}

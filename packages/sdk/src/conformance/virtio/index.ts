@@ -1,0 +1,73 @@
+import { deviceClauses } from "./device-clauses.ts";
+import type { Clause } from "./clause.ts";
+import { ClauseDriver } from "./clause-driver.ts";
+import { kindClauses, PROBES } from "./kind-clauses.ts";
+import { queueClauses } from "./queue-clauses.ts";
+import type { ProbeRequest, VirtioSuiteHooks, VirtioTarget } from "./target.ts";
+
+export { inProcessTarget } from "./in-process-target.ts";
+export type { ProbeRequest, VirtioSuiteHooks, VirtioTarget } from "./target.ts";
+
+export interface VirtioConformanceOptions {
+  readonly deviceId: number;
+  /** A device as after power-on, for each clause anew. */
+  readonly create: () => Promise<VirtioTarget>;
+  /** For kinds of devices that the suite does not know. */
+  readonly probe?: ProbeRequest;
+  /** Clauses that do not hold, and are known not to, by the beginning of `says`: they are expected to fail. */
+  readonly violates?: readonly string[];
+}
+
+/**
+ * Declares one test for each clause of the specification (Virtual I/O Device 1.3) that can be judged from a driver's
+ * side: of any device, of split virtqueues, and of what kind of device it is.
+ */
+export function virtioConformance(hooks: VirtioSuiteHooks, options: VirtioConformanceOptions): void {
+  const { deviceId, create, violates = [] } = options;
+  const probe = options.probe ?? PROBES[deviceId];
+  if (probe === undefined) {
+    throw new Error(`virtio conformance: no request is known that a device of ID ${deviceId} answers; give a probe`);
+  }
+  hooks.describe("virtio 1.3", () => {
+    for (const clause of [...deviceClauses(deviceId), ...queueClauses, ...kindClauses(deviceId)]) {
+      const isKnown = violates.some((known) => clause.says.startsWith(known));
+      hooks.it(`§${clause.section}: ${clause.says}`, async ({ skip }) => {
+        const target = await create();
+        try {
+          const violation = await violationOf(clause, target, probe, skip);
+          if (isKnown && violation === undefined) throw new Error("the clause holds, and is listed as violated");
+          if (!isKnown && violation !== undefined) throw violation;
+        } finally {
+          await target.close();
+        }
+      });
+    }
+  });
+}
+
+async function violationOf(
+  clause: Clause,
+  target: VirtioTarget,
+  probe: ProbeRequest,
+  skip: (note: string) => void,
+): Promise<Error | undefined> {
+  let skipped: string | undefined;
+  try {
+    await clause.run({
+      target,
+      probe,
+      start: (options) => ClauseDriver.start(target, options),
+      skip: (note) => {
+        skipped = note;
+        throw new Error(note);
+      },
+    });
+  } catch (error) {
+    if (skipped !== undefined) {
+      skip(skipped);
+      return undefined;
+    }
+    return error instanceof Error ? error : new Error(String(error));
+  }
+  return undefined;
+}

@@ -1,0 +1,1 @@
+export { VhostUserTarget, type VhostUserTargetOptions } from "./vhost-user-target.ts";

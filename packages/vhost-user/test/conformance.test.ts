@@ -1,0 +1,26 @@
+import { socketPair } from "@northbridge/linux";
+import { inProcessTarget, virtioConformance } from "@northbridge/sdk/conformance";
+import { describe, it } from "vitest";
+import { VhostUserTarget } from "../src/conformance/index.ts";
+import { FrontEnd } from "../src/frontend/front-end.ts";
+import { VhostUserBackend } from "../src/index.ts";
+import { createMemory, devices } from "./devices.ts";
+
+describe.each(devices)("%s behind a transport", (_name, create) => {
+  virtioConformance(
+    { describe, it },
+    { deviceId: create().deviceId, create: () => Promise.resolve(inProcessTarget(create())) },
+  );
+});
+
+const isHere = process.platform === "linux" && process.arch === "x64";
+
+describe.skipIf(!isHere).each(devices)("%s behind a vhost-user socket", (_name, create) => {
+  const connect = async (): Promise<VhostUserTarget> => {
+    const device = create();
+    const [ours, theirs] = socketPair();
+    void new VhostUserBackend({ device, createMemory }).serve(theirs);
+    return VhostUserTarget.over(new FrontEnd(ours), device.queues);
+  };
+  virtioConformance({ describe, it }, { deviceId: create().deviceId, create: connect });
+});
