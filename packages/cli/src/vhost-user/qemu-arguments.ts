@@ -12,7 +12,8 @@ const RECONNECT = ",reconnect=1";
  */
 export function qemuArguments(device: VirtioDevice, socket: string): string | undefined {
   const chardev = (more = ""): string => `-chardev socket,id=northbridge,path=${socket}${more}`;
-  const plain = (kind: string, more = ""): string => `${chardev()} -device ${kind},chardev=northbridge${more}`;
+  const plain = (kind: string, more = ""): string =>
+    `${chardev()} -device ${kind},chardev=northbridge${more}`;
   const queues = device.queues.length;
   switch (device.deviceId) {
     case DeviceId.NET: {

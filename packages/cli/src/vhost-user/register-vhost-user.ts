@@ -58,7 +58,8 @@ async function serve(options: VhostUserFlags & LoneDeviceOptions, host: CliHost)
     throw new NorthbridgeError("NB_CONFIG", "vhost-user: expected one of --socket and --fd");
   }
   const say = (line: string): void => void host.stderr.write(`northbridge: ${line}\n`);
-  const { device, close, name } = await createLoneDevice(options, host.registry, say);
+  const lone = await createLoneDevice(options, host.registry, say);
+  const { device, name } = lone;
   const { VhostUserBackend } = await import("@northbridge/vhost-user");
   const backend = new VhostUserBackend({
     device,
@@ -89,6 +90,6 @@ async function serve(options: VhostUserFlags & LoneDeviceOptions, host: CliHost)
   } finally {
     giveSignalsBack();
     await backend.close();
-    await close();
+    await lone.close();
   }
 }

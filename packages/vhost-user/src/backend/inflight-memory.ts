@@ -23,7 +23,12 @@ export class InflightMemory {
     const end = offset + queues * inflightLength(size);
     if (offset % PAGE_SIZE !== 0 || !file.isFile() || end > file.size) return undefined;
     try {
-      const mapping = new SharedMapping(fd, InflightMemory.lengthOf(queues, size), "requests in flight", offset);
+      const mapping = new SharedMapping(
+        fd,
+        InflightMemory.lengthOf(queues, size),
+        "requests in flight",
+        offset,
+      );
       return new InflightMemory(mapping, queues, size);
     } catch {
       return undefined;

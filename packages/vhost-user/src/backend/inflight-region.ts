@@ -34,7 +34,10 @@ export class InflightRegion {
    */
   recover(usedIdx: number): readonly number[] {
     const data = this.#data;
-    if (data.getUint16(Field.VERSION, true) !== VERSION || data.getUint16(Field.DESC_NUM, true) !== this.#size) {
+    if (
+      data.getUint16(Field.VERSION, true) !== VERSION ||
+      data.getUint16(Field.DESC_NUM, true) !== this.#size
+    ) {
       new Uint8Array(data.buffer, data.byteOffset, data.byteLength).fill(0);
       data.setUint16(Field.DESC_NUM, this.#size, true);
       data.setUint16(Field.USED_IDX, usedIdx, true);
@@ -66,7 +69,11 @@ export class InflightRegion {
 
   /** The request is in the used ring, which does not show it yet. */
   use(head: number): void {
-    this.#data.setUint16(this.#at(head) + State.NEXT, this.#data.getUint16(Field.LAST_BATCH_HEAD, true), true);
+    this.#data.setUint16(
+      this.#at(head) + State.NEXT,
+      this.#data.getUint16(Field.LAST_BATCH_HEAD, true),
+      true,
+    );
     this.#data.setUint16(Field.LAST_BATCH_HEAD, head, true);
   }
 

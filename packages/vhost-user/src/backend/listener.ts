@@ -74,7 +74,10 @@ function removeStale(path: string): void {
   const found = lstatSync(path, { throwIfNoEntry: false });
   if (found === undefined) return;
   if (!found.isSocket()) {
-    throw new NorthbridgeError("NB_CONFIG", `${path}: expected nothing or a socket nobody uses, found a file`);
+    throw new NorthbridgeError(
+      "NB_CONFIG",
+      `${path}: expected nothing or a socket nobody uses, found a file`,
+    );
   }
   let fd: number;
   try {
@@ -87,5 +90,8 @@ function removeStale(path: string): void {
     throw new NorthbridgeError("NB_HOST", reasonOf(cause), { cause });
   }
   close(fd);
-  throw new NorthbridgeError("NB_CONFIG", `${path}: expected a socket nobody uses, found one that somebody listens at`);
+  throw new NorthbridgeError(
+    "NB_CONFIG",
+    `${path}: expected a socket nobody uses, found one that somebody listens at`,
+  );
 }

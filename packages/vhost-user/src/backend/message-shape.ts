@@ -1,5 +1,12 @@
 import type { Message } from "../protocol/connection.ts";
-import { ConfigHeader, InflightDescription, Region, Request, VringAddress, VringFd } from "../protocol/spec.ts";
+import {
+  ConfigHeader,
+  InflightDescription,
+  Region,
+  Request,
+  VringAddress,
+  VringFd,
+} from "../protocol/spec.ts";
 
 /** Bytes of the payloads that are always the same. */
 const LENGTHS: ReadonlyMap<number, number> = new Map<number, number>([

@@ -126,10 +126,7 @@ export class RegionTable {
 }
 
 const same = (a: RegionDescription, b: RegionDescription): boolean =>
-  a.gpa === b.gpa &&
-  a.size === b.size &&
-  a.userAddress === b.userAddress &&
-  a.mmapOffset === b.mmapOffset;
+  a.gpa === b.gpa && a.size === b.size && a.userAddress === b.userAddress && a.mmapOffset === b.mmapOffset;
 
 const overlaps = (a: RegionDescription, b: RegionDescription): boolean =>
   (a.gpa < b.gpa + b.size && b.gpa < a.gpa + a.size) ||

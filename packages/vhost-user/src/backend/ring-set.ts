@@ -138,7 +138,8 @@ export class RingSet {
 
   #goOn(): void {
     this.#served.resume();
-    for (const [index, { queue }] of this.#rings.entries()) if (queue !== undefined) this.#served.notify(index);
+    for (const [index, { queue }] of this.#rings.entries())
+      if (queue !== undefined) this.#served.notify(index);
   }
 
   #open(index: number, ring: Ring, features: FeatureSet): void {
@@ -218,7 +219,9 @@ export class RingSet {
     const desc = this.#table.gpaOf(addresses.desc);
     const driver = this.#table.gpaOf(addresses.avail);
     const device = this.#table.gpaOf(addresses.used);
-    return desc === undefined || driver === undefined || device === undefined ? undefined : { desc, driver, device };
+    return desc === undefined || driver === undefined || device === undefined
+      ? undefined
+      : { desc, driver, device };
   }
 }
 

@@ -1,5 +1,11 @@
 import type { GuestMemory } from "@northbridge/sdk";
-import { FeatureSet, type VirtioDevice, type VirtioSession, virtioSpec, type VirtQueue } from "@northbridge/sdk/virtio";
+import {
+  FeatureSet,
+  type VirtioDevice,
+  type VirtioSession,
+  virtioSpec,
+  type VirtQueue,
+} from "@northbridge/sdk/virtio";
 import { VhostFeature } from "../protocol/spec.ts";
 
 const { Feature, DeviceId } = virtioSpec;
@@ -90,7 +96,11 @@ export class ServedDevice {
    * Before the first queue opens: starts the device, or lets it go on.
    * @param bases by queue, where the front end set one
    */
-  async start(features: FeatureSet, memory: GuestMemory, bases: readonly (number | undefined)[]): Promise<void> {
+  async start(
+    features: FeatureSet,
+    memory: GuestMemory,
+    bases: readonly (number | undefined)[],
+  ): Promise<void> {
     if (this.#state !== "reset" && !this.#canGoOn(features, bases)) await this.reset();
     this.#features = features;
     this.#memory = memory;
@@ -171,7 +181,8 @@ export class ServedDevice {
   }
 
   #canGoOn(features: FeatureSet, bases: readonly (number | undefined)[]): boolean {
-    if (this.#hasFailed || features.low !== this.#features.low || features.high !== this.#features.high) return false;
+    if (this.#hasFailed || features.low !== this.#features.low || features.high !== this.#features.high)
+      return false;
     let moved = false;
     for (const [index, stop] of this.#stops.entries()) {
       const base = bases[index];

@@ -443,7 +443,8 @@ function regionsIn(payload: DataView): readonly RegionDescription[] {
     const size = u64(payload, at + Region.SIZE);
     const userAddress = u64(payload, at + Region.USER_ADDRESS);
     const mmapOffset = u64(payload, at + Region.MMAP_OFFSET);
-    if (gpa === undefined || size === undefined || userAddress === undefined || mmapOffset === undefined) return [];
+    if (gpa === undefined || size === undefined || userAddress === undefined || mmapOffset === undefined)
+      return [];
     regions.push({ gpa, size, userAddress, mmapOffset });
   }
   return regions;

@@ -112,7 +112,9 @@ export class FrontEnd {
     try {
       return new FrontEnd(connectUnix(path), options);
     } catch (cause) {
-      throw new NorthbridgeError("NB_HOST", cause instanceof Error ? cause.message : String(cause), { cause });
+      throw new NorthbridgeError("NB_HOST", cause instanceof Error ? cause.message : String(cause), {
+        cause,
+      });
     }
   }
 
@@ -171,7 +173,8 @@ export class FrontEnd {
     const question = new Uint8Array(ConfigHeader.LENGTH + length);
     viewOf(question).setUint32(ConfigHeader.SIZE, length, true);
     const answer = await this.#ask(Request.GET_CONFIG, question);
-    if (answer.byteLength !== question.length) throw this.#error(Request.GET_CONFIG, "no configuration space");
+    if (answer.byteLength !== question.length)
+      throw this.#error(Request.GET_CONFIG, "no configuration space");
     return new Uint8Array(answer.buffer, answer.byteOffset + ConfigHeader.LENGTH, length).slice();
   }
 

@@ -120,8 +120,11 @@ export class Connection {
     const header = viewOf(this.#header);
     const size = header.getUint32(Header.SIZE, true);
     const flags = header.getUint32(Header.FLAGS, true);
-    if ((flags & HeaderFlag.VERSION_MASK) !== HeaderFlag.VERSION) return this.#broken("version");
-    if (size > MAX_PAYLOAD) return this.#broken("tooLong");
+    const isVersion = (flags & HeaderFlag.VERSION_MASK) === HeaderFlag.VERSION;
+    if (!isVersion || size > MAX_PAYLOAD) {
+      this.close(isVersion ? "tooLong" : "version");
+      return undefined;
+    }
     this.#payload ??= new Uint8Array(size);
     if (this.#filled < Header.LENGTH + size && !this.#fill(this.#payload, Header.LENGTH)) return undefined;
     const message: Message = {
@@ -157,16 +160,11 @@ export class Connection {
       part.set(received.bytes, at);
       this.#filled += received.bytes.length;
       if (this.#fds.length > MAX_TABLE_REGIONS) {
-        this.#broken("tooManyDescriptors");
+        this.close("tooManyDescriptors");
         return false;
       }
     }
     return true;
-  }
-
-  #broken(reason: string): undefined {
-    this.close(reason);
-    return undefined;
   }
 }
 

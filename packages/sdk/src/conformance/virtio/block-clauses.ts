@@ -41,7 +41,11 @@ async function statusFor(driver: ClauseDriver, what: ProbeRequest): Promise<numb
   return statusOf((await driver.request(what)).answer);
 }
 
-async function expectStatus(driver: ClauseDriver, what: ProbeRequest, expected: readonly number[]): Promise<void> {
+async function expectStatus(
+  driver: ClauseDriver,
+  what: ProbeRequest,
+  expected: readonly number[],
+): Promise<void> {
   const status = await statusFor(driver, what);
   if (!expected.includes(status)) violated(`status ${status}, expected ${expected.join(" or ")}`);
 }
@@ -61,7 +65,8 @@ export const blockClauses: readonly Clause[] = [
     section: "5.2.5.2",
     says: "devices MUST offer VIRTIO_BLK_F_FLUSH if they offer VIRTIO_BLK_F_CONFIG_WCE",
     run: ({ target }) => {
-      if (target.offered.has(Feature.CONFIG_WCE) && !target.offered.has(Feature.FLUSH)) violated("FLUSH is missing");
+      if (target.offered.has(Feature.CONFIG_WCE) && !target.offered.has(Feature.FLUSH))
+        violated("FLUSH is missing");
       return Promise.resolve();
     },
   },
@@ -169,12 +174,14 @@ export const blockClauses: readonly Clause[] = [
     says: "after a write zeroes command, reads of the specified ranges MUST return zeroes, unmap set or clear",
     run: async ({ target, start, skip }) => {
       const driver = await start();
-      if (!driver.has(Feature.WRITE_ZEROES) || target.offered.has(Feature.RO)) skip("WRITE_ZEROES is not offered");
+      if (!driver.has(Feature.WRITE_ZEROES) || target.offered.has(Feature.RO))
+        skip("WRITE_ZEROES is not offered");
       for (const unmap of [0, 1]) {
         await expectStatus(driver, request(Type.OUT, 0, pattern(3, 24 * SECTOR), 0), [Answer.OK]);
         await expectStatus(driver, request(Type.WRITE_ZEROES, 0, range(8, 8, unmap), 0), [Answer.OK]);
         const expected = pattern(3, 24 * SECTOR).fill(0, 8 * SECTOR, 16 * SECTOR);
-        if ((await read(driver, 0, 24)).join() !== expected.join()) violated(`other data came back, unmap ${unmap}`);
+        if ((await read(driver, 0, 24)).join() !== expected.join())
+          violated(`other data came back, unmap ${unmap}`);
       }
     },
   },

@@ -97,7 +97,8 @@ export class ClauseDriver {
     const gpa = this.#next;
     this.#next += (length + 2 * GUARD + 15) & ~15;
     const guard = new Uint8Array(GUARD).fill(GUARD_BYTE);
-    if (!memory.write(gpa, guard) || !memory.write(gpa + GUARD + length, guard)) violated("the suite ran out of memory");
+    if (!memory.write(gpa, guard) || !memory.write(gpa + GUARD + length, guard))
+      violated("the suite ran out of memory");
     this.#guards.push(gpa, gpa + GUARD + length);
     memory.write(gpa + GUARD, new Uint8Array(length).fill(byte));
     return gpa + GUARD;
@@ -137,13 +138,17 @@ export class ClauseDriver {
     const { queue, writable, readable, check } = offered.request;
     const ring = this.ring(queue);
     const seen = this.#seen[queue] ?? 0;
-    if (!(await this.target.until(() => ring.usedIdx !== seen))) violated("the device did not use the buffer");
+    if (!(await this.target.until(() => ring.usedIdx !== seen)))
+      violated("the device did not use the buffer");
     const element = ring.used(seen);
     this.#seen[queue] = (seen + 1) & 0xffff;
-    if (element.id !== offered.head) violated(`used element ${element.id}, expected the head ${offered.head}`);
-    if (element.length > writable) violated(`len ${element.length} of a buffer with room for ${writable} (§2.7.8.2)`);
+    if (element.id !== offered.head)
+      violated(`used element ${element.id}, expected the head ${offered.head}`);
+    if (element.length > writable)
+      violated(`len ${element.length} of a buffer with room for ${writable} (§2.7.8.2)`);
     const after = this.bytes(offered.readableGpa, readable.length);
-    if (after.some((byte, i) => byte !== readable[i])) violated("the device wrote to a device-readable buffer");
+    if (after.some((byte, i) => byte !== readable[i]))
+      violated("the device wrote to a device-readable buffer");
     for (const guard of this.#guards) {
       if (this.bytes(guard, GUARD).some((byte) => byte !== GUARD_BYTE)) {
         violated("the device wrote outside of the buffer");

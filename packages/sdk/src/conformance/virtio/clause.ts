@@ -5,9 +5,9 @@ import type { ProbeRequest, VirtioTarget } from "./target.ts";
 export interface ClauseContext {
   readonly target: VirtioTarget;
   readonly probe: ProbeRequest;
-  start(options?: DriverOptions): Promise<ClauseDriver>;
+  readonly start: (options?: DriverOptions) => Promise<ClauseDriver>;
   /** The clause says nothing about this device. Does not return. */
-  skip(note: string): never;
+  readonly skip: (note: string) => never;
 }
 
 /** A MUST (or, where it says so, a SHOULD) of the specification, as a test that throws where it does not hold. */

@@ -119,7 +119,8 @@ export const deviceClauses = (deviceId: number): readonly Clause[] => [
       if (before === undefined) skip("the transport shows no configuration space");
       await start();
       const after = await target.config(8);
-      if (before?.join() !== after?.join()) violated(`read ${before?.join()} before FEATURES_OK, ${after?.join()} after`);
+      if (before?.join() !== after?.join())
+        violated(`read ${before?.join()} before FEATURES_OK, ${after?.join()} after`);
     },
   },
 ];

@@ -26,7 +26,9 @@ export function virtioConformance(hooks: VirtioSuiteHooks, options: VirtioConfor
   const { deviceId, create, violates = [] } = options;
   const probe = options.probe ?? PROBES[deviceId];
   if (probe === undefined) {
-    throw new Error(`virtio conformance: no request is known that a device of ID ${deviceId} answers; give a probe`);
+    throw new Error(
+      `virtio conformance: no request is known that a device of ID ${deviceId} answers; give a probe`,
+    );
   }
   hooks.describe("virtio 1.3", () => {
     for (const clause of [...deviceClauses(deviceId), ...queueClauses, ...kindClauses(deviceId)]) {
@@ -35,7 +37,8 @@ export function virtioConformance(hooks: VirtioSuiteHooks, options: VirtioConfor
         const target = await create();
         try {
           const violation = await violationOf(clause, target, probe, skip);
-          if (isKnown && violation === undefined) throw new Error("the clause holds, and is listed as violated");
+          if (isKnown && violation === undefined)
+            throw new Error("the clause holds, and is listed as violated");
           if (!isKnown && violation !== undefined) throw violation;
         } finally {
           await target.close();

@@ -79,7 +79,8 @@ export const queueClauses: readonly Clause[] = [
       const before = target.interrupts(probe.queue);
       await driver.request(probe);
       await target.linger();
-      if (target.interrupts(probe.queue) !== before) violated("SHOULD: a notification came although flags is 1");
+      if (target.interrupts(probe.queue) !== before)
+        violated("SHOULD: a notification came although flags is 1");
     },
   },
   {
@@ -99,7 +100,8 @@ export const queueClauses: readonly Clause[] = [
       await driver.request(probe);
       await driver.request(probe);
       await target.linger();
-      if (target.interrupts(probe.queue) !== before) violated("SHOULD: a notification came before used_event");
+      if (target.interrupts(probe.queue) !== before)
+        violated("SHOULD: a notification came before used_event");
       await driver.request(probe);
       if (!(await target.until(() => target.interrupts(probe.queue) > before))) {
         violated("no notification came at used_event");
@@ -155,7 +157,8 @@ export const queueClauses: readonly Clause[] = [
       }
       const heads = together.map((_, i) => ring.used(before + i).id).sort((a, b) => a - b);
       const expected = together.map(({ head }) => head).sort((a, b) => a - b);
-      if (heads.join() !== expected.join()) violated(`used heads ${heads.join()}, expected ${expected.join()}`);
+      if (heads.join() !== expected.join())
+        violated(`used heads ${heads.join()}, expected ${expected.join()}`);
     },
   },
   {

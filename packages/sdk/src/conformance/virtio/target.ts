@@ -49,5 +49,5 @@ export interface ProbeRequest {
 /** The part of a test framework that the suite needs: vitest's `describe` and `it` are it. */
 export interface VirtioSuiteHooks {
   describe(name: string, body: () => void): void;
-  it(name: string, body: (context: { skip(note: string): void }) => Promise<void>): void;
+  it(name: string, body: (context: { readonly skip: (note: string) => void }) => Promise<void>): void;
 }
