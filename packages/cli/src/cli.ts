@@ -39,9 +39,15 @@ export async function runCli(args: readonly string[], host: CliHost): Promise<nu
       return ExitCode.BAD_INPUT;
     }
     say(error instanceof Error ? inOneLine(error.message) : String(error));
-    if (args.includes("--debug") && error instanceof Error) host.stderr.write(`${error.stack ?? ""}\n`);
+    if (args.includes("--debug")) for (const stack of stacks(error)) host.stderr.write(`${stack}\n`);
     return error instanceof CommandFailed ? error.exitCode : exitCodeOfError(error);
   }
+}
+
+/** The stack of the error, of its cause, of that one's cause. */
+function* stacks(error: unknown): Iterable<string> {
+  for (let at = error; at instanceof Error; at = at.cause)
+    yield at === error ? (at.stack ?? "") : `caused by ${at.stack ?? ""}`;
 }
 
 const inOneLine = (message: string): string => message.replaceAll(/\s*\n\s*/g, " ");

@@ -14,7 +14,7 @@ export const ExitCode = {
   SIGNAL_BASE: 128,
 } as const;
 
-/** Failures of this host or of ours; every other code is something wrong in what the user gave. */
+/** Failures of this host, of ours or of a plugin; every other code is something wrong in what the user gave. */
 const HOST_FAILURES: ReadonlySet<NorthbridgeErrorCode> = new Set([
   "NB_BACKEND",
   "NB_DEVICE",

@@ -16,8 +16,8 @@ export interface CliHost {
 export class CommandFailed extends NorthbridgeError {
   readonly exitCode: number;
 
-  constructor(exitCode: number, message: string) {
-    super("NB_HOST", message);
+  constructor(exitCode: number, message: string, options?: ErrorOptions) {
+    super("NB_HOST", message, options);
     this.exitCode = exitCode;
   }
 }

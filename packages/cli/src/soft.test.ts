@@ -102,6 +102,73 @@ describe("northbridge run on the software CPU", () => {
     });
   });
 
+  it("names the device whose code throws, and its stack under --debug only", async () => {
+    await writeFile(
+      join(directory, "machine.config.ts"),
+      `const spec = {
+        name: "@example/devices/gadget",
+        config: { "~standard": { version: 1, vendor: "test", validate: (value) => ({ value }) } },
+        setup(ctx) {
+          ctx.mapPorts({ base: 0x700, length: 4 }, {
+            read: () => {
+              throw new TypeError("no such register");
+            },
+            write: (_offset, _width, value) => {
+              ctx.clock.createTimer(() => { throw new TypeError("time is up"); }).arm(ctx.clock.nowNs() + 1000 * value);
+            },
+          });
+          return {};
+        },
+      };
+      export default {
+        clock: "virtual",
+        memory: { mib: 4 },
+        boot: { flat: { image: "guest", gpa: ${ORIGIN}, mode: "long" } },
+        devices: [{ spec, input: {}, id: "gadget" }],
+      };`,
+    );
+    const attempt = async (
+      write: (a: Assembler) => void,
+      ...args: readonly string[]
+    ): Promise<{ readonly code: number; readonly out: string; readonly err: string }> => {
+      const a = new Assembler({ origin: ORIGIN });
+      write(a);
+      a.label("forever");
+      a.jmp("forever");
+      await writeFile(join(directory, "guest"), a.finish());
+      const harness = new CliHarness(builtInHypervisor("soft"), { registry: builtInRegistry() });
+      return harness.run("run", join(directory, "machine.config.ts"), "--timeout", "60", ...args);
+    };
+    const read = (a: Assembler): void => {
+      print(a, "hi");
+      a.mov(edx, 0x702);
+      a.in(al, dx);
+    };
+    const timer = (a: Assembler): void => {
+      a.mov(edx, 0x700);
+      a.mov(al, 5);
+      a.out(dx, al);
+    };
+    const reported = async (...args: Parameters<typeof attempt>): Promise<string> => {
+      const { code, err } = await attempt(...args);
+      expect(code).toBe(1);
+      return err.replace(/; what led to it is in \S+/, "");
+    };
+    const before = process.cwd();
+    process.chdir(directory); // reports go below it
+    try {
+      const failed = "northbridge: the machine failed: device gadget: ";
+      const message = `${failed}read gadget+0x2 (1 byte): no such register\n`;
+      expect(await reported(read)).toBe(message);
+      const debugged = await reported(read, "--debug");
+      expect(debugged.startsWith(message)).toBe(true);
+      expect(debugged).toMatch(/\ncaused by TypeError: no such register\n +at .*machine\.config\.ts/);
+      expect(await reported(timer)).toBe(`${failed}a timer: time is up\n`);
+    } finally {
+      process.chdir(before);
+    }
+  });
+
   it("resets into the boot image, or exits with 4", async () => {
     const onceMore = (a: Assembler): void => {
       print(a, "x");

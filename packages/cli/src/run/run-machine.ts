@@ -183,9 +183,10 @@ class Run {
         this.#tell("the guest halted for good: every vCPU executed HLT with interrupts off");
         break;
       case "error": {
-        const file = await saveFault(this.#machine?.failure);
+        const failure = this.#machine?.failure;
+        const file = await saveFault(failure);
         const saved = file === undefined ? "" : `; what led to it is in ${file}`;
-        throw new CommandFailed(exitCode, `the machine failed: ${reason.detail}${saved}`);
+        throw new CommandFailed(exitCode, `the machine failed: ${reason.detail}${saved}`, { cause: failure });
       }
       case "powerOff":
       case "reset":

@@ -119,7 +119,7 @@ it("reports a device that breaks its contract by name and access, with what led 
     const { code, err } = await harness.run("run", machine);
     expect(code).toBe(1);
     expect(err).toMatch(
-      /the machine failed: vCPU 0: device odd: read odd\+0x2 \(1 byte\): gave NaN, expected an unsigned integer.*; what led to it is in (\S+)\n/,
+      /the machine failed: device odd: read odd\+0x2 \(1 byte\): gave NaN, expected an unsigned integer.*; what led to it is in (\S+)\n/,
     );
     const [, file = ""] = /is in (\S+)/.exec(err) ?? [];
     expect(await readFile(join(directory, file), "utf8")).toMatch(

@@ -23,6 +23,8 @@ export interface DeviceServices {
   readonly msi: MsiTarget;
   readonly spaces: AddressSpaces;
   readonly hostEnds: HostEndOpener;
+  /** A device's own code threw where nobody of the machine called it. */
+  onFault(fault: unknown): void;
   irq(gsi: number): InterruptLine;
 }
 

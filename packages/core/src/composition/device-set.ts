@@ -1,8 +1,6 @@
 import {
-  type Clock,
   type Device,
   type DeviceContext,
-  DeviceFault,
   type FirmwareEntry,
   HostEnds,
   type IoHandler,
@@ -12,6 +10,7 @@ import {
 } from "../contracts/index.ts";
 import type { AddressSpaces, ComposedDevice, DeviceServices } from "./device-services.ts";
 import type { PlannedDevice } from "./device-order.ts";
+import { GuardedClock, guardedDevice } from "./guarded-device.ts";
 import { located } from "./host-end-opener.ts";
 import type { ServiceContainer } from "./service-container.ts";
 
@@ -45,7 +44,12 @@ export class DeviceSet {
     } catch (error) {
       throw located(error, planned.where);
     }
-    this.#devices.push({ id: planned.id, plugin: planned.spec.name, device, accesses });
+    this.#devices.push({
+      id: planned.id,
+      plugin: planned.spec.name,
+      device: guardedDevice(device, planned.id),
+      accesses,
+    });
   }
 
   /** Runs every closer even if one throws; the first error is thrown at the end. */
@@ -73,7 +77,9 @@ export class DeviceSet {
         services.spaces[space].map({ ...region, name: region.name ?? planned.id }, handler, accesses[space]);
     return {
       id: planned.id,
-      clock: clockOf(planned.id, services.clock),
+      clock: new GuardedClock(services.clock, planned.id, (fault) => {
+        services.onFault(fault);
+      }),
       memory: services.memory,
       power: services.power,
       msi: services.msi,
@@ -93,25 +99,4 @@ export class DeviceSet {
       },
     };
   }
-}
-
-/** The machine's clock, whose timers say whose they are when they throw. */
-function clockOf(device: string, clock: Clock): Clock {
-  return {
-    kind: clock.kind,
-    get epochMs() {
-      return clock.epochMs;
-    },
-    nowNs: () => clock.nowNs(),
-    createTimer: (callback) =>
-      clock.createTimer(() => {
-        try {
-          callback();
-        } catch (error) {
-          if (error instanceof DeviceFault) throw error;
-          const reason = error instanceof Error ? error.message : String(error);
-          throw new DeviceFault(device, `a timer: ${reason}`, [], { cause: error });
-        }
-      }),
-  };
 }

@@ -31,8 +31,8 @@ export class NorthbridgeError extends Error {
 export class RestoreError extends NorthbridgeError {
   override readonly name = "RestoreError";
 
-  constructor(what: string, reason: string) {
-    super("NB_RESTORE", `${what}: cannot restore: ${reason}`);
+  constructor(what: string, reason: string, options?: ErrorOptions) {
+    super("NB_RESTORE", `${what}: cannot restore: ${reason}`, options);
   }
 }
 

@@ -15,6 +15,7 @@ import {
 } from "../contracts/index.ts";
 import { loadBoot } from "../boot/index.ts";
 import { mmioBus, portBus } from "../bus/address-space.ts";
+import { GuardedBus } from "../bus/guarded-bus.ts";
 import { RealtimeClock } from "../clock/realtime-clock.ts";
 import { VirtualClock } from "../clock/virtual-clock.ts";
 import { DeviceSet } from "../composition/device-set.ts";
@@ -75,7 +76,16 @@ export async function createMachine(options: MachineOptions): Promise<Machine> {
   const mmio = mmioBus();
   const clock = options.clock ?? createClock(config.clock);
   const power = new PowerRequests(config.onReset ?? "restart");
-  const vm = await hypervisor.createVm({ vcpus, clock, ports, mmio, memoryBytes: bytesOf(map) });
+  const onFault = (fault: unknown): void => {
+    power.fault(fault);
+  };
+  const vm = await hypervisor.createVm({
+    vcpus,
+    clock,
+    ports: new GuardedBus(ports, onFault),
+    mmio: new GuardedBus(mmio, onFault),
+    memoryBytes: bytesOf(map),
+  });
   mmio.doorbell = vm.doorbell;
   let closeDevices = (): Promise<void> => Promise.resolve();
   try {
@@ -90,7 +100,16 @@ export async function createMachine(options: MachineOptions): Promise<Machine> {
     });
     const hostEnds = new HostEndOpener(registry.hostEnds, { clock, console, log });
     const set = new DeviceSet(
-      { clock, memory, power, msi: vm.msi, spaces: { ports, mmio }, hostEnds, irq: (gsi) => fanIn.line(gsi) },
+      {
+        clock,
+        memory,
+        power,
+        msi: vm.msi,
+        spaces: { ports, mmio },
+        hostEnds,
+        onFault,
+        irq: (gsi) => fanIn.line(gsi),
+      },
       container,
     );
     closeDevices = async (): Promise<void> => {

@@ -76,9 +76,7 @@ export class Machine {
       parts.vm.vcpus,
       (vcpu, exit) => this.#afterExit(vcpu, exit),
       (vcpu, error) => {
-        this.#failure = error;
-        const detail = error instanceof Error ? error.message : String(error);
-        this.#end({ kind: "error", detail: `vCPU ${vcpu.index}: ${detail}` });
+        this.#fail(error, `vCPU ${vcpu.index}: `);
       },
     );
     parts.power.listen({
@@ -90,6 +88,9 @@ export class Machine {
       },
       onPause: (reason) => {
         this.#pauseFor(reason);
+      },
+      onFault: (fault) => {
+        this.#fail(fault);
       },
     });
   }
@@ -152,7 +153,7 @@ export class Machine {
 
   /**
    * Resolves when no guest instruction runs and no device produces work. Called from inside a register access it
-   * stops the guest right after that instruction.
+   * stops the guest right after that instruction. Where a device cannot pause, rejects, and the machine runs on.
    */
   pause(): Promise<void> {
     this.#release();
@@ -179,8 +180,9 @@ export class Machine {
   }
 
   /**
-   * Writes the machine to a new directory, and nothing there if it fails. A running machine pauses meanwhile, as
-   * `pause` does. Throws `NB_SNAPSHOT`.
+   * Writes the machine to a new directory. A running machine pauses meanwhile, as `pause` does, and runs on
+   * afterwards. Where saving fails nothing is left in the directory or around it, and the machine goes on or stays
+   * paused as if nobody had asked. Throws `NB_SNAPSHOT`.
    */
   save(directory: string): Promise<void> {
     this.#release();
@@ -197,8 +199,8 @@ export class Machine {
   }
 
   /**
-   * Loads what `save` wrote into a machine that has not started. Throws `NB_RESTORE`, after which the machine is
-   * good for nothing but `stop`.
+   * Loads what `save` wrote into a machine that has not started. Throws `NB_RESTORE`, after which the machine is as
+   * it was made: nothing stays half-loaded.
    */
   restore(directory: string): Promise<void> {
     return this.#inTurn(async () => {
@@ -249,19 +251,28 @@ export class Machine {
     if (this.#lifecycle.state === "running") this.#runner.release();
   }
 
-  /** Guest time, devices and vCPUs go on. */
+  /** Guest time, devices and vCPUs go on. A device that cannot is the end of the machine. */
   #go(): void {
-    this.#parked.clear();
-    this.#pauseReason = undefined;
-    this.#parts.clock.resume();
-    for (const { device } of this.#parts.devices) device.resume?.();
-    this.#runner.start();
+    try {
+      this.#parked.clear();
+      this.#pauseReason = undefined;
+      this.#parts.clock.resume();
+      for (const { device } of this.#parts.devices) device.resume?.();
+      this.#runner.start();
+    } catch (error) {
+      this.#fail(error);
+    }
   }
 
-  /** vCPUs, devices and guest time stand still. */
+  /** vCPUs, devices and guest time stand still, or go on where a device cannot: all or nothing. */
   async #hold(): Promise<void> {
     await this.#runner.quiesce();
-    for (const { device } of this.#parts.devices) await device.pause?.();
+    try {
+      for (const { device } of this.#parts.devices) await device.pause?.();
+    } catch (error) {
+      this.#go();
+      throw error;
+    }
     this.#parts.clock.pause();
   }
 
@@ -301,7 +312,9 @@ export class Machine {
       }
       this.#pauseReason = reason;
       this.#parts.onPause(reason);
-    }).catch(() => undefined); // the machine ended meanwhile
+    }).catch((error: unknown) => {
+      this.#fail(error); // a device could not pause
+    });
   }
 
   /** A guest-requested reset: power-on state of everything but RAM, then the boot loader again. */
@@ -322,10 +335,15 @@ export class Machine {
       for (const { device } of devices) device.resume?.();
       this.#runner.start();
     }).catch((error: unknown) => {
-      if (this.#isEnding) return;
-      this.#failure = error;
-      this.#end({ kind: "error", detail: error instanceof Error ? error.message : String(error) });
+      this.#fail(error);
     });
+  }
+
+  /** Something of the host's side broke. */
+  #fail(error: unknown, where = ""): void {
+    if (this.#isEnding) return;
+    this.#failure = error;
+    this.#end({ kind: "error", detail: where + (error instanceof Error ? error.message : String(error)) });
   }
 
   /** The first reason wins. */
@@ -350,19 +368,26 @@ export class Machine {
   }
 
   async #close(): Promise<void> {
+    const { clock, devices, closeDevices, vm } = this.#parts;
     await this.#runner.quiesce();
-    this.#lifecycle.move("stopped");
-    this.#parts.clock.pause();
-    this.#stats = this.stats();
-    try {
-      for (const { device } of this.#parts.devices) await device.pause?.();
-    } finally {
+    const errors: unknown[] = [];
+    /** Every step is taken, whatever became of those before it. */
+    const take = async (step: () => unknown): Promise<void> => {
       try {
-        await this.#parts.closeDevices();
-      } finally {
-        await this.#parts.vm.close();
+        await step();
+      } catch (error) {
+        errors.push(error);
       }
-    }
+    };
+    await take(() => {
+      this.#lifecycle.move("stopped");
+    });
+    clock.pause();
+    await take(() => (this.#stats = this.stats()));
+    for (const { device } of devices) await take(() => device.pause?.());
+    await take(closeDevices);
+    await take(() => vm.close());
+    if (errors.length > 0) throw errors[0];
   }
 }
 

@@ -5,6 +5,8 @@ export interface PowerListener {
   onStop(reason: StopReason): void;
   onRestart(): void;
   onPause(reason: string): void;
+  /** Code of a device threw: the machine cannot be trusted any more. */
+  onFault(fault: unknown): void;
 }
 
 /** The guest's wishes about its power, as devices pass them on from inside register accesses. */
@@ -44,6 +46,10 @@ export class PowerRequests implements PowerControl {
     if (this.#isResetting) return;
     this.#isResetting = true;
     this.#listener?.onRestart();
+  }
+
+  fault(fault: unknown): void {
+    this.#listener?.onFault(fault);
   }
 
   /** The guest has begun to panic: a reset it asks for now is the end of that (Linux, `panic=-1`). */

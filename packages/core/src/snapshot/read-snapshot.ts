@@ -2,6 +2,7 @@ import { type FileHandle, open, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { crc32 } from "node:zlib";
 import { type MemorySlot, RestoreError } from "../contracts/index.ts";
+import { fileErrorReason } from "../host/file-error.ts";
 import {
   MANIFEST_FILE,
   type ManifestV1,
@@ -25,21 +26,60 @@ export async function readManifest(directory: string): Promise<ManifestV1> {
 }
 
 /**
- * Loads a snapshot into a machine of the same shape that has not started. Throws `RestoreError`; what does not fit is
- * found before anything is loaded, damaged pages while they are.
+ * Loads a snapshot into a machine of the same shape that has not started. Throws `RestoreError`, and the machine is as
+ * before: what does not fit is found before anything is loaded, and what was loaded before a damaged page or a state
+ * that a device refuses is taken back.
  */
 export async function readSnapshot(subject: SnapshotSubject, directory: string): Promise<void> {
   const manifest = await readManifest(directory);
   checkShape(subject, manifest, directory);
-  await loadPages(subject, manifest, directory);
+  const file = await openPages(manifest, directory);
+  const takeBack = rememberAsMade(subject, manifest);
+  try {
+    await loadPages(subject, manifest, file, directory);
+    loadStates(subject, manifest);
+  } catch (error) {
+    await takeBack();
+    if (error instanceof RestoreError) throw error;
+    throw new RestoreError(directory, error instanceof Error ? error.message : String(error), {
+      cause: error,
+    });
+  } finally {
+    await file.close();
+  }
+}
 
-  subject.clock.startAt(manifest.clock.nowNs, manifest.clock.epochMs);
-  subject.vm.irqchip.restore(manifest.irqchip);
+/** After the pages: a device may look at what it had under way in memory. */
+function loadStates({ vm, clock, devices, backend }: SnapshotSubject, manifest: ManifestV1): void {
+  clock.startAt(manifest.clock.nowNs, manifest.clock.epochMs);
+  vm.irqchip.restore(manifest.irqchip);
   const states = new Map(manifest.devices.map(({ id, state }) => [id, state]));
-  for (const { id, device } of subject.devices) device.restore?.(states.get(id));
-  if (manifest.backend === subject.backend && manifest.schedule !== undefined)
-    subject.vm.schedule?.restore(manifest.schedule);
-  manifest.vcpus.forEach((state, index) => subject.vm.vcpus[index]?.setState(state));
+  for (const { id, device } of devices) device.restore?.(states.get(id));
+  if (manifest.backend === backend && manifest.schedule !== undefined)
+    vm.schedule?.restore(manifest.schedule);
+  manifest.vcpus.forEach((state, index) => vm.vcpus[index]?.setState(state));
+}
+
+/** Of a machine that has just been made: what makes it so again. */
+function rememberAsMade(subject: SnapshotSubject, manifest: ManifestV1): () => Promise<void> {
+  const { vm, clock, devices, memory } = subject;
+  const [irqchip, schedule] = [vm.irqchip.save(), vm.schedule?.save()];
+  const { epochMs } = clock;
+  const nowNs = clock.nowNs();
+  return async () => {
+    for (const { device } of devices) await device.pause?.(); // as in a reset: no host operation outlives it
+    for (const { device } of devices) device.reset?.();
+    vm.irqchip.restore(irqchip);
+    vm.schedule?.restore(schedule);
+    for (const vcpu of vm.vcpus) vcpu.reset();
+    clock.startAt(nowNs, epochMs);
+    for (const [index, slot] of memory.slots.entries()) {
+      for (const [first, count] of manifest.memory.slots[index]?.runs ?? []) {
+        slot.bytes.fill(0, first * PAGE_BYTES, (first + count) * PAGE_BYTES);
+        vm.memoryWritten(slot.gpa + first * PAGE_BYTES, count * PAGE_BYTES);
+      }
+    }
+  };
 }
 
 function checkShape(subject: SnapshotSubject, manifest: ManifestV1, directory: string): void {
@@ -57,6 +97,10 @@ function checkShape(subject: SnapshotSubject, manifest: ManifestV1, directory: s
   const layout = (slots: readonly { gpa: number; length: number }[]): string =>
     slots.map(({ gpa, length }) => `${length / 1024} KiB at 0x${gpa.toString(16)}`).join(", ");
   expectSame("memory", layout(subject.memory.slots), layout(manifest.memory.slots));
+  for (const { name, length, runs } of manifest.memory.slots) {
+    if (runs.some(([first, count]) => count > MOST_PAGES_PER_RUN || (first + count) * PAGE_BYTES > length))
+      throw new RestoreError(directory, `${MANIFEST_FILE} has pages beyond the end of ${name}`);
+  }
 
   const saved = new Map(manifest.devices.map((device) => [device.id, device]));
   for (const { id, plugin, device } of subject.devices) {
@@ -82,44 +126,41 @@ function checkShape(subject: SnapshotSubject, manifest: ManifestV1, directory: s
   }
 }
 
-async function loadPages(subject: SnapshotSubject, manifest: ManifestV1, directory: string): Promise<void> {
-  const path = join(directory, RAM_FILE);
+/** The file of pages, which has as many as the manifest says. */
+async function openPages(manifest: ManifestV1, directory: string): Promise<FileHandle> {
   let file: FileHandle;
   try {
-    file = await open(path, "r");
+    file = await open(join(directory, RAM_FILE), "r");
   } catch (error) {
-    throw new RestoreError(
-      directory,
-      `cannot open ${RAM_FILE}: ${error instanceof Error ? error.message : String(error)}`,
-    );
+    throw new RestoreError(directory, `cannot open ${RAM_FILE}: ${fileErrorReason(error)}`);
   }
-  try {
-    const pages = manifest.memory.slots
-      .flatMap(({ runs }) => runs)
-      .reduce((sum, [, count]) => sum + count, 0);
-    const { size } = await file.stat();
-    if (size !== pages * PAGE_BYTES) {
-      throw new RestoreError(directory, `expected ${pages * PAGE_BYTES} bytes in ${RAM_FILE}, found ${size}`);
-    }
-    let position = 0;
-    for (const [index, slot] of subject.memory.slots.entries()) {
-      const runs = manifest.memory.slots[index]?.runs ?? [];
-      for (const [first, count, checksum] of runs) {
-        const offset = first * PAGE_BYTES;
-        const length = count * PAGE_BYTES;
-        if (count > MOST_PAGES_PER_RUN || offset + length > slot.length) {
-          throw new RestoreError(directory, `${MANIFEST_FILE} has pages beyond the end of ${slot.name}`);
-        }
-        await readInto(file, slot, offset, length, position, directory);
-        if (crc32(slot.bytes.subarray(offset, offset + length)) !== checksum) {
-          throw new RestoreError(directory, `${RAM_FILE} is damaged: wrong checksum at byte ${position}`);
-        }
-        subject.vm.memoryWritten(slot.gpa + offset, length);
-        position += length;
-      }
-    }
-  } finally {
+  const pages = manifest.memory.slots.flatMap(({ runs }) => runs).reduce((sum, [, count]) => sum + count, 0);
+  const { size } = await file.stat();
+  if (size !== pages * PAGE_BYTES) {
     await file.close();
+    throw new RestoreError(directory, `expected ${pages * PAGE_BYTES} bytes in ${RAM_FILE}, found ${size}`);
+  }
+  return file;
+}
+
+async function loadPages(
+  subject: SnapshotSubject,
+  manifest: ManifestV1,
+  file: FileHandle,
+  directory: string,
+): Promise<void> {
+  let position = 0;
+  for (const [index, slot] of subject.memory.slots.entries()) {
+    for (const [first, count, checksum] of manifest.memory.slots[index]?.runs ?? []) {
+      const offset = first * PAGE_BYTES;
+      const length = count * PAGE_BYTES;
+      await readInto(file, slot, offset, length, position, directory);
+      if (crc32(slot.bytes.subarray(offset, offset + length)) !== checksum) {
+        throw new RestoreError(directory, `${RAM_FILE} is damaged: wrong checksum at byte ${position}`);
+      }
+      subject.vm.memoryWritten(slot.gpa + offset, length);
+      position += length;
+    }
   }
 }
 

@@ -135,12 +135,18 @@ describe("saving", () => {
     }));
     const { machine } = await make({ devices: [failing()] });
     await machine.start();
-    await expect(machine.save(join(directory, "snap"))).rejects.toMatchObject({
+    const to = join(directory, "deep", "er", "snap");
+    const refusal = {
       code: "NB_SNAPSHOT",
-      message: `${join(directory, "snap")}: cannot save the machine: cannot be saved`,
-    });
-    expect(await readdir(directory)).toEqual([]);
-    expect(machine.state).toBe("running");
+      message: `${to}: cannot save the machine: device failing: save: cannot be saved`,
+    };
+    await expect(machine.save(to)).rejects.toMatchObject(refusal);
+    expect([await readdir(directory), machine.state]).toEqual([[], "running"]);
+    await machine.pause();
+    await mkdir(join(directory, "deep"));
+    await expect(machine.save(to)).rejects.toMatchObject(refusal);
+    expect([await readdir(directory), await readdir(join(directory, "deep"))]).toEqual([["deep"], []]);
+    expect(machine.state).toBe("paused");
     await machine.stop();
   });
 
@@ -242,6 +248,43 @@ describe("restoring", () => {
     expect(await refused((m) => (m.machineType = "pc-9"))).toBe(
       "machine: this machine has bare-1, the saved one pc-9",
     );
+  });
+
+  it("takes everything back where a page is damaged or a device refuses", async () => {
+    const to = join(directory, "snap");
+    await saved(to);
+    const path = join(to, "manifest.json");
+    const whole = await readFile(path, "utf8");
+    const { machine, console, hypervisor } = await make();
+    const asMade = (): void => {
+      expect(machine.clock.nowNs()).toBe(0);
+      expect(machine.memory.readU32(0x1ffe)).toBe(0);
+      expect(machine.memory.view(700 * PAGE, 300 * PAGE)?.every((byte) => byte === 0)).toBe(true);
+      expect(hypervisor.vms[0]?.irqchipState).toBe(0);
+      expect(machine.stats().devices["debug-console"]).toEqual({ bytes: 0 });
+    };
+    const edit = async (change: (manifest: Editable) => void): Promise<void> => {
+      const manifest = JSON.parse(whole) as Editable;
+      change(manifest);
+      await writeFile(path, JSON.stringify(manifest));
+    };
+
+    await edit((m) => (m.memory.slots[0]!.runs[2]![2] = 7));
+    await expect(machine.restore(to)).rejects.toThrow(/wrong checksum/);
+    asMade();
+    await edit((m) => (m.devices[0]!.state = null));
+    await expect(machine.restore(to)).rejects.toMatchObject({
+      code: "NB_RESTORE",
+      message: expect.stringContaining("device debug-console: restore: "),
+    });
+    asMade();
+
+    await writeFile(path, whole);
+    await machine.restore(to);
+    expect(machine.memory.readU32(0x1ffe)).toBe(0x0403_0201);
+    await machine.start();
+    await until(() => console.text().endsWith("z"));
+    await machine.stop();
   });
 
   it("refuses what is no snapshot", async () => {

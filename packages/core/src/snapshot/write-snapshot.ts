@@ -1,4 +1,4 @@
-import { type FileHandle, mkdir, mkdtemp, open, readdir, rename, rm } from "node:fs/promises";
+import { type FileHandle, mkdir, mkdtemp, open, readdir, rename, rm, rmdir } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
 import { crc32 } from "node:zlib";
 import {
@@ -22,14 +22,15 @@ import type { SnapshotSubject } from "./snapshot-subject.ts";
 
 /**
  * Writes a machine that stands still to a new directory. It is made beside its place and renamed when whole, so a
- * failure leaves nothing. Throws `NB_SNAPSHOT`.
+ * failure leaves nothing, not even directories above it. Throws `NB_SNAPSHOT`.
  */
 export async function writeSnapshot(subject: SnapshotSubject, directory: string): Promise<void> {
   const target = resolve(directory);
   let partial: string | undefined;
+  let firstMade: string | undefined;
   try {
     await refuseUsed(target, directory);
-    await mkdir(dirname(target), { recursive: true });
+    firstMade = await mkdir(dirname(target), { recursive: true });
     partial = await mkdtemp(join(dirname(target), `.${basename(target)}.partial-`));
     const manifest = await saveParts(subject, partial);
     await writeWhole(join(partial, MANIFEST_FILE), async (file) => {
@@ -38,7 +39,8 @@ export async function writeSnapshot(subject: SnapshotSubject, directory: string)
     await rename(partial, target);
   } catch (error) {
     if (partial !== undefined) await rm(partial, { recursive: true, force: true });
-    if (error instanceof NorthbridgeError) throw error;
+    if (firstMade !== undefined) await removeEmpty(dirname(target), firstMade);
+    if (error instanceof NorthbridgeError && error.code === "NB_SNAPSHOT") throw error;
     throw new NorthbridgeError(
       "NB_SNAPSHOT",
       `${directory}: cannot save the machine: ${fileErrorReason(error)}`,
@@ -46,6 +48,15 @@ export async function writeSnapshot(subject: SnapshotSubject, directory: string)
         cause: error,
       },
     );
+  }
+}
+
+/** Removes `directory` and those above it, up to `last`, until one is in use. */
+async function removeEmpty(directory: string, last: string): Promise<void> {
+  try {
+    for (let path = directory; path.length >= last.length; path = dirname(path)) await rmdir(path);
+  } catch {
+    // Somebody else has put something there since.
   }
 }
 

@@ -1,0 +1,84 @@
+import { type Clock, type Device, DeviceFault, NorthbridgeError } from "../contracts/index.ts";
+
+/** What a device's own code threw, with the device and what it was doing in front. */
+function deviceFault(device: string, what: string, error: unknown): NorthbridgeError {
+  if (error instanceof DeviceFault) return error;
+  const reason = `${what}: ${error instanceof Error ? error.message : String(error)}`;
+  return error instanceof NorthbridgeError
+    ? new NorthbridgeError(error.code, `device ${device}: ${reason}`, { cause: error })
+    : new DeviceFault(device, reason, [], { cause: error });
+}
+
+/** Every call of a device, and whether what it throws is named: answers to a person speak for themselves. */
+const CALLS: Readonly<Record<keyof Device, "named" | "as it is">> = {
+  reset: "named",
+  save: "named",
+  restore: "named",
+  pause: "named",
+  resume: "named",
+  stats: "named",
+  monitorCommand: "as it is",
+};
+
+type Call = (...args: readonly unknown[]) => unknown;
+
+/** The device as the machine uses it: what any of its calls throws says whose it is. */
+export function guardedDevice(device: Device, id: string): Device {
+  const calls = device as Partial<Record<keyof Device, Call>>;
+  const guarded: Partial<Record<keyof Device, Call>> = {};
+  for (const [name, how] of Object.entries(CALLS) as [keyof Device, string][]) {
+    const call = calls[name]?.bind(device);
+    if (call === undefined) continue;
+    guarded[name] = how === "named" ? named(call, (error) => deviceFault(id, name, error)) : call;
+  }
+  return guarded as Device;
+}
+
+const named =
+  (call: Call, fault: (error: unknown) => NorthbridgeError): Call =>
+  (...args) => {
+    try {
+      const result = call(...args);
+      if (!(result instanceof Promise)) return result;
+      return result.catch((error: unknown) => {
+        throw fault(error);
+      });
+    } catch (error) {
+      throw fault(error);
+    }
+  };
+
+/** The machine's clock as a device sees it: what its timers throw goes to `onFault`, never to who drives the clock. */
+export class GuardedClock implements Clock {
+  readonly #clock: Clock;
+  readonly #device: string;
+  readonly #onFault: (fault: NorthbridgeError) => void;
+
+  constructor(clock: Clock, device: string, onFault: (fault: NorthbridgeError) => void) {
+    this.#clock = clock;
+    this.#device = device;
+    this.#onFault = onFault;
+  }
+
+  get kind(): Clock["kind"] {
+    return this.#clock.kind;
+  }
+
+  get epochMs(): number {
+    return this.#clock.epochMs;
+  }
+
+  nowNs(): number {
+    return this.#clock.nowNs();
+  }
+
+  createTimer(callback: () => void): ReturnType<Clock["createTimer"]> {
+    return this.#clock.createTimer(() => {
+      try {
+        callback();
+      } catch (error) {
+        this.#onFault(deviceFault(this.#device, "a timer", error));
+      }
+    });
+  }
+}
