@@ -2,7 +2,7 @@ import type { KvmRegs, KvmSegment, KvmSregs } from "@northbridge/sdk";
 import * as L from "./layout.ts";
 
 /** `KvmRegs` in the core's encoding order. */
-const GPR_NAMES = [
+export const GPR_NAMES: readonly Exclude<keyof KvmRegs, "rip" | "rflags">[] = [
   "rax",
   "rcx",
   "rdx",
@@ -19,7 +19,7 @@ const GPR_NAMES = [
   "r13",
   "r14",
   "r15",
-] as const satisfies readonly (keyof KvmRegs)[];
+];
 
 /** `KvmSregs` in the core's segment order. */
 const SEGMENT_NAMES = [

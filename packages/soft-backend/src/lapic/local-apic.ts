@@ -1,10 +1,9 @@
 import type { DrivenClock, LocalApicRemainder } from "@northbridge/sdk";
-import { ApicTimer } from "./apic-timer.ts";
+import { type Address, isAddressed } from "./destination.ts";
+import { LvtTimer } from "./lvt-timer.ts";
 import { hasVector, highestVector, isReadable, setVector } from "./register-page.ts";
 import {
   ApicBase,
-  BROADCAST_XAPIC,
-  BROADCAST_X2APIC,
   DeliveryMode,
   Esr,
   Icr,
@@ -37,19 +36,16 @@ export interface LocalApicPins {
  * One processor's local APIC in xAPIC and x2APIC mode (Intel SDM 3A §11). Not modelled: SMI, CMCI, the APIC
  * bus arbitration of the P6, EOI-broadcast suppression, LINT1 wiring other than by software.
  */
-export class LocalApic {
+export class LocalApic implements Address {
   /** Initial APIC id: the index of the processor. */
   readonly id: number;
   readonly #pins: LocalApicPins;
-  readonly #tsc: TimeStampCounter;
-  readonly #timer: ApicTimer;
+  readonly #timer: LvtTimer;
   /** Register page: one word per 16 bytes. */
   readonly #regs: Uint32Array = new Uint32Array(SAVED_PAGE_BYTES / 16);
   #base: number = ApicBase.DEFAULT;
   #baseHigh = 0;
   #pendingErrors = 0;
-  #deadlineLow = 0;
-  #deadlineHigh = 0;
 
   constructor(deps: {
     readonly id: number;
@@ -59,9 +55,13 @@ export class LocalApic {
   }) {
     this.id = deps.id;
     this.#pins = deps.pins;
-    this.#tsc = deps.tsc;
-    this.#timer = new ApicTimer(deps.clock, () => {
-      this.#timerExpired();
+    this.#timer = new LvtTimer({
+      clock: deps.clock,
+      tsc: deps.tsc,
+      expired: () => {
+        const lvt = this.#reg(Reg.LVT_TIMER);
+        if ((lvt & Lvt.MASKED) === 0) this.#request(lvt & Lvt.VECTOR, false);
+      },
     });
     this.reset();
   }
@@ -79,11 +79,8 @@ export class LocalApic {
   }
 
   #resetRegisters(): void {
-    this.#timer.stop();
-    this.#timer.setDivide(0);
+    this.#timer.reset();
     this.#pendingErrors = 0;
-    this.#deadlineLow = 0;
-    this.#deadlineHigh = 0;
     const regs = this.#regs;
     regs.fill(0);
     regs[Reg.ID >> 4] = this.isX2apic ? this.id : (this.id << 24) >>> 0;
@@ -171,13 +168,19 @@ export class LocalApic {
   /** Whether a message for `destination` is for this APIC (SDM 3A §11.6.2). */
   matches(destination: number, logical: boolean, fromX2apic: boolean): boolean {
     if (!this.isEnabled) return false;
-    if (destination === BROADCAST_X2APIC || (!fromX2apic && destination === BROADCAST_XAPIC)) return true;
-    if (!logical) return destination === (this.isX2apic ? this.id : this.#reg(Reg.ID) >>> 24);
-    const ldr = this.#reg(Reg.LDR);
-    if (this.isX2apic) return destination >>> 16 === ldr >>> 16 && (destination & ldr & 0xffff) !== 0;
-    const own = ldr >>> 24;
-    if (this.#reg(Reg.DFR) >>> 28 === 0xf) return (own & destination & 0xff) !== 0;
-    return own >> 4 === (destination >> 4) % 16 && (own & destination & 0xf) !== 0;
+    return isAddressed(this, destination, logical, fromX2apic);
+  }
+
+  get physicalId(): number {
+    return this.isX2apic ? this.id : this.#reg(Reg.ID) >>> 24;
+  }
+
+  get ldr(): number {
+    return this.#reg(Reg.LDR);
+  }
+
+  get dfr(): number {
+    return this.#reg(Reg.DFR);
   }
 
   /** For lowest-priority arbitration: smaller is preferred. */
@@ -269,13 +272,6 @@ export class LocalApic {
     if (isNew && (lvt & Lvt.MASKED) === 0 && (lvt & Lvt.VECTOR) >= 16) this.#request(lvt & Lvt.VECTOR, false);
   }
 
-  #timerExpired(): void {
-    this.#deadlineLow = 0;
-    this.#deadlineHigh = 0;
-    const lvt = this.#reg(Reg.LVT_TIMER);
-    if ((lvt & Lvt.MASKED) === 0) this.#request(lvt & Lvt.VECTOR, false);
-  }
-
   // --- registers --------------------------------------------------------------------------------
 
   /** A read inside the MMIO page. */
@@ -352,7 +348,7 @@ export class LocalApic {
       case Reg.TIMER_CURRENT:
         return this.#timer.current();
       case Reg.TIMER_INITIAL:
-        return this.#isDeadlineMode ? 0 : this.#reg(offset);
+        return this.#timer.isDeadlineMode ? 0 : this.#reg(offset);
       case Reg.EOI:
       case Reg.APR:
       case Reg.RRD:
@@ -362,10 +358,6 @@ export class LocalApic {
         this.#error(Esr.ILLEGAL_REGISTER);
         return 0;
     }
-  }
-
-  get #isDeadlineMode(): boolean {
-    return (this.#reg(Reg.LVT_TIMER) & Lvt.TIMER_MODE) === Lvt.TIMER_TSC_DEADLINE;
   }
 
   /** Registers that xAPIC and x2APIC write alike. False: not writable. */
@@ -390,7 +382,8 @@ export class LocalApic {
         this.#pendingErrors = 0;
         return true;
       case Reg.LVT_TIMER:
-        this.#writeLvtTimer(value);
+        this.#writeLvt(offset, value & LvtWritable.TIMER);
+        if (this.#timer.setMode(value)) regs[Reg.TIMER_INITIAL >> 4] = 0;
         return true;
       case Reg.LVT_CMCI:
       case Reg.LVT_THERMAL:
@@ -406,9 +399,7 @@ export class LocalApic {
         this.#writeLvt(offset, value & LvtWritable.ERROR);
         return true;
       case Reg.TIMER_INITIAL:
-        if (this.#isDeadlineMode) return true;
-        regs[offset >> 4] = value;
-        this.#timer.start(value, value, this.#isPeriodic);
+        if (this.#timer.start(value)) regs[offset >> 4] = value;
         return true;
       case Reg.TIMER_DIVIDE:
         regs[offset >> 4] = value & 0xb;
@@ -419,27 +410,8 @@ export class LocalApic {
     }
   }
 
-  get #isPeriodic(): boolean {
-    return (this.#reg(Reg.LVT_TIMER) & Lvt.TIMER_MODE) === Lvt.TIMER_PERIODIC;
-  }
-
   #writeLvt(offset: number, value: number): void {
     this.#regs[offset >> 4] = this.#softwareEnabled ? value : value | Lvt.MASKED;
-  }
-
-  #writeLvtTimer(value: number): void {
-    const was = this.#reg(Reg.LVT_TIMER) & Lvt.TIMER_MODE;
-    this.#writeLvt(Reg.LVT_TIMER, value & LvtWritable.TIMER);
-    const now = value & Lvt.TIMER_MODE;
-    if (was === now) return;
-    if (was === Lvt.TIMER_TSC_DEADLINE || now === Lvt.TIMER_TSC_DEADLINE) {
-      this.#timer.stop();
-      this.#regs[Reg.TIMER_INITIAL >> 4] = 0;
-      this.#deadlineLow = 0;
-      this.#deadlineHigh = 0;
-    } else {
-      this.#timer.setPeriodic(now === Lvt.TIMER_PERIODIC);
-    }
   }
 
   #maskAll(): void {
@@ -474,26 +446,21 @@ export class LocalApic {
   // --- IA32_TSC_DEADLINE ------------------------------------------------------------------------
 
   get tscDeadlineLow(): number {
-    return this.#deadlineLow;
+    return this.#timer.deadlineLow;
   }
 
   get tscDeadlineHigh(): number {
-    return this.#deadlineHigh;
+    return this.#timer.deadlineHigh;
   }
 
-  /** Arms the timer for a TSC value; zero disarms. Ignored outside TSC-deadline mode (SDM 3A §11.5.4.1). */
+  /** Arms the timer for a TSC value, in TSC-deadline mode. */
   writeTscDeadline(low: number, high: number): void {
-    if (!this.#isDeadlineMode || !this.isEnabled) return;
-    this.#deadlineLow = low >>> 0;
-    this.#deadlineHigh = high >>> 0;
-    if (low === 0 && high === 0) this.#timer.stop();
-    else this.#timer.startDeadline(this.#tsc.nanosecondsAt(low, high));
+    if (this.isEnabled) this.#timer.writeDeadline(low, high);
   }
 
-  /** The guest moved its TSC: an armed deadline now falls at another time. */
+  /** The guest moved its TSC. */
   tscMoved(): void {
-    if (this.#timer.armed && this.#isDeadlineMode)
-      this.#timer.startDeadline(this.#tsc.nanosecondsAt(this.#deadlineLow, this.#deadlineHigh));
+    this.#timer.tscMoved();
   }
 
   // --- state ------------------------------------------------------------------------------------
@@ -520,7 +487,6 @@ export class LocalApic {
   /** Loads a page of `save`. IA32_APIC_BASE comes before, IA32_TSC_DEADLINE after. */
   restore(page: Uint8Array, remainder: LocalApicRemainder | undefined): void {
     const view = new DataView(page.buffer, page.byteOffset, SAVED_PAGE_BYTES);
-    this.#timer.stop();
     for (let index = 0; index < this.#regs.length; index++)
       this.#regs[index] = view.getUint32(index * 16, true);
     const regs = this.#regs;
@@ -530,15 +496,13 @@ export class LocalApic {
       this.#deriveX2apicLdr();
     }
     this.#pendingErrors = remainder?.pendingErrors ?? 0;
-    this.#deadlineLow = 0;
-    this.#deadlineHigh = 0;
-    this.#timer.setDivide(this.#reg(Reg.TIMER_DIVIDE));
-    const current = view.getUint32(Reg.TIMER_CURRENT, true);
-    const leftNs = remainder?.timerLeftNs;
-    if (!this.#isDeadlineMode && leftNs !== undefined)
-      this.#timer.resume(this.#reg(Reg.TIMER_INITIAL), leftNs, this.#isPeriodic);
-    else if (!this.#isDeadlineMode && current !== 0)
-      this.#timer.start(this.#reg(Reg.TIMER_INITIAL), current, this.#isPeriodic);
+    this.#timer.restore({
+      entry: this.#reg(Reg.LVT_TIMER),
+      divide: this.#reg(Reg.TIMER_DIVIDE),
+      initial: this.#reg(Reg.TIMER_INITIAL),
+      current: view.getUint32(Reg.TIMER_CURRENT, true),
+      leftNs: remainder?.timerLeftNs,
+    });
     this.#pins.taskPriorityChanged(this.cr8);
     this.#pins.interruptChanged();
   }

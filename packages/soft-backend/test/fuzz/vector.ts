@@ -1,3 +1,4 @@
+import { GPR_NAMES } from "../../src/cpu/registers.ts";
 import { Random } from "./random.ts";
 
 /** Linear addresses every executor maps: code is readable and executable, data and stack readable and writable. */
@@ -180,24 +181,6 @@ export function startValue(vector: Vector, pool: BigUint64Array, n: number): big
 }
 
 const hex = (bytes: Uint8Array): string => Array.from(bytes, (b) => b.toString(16).padStart(2, "0")).join("");
-const NAMES = [
-  "rax",
-  "rcx",
-  "rdx",
-  "rbx",
-  "rsp",
-  "rbp",
-  "rsi",
-  "rdi",
-  "r8",
-  "r9",
-  "r10",
-  "r11",
-  "r12",
-  "r13",
-  "r14",
-  "r15",
-];
 
 /**
  * Differences between what the processor did and what the core did, one a line; empty where they agree.
@@ -227,7 +210,7 @@ export function differences(vector: Vector, expected: Outcome, actual: Outcome):
   for (let i = 0; i < count; i++) {
     const want = (expected.registers[i] ?? 0n) & width;
     const got = (actual.registers[i] ?? 0n) & width;
-    if (want !== got) out.push(`${NAMES[i] ?? ""} ${got.toString(16)}, expected ${want.toString(16)}`);
+    if (want !== got) out.push(`${GPR_NAMES[i] ?? ""} ${got.toString(16)}, expected ${want.toString(16)}`);
   }
   const wanted = expected.memory.map((r) => `${r.offset.toString(16)}:${hex(r.bytes)}`).join(" ");
   const found = actual.memory.map((r) => `${r.offset.toString(16)}:${hex(r.bytes)}`).join(" ");
@@ -247,7 +230,7 @@ export function isPromised(vector: Vector, outcome: Outcome): boolean {
 
 /** Everything needed to run a vector again. */
 export function describeVector(vector: Vector, pool: BigUint64Array): string {
-  const registers = NAMES.slice(0, vector.mode === 64 ? 16 : 8).map(
+  const registers = GPR_NAMES.slice(0, vector.mode === 64 ? 16 : 8).map(
     (name, i) => `${name}=${startValue(vector, pool, i).toString(16)}`,
   );
   return `mode ${vector.mode.toString()} at ${(CODE + vector.start).toString(16)}: ${hex(vector.code)}\n  ${registers.join(" ")} flags=${vector.flags.toString(16)} image=${vector.image.toString()}`;
