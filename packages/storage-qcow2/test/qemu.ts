@@ -1,4 +1,4 @@
-import { spawnSync } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -23,6 +23,29 @@ export interface ToolResult {
 export function qemu(tool: "qemu-img" | "qemu-io", ...args: readonly string[]): ToolResult {
   const { status, stdout, stderr } = spawnSync(tool, args, { encoding: "utf8" });
   return { status, out: stdout, err: stderr };
+}
+
+/** Runs a tool while this process goes on, as one that talks to a server of ours must. */
+export function runTool(tool: string, ...args: readonly string[]): Promise<ToolResult> {
+  return new Promise((resolve, reject) => {
+    const child = spawn(tool, args, { stdio: ["ignore", "pipe", "pipe"] });
+    let out = "";
+    let err = "";
+    child.stdout.setEncoding("utf8").on("data", (text: string) => (out += text));
+    child.stderr.setEncoding("utf8").on("data", (text: string) => (err += text));
+    child.on("error", reject);
+    child.on("close", (status) => {
+      resolve({ status, out, err });
+    });
+  });
+}
+
+/** True where the host has the tool; says so once where not. */
+export function hasTool(tool: string): boolean {
+  const found = spawnSync(tool, ["--version"]).error === undefined;
+  if (!found)
+    process.stderr.write(`storage-qcow2: ${tool} is not installed: tests that need it are skipped\n`);
+  return found;
 }
 
 /** Runs `use` with a fresh directory and removes it. */

@@ -2,6 +2,7 @@ import { registerDevice } from "../device/register-device.ts";
 import { registerGuest } from "../guest/index.ts";
 import { registerTrace } from "../trace/register-trace.ts";
 import { registerImg } from "../img/register-img.ts";
+import { registerNbd } from "../nbd/register-nbd.ts";
 import { registerDoctor } from "./doctor.ts";
 import { registerVhostUser } from "../vhost-user/register-vhost-user.ts";
 import type { RegisterCommand } from "./register-command.ts";
@@ -19,6 +20,7 @@ const COMMANDS: readonly RegisterCommand[] = [
   registerTrace,
   registerImg,
   registerVhostUser,
+  registerNbd,
 ];
 
 export const registerCommands: RegisterCommand = (program, host, exit) => {

@@ -19,6 +19,8 @@ export interface OpenImageOptions
   readonly readOnly?: boolean;
   /** Directories, beside the image's own, whose files a chain may name. */
   readonly allowedDirectories?: readonly string[];
+  /** `refuse`: an image that stands on another one is not opened. `follow` by default. */
+  readonly backing?: "follow" | "refuse";
   /** Leaves the backing image closed: what is not allocated reads as zeroes. */
   readonly withoutBacking?: boolean;
   /** The backing image may be changed too: for commit. */
@@ -67,6 +69,13 @@ function openLink(path: string, options: OpenImageOptions, above: Set<string>): 
       if (name === undefined) throw new ImageError(path, "invalid", "the image does not name its data file");
       dataFile = NodeFile.open(confined(path, name, "data file", options), { readOnly, sharing });
     }
+    if (header.backingFile !== undefined && options.backing === "refuse") {
+      throw new ImageError(
+        path,
+        "confined",
+        `the image stands on '${header.backingFile}', and may stand on nothing`,
+      );
+    }
     if (header.backingFile !== undefined && options.withoutBacking !== true) {
       const format = backingFormat(path, extensionText(header, Extension.BACKING_FORMAT));
       const { format: _, snapshot: _s, ...inherited } = options;
@@ -76,8 +85,9 @@ function openLink(path: string, options: OpenImageOptions, above: Set<string>): 
         above,
       );
     }
+    const { backing: _, ...own } = options;
     return Qcow2Image.open(file, {
-      ...options,
+      ...own,
       ...(backing === undefined ? {} : { backing }),
       ...(dataFile === undefined ? {} : { dataFile }),
     });

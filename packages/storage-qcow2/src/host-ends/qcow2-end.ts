@@ -1,0 +1,49 @@
+import { defineHostEnd, type HostEndKind } from "@northbridge/sdk";
+import * as v from "valibot";
+import { openImage } from "../chain/open-image.ts";
+
+/** `{ kind: qcow2, … }` in a config. */
+export interface Qcow2EndOptions {
+  /** The image. */
+  readonly path: string;
+  /**
+   * What the image may stand on: nothing, images in its own directory (their format stated), which is the default, or
+   * images in these directories too.
+   */
+  readonly backing?:
+    | "refuse"
+    | "beside"
+    | { readonly allow: readonly { readonly path: string }[] }
+    | undefined;
+  /** An internal snapshot to read, by id or name. The device must be read-only. */
+  readonly snapshot?: string | undefined;
+  /** Bound of the cache of L2 tables: 16 MiB by default, which cover 128 GiB at clusters of 64 KiB. */
+  readonly l2CacheMib?: number | undefined;
+}
+
+const path = v.pipe(v.string(), v.nonEmpty());
+
+const options: v.GenericSchema<Qcow2EndOptions> = v.strictObject({
+  path,
+  backing: v.optional(
+    v.union([v.picklist(["refuse", "beside"]), v.strictObject({ allow: v.array(v.strictObject({ path })) })]),
+  ),
+  snapshot: v.optional(v.string()),
+  l2CacheMib: v.optional(v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(4096))),
+});
+
+/** `{ kind: qcow2, path: disk.qcow2 }`: a qcow2 image with what it stands on, locked as QEMU locks images. */
+export const qcow2: HostEndKind<"block", Qcow2EndOptions, Qcow2EndOptions> = defineHostEnd({
+  kind: "qcow2",
+  of: "block",
+  options,
+  open: ({ path: file, backing, snapshot, l2CacheMib }, { readOnly }) =>
+    openImage(file, {
+      format: "qcow2",
+      readOnly,
+      backing: backing === "refuse" ? "refuse" : "follow",
+      allowedDirectories: typeof backing === "object" ? backing.allow.map((directory) => directory.path) : [],
+      ...(snapshot === undefined ? {} : { snapshot }),
+      ...(l2CacheMib === undefined ? {} : { l2CacheBytes: l2CacheMib * 2 ** 20 }),
+    }),
+});
