@@ -43,11 +43,15 @@ describe("under Linux", () => {
       devices: [thermometer()],
     });
     const guest = await linux.guest();
-    expect(await guest.exec("devmem 0xfe80000c 32")).toEqual({ stdout: "0x00007530\n", status: 0 });
+    expect(await guest.exec("devmem 0xfe80000c 32")).toEqual({
+      stdout: "0x00007530\n",
+      stderr: "",
+      status: 0,
+    });
     const wait = "while [ $(devmem 0xfe800004 32) = 0x00000000 ]; do sleep 1; done";
     expect(
       await guest.exec(`devmem 0xfe80000c 32 20500; devmem 0xfe800000 32 3; ${wait}; devmem 0xfe800008 32`),
-    ).toEqual({
+    ).toMatchObject({
       stdout: expect.stringMatching(/^0x0000(5014|5208)\n$/),
       status: 0,
     });

@@ -1,7 +1,7 @@
 import { readdir, readFile, realpath, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { NorthbridgeError } from "@northbridge/core";
-import type { CpioEntry } from "./cpio.ts";
+import type { CpioEntry } from "@northbridge/sdk/host";
 import { runHostCommand } from "./host-command.ts";
 
 /** A file or a directory of the host under its path in the guest. Links are followed. Throws `NB_HOST`. */

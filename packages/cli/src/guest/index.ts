@@ -1,9 +1,8 @@
-export type { CpioEntry } from "./cpio.ts";
-export { writeCpio } from "./cpio.ts";
+export { appendToInitramfs, type CpioEntry, writeCpio } from "@northbridge/sdk/host";
 export { KERNEL_PACKAGES } from "./debian-packages.ts";
 export type { KernelFlavour } from "./debian-packages.ts";
 export { hostFiles, hostProgram } from "./host-files.ts";
-export { appendToInitramfs, buildInitramfs, READY_LINE } from "./initramfs.ts";
+export { buildInitramfs, READY_LINE } from "./initramfs.ts";
 export type { LinuxGuest, LinuxGuestOptions } from "./linux-guest.ts";
 export { fetchLinuxGuest } from "./linux-guest.ts";
 export { registerGuest } from "./register-guest.ts";

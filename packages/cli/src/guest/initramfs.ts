@@ -1,5 +1,4 @@
-import type { CpioEntry } from "./cpio.ts";
-import { writeCpio } from "./cpio.ts";
+import { type CpioEntry, writeCpio } from "@northbridge/sdk/host";
 
 /** What the guest prints once user space runs. */
 export const READY_LINE = "Northbridge guest ready";
@@ -102,11 +101,4 @@ export function buildInitramfs({ busybox, applets, modules, extra }: InitramfsCo
     ...modules,
     ...extra,
   ]);
-}
-
-/** Adds files to an initramfs that is there: the kernel unpacks archives behind one another. */
-export function appendToInitramfs(initramfs: Uint8Array, extra: readonly CpioEntry[]): Uint8Array {
-  const ALIGNMENT = 4;
-  const gap = new Uint8Array((ALIGNMENT - (initramfs.length % ALIGNMENT)) % ALIGNMENT);
-  return Buffer.concat([initramfs, gap, writeCpio(extra)]);
 }

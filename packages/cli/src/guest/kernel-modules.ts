@@ -1,7 +1,7 @@
 import { readdir, readFile } from "node:fs/promises";
 import { basename, join, relative } from "node:path";
 import { unpackXz } from "@northbridge/core";
-import type { CpioEntry } from "./cpio.ts";
+import type { CpioEntry } from "@northbridge/sdk/host";
 
 /** What a kernel module says of itself in `.modinfo`. */
 export interface ModuleInfo {
@@ -10,7 +10,7 @@ export interface ModuleInfo {
 }
 
 /** Drivers of the devices that a machine can have, as far as the kernel has them as modules. */
-const WANTED = [
+export const DEVICE_DRIVERS: readonly string[] = [
   "virtio_pci",
   "virtio_mmio",
   "virtio_blk",
@@ -31,7 +31,7 @@ const WANTED = [
   "fuse",
   "9p",
   "9pnet_virtio",
-] as const;
+];
 
 const LARGEST_MODULE = 256 * 2 ** 20;
 
@@ -44,11 +44,14 @@ interface Module {
 }
 
 /**
- * The {@link WANTED} modules of a kernel with all they need, below `/lib/modules`, with the `modules.dep` and
+ * These modules of a kernel with all they need, below `/lib/modules`, with the `modules.dep` and
  * `modules.alias` that `modprobe` reads. The package does not have these: depmod makes them at installation.
  * @param root `lib/modules/RELEASE` on the host
  */
-export async function collectModules(root: string, wanted: readonly string[] = WANTED): Promise<CpioEntry[]> {
+export async function collectModules(
+  root: string,
+  wanted: readonly string[] = DEVICE_DRIVERS,
+): Promise<CpioEntry[]> {
   const release = basename(root);
   const files = await listModules(root);
   const collected = new Map<string, Module>();

@@ -2,13 +2,13 @@ import { copyFile, mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } fr
 import { tmpdir } from "node:os";
 import { isAbsolute, join, resolve } from "node:path";
 import { NorthbridgeError } from "@northbridge/core";
-import type { CpioEntry } from "./cpio.ts";
+import type { CpioEntry } from "@northbridge/sdk/host";
 import type { KernelFlavour } from "./debian-packages.ts";
 import { resolveKernelPackage, unpackPackage } from "./debian-packages.ts";
 import { runHostCommand } from "./host-command.ts";
 import { hostFiles, hostProgram } from "./host-files.ts";
 import { buildInitramfs } from "./initramfs.ts";
-import { collectModules } from "./kernel-modules.ts";
+import { collectModules, DEVICE_DRIVERS } from "./kernel-modules.ts";
 
 export interface LinuxGuestOptions {
   readonly flavour: KernelFlavour;
@@ -17,6 +17,8 @@ export interface LinuxGuestOptions {
   readonly add?: readonly { readonly host: string; readonly guest: string }[];
   /** Programs of the host that come with the shared libraries they need. */
   readonly addBinaries?: readonly string[];
+  /** Modules of the kernel by name, beside the drivers of a machine's devices. */
+  readonly modules?: readonly string[];
   /** Hears of each step of the work, in a few words. */
   readonly onStep?: (step: string) => void;
   readonly signal?: AbortSignal | undefined;
@@ -43,6 +45,7 @@ interface Manifest {
   readonly package: string;
   readonly add: readonly { readonly host: string; readonly guest: string }[];
   readonly addBinaries: readonly string[];
+  readonly modules: readonly string[];
 }
 
 /**
@@ -50,9 +53,9 @@ interface Manifest {
  * kernel's drivers. What is there already, from the same options, stays. Throws `NB_HOST`; leaves nothing half-made.
  */
 export async function fetchLinuxGuest(options: LinuxGuestOptions): Promise<LinuxGuest> {
-  const { flavour, add = [], addBinaries = [], onStep = () => undefined, signal } = options;
+  const { flavour, add = [], addBinaries = [], modules = [], onStep = () => undefined, signal } = options;
   const out = resolve(options.out ?? join(".northbridge", "guest", flavour));
-  const present = await findGuest(out, { recipe: RECIPE, flavour, add, addBinaries });
+  const present = await findGuest(out, { recipe: RECIPE, flavour, add, addBinaries, modules });
   if (present !== undefined) return { ...paths(out), package: present, cached: true };
 
   onStep("looking for the newest kernel");
@@ -65,9 +68,9 @@ export async function fetchLinuxGuest(options: LinuxGuestOptions): Promise<Linux
     onStep("fetching busybox-static");
     await unpackPackage("busybox-static", work, signal);
     onStep("building the initramfs");
-    const initramfs = await assemble(work, extra, signal);
+    const initramfs = await assemble(work, extra, modules, signal);
     const kernel = join(work, "boot", await onlyEntry(join(work, "boot"), /^vmlinuz-/));
-    const manifest: Manifest = { recipe: RECIPE, flavour, package: kernelPackage, add, addBinaries };
+    const manifest: Manifest = { recipe: RECIPE, flavour, package: kernelPackage, add, addBinaries, modules };
     signal?.throwIfAborted();
     await publish(out, kernel, initramfs, manifest);
   } catch (cause) {
@@ -114,6 +117,7 @@ async function collectExtra(
 async function assemble(
   work: string,
   extra: readonly CpioEntry[],
+  wanted: readonly string[],
   signal: AbortSignal | undefined,
 ): Promise<Uint8Array> {
   const busybox = join(work, "bin", "busybox");
@@ -122,7 +126,7 @@ async function assemble(
   return buildInitramfs({
     busybox: await readFile(busybox),
     applets: await listApplets(busybox, signal),
-    modules: await collectModules(join(modules, release)),
+    modules: await collectModules(join(modules, release), [...DEVICE_DRIVERS, ...wanted]),
     extra,
   });
 }

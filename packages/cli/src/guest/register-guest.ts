@@ -10,6 +10,7 @@ interface LinuxFlags {
   readonly out?: string;
   readonly add: readonly { readonly host: string; readonly guest: string }[];
   readonly addBinary: readonly string[];
+  readonly module: readonly string[];
 }
 
 /** Adds `guest linux` to the command line. Its errors are thrown, for the program to report. */
@@ -31,10 +32,17 @@ export const registerGuest: RegisterCommand = (program, host) => {
       collect,
       [],
     )
+    .option(
+      "--module <name>",
+      "put a module of the kernel's, and those it needs, into the initramfs",
+      collect,
+      [],
+    )
     .action((flags: LinuxFlags) => runGuestLinux(flags, host));
 };
 
-async function runGuestLinux({ flavour, out, add, addBinary }: LinuxFlags, host: CliHost): Promise<void> {
+async function runGuestLinux(flags: LinuxFlags, host: CliHost): Promise<void> {
+  const { flavour, out, add, addBinary, module } = flags;
   const interrupted = new AbortController();
   const abort = (): void => interrupted.abort();
   const progress = progressLine(host.stderr);
@@ -47,6 +55,7 @@ async function runGuestLinux({ flavour, out, add, addBinary }: LinuxFlags, host:
       out,
       add,
       addBinaries: addBinary,
+      modules: module,
       onStep: progress.show,
       signal: interrupted.signal,
     });

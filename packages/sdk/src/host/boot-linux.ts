@@ -1,8 +1,19 @@
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createMachine, type Machine, type PluginRegistry } from "@northbridge/core";
-import type { DeviceEntry, Hypervisor, MachineConfig } from "@northbridge/core/contracts";
+import {
+  type DeviceEntry,
+  type DevicePluginSpec,
+  type DeviceReference,
+  HostEnds,
+  type Hypervisor,
+  type MachineConfig,
+  type Token,
+} from "@northbridge/core/contracts";
+import { AgentConnection } from "./agent/agent-connection.ts";
+import { AGENT_FD, agentProgram } from "./agent/agent-program.ts";
+import { appendToInitramfs } from "./cpio.ts";
 import { GuestConsole } from "./guest-console.ts";
 import { LinuxGuest, within } from "./linux-guest.ts";
 
@@ -13,8 +24,10 @@ export interface LinuxOptions {
   /** As `northbridge guest linux` prepares them: the initramfs says `Northbridge guest ready` and starts a shell. */
   readonly kernel: string;
   readonly initrd: string;
-  /** Devices beside those of the machine type. */
-  readonly devices?: readonly DeviceEntry[];
+  /** Devices beside those of the machine type and the agent's console. */
+  readonly devices?: readonly (DeviceEntry | DeviceReference)[];
+  /** For another device in one's place: a recording one. */
+  readonly adapt?: (spec: DevicePluginSpec<never, never>, id: string) => DevicePluginSpec<never, never>;
   /** @defaultValue `"pc-1"` */
   readonly machine?: string;
   /** @defaultValue 128 */
@@ -26,6 +39,13 @@ export interface LinuxOptions {
 }
 
 const BOOT_TIMEOUT_MS = 300_000;
+/** Id of the virtio console whose port the agent listens at. */
+const AGENT_ID = "northbridge-agent";
+const AGENT_PORT = "northbridge.agent";
+const INITRD = "initrd.img";
+const AGENT_PATH = "/sbin/northbridge-agent";
+/** The port's name comes a little after the port. Without processes: one costs a software CPU a million instructions. */
+const START_AGENT: string = `(n=; until [ "$n" = ${AGENT_PORT} ]; do usleep 20000; for p in /sys/class/virtio-ports/*; do read -r n <$p/name && [ "$n" = ${AGENT_PORT} ] && break; done; done; exec ${AGENT_PATH} ${AGENT_FD}<>/dev/\${p##*/}) 2>/dev/null &\n`;
 
 /** A Linux that has booted once, as a snapshot: every {@link guest} starts right there. */
 export class BootedLinux implements AsyncDisposable {
@@ -40,8 +60,8 @@ export class BootedLinux implements AsyncDisposable {
 
   /** A guest of one's own, as it was right after boot. */
   async guest(): Promise<LinuxGuest> {
-    const { machine, console } = await assemble(this.#options);
-    const guest = new LinuxGuest(machine, console);
+    const { machine, console, agent } = await assemble(this.#options, this.#directory);
+    const guest = new LinuxGuest(machine, console, agent);
     this.#guests.push(guest);
     await machine.restore(join(this.#directory, "booted"));
     await machine.start();
@@ -67,28 +87,26 @@ export class BootedLinux implements AsyncDisposable {
  * ```ts
  * const linux = await bootLinux({ hypervisor, registry, kernel, initrd, devices: [thermometer()] });
  * const guest = await linux.guest();
- * expect(await guest.exec("devmem 0xfe800000 32")).toEqual({ stdout: "0x00000001\n", status: 0 });
+ * expect((await guest.exec("devmem 0xfe800000 32")).stdout).toBe("0x00000001\n");
  * ```
  */
 export async function bootLinux(options: LinuxOptions): Promise<BootedLinux> {
   const directory = await mkdtemp(join(tmpdir(), "northbridge-linux-"));
   const linux = new BootedLinux(options, directory);
   try {
-    const { machine, console } = await assemble(options);
+    const program = { kind: "file", path: AGENT_PATH, mode: 0o755, bytes: agentProgram() } as const;
+    await writeFile(join(directory, INITRD), appendToInitramfs(await readFile(options.initrd), [program]));
+    const { machine, console, agent } = await assemble(options, directory);
     try {
       await machine.start();
-      await within(
-        options.timeoutMs ?? BOOT_TIMEOUT_MS,
-        "booting Linux",
-        machine,
-        console,
-        async (signal) => {
-          await console.take(/Northbridge guest ready[^]*# (\x1b\[6n)?$/, signal);
-          // From here the shell reads the terminal as a script: no prompts, no echo.
-          console.type("stty -echo; echo qui''et; exec sh /dev/ttyS0\n");
-          await console.take(/\nquiet\r?\n/, signal);
-        },
-      );
+      const timeoutMs = options.timeoutMs ?? BOOT_TIMEOUT_MS;
+      await within(timeoutMs, "booting Linux", machine, console, async (signal) => {
+        await console.take(/Northbridge guest ready[^]*# (\x1b\[6n)?$/, signal);
+        console.type(START_AGENT);
+        await agent.hello;
+        // The first command reads the shell from the initramfs; every guest finds it in memory.
+        await agent.run("true", new Uint8Array());
+      });
       await machine.save(join(directory, "booted"));
     } finally {
       await machine.stop();
@@ -100,19 +118,49 @@ export async function bootLinux(options: LinuxOptions): Promise<BootedLinux> {
   }
 }
 
-async function assemble(options: LinuxOptions): Promise<{ machine: Machine; console: GuestConsole }> {
-  const { hypervisor, registry, kernel, initrd, devices = [] } = options;
+async function assemble(
+  options: LinuxOptions,
+  directory: string,
+): Promise<{ machine: Machine; console: GuestConsole; agent: AgentConnection }> {
+  const { hypervisor, registry, kernel, devices = [] } = options;
   const console = new GuestConsole();
+  const agent = new AgentConnection();
   const config: MachineConfig = {
     machine: options.machine ?? "pc-1",
     memory: { mib: options.memoryMib ?? 128 },
     boot: {
       kernel,
-      initrd,
+      initrd: join(directory, INITRD),
       cmdline: ["console=ttyS0 quiet cryptomgr.notests", options.cmdline].filter(Boolean).join(" "),
     },
     onReset: "stop",
-    devices,
+    devices: [
+      { plugin: "virtioConsole", id: AGENT_ID, ports: [{ name: AGENT_PORT, to: { kind: "ring" } }] },
+      ...devices,
+    ],
   };
-  return { machine: await createMachine({ config, hypervisor, registry, console }), console };
+  const adapt: LinuxOptions["adapt"] = (spec, id) =>
+    id === AGENT_ID ? withAgent(spec, agent) : (options.adapt?.(spec, id) ?? spec);
+  return { machine: await createMachine({ config, hypervisor, registry, console, adapt }), console, agent };
+}
+
+/** The same console, whose port (it opens that after the console itself) is the agent's connection. */
+function withAgent(
+  spec: DevicePluginSpec<never, never>,
+  agent: AgentConnection,
+): DevicePluginSpec<never, never> {
+  return {
+    ...spec,
+    setup: (ctx, config) => {
+      const inner = ctx.get(HostEnds);
+      let opened = 0;
+      const ends: HostEnds = {
+        block: (end, use) => inner.block(end, use),
+        char: (end) => (opened++ === 0 ? inner.char(end) : Promise.resolve(agent)),
+        net: (end) => inner.net(end),
+      };
+      const get = <T>(token: Token<T>): T => ((token as symbol) === HostEnds ? (ends as T) : ctx.get(token));
+      return spec.setup({ ...ctx, get }, config);
+    },
+  };
 }

@@ -1,2 +1,3 @@
 export { bootLinux, BootedLinux, type LinuxOptions } from "./boot-linux.ts";
-export { type ExecResult, LinuxGuest } from "./linux-guest.ts";
+export { appendToInitramfs, type CpioEntry, writeCpio } from "./cpio.ts";
+export { type ExecOptions, type ExecResult, LinuxGuest } from "./linux-guest.ts";

@@ -15,6 +15,7 @@ export function compileDecoder(
   layouts: readonly RegisterLayout[],
   hooks: Readonly<Record<string, RegisterHooks | undefined>>,
   hasSync: boolean,
+  readsOnes: boolean,
 ): DecoderFactory {
   const body = `"use strict";
 const { values, hooks, sync } = parts;
@@ -27,7 +28,7 @@ ${layouts
   .join("\n")}
 return {
   read(offset, width) {
-${byWidth(layouts, (layout, at) => readStatements(layout, at, hooks[layout.name], hasSync))}
+${byWidth(layouts, (layout, at) => readStatements(layout, at, hooks[layout.name], hasSync, readsOnes))}
     return partial.read(offset, width);
   },
   write(offset, width, value) {
@@ -78,11 +79,13 @@ function readStatements(
   { value, index }: Place,
   hooks: RegisterHooks | undefined,
   hasSync: boolean,
+  readsOnes: boolean,
 ): string {
   const shown = hooks?.read ? `read_${name}.read(stored, ${index})` : "stored";
   const all = 2 ** (8 * width) - 1;
   // A stored value always fits; what a hook returns is made to.
-  const result = hooks?.read || masks.show !== all ? `(${shown} & ${masks.show | 0}) >>> 0` : shown;
+  const ones = readsOnes && masks.show !== all ? ` | ${(all & ~masks.show) | 0}` : "";
+  const result = hooks?.read || masks.show !== all ? `(${shown} & ${masks.show | 0}${ones}) >>> 0` : shown;
   if (masks.rc === 0) return ` const stored = ${value}; return ${result}; `;
   return ` const stored = ${value};
             const cleared = (stored & ${~masks.rc}) >>> 0;

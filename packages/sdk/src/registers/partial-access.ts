@@ -28,7 +28,10 @@ export class PartialAccess implements IoHandler {
   readonly #at: Int32Array;
   readonly #parts: DecoderParts;
 
-  constructor(elements: ElementTable, parts: DecoderParts) {
+  readonly #readsOnes: boolean;
+
+  constructor(elements: ElementTable, parts: DecoderParts, readsOnes: boolean) {
+    this.#readsOnes = readsOnes;
     this.#elements = elements.elements;
     this.#at = elements.at;
     this.#parts = parts;
@@ -39,6 +42,7 @@ export class PartialAccess implements IoHandler {
     let last = -1;
     for (let byte = 0; byte < width; byte++) {
       const at = this.#at[offset + byte] ?? -1;
+      if (at < 0 && this.#readsOnes) result |= 0xff << (8 * byte);
       if (at === last || at < 0) continue;
       last = at;
       const element = this.#elements[at];
@@ -73,7 +77,8 @@ export class PartialAccess implements IoHandler {
     const hook = hooks[layout.name];
     const shown = hook?.read === undefined ? stored : hook.read(stored, index);
     if (cleared !== stored) sync?.();
-    return shown & layout.masks.show & lane;
+    const ones = this.#readsOnes ? ~layout.masks.show : 0;
+    return ((shown & layout.masks.show) | ones) & lane;
   }
 
   #writeElement({ layout, index }: Element, lane: number, written: number): void {

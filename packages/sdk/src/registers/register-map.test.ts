@@ -69,6 +69,23 @@ describe("registerMap()", () => {
     expect(regs.read(8, 1)).toBe(7);
   });
 
+  it("reads gaps and write-only bits as ones where it is told to", () => {
+    const regs = registerMap(
+      "ones",
+      {
+        KEY: { offset: 0, access: "wo" },
+        MIX: { offset: 8, fields: { A: bits(0, 4), B: bits(4, 4, { access: "wo" }) } },
+      },
+      { unreadable: "ones" },
+    ).create({ hooks: { MIX: { read: (stored) => stored } } });
+    regs.write(0, 4, 5);
+    regs.write(8, 4, 0x55);
+    expect([regs.read(0, 4), regs.read(1, 1), regs.read(4, 4), regs.read(6, 4)]).toEqual([
+      0xffff_ffff, 0xff, 0xffff_ffff, 0x00f5_ffff,
+    ]);
+    expect([regs.read(8, 4), regs.read(8, 2), regs.values.MIX]).toEqual([0xf5, 0xf5, 0x55]);
+  });
+
   it("calls hooks with the old and the new value, then sync", () => {
     const calls: unknown[] = [];
     const regs = timer.create({

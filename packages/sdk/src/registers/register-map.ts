@@ -9,6 +9,8 @@ import { layOut, type RegisterLayout } from "./register-layout.ts";
 export interface RegisterMapOptions {
   /** Bytes of the region. @defaultValue up to the last register, rounded up to a power of two */
   readonly length?: number;
+  /** What gaps and write-only bits read as. @defaultValue `"zeros"` */
+  readonly unreadable?: "zeros" | "ones";
   /** Of the saved state: one more with every change that older snapshots do not fit. @defaultValue 1 */
   readonly version?: number;
   /** By the version that they upgrade from. */
@@ -57,7 +59,8 @@ export class RegisterMap<R extends RegisterSpecs> {
     const hooks: Readonly<Record<string, RegisterHooks | undefined>> = behaviour.hooks ?? {};
     const sync = behaviour.sync?.bind(behaviour);
     const parts = { values, hooks, sync };
-    const partial = new PartialAccess(this.#elements, parts);
+    const readsOnes = this.#options.unreadable === "ones";
+    const partial = new PartialAccess(this.#elements, parts, readsOnes);
     return new RegisterFile<R>({
       name: this.name,
       version: this.#options.version ?? 1,
@@ -76,7 +79,7 @@ export class RegisterMap<R extends RegisterSpecs> {
         .join("") + String(hasSync);
     let factory = this.#decoders.get(key);
     if (factory === undefined) {
-      factory = compileDecoder(this.layouts, hooks, hasSync);
+      factory = compileDecoder(this.layouts, hooks, hasSync, this.#options.unreadable === "ones");
       this.#decoders.set(key, factory);
     }
     return factory;

@@ -4,9 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import type { CpioEntry } from "./cpio.ts";
-import { writeCpio } from "./cpio.ts";
-import { appendToInitramfs } from "./initramfs.ts";
+import { appendToInitramfs, type CpioEntry, writeCpio } from "./cpio.ts";
 
 interface ReadMember {
   readonly name: string;

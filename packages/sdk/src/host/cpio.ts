@@ -110,3 +110,9 @@ function withParents(entries: readonly CpioEntry[]): CpioEntry[] {
   }
   return [...byPath.values()];
 }
+
+/** Adds files to an initramfs that is there: the kernel unpacks archives behind one another. */
+export function appendToInitramfs(initramfs: Uint8Array, extra: readonly CpioEntry[]): Uint8Array {
+  const gap = new Uint8Array((ALIGNMENT - (initramfs.length % ALIGNMENT)) % ALIGNMENT);
+  return Buffer.concat([initramfs, gap, writeCpio(extra)]);
+}

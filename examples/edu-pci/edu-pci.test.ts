@@ -1,0 +1,263 @@
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import { builtInHypervisor, builtInRegistry } from "@northbridge/cli";
+import { deviceConformance } from "@northbridge/sdk/fuzz";
+import { bootLinux } from "@northbridge/sdk/host";
+import { testBench } from "@northbridge/sdk/testing";
+import { deviceMatchers } from "@northbridge/sdk/vitest";
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { BUFFER, edu, registers } from "./edu.ts";
+import { hasQemu, QtestMachine } from "./qtest.ts";
+
+expect.extend(deviceMatchers);
+
+const start = async () => {
+  const bench = await testBench(edu(), { registers });
+  const [found] = bench.pci.enumerate();
+  return { bench, fn: found!.fn };
+};
+
+describe("on a test bench", () => {
+  it("computes factorials and interrupts", async () => {
+    const { bench } = await start();
+    bench.regs.STATUS.write({ IRQFACT: 1 });
+    bench.regs.FACT.write(6);
+    expect(bench.regs.STATUS.fields()).toEqual({ COMPUTING: 1, IRQFACT: 1 });
+    expect(bench).toRaiseInterrupt(() => bench.clock.advance(1000), { gsi: 16 });
+    expect([bench.regs.FACT.read(), bench.regs.IRQ_STATUS.read()]).toEqual([720, 1]);
+    expect(bench).toMatchTrace(() => bench.regs.IRQ_ACK.write(1), ["write IRQ_ACK = 0x1", "irq 16 down"]);
+  });
+
+  it("moves memory to its own and back, and says so by message", async () => {
+    const { bench, fn } = await start();
+    const message = { address: 0xfee0_1000, data: 0x41 };
+    fn.configWrite(0x40 + 4, 4, message.address);
+    fn.configWrite(0x40 + 12, 2, message.data);
+    fn.configWrite(0x40 + 2, 2, 1);
+    bench.memory.bytes.set([1, 2, 3, 4], 0x1000);
+    for (const [source, target, command] of [
+      [0x1000, BUFFER.base + 8, { RUN: 1 }],
+      [BUFFER.base + 7, 0x2000, { RUN: 1, TO_RAM: 1, IRQ: 1 }],
+    ] as const) {
+      bench.regs.DMA_SRC.write(source);
+      bench.regs.DMA_DST.write(target);
+      bench.regs.DMA_CNT.write(4);
+      bench.regs.DMA_CMD.write(command);
+      bench.clock.advance(99e6);
+      expect(bench.regs.DMA_CMD.fields().RUN).toBe(1);
+      if (command.RUN === 1 && !("IRQ" in command)) bench.clock.advance(1e6);
+    }
+    expect(bench).toWriteGuestMemory(() => bench.clock.advance(1e6), 0x2000, [0, 1, 2, 3]);
+    expect(bench.interrupts.messages).toEqual([message]);
+  });
+});
+
+deviceConformance({ describe, it }, { create: () => edu(), registers, code: "edu()" });
+
+const RAM = 0x10_0000;
+const BAR = 0xe000_0000;
+const SLOT = 4;
+const MESSAGE = { address: 0x20_0000, data: 0x1234 };
+
+/** One thing that a driver does; the same for both devices. */
+type Step =
+  | { readonly op: "write"; readonly register: WritableRegister; readonly value: number }
+  | { readonly op: "read"; readonly offset: number }
+  | { readonly op: "fill"; readonly at: number; readonly byte: number };
+
+const WRITABLE = [
+  "ID",
+  "LIVE",
+  "FACT",
+  "STATUS",
+  "IRQ_STATUS",
+  "IRQ_RAISE",
+  "IRQ_ACK",
+  "DMA_SRC",
+  "DMA_DST",
+  "DMA_CNT",
+  "DMA_CMD",
+] as const;
+type WritableRegister = (typeof WRITABLE)[number];
+
+/** Values that keep every transfer inside of the device's memory, whatever comes before: QEMU ends otherwise. */
+const VALUES: Readonly<Record<WritableRegister, fc.Arbitrary<number>>> = {
+  ID: fc.constant(7),
+  LIVE: fc.nat(0xffff_ffff),
+  FACT: fc.oneof(fc.nat(14), fc.constantFrom(33, 34, 35, 1000)),
+  STATUS: fc.constantFrom(0, 0x80, 0xff, 0x7f),
+  IRQ_STATUS: fc.constant(0xffff_ffff),
+  IRQ_RAISE: fc.constantFrom(0, 1, 0x100, 0x8000_0000, 0xff),
+  IRQ_ACK: fc.constantFrom(0, 1, 0x100, 0xffff_ffff),
+  DMA_SRC: fc.nat(64),
+  DMA_DST: fc.nat(64),
+  DMA_CNT: fc.nat(64),
+  // What does not start a transfer; those that do are steps of their own, below.
+  DMA_CMD: fc.constantFrom(0, 2, 4, 6),
+};
+
+const write = (register: WritableRegister, value: number): Step => ({ op: "write", register, value });
+
+const steps: fc.Arbitrary<Step[]> = fc
+  .array(
+    fc.oneof(
+      fc
+        .constantFrom(...WRITABLE)
+        .chain((register) => VALUES[register].map((value) => [write(register, value)])),
+      fc
+        .record({
+          own: fc.nat(3990),
+          ram: fc.nat(200),
+          count: fc.integer({ min: 1, max: 96 }),
+          command: fc.constantFrom(1, 3, 5, 7),
+        })
+        .map(({ own, ram, count, command }) => {
+          const [source, target] =
+            (command & 2) !== 0 ? [BUFFER.base + own, RAM + ram] : [RAM + ram, BUFFER.base + own];
+          return [
+            ...[
+              write("DMA_SRC", source),
+              write("DMA_DST", target),
+              write("DMA_CNT", count),
+              write("DMA_CMD", command),
+            ],
+          ];
+        }),
+      fc
+        .constantFrom(0, 4, 8, 0x20, 0x24, 0x60, 0x64, 0x70, 0x80, 0x84, 0x88, 0x90, 0x98, 0x9c, 0x1000)
+        .map((offset) => [{ op: "read" as const, offset }]),
+      fc
+        .record({ at: fc.nat(200), byte: fc.nat(255) })
+        .map(({ at, byte }) => [{ op: "fill" as const, at, byte }]),
+    ),
+    { maxLength: 25 },
+  )
+  .map((groups) => groups.flat());
+
+describe.skipIf(!hasQemu())("beside QEMU's own", () => {
+  it.each([
+    ["INTx", false],
+    ["MSI", true],
+  ])("answers every driver as that does, with %s", async (_name, usesMsi) => {
+    await using qemu = await QtestMachine.start("-device", `edu,addr=${SLOT}`);
+    await qemu.configWrite32(SLOT, 0x10, BAR);
+    await qemu.configWrite32(SLOT, 0x04, 0x0406);
+    await qemu.configWrite32(SLOT, 0x04, 0x0006);
+    // Where the list of capabilities begins.
+    const msi = (await qemu.configRead32(SLOT, 0x34)) & 0xff;
+    await qemu.configWrite32(SLOT, msi + 4, MESSAGE.address);
+    await qemu.configWrite32(SLOT, msi + 12, MESSAGE.data);
+    if (usesMsi) await qemu.configWrite32(SLOT, msi, 0x0001_0000);
+
+    const normal: readonly Step[] = [
+      ...(["LIVE", "FACT", "STATUS", "DMA_SRC", "DMA_DST", "DMA_CNT"] as const).map((name) => write(name, 0)),
+      write("IRQ_ACK", 0xffff_ffff),
+    ];
+    await fc.assert(
+      fc.asyncProperty(steps, async (program) => {
+        const { bench, fn } = await testBench(edu(), { registers, memoryBytes: 4 << 20 }).then((made) => ({
+          bench: made,
+          fn: made.pci.enumerate()[0]!.fn,
+        }));
+        for (const offset of [0x00, 0x08, 0x3c]) {
+          expect(fn.configRead(offset, 4) & ~0xff, `configuration at ${offset}`).toBe(
+            (await qemu.configRead32(SLOT, offset)) & ~0xff,
+          );
+        }
+        const own = fn.configRead(0x34, 1);
+        fn.configWrite(own + 4, 4, MESSAGE.address);
+        fn.configWrite(own + 12, 2, MESSAGE.data);
+        if (usesMsi) fn.configWrite(own + 2, 2, 1);
+        const base = fn.barBase(0)!;
+        // QEMU's computes on a thread of the host and moves memory as soon as nothing else runs: both wait for it.
+        const finish = async (): Promise<void> => {
+          bench.clock.advance(100e6);
+          for (const [offset, busy] of [
+            [0x20, 1],
+            [0x98, 1],
+          ] as const) {
+            while (((await qemu.readMemory32(BAR + offset)) & busy) !== 0)
+              await new Promise((resolve) => setTimeout(resolve, 1));
+          }
+        };
+        const zeroes = new Uint8Array(512);
+        const both = async (step: Step): Promise<readonly [unknown, unknown]> => {
+          switch (step.op) {
+            case "read":
+              return [bench.mmio.read(base + step.offset, 4), await qemu.readMemory32(BAR + step.offset)];
+            case "write": {
+              const { offset } = registers.specs[step.register];
+              bench.mmio.write(base + offset, 4, step.value);
+              await qemu.writeMemory32(BAR + offset, step.value);
+              await finish();
+              break;
+            }
+            case "fill":
+              bench.memory.bytes.fill(step.byte, RAM + step.at, RAM + step.at + 16);
+              await qemu.setBytes(RAM + step.at, new Uint8Array(16).fill(step.byte));
+          }
+          return [undefined, undefined];
+        };
+        bench.memory.bytes.set(zeroes, RAM);
+        await qemu.setBytes(RAM, zeroes);
+        // The device's own memory, from zeroes: QEMU's keeps what the program before left there.
+        for (const step of [
+          ...normal,
+          write("DMA_SRC", RAM + 0x1000),
+          write("DMA_DST", BUFFER.base),
+          write("DMA_CNT", BUFFER.length - 1),
+          write("DMA_CMD", 1),
+          ...normal,
+        ])
+          await both(step);
+        bench.interrupts.messages.length = 0;
+        await qemu.writeMemory32(MESSAGE.address, 0);
+        for (const [index, step] of program.entries()) {
+          const [ours, theirs] = await both(step);
+          expect(ours, `step ${index}: ${JSON.stringify(step)}`).toBe(theirs);
+          const intx = (await qemu.configRead32(SLOT, 0x04)) & 0x0008_0000;
+          expect(fn.configRead(0x04, 4) & 0x0008_0000, `INTx after step ${index}`).toBe(intx);
+          const sent = await qemu.readMemory32(MESSAGE.address);
+          await qemu.writeMemory32(MESSAGE.address, 0);
+          const messages = bench.interrupts.messages.splice(0);
+          expect(messages.at(-1)?.data ?? 0, `message after step ${index}`).toBe(sent);
+        }
+        expect(Buffer.compare(bench.memory.bytes.subarray(RAM, RAM + 512), await qemu.bytes(RAM, 512))).toBe(
+          0,
+        );
+      }),
+      { numRuns: 40 },
+    );
+  });
+});
+
+describe("under Linux", () => {
+  const directory = process.env["NORTHBRIDGE_GUEST"] ?? join(import.meta.dirname, "../linux-serial/guest");
+
+  it("answers through sysfs", { timeout: 600_000 }, async (context) => {
+    context.skip(
+      !existsSync(join(directory, "vmlinuz")),
+      "no guest: northbridge guest linux --out examples/linux-serial/guest",
+    );
+    await using linux = await bootLinux({
+      hypervisor: builtInHypervisor("soft"),
+      registry: builtInRegistry(),
+      kernel: join(directory, "vmlinuz"),
+      initrd: join(directory, "initrd.img"),
+      devices: [edu()],
+    });
+    const guest = await linux.guest();
+    const find = "grep -l 0x11e8 /sys/bus/pci/devices/*/device | head -1 | xargs dirname";
+    const path = (await guest.exec(find)).stdout.trim();
+    expect((await guest.exec(`cat ${path}/vendor ${path}/class; echo 1 > ${path}/enable`)).stdout).toBe(
+      "0x1234\n0x00ff00\n",
+    );
+    const [base] = (await guest.exec(`head -1 ${path}/resource`)).stdout.split(" ");
+    const at = (offset: number): string => `0x${(Number(base) + offset).toString(16)}`;
+    expect((await guest.exec(`devmem ${at(0)}; devmem ${at(4)} 32 0x12345678; devmem ${at(4)}`)).stdout).toBe(
+      "0x010000ED\n0xEDCBA987\n",
+    );
+    expect((await guest.exec(`devmem ${at(8)} 32 10; sleep 1; devmem ${at(8)}`)).stdout).toBe("0x00375F00\n");
+  });
+});

@@ -1,0 +1,115 @@
+import { type ChildProcess, spawn, spawnSync } from "node:child_process";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { createServer, type Socket } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+
+const QEMU = "qemu-system-x86_64";
+
+/** Whether this host has a QEMU to compare with. */
+export const hasQemu = (): boolean => spawnSync(QEMU, ["--version"]).status === 0;
+
+/** A ROM whose reset vector is `cli; hlt`: the machine is there and nothing runs. */
+function haltedRom(): Uint8Array {
+  const rom = new Uint8Array(0x1_0000);
+  rom.set([0xfa, 0xf4], 0xfff0);
+  return rom;
+}
+
+/**
+ * A QEMU without a guest, whose buses a test drives by the qtest protocol (QEMU, docs/devel/testing/qtest): one command
+ * a line, one answer a line. Guest time jumps to the next timer at once, since nothing runs.
+ */
+export class QtestMachine implements AsyncDisposable {
+  readonly #child: ChildProcess;
+  readonly #socket: Socket;
+  readonly #directory: string;
+  readonly #waiting: ((line: string) => void)[] = [];
+  readonly #ended: Promise<never>;
+  #text = "";
+
+  private constructor(child: ChildProcess, socket: Socket, directory: string, ended: Promise<never>) {
+    this.#ended = ended;
+    this.#child = child;
+    this.#socket = socket;
+    this.#directory = directory;
+    // A QEMU that ended says so by its exit.
+    socket.on("error", () => undefined);
+    socket.setEncoding("latin1").on("data", (text: string) => {
+      const lines = (this.#text + text).split("\n");
+      this.#text = lines.pop() ?? "";
+      for (const line of lines) if (!line.startsWith("IRQ")) this.#waiting.shift()?.(line);
+    });
+  }
+
+  /** @param args beside those that make a machine without anything */
+  static async start(...args: readonly string[]): Promise<QtestMachine> {
+    const directory = await mkdtemp(join(tmpdir(), "northbridge-qtest-"));
+    const path = join(directory, "qtest.sock");
+    const server = createServer();
+    await new Promise<void>((resolve) => void server.listen(path, resolve));
+    const connected = new Promise<Socket>((resolve) => void server.once("connection", resolve));
+    const rom = join(directory, "halted.rom");
+    await writeFile(rom, haltedRom());
+    const child = spawn(
+      QEMU,
+      [
+        ...["-M", "pc", "-m", "64", "-nodefaults", "-display", "none", "-bios", rom],
+        ...["-icount", "shift=0,sleep=off", "-qtest", `unix:${path}`],
+        ...args,
+      ],
+      { stdio: ["ignore", "ignore", "inherit"] },
+    );
+    const ended = new Promise<never>((_resolve, reject) => {
+      child.once("exit", (code) => reject(new Error(`${QEMU} ended with ${code}`)));
+      child.once("error", reject);
+    });
+    ended.catch(() => undefined);
+    const socket = await Promise.race([connected, ended]);
+    server.close();
+    return new QtestMachine(child, socket, directory, ended);
+  }
+
+  async #ask(command: string): Promise<string> {
+    const answer = new Promise<string>((resolve) => void this.#waiting.push(resolve));
+    this.#socket.write(`${command}\n`);
+    const [status, ...rest] = (await Promise.race([answer, this.#ended])).split(" ");
+    if (status !== "OK") throw new Error(`qtest: ${command}: ${status} ${rest.join(" ")}`);
+    return rest[0] ?? "";
+  }
+
+  async readMemory32(address: number): Promise<number> {
+    return Number(await this.#ask(`readl 0x${address.toString(16)}`));
+  }
+
+  async writeMemory32(address: number, value: number): Promise<void> {
+    await this.#ask(`writel 0x${address.toString(16)} 0x${value.toString(16)}`);
+  }
+
+  async bytes(address: number, length: number): Promise<Uint8Array> {
+    return Buffer.from((await this.#ask(`read 0x${address.toString(16)} ${length}`)).slice(2), "hex");
+  }
+
+  async setBytes(address: number, bytes: Uint8Array): Promise<void> {
+    await this.#ask(
+      `write 0x${address.toString(16)} ${bytes.length} 0x${Buffer.from(bytes).toString("hex")}`,
+    );
+  }
+
+  /** Configuration mechanism 1 (PCI 3.0 §3.2.2.3.2), bus 0. */
+  async configRead32(device: number, offset: number): Promise<number> {
+    await this.#ask(`outl 0xcf8 0x${(0x8000_0000 + device * 0x800 + (offset & 0xfc)).toString(16)}`);
+    return Number(await this.#ask("inl 0xcfc"));
+  }
+
+  async configWrite32(device: number, offset: number, value: number): Promise<void> {
+    await this.#ask(`outl 0xcf8 0x${(0x8000_0000 + device * 0x800 + (offset & 0xfc)).toString(16)}`);
+    await this.#ask(`outl 0xcfc 0x${value.toString(16)}`);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#socket.destroy();
+    this.#child.kill("SIGKILL");
+    await rm(this.#directory, { recursive: true, force: true });
+  }
+}
