@@ -1,18 +1,23 @@
 import { createSocket } from "node:dgram";
+import { createConnection } from "node:net";
 import { contains } from "../wire/address.ts";
-import { get16 } from "../wire/bytes.ts";
+import { get16, put16 } from "../wire/bytes.ts";
+import { contains6, type Ip } from "../wire/ip.ts";
 import { Dns } from "../wire/spec.ts";
 import { answeredAddresses, answerWith, failWith, parseQuestion, type Question } from "./dns-message.ts";
-import type { UserNetwork } from "./options.ts";
+import type { NameServer, UserNetwork } from "./options.ts";
 import { isClosedAddress } from "./policy.ts";
 
 const MOST_QUERIES = 128;
 const PATIENCE_MS = 2500;
 
+/** How a query travels on: as it came, so that an answer too long for a datagram is asked for again. */
+export type DnsTransport = "udp" | "tcp";
+
 /**
- * Answers names from the table and asks the host's resolvers for the rest, each query from a port of its own. A name
- * from outside that resolves to this host, to a link-local address or into the guest's own network is refused: that
- * is how DNS rebinding gets in.
+ * Answers names from the table and asks name servers for the rest, each query from a port of its own. A name from
+ * outside that resolves to this host, to a link-local address or into the guest's own network is refused: that is how
+ * DNS rebinding gets in.
  */
 export class DnsForwarder {
   readonly #network: UserNetwork;
@@ -22,61 +27,134 @@ export class DnsForwarder {
     this.#network = network;
   }
 
-  /** Answers one query of at most 64 KiB by `reply`, once, now or later. What is no query gets no answer. */
-  query(message: Uint8Array, reply: (answer: Uint8Array) => void): void {
+  /** Answers one query of at most 64 KiB by `reply`, once, now or later. False: it is no query, and gets no answer. */
+  query(message: Uint8Array, transport: DnsTransport, reply: (answer: Uint8Array) => void): boolean {
     const question = parseQuestion(message);
-    if (question === undefined) return;
+    if (question === undefined) return false;
     const addresses = this.#network.records.get(question.name);
     if (addresses !== undefined) {
-      reply(answerWith(message, question, question.type === Dns.TYPE_A ? addresses : []));
-      return;
+      reply(answerWith(message, question, addresses));
+      return true;
     }
     if (this.#open.size >= MOST_QUERIES) {
       reply(failWith(message, question, Dns.REFUSED));
-      return;
+      return true;
     }
-    this.#ask(message.slice(), question, 0, reply);
+    this.#ask(message.slice(), question, transport, 0, reply);
+    return true;
   }
 
   close(): void {
     for (const stop of this.#open) stop();
   }
 
-  #ask(message: Uint8Array, question: Question, index: number, reply: (answer: Uint8Array) => void): void {
-    const resolver = this.#network.resolvers[index];
-    if (resolver === undefined) {
+  #ask(
+    message: Uint8Array,
+    question: Question,
+    transport: DnsTransport,
+    index: number,
+    reply: (answer: Uint8Array) => void,
+  ): void {
+    const server = this.#network.nameServers[index];
+    if (server === undefined) {
       reply(failWith(message, question, Dns.SERVER_FAILURE));
       return;
     }
-    const socket = createSocket("udp4");
-    let over = false;
+    let isOver = false;
     const stop = (): void => {
-      if (over) return;
-      over = true;
+      if (isOver) return;
+      isOver = true;
       timer.cancel();
       this.#open.delete(stop);
-      socket.close();
+      hangUp();
     };
     const next = (): void => {
-      if (over) return;
+      if (isOver) return;
       stop();
-      this.#ask(message, question, index + 1, reply);
+      this.#ask(message, question, transport, index + 1, reply);
     };
     const timer = this.#network.scheduler.after(PATIENCE_MS, next);
     this.#open.add(stop);
-    socket.on("error", next);
-    socket.on("message", (answer, from) => {
-      if (from.address !== resolver.address || from.port !== resolver.port || over) return;
-      if (answer.length < Dns.HEADER_LENGTH || get16(answer, Dns.ID) !== get16(message, Dns.ID)) return;
+    const hangUp = (transport === "udp" ? askByUdp : askByTcp)(server, message, next, (answer) => {
+      if (isOver || answer.length < Dns.HEADER_LENGTH) return;
+      if (get16(answer, Dns.ID) !== get16(message, Dns.ID)) return;
       stop();
       reply(this.#isRebinding(answer) ? failWith(message, question, Dns.REFUSED) : answer);
     });
-    socket.send(message, resolver.port, resolver.address);
   }
 
   #isRebinding(answer: Uint8Array): boolean {
     return answeredAddresses(answer).some(
-      (address) => isClosedAddress(address) || contains(this.#network.subnet, address),
+      (address) => isClosedAddress(address) || this.#isGuestNetwork(address),
     );
+  }
+
+  #isGuestNetwork(address: Ip): boolean {
+    if (typeof address === "number") return contains(this.#network.subnet, address);
+    return this.#network.v6 !== undefined && contains6(this.#network.v6.prefix, address);
+  }
+}
+
+function askByUdp(
+  server: NameServer,
+  message: Uint8Array,
+  onFailure: () => void,
+  onAnswer: (answer: Uint8Array) => void,
+): () => void {
+  const socket = createSocket(server.address.includes(":") ? "udp6" : "udp4");
+  socket.on("error", onFailure);
+  socket.on("message", (answer, from) => {
+    if (from.address === server.address && from.port === server.port) onAnswer(answer);
+  });
+  socket.send(message, server.port, server.address);
+  return () => socket.close();
+}
+
+/** One query over a connection of its own, with its length before it (RFC 1035 §4.2.2). */
+function askByTcp(
+  server: NameServer,
+  message: Uint8Array,
+  onFailure: () => void,
+  onAnswer: (answer: Uint8Array) => void,
+): () => void {
+  const socket = createConnection({ host: server.address, port: server.port });
+  const framer = new DnsFramer(onAnswer);
+  socket.on("error", onFailure);
+  socket.on("end", onFailure);
+  socket.on("data", (chunk) => {
+    framer.push(chunk);
+  });
+  socket.end(withLength(message));
+  return () => socket.destroy();
+}
+
+/** A message as a stream carries it. */
+export function withLength(message: Uint8Array): Uint8Array {
+  const framed = new Uint8Array(2 + message.length);
+  put16(framed, 0, message.length);
+  framed.set(message, 2);
+  return framed;
+}
+
+/** Cuts a stream into messages (RFC 1035 §4.2.2); holds 64 KiB and a chunk at most. */
+export class DnsFramer {
+  readonly #onMessage: (message: Uint8Array) => void;
+  #held: Uint8Array = new Uint8Array(0);
+
+  constructor(onMessage: (message: Uint8Array) => void) {
+    this.#onMessage = onMessage;
+  }
+
+  push(chunk: Uint8Array): void {
+    const bytes = new Uint8Array(this.#held.length + chunk.length);
+    bytes.set(this.#held);
+    bytes.set(chunk, this.#held.length);
+    let at = 0;
+    for (; at + 2 <= bytes.length && at + 2 + get16(bytes, at) <= bytes.length; ) {
+      const end = at + 2 + get16(bytes, at);
+      this.#onMessage(bytes.subarray(at + 2, end));
+      at = end;
+    }
+    this.#held = bytes.slice(at);
   }
 }

@@ -1,5 +1,5 @@
-import type { Ipv4 } from "../wire/address.ts";
 import { get16, get32, put16, put32 } from "../wire/bytes.ts";
+import { type Ip, readIpv6, writeIpv6 } from "../wire/ip.ts";
 import { Dns } from "../wire/spec.ts";
 
 /** The one question of a query (RFC 1035 §4.1.2). */
@@ -32,22 +32,28 @@ export function parseQuestion(message: Uint8Array): Question | undefined {
   return { name: labels.join(".").toLowerCase(), type: get16(message, at), end: at + 4 };
 }
 
-/** An answer with addresses, or with none, to `query`. */
-export function answerWith(query: Uint8Array, question: Question, addresses: readonly Ipv4[]): Uint8Array {
-  const answer = new Uint8Array(question.end + addresses.length * 16);
+/** An answer to `query` with those of a name's addresses that it asks for. */
+export function answerWith(query: Uint8Array, question: Question, addresses: readonly Ip[]): Uint8Array {
+  const wanted = addresses.filter((address) =>
+    typeof address === "number" ? question.type === Dns.TYPE_A : question.type === Dns.TYPE_AAAA,
+  );
+  const rdata = question.type === Dns.TYPE_AAAA ? 16 : 4;
+  const record = 12 + rdata;
+  const answer = new Uint8Array(question.end + wanted.length * record);
   answer.set(query.subarray(0, question.end));
   const desired = get16(query, Dns.FLAGS) & Dns.RECURSION_DESIRED;
   put16(answer, Dns.FLAGS, Dns.RESPONSE | Dns.AUTHORITATIVE | Dns.RECURSION_AVAILABLE | desired);
-  put16(answer, Dns.ANSWERS, addresses.length);
+  put16(answer, Dns.ANSWERS, wanted.length);
   put32(answer, Dns.AUTHORITIES, 0);
-  addresses.forEach((address, index) => {
-    const at = question.end + index * 16;
+  wanted.forEach((address, index) => {
+    const at = question.end + index * record;
     put16(answer, at, 0xc000 | Dns.HEADER_LENGTH);
-    put16(answer, at + 2, Dns.TYPE_A);
+    put16(answer, at + 2, question.type);
     put16(answer, at + 4, Dns.CLASS_IN);
     put32(answer, at + 6, 60);
-    put16(answer, at + 10, 4);
-    put32(answer, at + 12, address);
+    put16(answer, at + 10, rdata);
+    if (typeof address === "number") put32(answer, at + 12, address);
+    else writeIpv6(answer, at + 12, address);
   });
   return answer;
 }
@@ -60,21 +66,26 @@ export function failWith(query: Uint8Array, question: Question, code: number): U
   return answer;
 }
 
-/** The IPv4 addresses among the answers of a message; what does not parse ends the list. */
-export function answeredAddresses(message: Uint8Array): Ipv4[] {
-  const found: Ipv4[] = [];
+/** The addresses in the records of a message, additional ones too; hints of SVCB aside. What does not parse ends the list. */
+export function answeredAddresses(message: Uint8Array): Ip[] {
+  const found: Ip[] = [];
   let at: number | undefined = Dns.HEADER_LENGTH;
   for (let left = get16(message, Dns.QUESTIONS); left > 0; left -= 1) {
     at = skipName(message, at);
     if (at === undefined) return found;
     at += 4;
   }
-  for (let left = get16(message, Dns.ANSWERS); left > 0; left -= 1) {
+  const records =
+    get16(message, Dns.ANSWERS) + get16(message, Dns.AUTHORITIES) + get16(message, Dns.ADDITIONALS);
+  for (let left = records; left > 0; left -= 1) {
     at = skipName(message, at);
     if (at === undefined || at + 10 > message.length) return found;
     const length = get16(message, at + 8);
-    if (get16(message, at) === Dns.TYPE_A && length === 4 && at + 14 <= message.length) {
-      found.push(get32(message, at + 10));
+    const type = get16(message, at);
+    const data = at + 10;
+    if (type === Dns.TYPE_A && length === 4 && data + 4 <= message.length) found.push(get32(message, data));
+    if (type === Dns.TYPE_AAAA && length === 16 && data + 16 <= message.length) {
+      found.push(readIpv6(message, data));
     }
     at += 10 + length;
   }

@@ -1,4 +1,5 @@
-import { type Ipv4, macKey } from "../wire/address.ts";
+import { macKey } from "../wire/address.ts";
+import type { Ip } from "../wire/ip.ts";
 
 /** How long an address belongs to a card that is silent. */
 const BINDING_MS = 3_600_000;
@@ -15,19 +16,19 @@ interface Binding {
  * card that claims it, by ARP or by a forged source, is not believed.
  */
 export class Neighbours {
-  readonly #bindings = new Map<Ipv4, Binding>();
+  readonly #bindings = new Map<Ip, Binding>();
   readonly #nowMs: () => number;
 
   constructor(nowMs: () => number) {
     this.#nowMs = nowMs;
   }
 
-  macOf(address: Ipv4): Uint8Array | undefined {
+  macOf(address: Ip): Uint8Array | undefined {
     return this.#bindings.get(address)?.mac;
   }
 
   /** Binds, or confirms, `address` to the card at `bytes[at…]`. False where it is another card's. */
-  claim(address: Ipv4, bytes: Uint8Array, at: number): boolean {
+  claim(address: Ip, bytes: Uint8Array, at: number): boolean {
     const key = macKey(bytes, at);
     const now = this.#nowMs();
     const known = this.#bindings.get(address);
@@ -42,12 +43,12 @@ export class Neighbours {
   }
 
   /** Gives an address back, where `bytes[at…]` is the card that has it. */
-  release(address: Ipv4, bytes: Uint8Array, at: number): void {
+  release(address: Ip, bytes: Uint8Array, at: number): void {
     if (this.#bindings.get(address)?.key === macKey(bytes, at)) this.#bindings.delete(address);
   }
 
   /** Whether `address` may be given to this card. */
-  isFreeFor(address: Ipv4, bytes: Uint8Array, at: number): boolean {
+  isFreeFor(address: Ip, bytes: Uint8Array, at: number): boolean {
     const known = this.#bindings.get(address);
     return known === undefined || known.key === macKey(bytes, at) || known.expiresMs <= this.#nowMs();
   }

@@ -4,70 +4,95 @@ import { hostScheduler, type Scheduler } from "../scheduler.ts";
 import {
   contains,
   type Ipv4,
-  ipv4From,
   macKey,
   parseIpv4,
   parseMac,
   parseSubnet,
   type Subnet,
 } from "../wire/address.ts";
+import {
+  hostOf,
+  type Ip,
+  ipFrom,
+  type Ipv6,
+  ipv6From,
+  parseIp,
+  parseSubnet6,
+  type Subnet6,
+} from "../wire/ip.ts";
+import { Ip6 } from "../wire/spec6.ts";
 import type { Flow, PolicyRule } from "./policy.ts";
 
-/** A port of this host that the guest reaches at the gateway's address, or at the one that is named. */
+/** A port of this host that the guest reaches at the gateway's address. */
 export interface HostPort {
-  readonly protocol?: "tcp" | "udp";
+  readonly protocol?: "tcp" | "udp" | undefined;
   readonly guestPort: number;
-  readonly hostPort?: number;
+  /** @defaultValue the same as `guestPort` */
+  readonly hostPort?: number | undefined;
   /** @defaultValue `"127.0.0.1"` */
-  readonly host?: string;
+  readonly host?: string | undefined;
+  /** A Unix socket instead of a port. TCP only. */
+  readonly path?: string | undefined;
 }
 
 /** A port on the host behind which a server in the guest answers. */
 export interface PortForward {
-  readonly protocol?: "tcp" | "udp";
-  /** 0 takes a free one: see `forwardedPorts`. */
-  readonly hostPort: number;
+  readonly protocol?: "tcp" | "udp" | undefined;
+  /** 0 takes a free one: see `forwardedPorts`. Not with `path`. */
+  readonly hostPort?: number | undefined;
   /** @defaultValue `"127.0.0.1"` */
-  readonly hostAddress?: string;
+  readonly hostAddress?: string | undefined;
+  /** A Unix socket to listen on instead of a port. TCP only. */
+  readonly path?: string | undefined;
   readonly guestPort: number;
   /** @defaultValue the first address of the lease range */
-  readonly guestAddress?: string;
+  readonly guestAddress?: string | undefined;
 }
 
 export interface DnsOptions {
-  /** Names that are answered here, each with its IPv4 addresses. */
-  readonly records?: Readonly<Record<string, readonly string[]>>;
-  /** Resolvers, as `address` or `address:port`. @defaultValue those of the host */
-  readonly servers?: readonly string[];
+  /** Names that are answered here, each with its addresses. */
+  readonly records?: Readonly<Record<string, readonly string[]>> | undefined;
+  /** Resolvers, as `address`, `address:port` or `[address]:port`. @defaultValue those of the host */
+  readonly servers?: readonly string[] | undefined;
 }
 
 /** Options of `user()`. Everything has a default. */
 export interface UserNetOptions {
   /** @defaultValue `"10.0.2.0/24"`: the gateway is .2, the name server .3, leases start at .15 */
-  readonly subnet?: string;
-  readonly gatewayMac?: string;
-  /** 576 to 65520. @defaultValue 1500 */
-  readonly mtu?: number;
-  readonly hostname?: string;
-  readonly domain?: string;
+  readonly subnet?: string | undefined;
+  /** The IPv6 network, of 64 bits: the gateway is ::2, the name server ::3. `false`: none. @defaultValue `"fd6e:6f72:7468:2::/64"` */
+  readonly subnet6?: string | false | undefined;
+  readonly gatewayMac?: string | undefined;
+  /** 576 to 65520; 1280 and more with IPv6. @defaultValue 1500 */
+  readonly mtu?: number | undefined;
+  readonly hostname?: string | undefined;
+  readonly domain?: string | undefined;
   /** Fixed addresses: card → address. */
-  readonly leases?: Readonly<Record<string, string>>;
-  readonly dns?: DnsOptions;
-  readonly hostPorts?: readonly HostPort[];
-  readonly forwards?: readonly PortForward[];
-  readonly policy?: readonly PolicyRule[];
-  /** Asked for each flow that the policy allows. */
-  readonly allow?: (flow: Flow) => boolean;
+  readonly leases?: Readonly<Record<string, string>> | undefined;
+  readonly dns?: DnsOptions | undefined;
+  readonly hostPorts?: readonly HostPort[] | undefined;
+  readonly forwards?: readonly PortForward[] | undefined;
+  readonly policy?: readonly PolicyRule[] | undefined;
+  /** Asked for each flow that the policy allows, and for each to a stated port of the host. */
+  readonly allow?: ((flow: Flow) => boolean) | undefined;
   /** Most TCP connections at a time. @defaultValue 4096 */
-  readonly mostConnections?: number;
+  readonly mostConnections?: number | undefined;
   /** Time to live by. Tests give their own. */
-  readonly scheduler?: Scheduler;
+  readonly scheduler?: Scheduler | undefined;
 }
 
 /** A name server: address and port. */
-export interface Resolver {
+export interface NameServer {
   readonly address: string;
   readonly port: number;
+}
+
+export interface Ipv6Network {
+  readonly prefix: Subnet6;
+  readonly gateway: Ipv6;
+  readonly dns: Ipv6;
+  /** The gateway's link-local address, from which it advertises. */
+  readonly router: Ipv6;
 }
 
 /** The virtual network that the options describe, checked. */
@@ -77,13 +102,14 @@ export interface UserNetwork {
   readonly dns: Ipv4;
   readonly firstLease: Ipv4;
   readonly lastLease: Ipv4;
+  readonly v6: Ipv6Network | undefined;
   readonly gatewayMac: Uint8Array;
   readonly mtu: number;
   readonly hostname: string;
   readonly domain: string;
   readonly leases: ReadonlyMap<number, Ipv4>;
-  readonly records: ReadonlyMap<string, readonly Ipv4[]>;
-  readonly resolvers: readonly Resolver[];
+  readonly records: ReadonlyMap<string, readonly Ip[]>;
+  readonly nameServers: readonly NameServer[];
   readonly scheduler: Scheduler;
 }
 
@@ -91,46 +117,94 @@ export interface UserNetwork {
 export function resolveNetwork(options: UserNetOptions): UserNetwork {
   const subnet = parseSubnet(options.subnet ?? "10.0.2.0/24", "subnet", [8, 27]);
   const mtu = options.mtu ?? 1500;
-  if (!Number.isInteger(mtu) || mtu < 576 || mtu > 65_520) {
-    throw new NorthbridgeError("NB_CONFIG", `mtu: expected a whole number from 576 to 65520, found ${mtu}`);
-  }
-  const leases = new Map<number, Ipv4>();
-  for (const [mac, text] of Object.entries(options.leases ?? {})) {
-    const address = parseIpv4(text, `leases["${mac}"]`);
-    if (!contains(subnet, address) || address - subnet.network < 4) {
-      throw new NorthbridgeError(
-        "NB_CONFIG",
-        `leases["${mac}"]: ${text} is not an address for guests of the subnet`,
-      );
-    }
-    leases.set(macKey(parseMac(mac, `leases["${mac}"]`), 0), address);
-  }
-  const records = new Map<string, readonly Ipv4[]>();
-  for (const [name, addresses] of Object.entries(options.dns?.records ?? {})) {
-    const path = `dns.records["${name}"]`;
-    records.set(
-      name.toLowerCase().replace(/\.$/, ""),
-      addresses.map((text) => parseIpv4(text, path)),
+  const v6 = options.subnet6 === false ? undefined : ipv6Network(options.subnet6);
+  const smallest = v6 === undefined ? 576 : Ip6.SMALLEST_MTU;
+  if (!Number.isInteger(mtu) || mtu < smallest || mtu > 65_520) {
+    const remedy = v6 === undefined || mtu >= Ip6.SMALLEST_MTU ? "" : "; less than 1280 needs subnet6: false";
+    throw new NorthbridgeError(
+      "NB_CONFIG",
+      `mtu: expected a whole number from ${smallest} to 65520, found ${mtu}${remedy}`,
     );
   }
   const size = 2 ** (32 - subnet.prefix);
+  const gateway = subnet.network + 2;
+  const gatewayMac = parseMac(options.gatewayMac ?? "52:55:0a:00:02:02", "gatewayMac");
   return {
     subnet,
-    gateway: subnet.network + 2,
+    gateway,
     dns: subnet.network + 3,
     firstLease: subnet.network + 15,
     lastLease: subnet.network + Math.min(size - 2, 254),
-    gatewayMac: parseMac(options.gatewayMac ?? "52:55:0a:00:02:02", "gatewayMac"),
+    v6,
+    gatewayMac,
     mtu,
-    hostname: shortText(options.hostname ?? "", "hostname"),
-    domain: shortText(options.domain ?? "", "domain"),
-    leases,
-    records,
-    resolvers: (options.dns?.servers ?? getServers()).flatMap((text, index) =>
-      resolver(text, `dns.servers[${index}]`, options.dns?.servers !== undefined),
-    ),
+    hostname: dnsName(options.hostname, "hostname"),
+    domain: dnsName(options.domain, "domain"),
+    leases: fixedLeases(options, subnet),
+    records: dnsRecords(options.dns),
+    nameServers: nameServers(options.dns),
     scheduler: options.scheduler ?? hostScheduler,
   };
+}
+
+function ipv6Network(text: string = "fd6e:6f72:7468:2::/64"): Ipv6Network {
+  const prefix = parseSubnet6(text, "subnet6", [64, 64]);
+  const router = hostOf({ network: ipv6From("fe80::") ?? "", prefix: 64 }, 2);
+  return { prefix, gateway: hostOf(prefix, 2), dns: hostOf(prefix, 3), router };
+}
+
+function fixedLeases(options: UserNetOptions, subnet: Subnet): ReadonlyMap<number, Ipv4> {
+  const leases = new Map<number, Ipv4>();
+  const owners = new Map<Ipv4, string>();
+  const last = (subnet.network | ~subnet.mask) >>> 0;
+  for (const [mac, text] of Object.entries(options.leases ?? {})) {
+    const path = `leases["${mac}"]`;
+    const address = parseIpv4(text, path);
+    if (!contains(subnet, address) || address - subnet.network < 4 || address === last) {
+      throw new NorthbridgeError("NB_CONFIG", `${path}: ${text} is not an address for guests of the subnet`);
+    }
+    const owner = owners.get(address);
+    if (owner !== undefined) {
+      throw new NorthbridgeError("NB_CONFIG", `${path}: ${text} is also the address of ${owner}`);
+    }
+    owners.set(address, mac);
+    leases.set(macKey(parseMac(mac, path), 0), address);
+  }
+  return leases;
+}
+
+function dnsRecords(dns: DnsOptions | undefined): ReadonlyMap<string, readonly Ip[]> {
+  const records = new Map<string, readonly Ip[]>();
+  for (const [name, addresses] of Object.entries(dns?.records ?? {})) {
+    const path = `dns.records["${name}"]`;
+    const key = name.toLowerCase().replace(/\.$/, "");
+    records.set(
+      key,
+      addresses.map((text) => parseIp(text, path)),
+    );
+  }
+  return records;
+}
+
+function nameServers(dns: DnsOptions | undefined): NameServer[] {
+  if (dns?.servers === undefined) return getServers().flatMap((text) => nameServer(text) ?? []);
+  return dns.servers.map((text, index) => {
+    const path = `dns.servers[${index}]`;
+    const server = nameServer(text);
+    if (server !== undefined) return { ...server, port: checkPort(server.port, path, 1) };
+    throw new NorthbridgeError(
+      "NB_CONFIG",
+      `${path}: expected a name server such as 9.9.9.9, 127.0.0.1:5353 or [::1]:5353, found "${text}"`,
+    );
+  });
+}
+
+/** `address`, `v4:port` or `[v6]:port`. */
+function nameServer(text: string): NameServer | undefined {
+  if (ipFrom(text) !== undefined) return { address: text, port: 53 };
+  const [, v4, v6, port] = /^(?:([^:[\]]+)|\[(.+)\]):(\d+)$/.exec(text) ?? [];
+  const address = v4 ?? v6;
+  return address === undefined || ipFrom(address) === undefined ? undefined : { address, port: Number(port) };
 }
 
 /** Checks a port number of a config. Throws `NB_CONFIG` that names `path`. */
@@ -144,22 +218,9 @@ export function checkPort(port: number, path: string, smallest: number): number 
   return port;
 }
 
-function shortText(text: string, path: string): string {
-  if (!/^[\x21-\x7e]{0,255}$/.test(text)) {
-    throw new NorthbridgeError(
-      "NB_CONFIG",
-      `${path}: expected at most 255 ASCII characters, found "${text}"`,
-    );
-  }
-  return text;
-}
-
-/** IPv6 resolvers of the host are left out: queries go over IPv4. */
-function resolver(text: string, path: string, stated: boolean): Resolver[] {
-  const [address = "", port = "53"] = text.split(":");
-  if (ipv4From(address) === undefined || text.split(":").length > 2) {
-    if (!stated) return [];
-    parseIpv4(text, path);
-  }
-  return [{ address, port: checkPort(Number(port), path, 1) }];
+/** A host or domain name (RFC 1123 §2.1), or nothing. */
+function dnsName(text: string = "", path: string): string {
+  const isName = text.length <= 253 && /^([a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?(\.(?=.)|$))+$/i.test(text);
+  if (text === "" || isName) return text;
+  throw new NorthbridgeError("NB_CONFIG", `${path}: expected a name such as guest.test, found "${text}"`);
 }

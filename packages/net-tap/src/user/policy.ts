@@ -1,45 +1,71 @@
-import { type Ipv4, contains, formatIpv4, parseSubnet, type Subnet } from "../wire/address.ts";
+import { networkInterfaces } from "node:os";
+import { formatIp, type Ip, ipFrom, type IpNetwork, networkContains, parseNetwork } from "../wire/ip.ts";
 
 /** A connection or exchange that a guest wants to begin. */
 export interface Flow {
   readonly protocol: "tcp" | "udp";
   readonly guestAddress: string;
   readonly guestPort: number;
+  /** What the guest calls its peer: the gateway's address for a stated port of the host. */
   readonly address: string;
   readonly port: number;
+  /** Whether it leads to a stated port of the host, and not to the outside. */
+  readonly toHost: boolean;
 }
 
 /** One line of the policy. The first that matches decides. */
 export interface PolicyRule {
   readonly action: "allow" | "deny";
-  /** Network, such as `10.0.0.0/8`. @defaultValue every address */
-  readonly to?: string;
-  readonly protocol?: "tcp" | "udp";
-  readonly ports?: readonly number[];
+  /** Network, such as `10.0.0.0/8` or `fd00::/8`. @defaultValue every address */
+  readonly to?: string | undefined;
+  readonly protocol?: "tcp" | "udp" | undefined;
+  readonly ports?: readonly number[] | undefined;
 }
 
 interface ParsedRule {
   readonly allow: boolean;
-  readonly to: Subnet | undefined;
+  readonly to: IpNetwork | undefined;
   readonly protocol: "tcp" | "udp" | undefined;
   readonly ports: readonly number[] | undefined;
 }
 
 /**
- * What a guest never reaches unless a rule or a host port says so: this host (RFC 1122 §3.2.1.3), its loopback, link-local
- * addresses with the clouds' metadata services (RFC 3927), multicast and reserved addresses (RFC 6890).
+ * What a guest never reaches unless a rule or a host port says so: this host (RFC 1122 §3.2.1.3), its loopback,
+ * link-local addresses with the clouds' metadata services (RFC 3927, RFC 4291 §2.5.6), multicast and reserved addresses
+ * (RFC 6890), and IPv6 addresses that hold an IPv4 address (RFC 4291 §2.5.5, RFC 6052, RFC 3056), past which the rules
+ * for IPv4 would not see. The metadata services that clouds have put elsewhere are closed by name.
  */
-const closed: readonly Subnet[] = [
+const closed: readonly IpNetwork[] = [
   "0.0.0.0/8",
   "127.0.0.0/8",
   "169.254.0.0/16",
   "224.0.0.0/4",
   "240.0.0.0/4",
-].map((text) => parseSubnet(text, "closed"));
+  "100.100.100.200/32",
+  "168.63.129.16/32",
+  "::/96",
+  "::ffff:0:0/96",
+  "64:ff9b::/96",
+  "64:ff9b:1::/48",
+  "2002::/16",
+  "fe80::/10",
+  "fec0::/10",
+  "ff00::/8",
+  "fd00:ec2::254/128",
+  "fd20:ce::254/128",
+].map((text) => parseNetwork(text, "closed"));
 
 /** Whether an address lies where a guest has no business by default. */
-export function isClosedAddress(address: Ipv4): boolean {
-  return closed.some((subnet) => contains(subnet, address));
+export function isClosedAddress(address: Ip): boolean {
+  return closed.some((network) => networkContains(network, address));
+}
+
+/** Whether an address is one of this host's own. */
+function isHostAddress(address: Ip): boolean {
+  for (const interfaces of Object.values(networkInterfaces())) {
+    if (interfaces?.some((one) => ipFrom(one.address) === address)) return true;
+  }
+  return false;
 }
 
 /** Decides which flows a guest may begin: rules as data, then a hook. */
@@ -50,30 +76,39 @@ export class Policy {
   constructor(rules: readonly PolicyRule[], allow: ((flow: Flow) => boolean) | undefined) {
     this.#rules = rules.map((rule, index) => ({
       allow: rule.action === "allow",
-      to: rule.to === undefined ? undefined : parseSubnet(rule.to, `policy[${index}].to`),
+      to: rule.to === undefined ? undefined : parseNetwork(rule.to, `policy[${index}].to`),
       protocol: rule.protocol,
       ports: rule.ports,
     }));
     this.#allow = allow;
   }
 
-  permits(protocol: "tcp" | "udp", guest: Ipv4, guestPort: number, address: Ipv4, port: number): boolean {
+  /** Whether a flow to the outside may begin. */
+  permits(protocol: "tcp" | "udp", guest: Ip, guestPort: number, address: Ip, port: number): boolean {
     const rule = this.#rules.find(
       (one) =>
-        (one.to === undefined || contains(one.to, address)) &&
+        (one.to === undefined || networkContains(one.to, address)) &&
         (one.protocol ?? protocol) === protocol &&
         (one.ports === undefined || one.ports.includes(port)),
     );
+    if (rule?.allow === false) return false;
     // A rule without a network speaks of the outside: it does not open the host.
-    const named = rule?.to !== undefined && rule.allow;
-    if (rule?.allow === false || (!named && isClosedAddress(address))) return false;
+    const isNamed = rule?.to !== undefined;
+    if (!isNamed && (isClosedAddress(address) || isHostAddress(address))) return false;
+    return this.hookPermits(protocol, guest, guestPort, address, port, false);
+  }
+
+  /** What the hook says. */
+  hookPermits(
+    protocol: "tcp" | "udp",
+    guest: Ip,
+    guestPort: number,
+    address: Ip,
+    port: number,
+    toHost: boolean,
+  ): boolean {
     if (this.#allow === undefined) return true;
-    return this.#allow({
-      protocol,
-      guestAddress: formatIpv4(guest),
-      guestPort,
-      address: formatIpv4(address),
-      port,
-    });
+    const guestAddress = formatIp(guest);
+    return this.#allow({ protocol, guestAddress, guestPort, address: formatIp(address), port, toHost });
   }
 }

@@ -1,24 +1,28 @@
 import type { Socket } from "node:net";
+import type { Duplex } from "node:stream";
 import type { TcpEndpointOptions, TcpOutput, TcpUser } from "../tcp/contract.ts";
 import { TcpEndpoint } from "../tcp/endpoint.ts";
 import type { Segment } from "../tcp/segment.ts";
+
+/** The host's side of a connection: a socket, or a stream inside this process. */
+export type HostStream = Duplex & Partial<Pick<Socket, "resetAndDestroy" | "setNoDelay">>;
 
 /**
  * One connection: the guest's half ends in our endpoint, the other in a socket of the host, and each is read no faster
  * than the other takes it. Half-closing and resets pass through both ways.
  */
 export class TcpFlow implements TcpUser {
-  readonly socket: Socket;
+  readonly socket: HostStream;
   readonly #onGone: () => void;
   #endpoint: TcpEndpoint | undefined;
   #paused = false;
   #over = false;
 
-  constructor(socket: Socket, onGone: () => void) {
+  constructor(socket: HostStream, onGone: () => void) {
     this.socket = socket;
     this.#onGone = onGone;
-    socket.setNoDelay(true);
-    socket.on("data", (chunk) => {
+    socket.setNoDelay?.(true);
+    socket.on("data", (chunk: Uint8Array) => {
       this.#endpoint?.send(chunk);
       this.#slow();
     });
@@ -26,9 +30,9 @@ export class TcpFlow implements TcpUser {
     socket.on("error", () => {
       /* `close` follows and says so. */
     });
-    socket.on("close", (hadError) => {
-      if (hadError || !socket.readableEnded) this.#endpoint?.abort();
-      if (this.#endpoint === undefined) this.#gone();
+    socket.on("close", (hadError?: boolean) => {
+      if (hadError === true || !socket.readableEnded) this.#endpoint?.abort();
+      if (this.#endpoint === undefined || this.#endpoint.state === "CLOSED") this.#gone();
     });
   }
 
@@ -71,8 +75,11 @@ export class TcpFlow implements TcpUser {
   }
 
   onClosed(reset: boolean): void {
-    if (reset) this.socket.resetAndDestroy();
-    else this.socket.destroy();
+    const { socket } = this;
+    // What the host has not read yet is still on its way to it: the socket ends by itself once that is through.
+    if (!reset && !socket.destroyed && socket.writableEnded && !socket.writableFinished) return;
+    if (reset && socket.resetAndDestroy !== undefined) socket.resetAndDestroy();
+    else socket.destroy();
     this.#gone();
   }
 

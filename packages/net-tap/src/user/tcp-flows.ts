@@ -1,16 +1,19 @@
 import { randomBytes } from "node:crypto";
-import { createConnection, type Socket } from "node:net";
+import { createConnection } from "node:net";
 import { ByteRing } from "../tcp/byte-ring.ts";
 import type { OutgoingSegment, TcpEndpointOptions, TcpOutput } from "../tcp/contract.ts";
 import type { Segment } from "../tcp/segment.ts";
 import { advance, distance } from "../tcp/sequence.ts";
-import type { Ipv4 } from "../wire/address.ts";
-import { Ip4, Tcp, TcpFlag } from "../wire/spec.ts";
-import type { Destinations } from "./destinations.ts";
-import type { IpSender } from "./ip-sender.ts";
+import type { Ip } from "../wire/ip.ts";
+import { Ip6 } from "../wire/spec6.ts";
+import { Dns, Ip4, Tcp, TcpFlag } from "../wire/spec.ts";
+import type { Destination, Destinations } from "./destinations.ts";
+import { type DnsForwarder } from "./dns-forwarder.ts";
+import { dnsStream } from "./dns-stream.ts";
 import type { GuestLink } from "./link.ts";
 import type { UserNetwork } from "./options.ts";
-import { TcpFlow } from "./tcp-flow.ts";
+import type { PacketWriter } from "./packet-writer.ts";
+import { type HostStream, TcpFlow } from "./tcp-flow.ts";
 
 const BUFFER_BYTES = 256 * 1024;
 const CONNECT_MS = 30_000;
@@ -20,7 +23,8 @@ const noData = new ByteRing(0);
 export class TcpFlows {
   readonly #network: UserNetwork;
   readonly #destinations: Destinations;
-  readonly #sender: IpSender;
+  readonly #dns: DnsForwarder;
+  readonly #writer: PacketWriter;
   readonly #link: GuestLink;
   readonly #most: number;
   readonly #flows = new Map<string, TcpFlow>();
@@ -31,13 +35,15 @@ export class TcpFlows {
   constructor(
     network: UserNetwork,
     destinations: Destinations,
-    sender: IpSender,
+    dns: DnsForwarder,
+    writer: PacketWriter,
     link: GuestLink,
     mostConnections: number,
   ) {
     this.#network = network;
     this.#destinations = destinations;
-    this.#sender = sender;
+    this.#dns = dns;
+    this.#writer = writer;
     this.#link = link;
     this.#most = mostConnections;
   }
@@ -47,7 +53,7 @@ export class TcpFlows {
   }
 
   /** A segment of `guest` to `address`. */
-  receive(guest: Ipv4, address: Ipv4, segment: Segment): void {
+  receive(guest: Ip, address: Ip, segment: Segment): void {
     const key = keyOf(guest, segment.sourcePort, address, segment.destinationPort);
     const flow = this.#flows.get(key);
     const endpoint = flow?.endpoint;
@@ -55,11 +61,13 @@ export class TcpFlows {
     if (endpoint !== undefined) {
       const again =
         endpoint.state === "TIME_WAIT" && opens && distance(segment.sequence, endpoint.receiveNext) >= 0;
-      if (!again) {
+      // One that is over waits only for the host to read.
+      const isOver = endpoint.state === "CLOSED";
+      if (!again && !isOver) {
         endpoint.receive(segment);
         return;
       }
-      flow?.dispose();
+      if (again) flow?.dispose();
       this.#flows.delete(key);
     } else if (flow !== undefined) {
       // The host is still connecting: the guest's SYN came again, or it gave up.
@@ -71,17 +79,20 @@ export class TcpFlows {
   }
 
   /** A client of the host, for the guest's `port`. */
-  forward(socket: Socket, guest: Ipv4, port: number): void {
-    const gateway = this.#network.gateway;
+  forward(socket: HostStream, guest: Ip, port: number): void {
+    const gateway = this.#gatewayFor(guest);
     const local = this.#freePort(guest, port);
     if (local === undefined || this.#flows.size >= this.#most) {
-      socket.resetAndDestroy();
+      if (socket.resetAndDestroy === undefined) socket.destroy();
+      else socket.resetAndDestroy();
       return;
     }
     const key = keyOf(guest, port, gateway, local);
-    const flow = new TcpFlow(socket, () => this.#flows.delete(key));
+    const flow = new TcpFlow(socket, () => {
+      this.#remove(key, flow);
+    });
     this.#flows.set(key, flow);
-    flow.connect(this.#output(guest, port, gateway, local), this.#endpointOptions());
+    flow.connect(this.#output(guest, port, gateway, local), this.#endpointOptions(guest));
   }
 
   /** The guest reads again: whoever has something to say goes on. */
@@ -96,29 +107,43 @@ export class TcpFlows {
     this.#awake.clear();
   }
 
-  #open(key: string, guest: Ipv4, address: Ipv4, segment: Segment): void {
+  #open(key: string, guest: Ip, address: Ip, segment: Segment): void {
     const { sourcePort, destinationPort } = segment;
+    if (this.#flows.size >= this.#most) {
+      this.#refuse(guest, address, segment);
+      return;
+    }
+    const { dns, v6 } = this.#network;
+    const output = this.#output(guest, sourcePort, address, destinationPort);
+    if (destinationPort === Dns.PORT && (address === dns || address === v6?.dns)) {
+      const flow = new TcpFlow(dnsStream(this.#dns), () => {
+        this.#remove(key, flow);
+      });
+      this.#flows.set(key, flow);
+      flow.accept(output, this.#endpointOptions(guest), segment);
+      return;
+    }
     const destination = this.#destinations.find("tcp", guest, sourcePort, address, destinationPort);
-    if (destination === undefined || this.#flows.size >= this.#most) {
+    if (destination === undefined) {
       this.#refuse(guest, address, segment);
       return;
     }
     const syn = { ...segment };
-    const socket = createConnection({
-      host: destination.address,
-      port: destination.port,
-      allowHalfOpen: true,
-    });
+    const socket = connectTo(destination);
     socket.setTimeout(CONNECT_MS, () => socket.destroy());
     const flow = new TcpFlow(socket, () => {
-      this.#flows.delete(key);
+      this.#remove(key, flow);
       if (flow.endpoint === undefined) this.#refuse(guest, address, syn);
     });
     this.#flows.set(key, flow);
     socket.once("connect", () => {
       socket.setTimeout(0);
-      flow.accept(this.#output(guest, sourcePort, address, destinationPort), this.#endpointOptions(), syn);
+      flow.accept(output, this.#endpointOptions(guest), syn);
     });
+  }
+
+  #remove(key: string, flow: TcpFlow): void {
+    if (this.#flows.get(key) === flow) this.#flows.delete(key);
   }
 
   #forget(key: string, flow: TcpFlow): void {
@@ -126,8 +151,12 @@ export class TcpFlows {
     flow.dispose();
   }
 
+  #gatewayFor(guest: Ip): Ip {
+    return typeof guest === "number" ? this.#network.gateway : (this.#network.v6?.gateway ?? "");
+  }
+
   /** The answer of a port where nobody listens (RFC 9293 §3.10.7.1). */
-  #refuse(guest: Ipv4, address: Ipv4, segment: Segment): void {
+  #refuse(guest: Ip, address: Ip, segment: Segment): void {
     if ((segment.flags & TcpFlag.RST) !== 0) return;
     const length =
       segment.payload.length +
@@ -142,12 +171,13 @@ export class TcpFlows {
       syn: undefined,
       sack: [],
     };
-    this.#sender.tcp(address, segment.destinationPort, guest, segment.sourcePort, reset, noData, 0, 0);
+    this.#writer.tcp(address, segment.destinationPort, guest, segment.sourcePort, reset, noData, 0, 0);
   }
 
-  #endpointOptions(): TcpEndpointOptions {
+  #endpointOptions(guest: Ip): TcpEndpointOptions {
+    const header = typeof guest === "number" ? Ip4.HEADER_LENGTH : Ip6.HEADER_LENGTH;
     return {
-      mss: this.#network.mtu - Ip4.HEADER_LENGTH - Tcp.HEADER_LENGTH,
+      mss: this.#network.mtu - header - Tcp.HEADER_LENGTH,
       receiveBuffer: BUFFER_BYTES,
       sendBuffer: BUFFER_BYTES,
       initialSequence: randomBytes(4).readUInt32LE(),
@@ -158,13 +188,13 @@ export class TcpFlows {
     };
   }
 
-  #output(guest: Ipv4, guestPort: number, address: Ipv4, port: number): TcpOutput {
-    const sender = this.#sender;
+  #output(guest: Ip, guestPort: number, address: Ip, port: number): TcpOutput {
+    const writer = this.#writer;
     return {
       scheduler: this.#network.scheduler,
       hasRoom: () => this.#link.hasRoom(),
       transmit(segment, data, offset, length) {
-        sender.tcp(address, port, guest, guestPort, segment, data, offset, length);
+        writer.tcp(address, port, guest, guestPort, segment, data, offset, length);
       },
       wake: (endpoint) => {
         this.#awake.add(endpoint);
@@ -184,16 +214,22 @@ export class TcpFlows {
     });
   }
 
-  #freePort(guest: Ipv4, port: number): number | undefined {
+  #freePort(guest: Ip, port: number): number | undefined {
     for (let tries = 0; tries < 16_384; tries += 1) {
       const candidate = this.#nextPort;
       this.#nextPort = candidate === 65_535 ? 49_152 : candidate + 1;
-      if (!this.#flows.has(keyOf(guest, port, this.#network.gateway, candidate))) return candidate;
+      if (!this.#flows.has(keyOf(guest, port, this.#gatewayFor(guest), candidate))) return candidate;
     }
     return undefined;
   }
 }
 
-function keyOf(guest: Ipv4, guestPort: number, address: Ipv4, port: number): string {
+function connectTo(destination: Destination): ReturnType<typeof createConnection> {
+  if (destination.path !== undefined)
+    return createConnection({ path: destination.path, allowHalfOpen: true });
+  return createConnection({ host: destination.address, port: destination.port, allowHalfOpen: true });
+}
+
+function keyOf(guest: Ip, guestPort: number, address: Ip, port: number): string {
   return `${guest}:${guestPort}>${address}:${port}`;
 }

@@ -1,9 +1,9 @@
 import { createSocket, type Socket } from "node:dgram";
-import { type Ipv4, ipv4From } from "../wire/address.ts";
 import { Alarm } from "../scheduler.ts";
+import type { Ip } from "../wire/ip.ts";
 import type { Destination } from "./destinations.ts";
-import type { IpSender } from "./ip-sender.ts";
 import type { UserNetwork } from "./options.ts";
+import type { PacketWriter } from "./packet-writer.ts";
 
 const MOST_FLOWS = 512;
 const MOST_PEERS = 64;
@@ -15,18 +15,18 @@ interface UdpFlow {
   readonly socket: Socket;
   readonly idle: Alarm;
   /** Address and port on the host's side → what the guest calls them. A peer that is not here is not heard. */
-  readonly peers: Map<string, { readonly address: Ipv4; readonly port: number }>;
+  readonly peers: Map<string, { readonly address: Ip; readonly port: number }>;
 }
 
 /** UDP of guests to the outside: one host socket for each port of a guest, filtered by address and port (RFC 4787 §5). */
 export class UdpFlows {
-  readonly #sender: IpSender;
+  readonly #writer: PacketWriter;
   readonly #network: UserNetwork;
   readonly #flows = new Map<string, UdpFlow>();
 
-  constructor(network: UserNetwork, sender: IpSender) {
+  constructor(network: UserNetwork, writer: PacketWriter) {
     this.#network = network;
-    this.#sender = sender;
+    this.#writer = writer;
   }
 
   get size(): number {
@@ -35,14 +35,16 @@ export class UdpFlows {
 
   /** Sends a datagram of a guest, which called its peer `address`:`port`, to `destination`. */
   send(
-    guest: Ipv4,
+    guest: Ip,
     guestPort: number,
-    address: Ipv4,
+    address: Ip,
     port: number,
     destination: Destination,
     payload: Uint8Array,
   ): void {
-    const flow = this.#flowOf(guest, guestPort);
+    if (destination.path !== undefined) return;
+    const family = destination.address.includes(":") ? "udp6" : "udp4";
+    const flow = this.#flowOf(guest, guestPort, family);
     const peer = `${destination.address}:${destination.port}`;
     if (!flow.peers.has(peer)) {
       if (flow.peers.size >= MOST_PEERS) flow.peers.delete(firstKey(flow.peers));
@@ -57,12 +59,12 @@ export class UdpFlows {
     for (const key of this.#flows.keys()) this.#end(key);
   }
 
-  #flowOf(guest: Ipv4, guestPort: number): UdpFlow {
-    const key = `${guest}:${guestPort}`;
+  #flowOf(guest: Ip, guestPort: number, family: "udp4" | "udp6"): UdpFlow {
+    const key = `${guest}:${guestPort}:${family}`;
     const known = this.#flows.get(key);
     if (known !== undefined) return known;
     if (this.#flows.size >= MOST_FLOWS) this.#end(firstKey(this.#flows));
-    const socket = createSocket("udp4");
+    const socket = createSocket(family);
     const flow: UdpFlow = {
       socket,
       peers: new Map(),
@@ -78,7 +80,7 @@ export class UdpFlows {
       const peer = flow.peers.get(`${from.address}:${from.port}`);
       if (peer === undefined) return;
       flow.idle.arm(IDLE_MS);
-      this.#sender.udp(peer.address, peer.port, guest, guestPort, payload);
+      this.#writer.udp(peer.address, peer.port, guest, guestPort, payload);
     });
     return flow;
   }
@@ -104,25 +106,31 @@ function firstKey(map: ReadonlyMap<string, unknown>): string {
 /** Datagrams from a port of the host to a guest, and its answers back. */
 export class UdpForward {
   readonly socket: Socket;
-  readonly #guest: Ipv4;
+  readonly #guest: Ip;
   readonly #guestPort: number;
   readonly #clients = new Map<string, number>();
   readonly #ports = new Map<number, { readonly address: string; readonly port: number }>();
   #nextPort = 49_152;
 
-  constructor(network: UserNetwork, sender: IpSender, guest: Ipv4, guestPort: number) {
+  constructor(
+    network: UserNetwork,
+    writer: PacketWriter,
+    guest: Ip,
+    guestPort: number,
+    family: "udp4" | "udp6",
+  ) {
     this.#guest = guest;
     this.#guestPort = guestPort;
-    this.socket = createSocket("udp4");
+    this.socket = createSocket(family);
+    const gateway = typeof guest === "number" ? network.gateway : (network.v6?.gateway ?? "");
     this.socket.on("message", (payload, from) => {
-      if (ipv4From(from.address) === undefined) return;
       const port = this.#portOf(from.address, from.port);
-      sender.udp(network.gateway, port, this.#guest, this.#guestPort, payload);
+      writer.udp(gateway, port, this.#guest, this.#guestPort, payload);
     });
   }
 
   /** Takes an answer of the guest to the gateway. False where no client is behind `port`. */
-  answer(guest: Ipv4, guestPort: number, port: number, payload: Uint8Array): boolean {
+  answer(guest: Ip, guestPort: number, port: number, payload: Uint8Array): boolean {
     const client = this.#ports.get(port);
     if (client === undefined || guest !== this.#guest || guestPort !== this.#guestPort) return false;
     this.socket.send(payload.slice(), client.port, client.address, ignoreError);

@@ -1,0 +1,136 @@
+import { createServer, type Server } from "node:net";
+import { NorthbridgeError } from "@northbridge/sdk";
+import { contains } from "../wire/address.ts";
+import { contains6, type Ip, ipFrom, parseIp } from "../wire/ip.ts";
+import { checkPort, type PortForward, type UserNetwork } from "./options.ts";
+import type { PacketWriter } from "./packet-writer.ts";
+import type { TcpFlows } from "./tcp-flows.ts";
+import { UdpForward } from "./udp-flows.ts";
+
+/** Ports and Unix sockets of the host that lead to a guest. */
+export class Forwards {
+  readonly #network: UserNetwork;
+  readonly #tcp: TcpFlows;
+  readonly #writer: PacketWriter;
+  readonly #servers: Server[] = [];
+  readonly #udp: UdpForward[] = [];
+  readonly #ports: number[] = [];
+
+  constructor(network: UserNetwork, tcp: TcpFlows, writer: PacketWriter) {
+    this.#network = network;
+    this.#tcp = tcp;
+    this.#writer = writer;
+  }
+
+  /** Ports that are listened on, in the order of the options; 0 for a Unix socket. */
+  get ports(): readonly number[] {
+    return this.#ports;
+  }
+
+  /** Listens for one forward. Throws `NB_CONFIG`, or `NB_HOST` where the host refuses. */
+  async open(forward: PortForward, path: string): Promise<void> {
+    const guest = this.#guestOf(forward, path);
+    const guestPort = checkPort(forward.guestPort, `${path}.guestPort`, 1);
+    if (forward.path !== undefined) {
+      if (forward.protocol === "udp" || forward.hostPort !== undefined) {
+        const reason = "a Unix socket takes the place of hostPort, and carries TCP only";
+        throw new NorthbridgeError("NB_CONFIG", `${path}.path: ${reason}`);
+      }
+      await this.#listen({ path: forward.path }, forward.path, guest, guestPort, path);
+      this.#ports.push(0);
+      return;
+    }
+    const port = checkPort(forward.hostPort ?? -1, `${path}.hostPort`, 0);
+    const host = forward.hostAddress ?? "127.0.0.1";
+    if (ipFrom(host) === undefined) parseIp(host, `${path}.hostAddress`);
+    const where = host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
+    if (forward.protocol === "udp")
+      this.#ports.push(await this.#bind(host, port, where, guest, guestPort, path));
+    else this.#ports.push(await this.#listen({ host, port }, where, guest, guestPort, path));
+  }
+
+  /** Takes a datagram of a guest to the gateway that answers a client of ours. False where it does not. */
+  answer(guest: Ip, guestPort: number, port: number, payload: Uint8Array): boolean {
+    return this.#udp.some((forward) => forward.answer(guest, guestPort, port, payload));
+  }
+
+  async close(): Promise<void> {
+    for (const forward of this.#udp.splice(0)) forward.socket.close();
+    await Promise.all(
+      this.#servers.splice(0).map(
+        (server) =>
+          new Promise<void>((resolve) => {
+            server.close(() => {
+              resolve();
+            });
+          }),
+      ),
+    );
+  }
+
+  #guestOf(forward: PortForward, path: string): Ip {
+    if (forward.guestAddress === undefined) return this.#network.firstLease;
+    const guest = parseIp(forward.guestAddress, `${path}.guestAddress`);
+    const { subnet, v6 } = this.#network;
+    const isInside =
+      typeof guest === "number" ? contains(subnet, guest) : v6 !== undefined && contains6(v6.prefix, guest);
+    if (isInside) return guest;
+    throw new NorthbridgeError(
+      "NB_CONFIG",
+      `${path}.guestAddress: ${forward.guestAddress} is not in the guest's subnet`,
+    );
+  }
+
+  async #listen(
+    on: { readonly path: string } | { readonly host: string; readonly port: number },
+    where: string,
+    guest: Ip,
+    guestPort: number,
+    path: string,
+  ): Promise<number> {
+    const server = createServer({ allowHalfOpen: true, pauseOnConnect: true }, (socket) => {
+      this.#tcp.forward(socket, guest, guestPort);
+    });
+    await new Promise<void>((resolve, reject) => {
+      server.once("error", (error) => {
+        reject(refusal(path, where, error));
+      });
+      server.listen(on, resolve);
+    });
+    this.#servers.push(server);
+    const bound = server.address();
+    return bound !== null && typeof bound === "object" ? bound.port : 0;
+  }
+
+  async #bind(
+    host: string,
+    port: number,
+    where: string,
+    guest: Ip,
+    guestPort: number,
+    path: string,
+  ): Promise<number> {
+    const family = host.includes(":") ? "udp6" : "udp4";
+    const forward = new UdpForward(this.#network, this.#writer, guest, guestPort, family);
+    this.#udp.push(forward);
+    await new Promise<void>((resolve, reject) => {
+      forward.socket.once("error", (error) => {
+        reject(refusal(path, where, error));
+      });
+      forward.socket.bind(port, host, resolve);
+    });
+    return forward.socket.address().port;
+  }
+}
+
+const remedies: Readonly<Record<string, string>> = {
+  EADDRINUSE: "it is taken: stop its owner, choose another, or 0 for any free port",
+  EACCES: "this user may not: choose a port from 1024 on, or a directory of your own",
+  EADDRNOTAVAIL: "this host has no such address",
+  ENOENT: "there is no such directory",
+};
+
+function refusal(path: string, where: string, error: NodeJS.ErrnoException): NorthbridgeError {
+  const reason = remedies[error.code ?? ""] ?? error.message;
+  return new NorthbridgeError("NB_HOST", `${path}: cannot listen on ${where}: ${reason}`, { cause: error });
+}
