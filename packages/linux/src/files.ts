@@ -64,10 +64,14 @@ export function read(fd: number, into: RootedBuffer): number | undefined {
   );
 }
 
-/** write(2) of a whole buffer: bytes written, `undefined` where it would block (EAGAIN). */
-export function write(fd: number, from: RootedBuffer): number | undefined {
+/** write(2) of a buffer's first `length` bytes: bytes written, `undefined` where it would block (EAGAIN). */
+export function write(
+  fd: number,
+  from: RootedBuffer,
+  length: number = from.bytes.length,
+): number | undefined {
   return unlessAgain(
-    from.lend((address) => libc().write(fd, address, from.bytes.length)),
+    from.lend((address) => libc().write(fd, address, length)),
     "write",
     fd,
   );

@@ -20,6 +20,12 @@ export {
   setNonBlocking,
   write,
 } from "./files.ts";
+export {
+  attachToBridge,
+  interfaceMtu,
+  setInterfaceMtu,
+  setInterfaceUp,
+} from "./interfaces.ts";
 export type { Address } from "./libc.ts";
 export { addSeals, createMemfd, mapUnder, PAGE_SIZE, Seal, sealsOf, SharedMapping } from "./mapping.ts";
 export { RootedBuffer } from "./rooted-buffer.ts";
@@ -33,4 +39,15 @@ export {
   socketPair,
 } from "./sockets.ts";
 export { errnoName, errnoNumber, nameErrno, SystemCallError } from "./system-call-error.ts";
+export {
+  adoptTapQueue,
+  openTapQueue,
+  setTapHeader,
+  setTapOffload,
+  setTapPersistent,
+  type TapQueue,
+  TunFlag,
+  TunOffload,
+  TunRequest,
+} from "./tap.ts";
 export { gettid, interruptOn, nameThread, signalThread } from "./threads.ts";

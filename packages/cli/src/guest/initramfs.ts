@@ -63,6 +63,24 @@ setsid cttyhack sh -l
 poweroff -f
 `;
 
+/** What busybox's DHCP client runs when it hears of an address. */
+const DHCP_SCRIPT = `#!/bin/sh
+case "$1" in
+deconfig)
+  ip addr flush dev "$interface"
+  ip link set "$interface" up
+  ;;
+bound|renew)
+  ip addr replace "$ip/$mask" dev "$interface"
+  [ -z "$mtu" ] || ip link set "$interface" mtu "$mtu"
+  [ -z "$router" ] || ip route replace default via "\${router%% *}" dev "$interface"
+  [ -z "$hostname" ] || hostname "$hostname"
+  [ -z "$dns" ] || : > /etc/resolv.conf
+  for server in $dns; do echo "nameserver $server" >> /etc/resolv.conf; done
+  ;;
+esac
+`;
+
 const DIRECTORIES = ["/dev", "/etc", "/mnt", "/proc", "/root", "/run", "/sys", "/tmp"];
 
 /** What goes into an initramfs besides the fixed part. */
@@ -98,6 +116,7 @@ export function buildInitramfs({ busybox, applets, modules, extra }: InitramfsCo
     text("/init", INIT, 0o755),
     text("/etc/passwd", "root:x:0:0:root:/root:/bin/sh\n"),
     text("/etc/group", "root:x:0:\n"),
+    text("/etc/udhcpc/default.script", DHCP_SCRIPT, 0o755),
     ...modules,
     ...extra,
   ]);

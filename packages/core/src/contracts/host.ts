@@ -78,5 +78,7 @@ export interface NetBackend {
    */
   connect(receive: (frame: Uint8Array, header?: Uint8Array) => boolean, onWritable: () => void): void;
   resume(): void;
+  /** Tells whether the cable is plugged in: at once, and whenever that changes. For the one consumer. @defaultValue it is */
+  watchLink?(listener: (isUp: boolean) => void): void;
   close(): Promise<void>;
 }

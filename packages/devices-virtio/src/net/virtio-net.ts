@@ -152,6 +152,9 @@ export class VirtioNet implements VirtioDevice {
     return REQUIRES.every(
       ([bit, needs]) => !features.has(bit) || needs.some((needed) => features.has(needed)),
     );
+    this.#backend.watchLink?.((isUp) => {
+      this.setLink(isUp);
+    });
   }
 
   start(session: VirtioSession): void {

@@ -1,0 +1,83 @@
+import {
+  type ConfigSchema,
+  defineHostEnd,
+  type HostEndContext,
+  type HostEndKind,
+  type HostEndSlots,
+  type NetBackend,
+  NorthbridgeError,
+} from "@northbridge/sdk";
+import * as v from "valibot";
+import { ControlledLink } from "../link/controlled-link.ts";
+import { Unplugged } from "../link/unplugged.ts";
+import type { RateLimit } from "../link/token-bucket.ts";
+import { parseMac } from "../wire/address.ts";
+
+/** Options that every network kind has. */
+export interface CommonNetConfig {
+  /** `false`: where the host refuses, the guest sees no cable and the machine goes on. @defaultValue true */
+  readonly required?: boolean | undefined;
+  /** The only addresses that the guest may send from and is sent to. @defaultValue any */
+  readonly macs?: readonly string[] | undefined;
+  readonly limit?:
+    | { readonly fromGuest?: RateLimit | undefined; readonly toGuest?: RateLimit | undefined }
+    | undefined;
+}
+
+const positive = v.pipe(v.number("expected a number"), v.gtValue(0, "expected a number above 0"));
+const rate = v.strictObject({ bytesPerSecond: v.optional(positive), framesPerSecond: v.optional(positive) });
+const common = {
+  required: v.optional(v.boolean("expected true or false")),
+  macs: v.optional(v.array(v.string("expected a MAC address"))),
+  limit: v.optional(v.strictObject({ fromGuest: v.optional(rate), toGuest: v.optional(rate) })),
+};
+
+/** A back end, and the counters that only its kind has. */
+export interface OpenedNet {
+  readonly backend: NetBackend;
+  readonly stats?: () => Readonly<Record<string, number>>;
+}
+
+/** What defines one network kind. */
+export interface NetKindSpec<Entries extends v.ObjectEntries> {
+  readonly kind: string;
+  readonly options: Entries;
+  readonly ends?: HostEndSlots;
+  open(
+    options: v.InferOutput<v.StrictObjectSchema<Entries, undefined>>,
+    context: HostEndContext,
+  ): Promise<OpenedNet>;
+}
+
+/** Defines a network kind: its own options, and beside them those that all have. */
+export function defineNetKind<const Entries extends v.ObjectEntries, Config extends object>(
+  spec: NetKindSpec<Entries>,
+): HostEndKind<"net", Config & CommonNetConfig> {
+  type Own = v.InferOutput<v.StrictObjectSchema<Entries, undefined>>;
+  const options = v.strictObject({ ...spec.options, ...common }) as unknown as ConfigSchema<
+    Config & CommonNetConfig,
+    unknown
+  >;
+  return defineHostEnd({
+    kind: spec.kind,
+    of: "net",
+    options,
+    ...(spec.ends && { ends: spec.ends }),
+    async open(all: unknown, context) {
+      const { required, macs, limit, ...own } = all as Own & CommonNetConfig;
+      const parsed = macs?.map((mac, index) => parseMac(mac, `macs[${index}]`));
+      const opened = await spec.open(own as unknown as Own, context).catch((error: unknown): OpenedNet => {
+        if (required !== false || !(error instanceof NorthbridgeError) || error.code !== "NB_HOST")
+          throw error;
+        for (const byte of new TextEncoder().encode(`${context.device}: no network: ${error.message}\n`)) {
+          context.log.write(byte);
+        }
+        context.log.flush?.();
+        return { backend: new Unplugged() };
+      });
+      const link = new ControlledLink(opened.backend, { macs: parsed, limit });
+      context.onStats(() => ({ ...opened.stats?.(), ...link.stats }));
+      return link;
+    },
+  });
+}

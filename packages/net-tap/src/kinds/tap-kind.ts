@@ -1,0 +1,23 @@
+import type { HostEndKind } from "@northbridge/sdk";
+import * as v from "valibot";
+import { tap, type TapOptions } from "../tap/tap-net.ts";
+import { type CommonNetConfig, defineNetKind } from "./define-net-kind.ts";
+
+const number = v.optional(v.number("expected a number"));
+const text = v.optional(v.string("expected text"));
+const flag = v.optional(v.boolean("expected true or false"));
+
+/** The kind `tap`: an interface of the host. */
+export const tapKind: HostEndKind<"net", TapOptions & CommonNetConfig> = defineNetKind({
+  kind: "tap",
+  options: {
+    name: text,
+    fds: v.optional(v.array(v.number("expected a descriptor"))),
+    queues: number,
+    bridge: text,
+    mtu: number,
+    persistent: flag,
+    up: flag,
+  },
+  open: (options) => Promise.resolve().then(() => ({ backend: tap(options) })),
+});

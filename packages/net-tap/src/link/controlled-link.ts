@@ -1,0 +1,150 @@
+import type { NetBackend } from "@northbridge/sdk";
+import { hostScheduler, type Scheduler } from "../scheduler.ts";
+import { isGroupMac, macKey } from "../wire/address.ts";
+import { Ethernet } from "../wire/spec.ts";
+import { lengthOf } from "./frame.ts";
+import { type RateLimit, TokenBucket } from "./token-bucket.ts";
+
+export interface LinkControls {
+  /** The only addresses the guest may send from, and besides group addresses the only ones it hears of. */
+  readonly macs?: readonly Uint8Array[] | undefined;
+  readonly limit?:
+    | { readonly fromGuest?: RateLimit | undefined; readonly toGuest?: RateLimit | undefined }
+    | undefined;
+  readonly scheduler?: Scheduler | undefined;
+}
+
+/** Counters of an interface, seen from the host: what the guest sends comes in. */
+export interface LinkStats {
+  readonly isUp: number;
+  readonly framesIn: number;
+  readonly bytesIn: number;
+  readonly framesOut: number;
+  readonly bytesOut: number;
+  /** Frames that the address filter or a pulled cable swallowed. */
+  readonly framesFiltered: number;
+  /** Times a rate limit made a side wait. */
+  readonly waits: number;
+}
+
+/** A back end with a cable that can be pulled, a filter of addresses, rate limits and counters. */
+export class ControlledLink implements NetBackend {
+  readonly #inner: NetBackend;
+  readonly #macs: ReadonlySet<number> | undefined;
+  readonly #fromGuest: TokenBucket | undefined;
+  readonly #toGuest: TokenBucket | undefined;
+  readonly #counts = { framesIn: 0, bytesIn: 0, framesOut: 0, bytesOut: 0, framesFiltered: 0, waits: 0 };
+  readonly #sourceMac = new Uint8Array(Ethernet.TYPE);
+  #isPlugged = true;
+  #isInnerUp = true;
+  #onLink: ((isUp: boolean) => void) | undefined;
+  #onWritable: () => void = () => undefined;
+
+  constructor(inner: NetBackend, controls: LinkControls = {}) {
+    this.#inner = inner;
+    this.#macs = controls.macs && new Set(controls.macs.map((mac) => macKey(mac, 0)));
+    const scheduler = controls.scheduler ?? hostScheduler;
+    const { fromGuest, toGuest } = controls.limit ?? {};
+    this.#fromGuest =
+      fromGuest &&
+      new TokenBucket(fromGuest, scheduler, () => {
+        this.#onWritable();
+      });
+    this.#toGuest =
+      toGuest &&
+      new TokenBucket(toGuest, scheduler, () => {
+        this.#inner.resume();
+      });
+    inner.watchLink?.((isUp) => {
+      this.#isInnerUp = isUp;
+      this.#onLink?.(this.isUp);
+    });
+  }
+
+  get mtu(): number {
+    return this.#inner.mtu;
+  }
+
+  get isUp(): boolean {
+    return this.#isPlugged && this.#isInnerUp;
+  }
+
+  get stats(): LinkStats {
+    return { isUp: Number(this.isUp), ...this.#counts };
+  }
+
+  /** Plugs the cable in or pulls it. */
+  setLink(isPlugged: boolean): void {
+    if (isPlugged === this.#isPlugged) return;
+    this.#isPlugged = isPlugged;
+    this.#onLink?.(this.isUp);
+    if (isPlugged) this.#inner.resume();
+  }
+
+  send(frame: readonly Uint8Array[]): boolean {
+    if (!this.#isPlugged || !this.#mayGuestSend(frame)) {
+      this.#counts.framesFiltered += 1;
+      return true;
+    }
+    if (this.#fromGuest?.mayPass() === false) {
+      this.#counts.waits += 1;
+      return false;
+    }
+    if (!this.#inner.send(frame)) return false;
+    const length = lengthOf(frame);
+    this.#fromGuest?.passed(length);
+    this.#counts.framesIn += 1;
+    this.#counts.bytesIn += length;
+    return true;
+  }
+
+  connect(receive: (frame: Uint8Array) => boolean, onWritable: () => void): void {
+    this.#onWritable = onWritable;
+    this.#inner.connect((frame) => this.#deliver(frame, receive), onWritable);
+  }
+
+  resume(): void {
+    this.#inner.resume();
+  }
+
+  watchLink(listener: (isUp: boolean) => void): void {
+    this.#onLink = listener;
+    listener(this.isUp);
+  }
+
+  close(): Promise<void> {
+    this.#fromGuest?.close();
+    this.#toGuest?.close();
+    return this.#inner.close();
+  }
+
+  #deliver(frame: Uint8Array, receive: (frame: Uint8Array) => boolean): boolean {
+    const isForGuest = this.#macs === undefined || isGroupMac(frame, 0) || this.#macs.has(macKey(frame, 0));
+    if (!this.#isPlugged || !isForGuest) {
+      this.#counts.framesFiltered += 1;
+      return true;
+    }
+    if (this.#toGuest?.mayPass() === false) {
+      this.#counts.waits += 1;
+      return false;
+    }
+    if (!receive(frame)) return false;
+    this.#toGuest?.passed(frame.length);
+    this.#counts.framesOut += 1;
+    this.#counts.bytesOut += frame.length;
+    return true;
+  }
+
+  #mayGuestSend(frame: readonly Uint8Array[]): boolean {
+    if (this.#macs === undefined) return true;
+    const head = this.#sourceMac;
+    head.fill(0);
+    let at = 0;
+    for (const part of frame) {
+      const fitting = part.length <= head.length - at ? part : part.subarray(0, head.length - at);
+      head.set(fitting, at);
+      at += fitting.length;
+    }
+    return at === head.length && this.#macs.has(macKey(head, Ethernet.SOURCE));
+  }
+}

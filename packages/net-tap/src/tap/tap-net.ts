@@ -1,0 +1,243 @@
+import {
+  adoptTapQueue,
+  attachToBridge,
+  close,
+  FdWatch,
+  interfaceMtu,
+  openTapQueue,
+  read,
+  RootedBuffer,
+  setInterfaceMtu,
+  setInterfaceUp,
+  setNonBlocking,
+  setTapHeader,
+  setTapOffload,
+  setTapPersistent,
+  type TapQueue,
+  TunFlag,
+  write,
+} from "@northbridge/linux";
+import { type NetBackend, NorthbridgeError } from "@northbridge/sdk";
+import { gather } from "../link/frame.ts";
+import { explainTapError } from "./tap-error.ts";
+
+/** Options of `tap()`. */
+export interface TapOptions {
+  /** Name of the interface, at most 15 bytes; `%d` numbers it. Made where it is not there. @defaultValue `"nb%d"` */
+  readonly name?: string | undefined;
+  /** Descriptors of queues that another process opened, instead of a name. */
+  readonly fds?: readonly number[] | undefined;
+  /** Queues, 1 to 8. @defaultValue 1 */
+  readonly queues?: number | undefined;
+  /** A bridge that the interface becomes a port of. */
+  readonly bridge?: string | undefined;
+  /** 68 to 65535. @defaultValue what the interface has */
+  readonly mtu?: number | undefined;
+  /** Whether the interface stays when the machine goes. @defaultValue false */
+  readonly persistent?: boolean | undefined;
+  /** Whether to bring the interface up. Not with `fds`. @defaultValue true */
+  readonly up?: boolean | undefined;
+}
+
+/** `struct virtio_net_hdr_v1` (virtio 1.3 §5.1.6). */
+const HEADER_LENGTH = 12;
+const LONGEST_FRAME = 65_553;
+/** Frames of one wake-up: what else the event loop has to do comes in between. */
+const BATCH = 64;
+
+interface Queue {
+  readonly fd: number;
+  watch: FdWatch | undefined;
+}
+
+/** A tap interface: frames of the guest come out of it on the host, and the other way round. */
+export class TapNet implements NetBackend {
+  /** Name of the interface. */
+  readonly name: string;
+  readonly mtu: number;
+  readonly #queues: readonly Queue[];
+  readonly #incoming = new RootedBuffer(HEADER_LENGTH + LONGEST_FRAME);
+  readonly #outgoing = new RootedBuffer(HEADER_LENGTH + LONGEST_FRAME);
+  readonly #headerLength: number;
+  /** Bytes in `incoming` that the guest has had no room for. */
+  #pending = 0;
+  #receive: ((frame: Uint8Array) => boolean) | undefined;
+  #onWritable: () => void = () => undefined;
+  #writable: FdWatch | undefined;
+  #isClosed = false;
+
+  private constructor(queues: readonly TapQueue[], options: TapOptions) {
+    const [first] = queues;
+    this.name = first?.name ?? "";
+    this.#queues = queues.map(({ fd }) => ({ fd, watch: undefined }));
+    this.#headerLength = ((first?.flags ?? 0) & TunFlag.IFF_VNET_HDR) === 0 ? 0 : HEADER_LENGTH;
+    for (const { fd } of queues) {
+      if (this.#headerLength > 0) setTapHeader(fd, this.#headerLength);
+      setTapOffload(fd, 0);
+      if (options.persistent !== undefined) setTapPersistent(fd, options.persistent);
+    }
+    if (options.mtu !== undefined) setInterfaceMtu(this.name, options.mtu);
+    if (options.bridge !== undefined) attachToBridge(options.bridge, this.name);
+    if (options.up !== false && options.fds === undefined) setInterfaceUp(this.name);
+    this.mtu = interfaceMtu(this.name);
+  }
+
+  /** Makes or adopts the interface. Throws `NB_CONFIG`, or `NB_HOST` with the remedy. */
+  static open(options: TapOptions): TapNet {
+    checkOptions(options);
+    const opened: TapQueue[] = [];
+    try {
+      if (options.fds !== undefined) {
+        for (const fd of options.fds) {
+          opened.push(adoptTapQueue(fd));
+          setNonBlocking(fd);
+        }
+      } else {
+        const count = options.queues ?? 1;
+        const flags = TunFlag.IFF_VNET_HDR | (count > 1 ? TunFlag.IFF_MULTI_QUEUE : 0);
+        for (let index = 0; index < count; index += 1) {
+          // `%d` has become a number with the first queue.
+          opened.push(openTapQueue(opened[0]?.name ?? options.name ?? "nb%d", flags));
+        }
+      }
+      return new TapNet(opened, options);
+    } catch (error) {
+      for (const { fd } of opened) if (options.fds === undefined) close(fd);
+      throw explainTapError(error, options);
+    }
+  }
+
+  send(frame: readonly Uint8Array[]): boolean {
+    if (this.#isClosed) return true;
+    const header = this.#headerLength;
+    const { bytes } = this.#outgoing;
+    bytes.fill(0, 0, header);
+    const length = header + gather(frame, bytes, header);
+    // Below a header the kernel says EINVAL; the guest's mistake is not ours.
+    if (length < header + 14) return true;
+    const queue = this.#queueFor(bytes, header);
+    try {
+      if (write(queue.fd, this.#outgoing, length) !== undefined) return true;
+    } catch {
+      // The interface is down (EIO) or gone (EBADFD): the frame is lost, as on a pulled cable.
+      return true;
+    }
+    this.#waitForRoom(queue.fd);
+    return false;
+  }
+
+  connect(receive: (frame: Uint8Array) => boolean, onWritable: () => void): void {
+    this.#receive = receive;
+    this.#onWritable = onWritable;
+    this.resume();
+  }
+
+  resume(): void {
+    if (this.#isClosed || this.#receive === undefined) return;
+    if (this.#pending > 0) {
+      const frame = this.#incoming.bytes.subarray(this.#headerLength, this.#pending);
+      if (!this.#receive(frame)) return;
+      this.#pending = 0;
+    }
+    for (const queue of this.#queues) {
+      queue.watch ??= new FdWatch(queue.fd, () => {
+        this.#drain(queue);
+      });
+    }
+  }
+
+  close(): Promise<void> {
+    if (!this.#isClosed) {
+      this.#isClosed = true;
+      this.#stopReading();
+      this.#writable?.close();
+      for (const { fd } of this.#queues) close(fd);
+    }
+    return Promise.resolve();
+  }
+
+  #drain(queue: Queue): void {
+    for (let left = BATCH; left > 0 && this.#pending === 0 && !this.#isClosed; left -= 1) {
+      let length: number | undefined;
+      try {
+        length = read(queue.fd, this.#incoming);
+      } catch {
+        // The interface was removed under us.
+        this.#stopReading();
+        return;
+      }
+      if (length === undefined || length <= this.#headerLength) return;
+      const frame = this.#incoming.bytes.subarray(this.#headerLength, length);
+      if (this.#receive?.(frame) !== true) {
+        this.#pending = length;
+        this.#stopReading();
+      }
+    }
+  }
+
+  #stopReading(): void {
+    for (const queue of this.#queues) {
+      queue.watch?.close();
+      queue.watch = undefined;
+    }
+  }
+
+  #waitForRoom(fd: number): void {
+    this.#writable ??= new FdWatch(
+      fd,
+      () => {
+        this.#writable?.close();
+        this.#writable = undefined;
+        this.#onWritable();
+      },
+      { writable: true },
+    );
+  }
+
+  /** Frames of one flow stay on one queue, so that they stay in order. */
+  #queueFor(bytes: Uint8Array, header: number): Queue {
+    const [first, ...others] = this.#queues;
+    if (first === undefined) throw new Error("a tap without queues");
+    if (others.length === 0) return first;
+    let hash = 0;
+    // Addresses and ports of IPv4; part of the addresses of IPv6.
+    for (let at = header + 26; at < header + 38; at += 1) hash = (Math.imul(hash, 31) + (bytes[at] ?? 0)) | 0;
+    return this.#queues[(hash >>> 0) % this.#queues.length] ?? first;
+  }
+}
+
+function checkOptions(options: TapOptions): void {
+  const fail = (message: string): never => {
+    throw new NorthbridgeError("NB_CONFIG", message);
+  };
+  const { name, fds, queues, mtu, bridge } = options;
+  for (const [path, value] of [
+    ["name", name],
+    ["bridge", bridge],
+  ] as const) {
+    if (value === undefined) continue;
+    if (new TextEncoder().encode(value).length > 15)
+      fail(`${path}: expected at most 15 bytes, found "${value}"`);
+    if (!/^[^\s/:]+$/.test(value) || value === "." || value === "..") {
+      fail(`${path}: expected the name of an interface, found "${value}"`);
+    }
+  }
+  if (fds !== undefined && (name !== undefined || queues !== undefined)) {
+    fail("fds: the interface is there already: leave out name and queues");
+  }
+  if (fds?.length === 0) fail("fds: expected at least one descriptor, found none");
+  if (queues !== undefined && (!Number.isInteger(queues) || queues < 1 || queues > 8)) {
+    fail(`queues: expected a whole number from 1 to 8, found ${queues}`);
+  }
+  if (mtu !== undefined && (!Number.isInteger(mtu) || mtu < 68 || mtu > 65_535)) {
+    fail(`mtu: expected a whole number from 68 to 65535, found ${mtu}`);
+  }
+}
+
+/**
+ * A tap interface of this host's network namespace, made or adopted. Needs CAP_NET_ADMIN, or an interface that was made
+ * for this user beforehand. Throws `NB_CONFIG` and `NB_HOST`.
+ */
+export function tap(options: TapOptions = {}): TapNet {
+  return TapNet.open(options);
+}
