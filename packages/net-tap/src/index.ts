@@ -6,5 +6,7 @@ export type { CommonNetConfig } from "./kinds/define-net-kind.ts";
 export { tapKind } from "./kinds/tap-kind.ts";
 export { type UserNetConfig, userKind } from "./kinds/user-kind.ts";
 export { ControlledLink, type LinkControls, type LinkStats } from "./link/controlled-link.ts";
+export { patch } from "./link/patch.ts";
 export type { RateLimit } from "./link/token-bucket.ts";
-export { tap, TapNet, type TapOptions } from "./tap/tap-net.ts";
+export { tap, TapNet } from "./tap/tap-net.ts";
+export type { TapOptions } from "./tap/tap-options.ts";

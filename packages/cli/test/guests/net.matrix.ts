@@ -91,7 +91,7 @@ it("joins a stock guest to the host and to names through user()", async () => {
   ).toBe(server.sha256);
   // 500 connections at a time: each is greeted before the first is answered.
   await shell.ask(
-    "(tcpsvd -b 512 -c 512 0.0.0.0 8001 sh -c 'echo hello; read name; echo bye $name' >/dev/null 2>&1 &)",
+    "(tcpsvd -b 512 -c 512 0.0.0.0 8001 sh -c 'echo hello; read name; echo bye $name' >/dev/null 2>&1 &); until netstat -ltn | grep -q :8001; do usleep 50000; done",
   );
   const sockets = Array.from({ length: 500 }, () => createConnection({ host: "127.0.0.1", port: many }));
   await Promise.all(sockets.map((socket) => once(socket, "data")));

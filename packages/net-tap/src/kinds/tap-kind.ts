@@ -1,6 +1,7 @@
 import type { HostEndKind } from "@northbridge/sdk";
 import * as v from "valibot";
-import { tap, type TapOptions } from "../tap/tap-net.ts";
+import { tap } from "../tap/tap-net.ts";
+import type { TapOptions } from "../tap/tap-options.ts";
 import { type CommonNetConfig, defineNetKind } from "./define-net-kind.ts";
 
 const number = v.optional(v.number("expected a number"));

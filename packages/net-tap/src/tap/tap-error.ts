@@ -1,6 +1,6 @@
 import { SystemCallError } from "@northbridge/linux";
 import { NorthbridgeError } from "@northbridge/sdk";
-import type { TapOptions } from "./tap-net.ts";
+import type { TapOptions } from "./tap-options.ts";
 
 /** Says what to do about a tap that the host refuses; other errors as they are. */
 export function explainTapError(error: unknown, options: TapOptions): unknown {

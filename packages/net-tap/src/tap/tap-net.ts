@@ -17,27 +17,10 @@ import {
   TunFlag,
   write,
 } from "@northbridge/linux";
-import { type NetBackend, NorthbridgeError } from "@northbridge/sdk";
+import type { NetBackend } from "@northbridge/sdk";
 import { gather } from "../link/frame.ts";
+import { checkTapOptions, type TapOptions } from "./tap-options.ts";
 import { explainTapError } from "./tap-error.ts";
-
-/** Options of `tap()`. */
-export interface TapOptions {
-  /** Name of the interface, at most 15 bytes; `%d` numbers it. Made where it is not there. @defaultValue `"nb%d"` */
-  readonly name?: string | undefined;
-  /** Descriptors of queues that another process opened, instead of a name. */
-  readonly fds?: readonly number[] | undefined;
-  /** Queues, 1 to 8. @defaultValue 1 */
-  readonly queues?: number | undefined;
-  /** A bridge that the interface becomes a port of. */
-  readonly bridge?: string | undefined;
-  /** 68 to 65535. @defaultValue what the interface has */
-  readonly mtu?: number | undefined;
-  /** Whether the interface stays when the machine goes. @defaultValue false */
-  readonly persistent?: boolean | undefined;
-  /** Whether to bring the interface up. Not with `fds`. @defaultValue true */
-  readonly up?: boolean | undefined;
-}
 
 /** `struct virtio_net_hdr_v1` (virtio 1.3 §5.1.6). */
 const HEADER_LENGTH = 12;
@@ -84,7 +67,7 @@ export class TapNet implements NetBackend {
 
   /** Makes or adopts the interface. Throws `NB_CONFIG`, or `NB_HOST` with the remedy. */
   static open(options: TapOptions): TapNet {
-    checkOptions(options);
+    checkTapOptions(options);
     const opened: TapQueue[] = [];
     try {
       if (options.fds !== undefined) {
@@ -203,34 +186,6 @@ export class TapNet implements NetBackend {
     // Addresses and ports of IPv4; part of the addresses of IPv6.
     for (let at = header + 26; at < header + 38; at += 1) hash = (Math.imul(hash, 31) + (bytes[at] ?? 0)) | 0;
     return this.#queues[(hash >>> 0) % this.#queues.length] ?? first;
-  }
-}
-
-function checkOptions(options: TapOptions): void {
-  const fail = (message: string): never => {
-    throw new NorthbridgeError("NB_CONFIG", message);
-  };
-  const { name, fds, queues, mtu, bridge } = options;
-  for (const [path, value] of [
-    ["name", name],
-    ["bridge", bridge],
-  ] as const) {
-    if (value === undefined) continue;
-    if (new TextEncoder().encode(value).length > 15)
-      fail(`${path}: expected at most 15 bytes, found "${value}"`);
-    if (!/^[^\s/:]+$/.test(value) || value === "." || value === "..") {
-      fail(`${path}: expected the name of an interface, found "${value}"`);
-    }
-  }
-  if (fds !== undefined && (name !== undefined || queues !== undefined)) {
-    fail("fds: the interface is there already: leave out name and queues");
-  }
-  if (fds?.length === 0) fail("fds: expected at least one descriptor, found none");
-  if (queues !== undefined && (!Number.isInteger(queues) || queues < 1 || queues > 8)) {
-    fail(`queues: expected a whole number from 1 to 8, found ${queues}`);
-  }
-  if (mtu !== undefined && (!Number.isInteger(mtu) || mtu < 68 || mtu > 65_535)) {
-    fail(`mtu: expected a whole number from 68 to 65535, found ${mtu}`);
   }
 }
 

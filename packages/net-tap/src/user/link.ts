@@ -32,17 +32,19 @@ export class GuestLink {
 
   /** Sends a frame that the caller may reuse afterwards. Drops it where the guest has not read for long. */
   transmit(frame: Uint8Array): void {
-    if (this.#held === 0 && !this.#blocked && this.#waiting.length === 0 && this.#receive?.(frame) === true) {
-      this.sentFrames += 1;
-      return;
+    if (this.#held === 0 && !this.#blocked && this.#waiting.length === 0) {
+      if (this.#receive?.(frame) === true) {
+        this.sentFrames += 1;
+        return;
+      }
+      this.#blocked = true;
     }
     if (this.#waiting.length >= MOST_WAITING) {
       this.droppedFrames += 1;
       return;
     }
     this.#waiting.push(frame.slice());
-    if (this.#held > 0) this.#schedule();
-    else this.#blocked = true;
+    if (!this.#blocked) this.#schedule();
   }
 
   /** Runs `body` with deliveries put off: a guest's `send` is never answered inside itself. */
