@@ -4,6 +4,8 @@ import { promisify } from "node:util";
 
 const runFile = promisify(execFile);
 let count = 0;
+/** iproute2: of the host, and in no package. */
+const IP = "ip";
 
 /** Why this host has no network namespaces for tests, `undefined` where it has. */
 export function namespaceObstacle(...programs: readonly string[]): string | undefined {
@@ -14,7 +16,7 @@ export function namespaceObstacle(...programs: readonly string[]): string | unde
   } catch {
     return "needs /dev/net/tun";
   }
-  for (const program of ["ip", ...programs]) {
+  for (const program of [IP, ...programs]) {
     try {
       execFileSync("which", [program], { stdio: "ignore" });
     } catch {
@@ -22,8 +24,8 @@ export function namespaceObstacle(...programs: readonly string[]): string | unde
     }
   }
   try {
-    execFileSync("ip", ["netns", "add", probe], { stdio: "ignore" });
-    execFileSync("ip", ["netns", "del", probe], { stdio: "ignore" });
+    execFileSync(IP, ["netns", "add", probe], { stdio: "ignore" });
+    execFileSync(IP, ["netns", "del", probe], { stdio: "ignore" });
   } catch {
     return "may not make network namespaces";
   }
@@ -43,7 +45,7 @@ export class NetworkNamespace implements AsyncDisposable {
   static async make(): Promise<NetworkNamespace> {
     count += 1;
     const name = `nb${process.pid}-${count}`;
-    await runFile("ip", ["netns", "add", name]);
+    await runFile(IP, ["netns", "add", name]);
     const namespace = new NetworkNamespace(name);
     await namespace.run("ip", "link", "set", "lo", "up");
     return namespace;
@@ -51,7 +53,7 @@ export class NetworkNamespace implements AsyncDisposable {
 
   /** Runs a program in it and gives what it wrote. Rejects where it fails. */
   async run(program: string, ...args: readonly string[]): Promise<string> {
-    const { stdout } = await runFile("ip", ["netns", "exec", this.name, program, ...args], {
+    const { stdout } = await runFile(IP, ["netns", "exec", this.name, program, ...args], {
       maxBuffer: 1 << 26,
     });
     return stdout;
@@ -64,7 +66,7 @@ export class NetworkNamespace implements AsyncDisposable {
 
   /** Moves an interface of ours into it and brings it up there as `eth0`. */
   async take(device: string): Promise<void> {
-    await runFile("ip", ["link", "set", device, "netns", this.name]);
+    await runFile(IP, ["link", "set", device, "netns", this.name]);
     // No second of waiting whether an address is free, and none before routers are asked.
     for (const [key, value] of [
       ["accept_dad", 0],
@@ -77,6 +79,6 @@ export class NetworkNamespace implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await runFile("ip", ["netns", "del", this.name]);
+    await runFile(IP, ["netns", "del", this.name]);
   }
 }

@@ -25,15 +25,3 @@ export function foldSum(sum: number): number {
 export function checksum(bytes: Uint8Array, from: number, to: number): number {
   return foldSum(addToSum(bytes, from, to, 0));
 }
-
-/** Sum of the IPv4 pseudo-header of UDP (RFC 768) and TCP (RFC 9293 §3.1). */
-export function pseudoHeaderSum(
-  source: number,
-  destination: number,
-  protocol: number,
-  length: number,
-): number {
-  return (
-    (source >>> 16) + (source & 0xffff) + (destination >>> 16) + (destination & 0xffff) + protocol + length
-  );
-}
