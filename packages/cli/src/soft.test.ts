@@ -1,7 +1,7 @@
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { Assembler, addressOf, al, dx, ecx, edx, esi, mem, rcx, rsi } from "@northbridge/sdk/asm";
+import { Assembler, addressOf, al, cr, dx, ecx, edx, esi, mem, rax, rcx, rsi } from "@northbridge/sdk/asm";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { builtInHypervisor, builtInRegistry } from "./built-in.ts";
 import { CliHarness } from "./testing/cli-harness.ts";
@@ -99,6 +99,26 @@ describe("northbridge run on the software CPU", () => {
     expect(await run(faulty)).toMatchObject({
       code: 3,
       err: expect.stringContaining("the guest triple-faulted"),
+    });
+  });
+
+  it("names what the processor lacks, where, and the bytes there", async () => {
+    let here = 0;
+    const divideByZero = (a: Assembler): void => {
+      a.movFromSystem(rax, cr(0));
+      a.and(rax, ~0x20); // x87 exceptions by way of FERR#
+      a.movToSystem(cr(0), rax);
+      a.mov(mem({ displacement: 0x20_0000, bits: 32 }), 0x37b);
+      a.bytes(0xdb, 0xe3, 0xd9, 0x2c, 0x25, 0, 0, 0x20, 0); // FNINIT, FLDCW
+      a.bytes(0xd9, 0xe8, 0xd9, 0xee, 0xd8, 0xf9); // FLD1, FLDZ, FDIVR: 1/0
+      a.label("here");
+      a.bytes(0x9b);
+      here = a.addressOf("here");
+    };
+    expect(await run(divideByZero)).toEqual({
+      code: 1,
+      out: "",
+      err: `northbridge: the machine failed: vCPU 0: not implemented: x87 exception with CR0.NE clear at 0x${here.toString(16)} [9b]\n`,
     });
   });
 

@@ -161,10 +161,9 @@ export class SoftProcessor implements Processor {
 
   exitOf(code: number): VmExit {
     const rip = this.rip;
-    const at = `at RIP 0x${rip.toString(16)}`;
     switch (code) {
       case L.EXIT_SHUTDOWN:
-        return { kind: "shutdown", detail: `vCPU ${this.index}: triple fault ${at}` };
+        return { kind: "shutdown", detail: `vCPU ${this.index}: triple fault at RIP 0x${rip.toString(16)}` };
       case L.EXIT_DEBUG:
         return { kind: "debug", rip };
       case L.EXIT_UNIMPLEMENTED: {
@@ -174,13 +173,13 @@ export class SoftProcessor implements Processor {
         const what = LACKING.get(this.#get(L.EXIT_ARG)) ?? "instruction";
         return {
           kind: "error",
-          detail: `vCPU ${this.index}: not implemented: ${what}`,
+          detail: `not implemented: ${what}`,
           rip,
           instructionBytes,
         };
       }
       default:
-        return { kind: "error", detail: `vCPU ${this.index}: unknown exit ${code} ${at}`, rip };
+        return { kind: "error", detail: `unknown exit ${code}`, rip };
     }
   }
 

@@ -61,7 +61,7 @@ async function endOf(
 
 /** The exit's bytes are those of one instruction, or all that follow RIP where delivery was under way. */
 function expectLack(exit: VmExit, what: string, rip: bigint, bytes: readonly number[]): void {
-  expect(exit).toMatchObject({ kind: "error", detail: `vCPU 0: not implemented: ${what}`, rip });
+  expect(exit).toMatchObject({ kind: "error", detail: `not implemented: ${what}`, rip });
   const found = exit.kind === "error" ? exit.instructionBytes! : new Uint8Array();
   expect([...found.subarray(0, bytes.length)]).toEqual(bytes);
 }
