@@ -1,6 +1,8 @@
 import { fileDiskKind, type HolePuncher } from "@northbridge/core";
-import type { HostEndKind } from "@northbridge/core/contracts";
-import { fallocate, FallocateMode } from "@northbridge/linux";
+import { type HostEndKind, NorthbridgeError } from "@northbridge/core/contracts";
+import { defineHostEnd } from "@northbridge/sdk";
+import { fallocate, FallocateMode, HostDirectory, SystemCallError } from "@northbridge/linux";
+import * as v from "valibot";
 
 const { KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE } = FallocateMode;
 
@@ -11,3 +13,31 @@ const holes: HolePuncher = {
 
 /** Core's kind with what only this package may: storage that a guest discards goes back to the host. */
 export const fileDisk: HostEndKind = fileDiskKind(holes);
+
+const id = v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(0xffff_fffe));
+const Directory = v.strictObject({
+  path: v.pipe(v.string("expected a path"), v.nonEmpty("expected a path")),
+  squash: v.optional(v.strictObject({ uid: id, gid: id })),
+});
+
+/** `{ kind: directory, path: shared, squash: { uid: 0, gid: 0 } }`: a directory of the host and what is under it. */
+export const hostDirectory: HostEndKind<"directory"> = defineHostEnd({
+  kind: "directory",
+  of: "directory",
+  options: Directory,
+  open: ({ path, squash }, { readOnly }) => {
+    try {
+      return HostDirectory.open(path, { readOnly, squash });
+    } catch (error) {
+      if (!(error instanceof SystemCallError)) throw error;
+      const reason = REASONS[error.errno] ?? error.errno;
+      throw new NorthbridgeError("NB_CONFIG", `${path}: expected a directory: ${reason}`, { cause: error });
+    }
+  },
+});
+
+const REASONS: Readonly<Record<string, string>> = {
+  ENOENT: "there is none",
+  ENOTDIR: "it is something else",
+  EACCES: "permission denied",
+};

@@ -5,6 +5,8 @@ export { virtioBlk, type VirtioBlkConfig } from "./blk/plugin.ts";
 export { type OnError, VirtioBlk, type VirtioBlkDeps, type VirtioBlkStateV1 } from "./blk/virtio-blk.ts";
 export { virtioConsole, type VirtioConsoleConfig } from "./console/plugin.ts";
 export { type NamedPort, VirtioConsole, type VirtioConsoleStateV1 } from "./console/virtio-console.ts";
+export { virtioFs, type VirtioFsConfig } from "./fs/plugin.ts";
+export { VirtioFs, type VirtioFsStateV1 } from "./fs/virtio-fs.ts";
 export { type HostEndConfig } from "./host-end.ts";
 export { virtioNet, type VirtioNetConfig } from "./net/plugin.ts";
 export { VirtioNet, type VirtioNetOptions, type VirtioNetStateV1 } from "./net/virtio-net.ts";

@@ -1,3 +1,4 @@
+export { HostDirectory, type HostDirectoryOptions } from "./directory/host-directory.ts";
 export { EventFd, FdWatch, poll, PollEvent } from "./events.ts";
 export {
   canLockRange,

@@ -46,8 +46,22 @@ export interface Libc {
   readonly accept4: (fd: number, address: Address, length: Address, flags: number) => number;
   readonly fcntl: (fd: number, command: number, argument: number) => number;
   readonly fcntlAt: (fd: number, command: number, argument: Address) => number;
-  readonly lseek: (fd: number, offset: number, whence: number) => number;
+  readonly lseek: (fd: number, offset: number | bigint, whence: number) => number;
   readonly fallocate: (fd: number, mode: number, offset: number, length: number) => number;
+  readonly openat: (fd: number, path: Address, flags: number, mode: number) => number;
+  readonly mkdirat: (fd: number, path: Address, mode: number) => number;
+  readonly mknodat: (fd: number, path: Address, mode: number, device: number) => number;
+  readonly symlinkat: (target: Address, fd: number, path: Address) => number;
+  readonly linkat: (fd: number, path: Address, newFd: number, newPath: Address, flags: number) => number;
+  readonly unlinkat: (fd: number, path: Address, flags: number) => number;
+  readonly renameat2: (fd: number, path: Address, newFd: number, newPath: Address, flags: number) => number;
+  readonly readlinkat: (fd: number, path: Address, into: Address, length: number) => number;
+  readonly statx: (fd: number, path: Address, flags: number, mask: number, into: Address) => number;
+  readonly fchmodat: (fd: number, path: Address, mode: number, flags: number) => number;
+  readonly fchownat: (fd: number, path: Address, uid: number, gid: number, flags: number) => number;
+  readonly utimensat: (fd: number, path: Address, times: Address, flags: number) => number;
+  readonly truncate: (path: Address, length: number) => number;
+  readonly getdents64: (fd: number, into: Address, length: number) => number;
   readonly gettid: () => number;
   readonly tgkill: (tgid: number, tid: number, signal: number) => number;
   readonly sigaction: (signal: number, action: Address, old: Address) => number;
@@ -100,6 +114,20 @@ function load(): Libc {
     fcntlAt: declare("int fcntl(int fd, int command, uintptr_t argument)"),
     lseek: declare("int64_t lseek(int fd, int64_t offset, int whence)"),
     fallocate: declare("int fallocate(int fd, int mode, int64_t offset, int64_t length)"),
+    openat: declare("int openat(int fd, uintptr_t path, int flags, uint32_t mode)"),
+    mkdirat: declare("int mkdirat(int fd, uintptr_t path, uint32_t mode)"),
+    mknodat: declare("int mknodat(int fd, uintptr_t path, uint32_t mode, uint64_t device)"),
+    symlinkat: declare("int symlinkat(uintptr_t target, int fd, uintptr_t path)"),
+    linkat: declare("int linkat(int fd, uintptr_t path, int newFd, uintptr_t newPath, int flags)"),
+    unlinkat: declare("int unlinkat(int fd, uintptr_t path, int flags)"),
+    renameat2: declare("int renameat2(int fd, uintptr_t path, int newFd, uintptr_t newPath, uint32_t flags)"),
+    readlinkat: declare("int64_t readlinkat(int fd, uintptr_t path, uintptr_t into, size_t length)"),
+    statx: declare("int statx(int fd, uintptr_t path, int flags, uint32_t mask, uintptr_t into)"),
+    fchmodat: declare("int fchmodat(int fd, uintptr_t path, uint32_t mode, int flags)"),
+    fchownat: declare("int fchownat(int fd, uintptr_t path, uint32_t uid, uint32_t gid, int flags)"),
+    utimensat: declare("int utimensat(int fd, uintptr_t path, uintptr_t times, int flags)"),
+    truncate: declare("int truncate(uintptr_t path, int64_t length)"),
+    getdents64: declare("int64_t getdents64(int fd, uintptr_t into, size_t length)"),
     gettid: declare("int gettid()"),
     tgkill: declare("int tgkill(int tgid, int tid, int signal)"),
     sigaction: declare("int sigaction(int signal, uintptr_t action, uintptr_t old)"),

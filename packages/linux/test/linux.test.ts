@@ -26,33 +26,6 @@ describe.skipIf(process.platform !== "linux" || process.arch !== "x64")("Linux s
     }
   });
 
-  it("locks ranges against other descriptions of the file, and finds and makes holes", () => {
-    const directory = mkdtempSync(join(tmpdir(), "northbridge-linux-"));
-    try {
-      const path = join(directory, "file");
-      writeFileSync(path, new Uint8Array(1 << 20).fill(1));
-      const one = linux.open(path, linux.OpenFlag.O_RDWR);
-      const two = linux.open(path, linux.OpenFlag.O_RDWR);
-      expect(linux.setRangeLock(one, linux.RangeLock.F_RDLCK, 100, 2)).toBe(true);
-      expect(linux.canLockRange(two, linux.RangeLock.F_WRLCK, 101, 1)).toBe(false);
-      expect(linux.canLockRange(two, linux.RangeLock.F_WRLCK, 102, 1)).toBe(true);
-      expect(linux.canLockRange(two, linux.RangeLock.F_RDLCK, 101, 1)).toBe(true);
-      expect(linux.setRangeLock(two, linux.RangeLock.F_WRLCK, 101, 1)).toBe(false);
-      linux.close(one);
-      expect(linux.setRangeLock(two, linux.RangeLock.F_WRLCK, 101, 1)).toBe(true);
-      const { KEEP_SIZE, PUNCH_HOLE } = linux.FallocateMode;
-      if (linux.fallocate(two, KEEP_SIZE | PUNCH_HOLE, 1 << 16, 1 << 17)) {
-        expect(linux.seekHole(two, 0)).toBe(1 << 16);
-        expect(linux.seekData(two, 1 << 16)).toBe(3 << 16);
-      }
-      expect(linux.seekHole(two, 3 << 16)).toBe(1 << 20);
-      expect(linux.seekData(two, 1 << 20)).toBe(undefined);
-      linux.close(two);
-    } finally {
-      rmSync(directory, { recursive: true });
-    }
-  });
-
   it("says which call failed, why and on what", () => {
     const failure = (body: () => unknown): unknown => {
       try {

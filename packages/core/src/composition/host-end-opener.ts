@@ -73,6 +73,7 @@ export class HostEndOpener {
       block: (options, { readOnly }) => this.#open("block", options, holder, readOnly),
       char: (options) => this.#open("char", options, holder, false),
       net: (options) => this.#open("net", options, holder, false),
+      directory: (options, { readOnly }) => this.#open("directory", options, holder, readOnly),
     };
   }
 

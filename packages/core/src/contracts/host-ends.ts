@@ -1,5 +1,6 @@
 import type { Clock } from "./clock.ts";
 import type { ConfigSchema } from "./config-schema.ts";
+import type { DirectoryBackend } from "./directory.ts";
 import type { BlockBackend, ByteSink, CharBackend, NetBackend } from "./host.ts";
 import { type Token, token } from "./token.ts";
 
@@ -21,6 +22,7 @@ export interface HostEndBackends {
   readonly block: BlockBackend;
   readonly char: CharEnd;
   readonly net: NetBackend;
+  readonly directory: DirectoryBackend;
 }
 
 export type HostEndSort = keyof HostEndBackends;
@@ -39,6 +41,7 @@ export interface HostEnds {
   block(options: HostEndOptions, use: { readonly readOnly: boolean }): Promise<BlockBackend>;
   char(options: HostEndOptions): Promise<CharEnd>;
   net(options: HostEndOptions): Promise<NetBackend>;
+  directory(options: HostEndOptions, use: { readonly readOnly: boolean }): Promise<DirectoryBackend>;
 }
 
 /** Provided by the machine. */
@@ -48,7 +51,7 @@ export const HostEnds: Token<HostEnds> = token<HostEnds>("hostEnds");
 export interface HostEndContext {
   /** Id of the device: for messages and for names that the host shows. */
   readonly device: string;
-  /** `block`: the device will never write. False for other sorts. */
+  /** `block`, `directory`: the device will never write. False for other sorts. */
   readonly readOnly: boolean;
   /** Guest time, and timers on it. */
   readonly clock: Clock;

@@ -6,6 +6,7 @@ export * from "./memory.ts";
 export * from "./interrupt.ts";
 export * from "./clock.ts";
 export * from "./host.ts";
+export * from "./directory.ts";
 export * from "./host-ends.ts";
 export * from "./lifecycle.ts";
 export * from "./hypervisor.ts";

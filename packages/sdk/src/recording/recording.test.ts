@@ -261,6 +261,7 @@ it("records a PCI device with a console and a disk, by promises and callbacks", 
         block: () => Promise.resolve(disk),
         char: () => Promise.reject(new Error("none")),
         net: () => Promise.reject(new Error("none")),
+        directory: () => Promise.reject(new Error("none")),
       }),
   });
   bench.pci.enumerate();
