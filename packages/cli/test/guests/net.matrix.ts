@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { promisify } from "node:util";
 import { expect, it } from "vitest";
 import { fileServer } from "./harness/file-server.ts";
-import { stockGuest } from "./harness/find-guest.ts";
+import { initrdWith, program, stockGuest } from "./harness/find-guest.ts";
 import { GuestShell } from "./harness/guest-shell.ts";
 import { linuxConfig, machineFile, scratch } from "./harness/machine-file.ts";
 import { stubResolver } from "./harness/stub-resolver.ts";
@@ -40,8 +40,10 @@ it("joins a stock guest to the host and to names through user()", async () => {
   await using resolver = await stubResolver([192, 0, 2, 7]);
   const [port, many, port6] = [await freePort(), await freePort(), await freePort()];
   const stats = join(directory.path, "stats.json");
+  const perl = await program("/usr/bin/perl", "/opt/perl");
+  const files = await initrdWith(guest.files, perl, join(directory.path, "initrd.img"));
   const config = {
-    ...linuxConfig({ ...guest.files, mib: 512 }),
+    ...linuxConfig({ ...files, mib: 512 }),
     devices: [
       {
         plugin: "virtioNet",
@@ -90,9 +92,12 @@ it("joins a stock guest to the host and to names through user()", async () => {
       .digest("hex"),
   ).toBe(server.sha256);
   // 500 connections at a time: each is greeted before the first is answered.
-  await shell.ask(
-    "(tcpsvd -b 512 -c 512 0.0.0.0 8001 sh -c 'echo hello; read name; echo bye $name' >/dev/null 2>&1 &); until netstat -ltn | grep -q :8001; do usleep 50000; done",
-  );
+  const crowd = [
+    'socket S,2,1,0;bind S,pack("Sna4x8",2,8001,"\\0\\0\\0\\0") or die;listen S,512;',
+    'for(1..500){accept my $c,S;syswrite $c,"hello";push @c,$c}',
+    'for(@c){sysread $_,$b,99;syswrite $_,"bye $b";close $_}',
+  ].join("");
+  await shell.ask(`/opt/perl -e '${crowd}' & until grep -q :1F41 /proc/net/tcp; do usleep 50000; done`);
   const sockets = Array.from({ length: 500 }, () => createConnection({ host: "127.0.0.1", port: many }));
   await Promise.all(sockets.map((socket) => once(socket, "data")));
   sockets.forEach((socket, index) => socket.write(`${index}\n`));

@@ -31,6 +31,8 @@ export interface UserNetStats {
   readonly framesDropped: number;
   readonly tcpConnections: number;
   readonly udpFlows: number;
+  /** Bytes of datagrams whose fragments have not all come. */
+  readonly fragmentBytes: number;
 }
 
 /** The virtual network of a guest behind a NAT in this process: no privilege, no device of the host. */
@@ -115,6 +117,7 @@ export class UserNet implements NetBackend {
       framesDropped: this.#link.droppedFrames,
       tcpConnections: this.#tcp.size,
       udpFlows: this.#udp.size,
+      fragmentBytes: this.#fragments.heldBytes,
     };
   }
 

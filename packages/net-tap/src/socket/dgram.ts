@@ -1,0 +1,126 @@
+import { createSocket, type Socket } from "node:dgram";
+import { type NetBackend, NorthbridgeError } from "@northbridge/sdk";
+import { gather, lengthOf } from "../link/frame.ts";
+import { ipFrom } from "../wire/ip.ts";
+
+/** Options of `dgram()`: addresses as `host:port`, `[v6]:port` for IPv6. */
+export interface DgramOptions {
+  /** Where to listen. Port 0 takes a free one. */
+  readonly local: string;
+  /** Whom to send to, and the only one to hear. */
+  readonly remote: string;
+  /** @defaultValue 1500 */
+  readonly mtu?: number | undefined;
+}
+
+/** What a UDP datagram over IPv4 holds. */
+const LONGEST_FRAME = 65_507;
+const MOST_QUEUED_BYTES = 4 << 20;
+const MOST_WAITING = 256;
+
+interface Endpoint {
+  readonly host: string;
+  readonly port: number;
+}
+
+/** Frames as UDP datagrams, one each, as QEMU's `-netdev dgram` has them. */
+export class DgramNet implements NetBackend {
+  readonly mtu: number;
+  readonly #socket: Socket;
+  readonly #remote: Endpoint;
+  readonly #waiting: Uint8Array[] = [];
+  #receive: ((frame: Uint8Array) => boolean) | undefined;
+  framesDropped = 0;
+
+  private constructor(socket: Socket, remote: Endpoint, mtu: number) {
+    this.mtu = mtu;
+    this.#socket = socket;
+    this.#remote = remote;
+    socket.on("error", () => {
+      // A peer that is not there yet answers by ICMP: the frame is lost.
+    });
+    socket.on("message", (frame, from) => {
+      if (from.address !== remote.host || from.port !== remote.port) return;
+      if (this.#waiting.length === 0 && this.#receive?.(frame) === true) return;
+      if (this.#waiting.length < MOST_WAITING) this.#waiting.push(frame);
+      else this.framesDropped += 1;
+    });
+  }
+
+  /** Throws `NB_CONFIG`, or `NB_HOST` where the address is taken. */
+  static async open(options: DgramOptions): Promise<DgramNet> {
+    const local = endpoint(options.local, "local", 0);
+    const remote = endpoint(options.remote, "remote", 1);
+    if (local.host.includes(":") !== remote.host.includes(":")) {
+      throw new NorthbridgeError("NB_CONFIG", "remote: expected the same kind of address as local");
+    }
+    const socket = createSocket(local.host.includes(":") ? "udp6" : "udp4");
+    await new Promise<void>((resolve, reject) => {
+      socket.once("error", (error) => {
+        socket.close();
+        const message = `local: cannot listen on ${options.local}: ${error.message}: choose another port`;
+        reject(new NorthbridgeError("NB_HOST", message, { cause: error }));
+      });
+      socket.bind(local.port, local.host, resolve);
+    });
+    socket.removeAllListeners("error");
+    return new DgramNet(socket, remote, options.mtu ?? 1500);
+  }
+
+  get port(): number {
+    return this.#socket.address().port;
+  }
+
+  send(frame: readonly Uint8Array[]): boolean {
+    const length = lengthOf(frame);
+    if (length > LONGEST_FRAME || this.#socket.getSendQueueSize() > MOST_QUEUED_BYTES) {
+      this.framesDropped += 1;
+      return true;
+    }
+    const bytes = new Uint8Array(length);
+    gather(frame, bytes, 0);
+    this.#socket.send(bytes, this.#remote.port, this.#remote.host, () => {
+      /* A datagram that cannot be sent is lost. */
+    });
+    return true;
+  }
+
+  connect(receive: (frame: Uint8Array) => boolean): void {
+    this.#receive = receive;
+    this.resume();
+  }
+
+  resume(): void {
+    let sent = 0;
+    for (const frame of this.#waiting) {
+      if (this.#receive?.(frame) !== true) break;
+      sent += 1;
+    }
+    this.#waiting.splice(0, sent);
+  }
+
+  close(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#receive = undefined;
+      this.#socket.close(resolve);
+    });
+  }
+}
+
+function endpoint(text: string, path: string, smallestPort: number): Endpoint {
+  const [, v4, v6, digits] = /^(?:([^:[\]]+)|\[(.+)\]):(\d{1,5})$/.exec(text) ?? [];
+  const host = v4 ?? v6 ?? "";
+  const port = Number(digits ?? -1);
+  if (ipFrom(host) === undefined || port < smallestPort || port > 65_535) {
+    throw new NorthbridgeError(
+      "NB_CONFIG",
+      `${path}: expected an address such as 127.0.0.1:4444, found "${text}"`,
+    );
+  }
+  return { host, port };
+}
+
+/** Joins a peer over UDP: `-netdev dgram` of QEMU, or a `dgram` of ours. */
+export function dgram(options: DgramOptions): Promise<DgramNet> {
+  return DgramNet.open(options);
+}

@@ -1,0 +1,201 @@
+import type { NetBackend } from "@northbridge/sdk";
+import { gather, lengthOf } from "../link/frame.ts";
+import { patch } from "../link/patch.ts";
+import { hostScheduler, type Scheduler } from "../scheduler.ts";
+import { isGroupMac, macKey } from "../wire/address.ts";
+import { Ethernet } from "../wire/spec.ts";
+
+/** Options of `ethernetSwitch()`. */
+export interface SwitchOptions {
+  /** `false`: a hub, which sends everything to everyone. @defaultValue true */
+  readonly learns?: boolean | undefined;
+  /** @defaultValue 1500 */
+  readonly mtu?: number | undefined;
+  readonly scheduler?: Scheduler | undefined;
+}
+
+/** Frames that wait for a port whose guest has no buffer; more are lost, as in any switch. */
+const MOST_WAITING = 256;
+const MOST_ADDRESSES = 4096;
+/** IEEE 802.1Q §8.8.3, the recommended ageing time. */
+const AGEING_MS = 300_000;
+const SWEEP_MS = 1000;
+const LONGEST_FRAME = 65_553;
+
+interface Learnt {
+  port: SwitchPort;
+  seenMs: number;
+}
+
+/** A learning Ethernet switch (IEEE 802.1D §7.7, §7.8) in this process, without spanning tree. */
+export class EthernetSwitch {
+  readonly mtu: number;
+  readonly #learns: boolean;
+  readonly #scheduler: Scheduler;
+  readonly #ports = new Set<SwitchPort>();
+  readonly #addresses = new Map<number, Learnt>();
+  readonly #frame = new Uint8Array(LONGEST_FRAME);
+  /** Frames that were sent while another was on its way: a port's consumer may answer inside its `receive`. */
+  readonly #nested: { readonly from: SwitchPort; readonly frame: Uint8Array }[] = [];
+  #isForwarding = false;
+  #sweepMs = 0;
+  framesForwarded = 0;
+  framesFlooded = 0;
+  framesDropped = 0;
+
+  constructor(options: SwitchOptions = {}) {
+    this.mtu = options.mtu ?? 1500;
+    this.#learns = options.learns ?? true;
+    this.#scheduler = options.scheduler ?? hostScheduler;
+  }
+
+  get stats(): Readonly<Record<string, number>> {
+    const { framesForwarded, framesFlooded, framesDropped } = this;
+    return {
+      framesForwarded,
+      framesFlooded,
+      framesDropped,
+      ports: this.#ports.size,
+      addresses: this.#addresses.size,
+    };
+  }
+
+  /** A new port, for one consumer. It goes with its `close`. */
+  port(): NetBackend {
+    const port = new SwitchPort(this);
+    this.#ports.add(port);
+    return port;
+  }
+
+  /** Joins another back end to a port: a NAT, a tap, another switch. Closing it is the caller's. */
+  uplink(backend: NetBackend): void {
+    patch(this.port(), backend);
+  }
+
+  /** For ports: takes a frame in parts. */
+  take(from: SwitchPort, parts: readonly Uint8Array[]): void {
+    const length = lengthOf(parts);
+    if (length < Ethernet.HEADER_LENGTH || length > LONGEST_FRAME) {
+      this.framesDropped += 1;
+      return;
+    }
+    if (this.#isForwarding) {
+      const frame = new Uint8Array(length);
+      gather(parts, frame, 0);
+      if (this.#nested.length < MOST_WAITING) this.#nested.push({ from, frame });
+      else this.framesDropped += 1;
+      return;
+    }
+    gather(parts, this.#frame, 0);
+    this.#isForwarding = true;
+    try {
+      this.#forward(from, this.#frame.subarray(0, length));
+      for (let next = this.#nested.shift(); next !== undefined; next = this.#nested.shift()) {
+        this.#forward(next.from, next.frame);
+      }
+    } finally {
+      this.#isForwarding = false;
+    }
+  }
+
+  /** For ports: one is gone. */
+  remove(port: SwitchPort): void {
+    this.#ports.delete(port);
+    for (const [key, learnt] of this.#addresses) if (learnt.port === port) this.#addresses.delete(key);
+  }
+
+  #forward(from: SwitchPort, frame: Uint8Array): void {
+    if (this.#learns && !isGroupMac(frame, Ethernet.SOURCE))
+      this.#learn(macKey(frame, Ethernet.SOURCE), from);
+    const to = isGroupMac(frame, 0) ? undefined : this.#addresses.get(macKey(frame, 0));
+    if (to !== undefined && this.#scheduler.nowMs() - to.seenMs < AGEING_MS) {
+      if (to.port === from) return;
+      this.framesForwarded += 1;
+      if (!to.port.offer(frame)) this.framesDropped += 1;
+      return;
+    }
+    this.framesFlooded += 1;
+    for (const port of this.#ports) {
+      if (port !== from && !port.offer(frame)) this.framesDropped += 1;
+    }
+  }
+
+  #learn(key: number, port: SwitchPort): void {
+    const now = this.#scheduler.nowMs();
+    const known = this.#addresses.get(key);
+    if (known !== undefined) {
+      known.port = port;
+      known.seenMs = now;
+      return;
+    }
+    if (this.#addresses.size >= MOST_ADDRESSES) {
+      // Not at each frame: a guest that makes up addresses would have the whole table searched for each.
+      if (now < this.#sweepMs) return;
+      this.#sweepMs = now + SWEEP_MS;
+      for (const [old, { seenMs }] of this.#addresses)
+        if (now - seenMs >= AGEING_MS) this.#addresses.delete(old);
+      // A full table floods, and learns again as entries age: no guest makes it grow.
+      if (this.#addresses.size >= MOST_ADDRESSES) return;
+    }
+    this.#addresses.set(key, { port, seenMs: now });
+  }
+}
+
+class SwitchPort implements NetBackend {
+  readonly #switch: EthernetSwitch;
+  readonly #waiting: Uint8Array[] = [];
+  #receive: ((frame: Uint8Array) => boolean) | undefined;
+
+  constructor(fabric: EthernetSwitch) {
+    this.#switch = fabric;
+  }
+
+  get mtu(): number {
+    return this.#switch.mtu;
+  }
+
+  send(frame: readonly Uint8Array[]): boolean {
+    this.#switch.take(this, frame);
+    return true;
+  }
+
+  connect(receive: (frame: Uint8Array) => boolean): void {
+    this.#receive = receive;
+    this.resume();
+  }
+
+  resume(): void {
+    let sent = 0;
+    for (const frame of this.#waiting) {
+      if (this.#receive?.(frame) !== true) break;
+      sent += 1;
+    }
+    this.#waiting.splice(0, sent);
+  }
+
+  close(): Promise<void> {
+    this.#receive = undefined;
+    this.#waiting.length = 0;
+    this.#switch.remove(this);
+    return Promise.resolve();
+  }
+
+  /** Takes a frame that is only lent. False where it is lost. */
+  offer(frame: Uint8Array): boolean {
+    if (this.#receive === undefined) return false;
+    if (this.#waiting.length === 0 && this.#receive(frame)) return true;
+    if (this.#waiting.length >= MOST_WAITING) return false;
+    this.#waiting.push(frame.slice());
+    return true;
+  }
+}
+
+/** A learning switch: machines of one process, and what `uplink` joins, on one Ethernet. */
+export function ethernetSwitch(options: SwitchOptions = {}): EthernetSwitch {
+  return new EthernetSwitch(options);
+}
+
+/** A switch that does not learn: everyone hears everything. */
+export function hub(options: Omit<SwitchOptions, "learns"> = {}): EthernetSwitch {
+  return new EthernetSwitch({ ...options, learns: false });
+}

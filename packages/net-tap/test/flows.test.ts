@@ -1,0 +1,188 @@
+import { createSocket } from "node:dgram";
+import { once } from "node:events";
+import { networkInterfaces } from "node:os";
+import { describe, expect, it } from "vitest";
+import { type Flow, user, type UserNet, type UserNetOptions } from "../src/index.ts";
+import { arp, field, GuestCard, guestMac, tcp, udp } from "./guest-card.ts";
+
+const SYN = 0x02;
+const RST_ACK = 0x14;
+
+async function withNet<T>(
+  options: UserNetOptions,
+  body: (card: GuestCard, net: UserNet) => Promise<T>,
+): Promise<T> {
+  const net = await user(options);
+  try {
+    const card = new GuestCard(net);
+    await card.answers(arp(1, guestMac, "10.0.2.15", "10.0.2.2"));
+    return await body(card, net);
+  } finally {
+    await net.close();
+  }
+}
+
+/** What a SYN comes to: the flags of the answer, where there is one at once. */
+const knock = async (card: GuestCard, to: string, port: number): Promise<number | undefined> => {
+  const [answer] = await card.answers(tcp(4000, port, 1, SYN, { to }));
+  return answer === undefined ? undefined : field.tcpFlags(answer);
+};
+
+const ownAddress = Object.values(networkInterfaces())
+  .flat()
+  .find((one) => one?.family === "IPv4" && !one.internal)?.address;
+
+describe("what a guest of user() reaches", () => {
+  it.each([
+    "127.0.0.1",
+    "127.255.0.1",
+    "0.0.0.0",
+    "0.1.2.3",
+    "169.254.169.254",
+    "169.254.1.1",
+    "224.0.0.251",
+    "240.0.0.1",
+    "100.100.100.200",
+    "10.0.2.2",
+    "10.0.2.3",
+    ...(ownAddress === undefined ? [] : [ownAddress]),
+  ])("is not %s, unless that is stated", async (to) => {
+    await withNet({}, async (card, net) => {
+      const isMulticast = to.startsWith("224.");
+      expect(await knock(card, to, 80)).toBe(isMulticast ? undefined : RST_ACK);
+      expect(net.stats.tcpConnections).toBe(0);
+      await card.answers(udp(4000, 123, [1, 2, 3], { to }));
+      expect(net.stats.udpFlows).toBe(0);
+    });
+  });
+
+  it("is not opened to the host by a rule that speaks of everything", async () => {
+    await withNet({ policy: [{ action: "allow" }] }, async (card) => {
+      expect(await knock(card, "127.0.0.1", 80)).toBe(RST_ACK);
+      expect(await knock(card, "169.254.169.254", 80)).toBe(RST_ACK);
+    });
+  });
+
+  it("follows the first rule that matches, by network, protocol and port", async () => {
+    const policy = [
+      { action: "deny", to: "127.0.0.2/32" },
+      { action: "allow", to: "127.0.0.0/8", protocol: "udp", ports: [7] },
+      { action: "deny" },
+    ] as const;
+    await withNet({ policy }, async (card, net) => {
+      await card.answers(udp(4000, 7, [1], { to: "127.0.0.2" }));
+      expect(net.stats.udpFlows).toBe(0);
+      await card.answers(udp(4000, 8, [1], { to: "127.0.0.1" }));
+      expect(net.stats.udpFlows).toBe(0);
+      expect(await knock(card, "127.0.0.1", 7)).toBe(RST_ACK);
+      expect(await knock(card, "192.0.2.1", 80)).toBe(RST_ACK);
+      await card.answers(udp(4000, 7, [1], { to: "127.0.0.1" }));
+      expect(net.stats.udpFlows).toBe(1);
+    });
+  });
+
+  it("is asked of the hook, for host ports too, and its no is a no", async () => {
+    const asked: Flow[] = [];
+    const allow = (flow: Flow): boolean => {
+      asked.push(flow);
+      return false;
+    };
+    const options = {
+      allow,
+      hostPorts: [{ guestPort: 80, hostPort: 1 }],
+      policy: [{ action: "allow", to: "192.0.2.0/24" }],
+    } as const;
+    await withNet(options, async (card) => {
+      expect(await knock(card, "192.0.2.1", 443)).toBe(RST_ACK);
+      expect(await knock(card, "10.0.2.2", 80)).toBe(RST_ACK);
+      const from = { protocol: "tcp", guestAddress: "10.0.2.15", guestPort: 4000 };
+      expect(asked).toEqual([
+        { ...from, address: "192.0.2.1", port: 443, toHost: false },
+        { ...from, address: "10.0.2.2", port: 80, toHost: true },
+      ]);
+    });
+  });
+
+  it("is told to the guest by ICMP where a datagram is refused (RFC 1812 §5.2.7.1)", async () => {
+    await withNet({}, async (card) => {
+      const sent = udp(4000, 123, [1, 2, 3], { to: "127.0.0.1" });
+      const [forbidden] = await card.answers(sent);
+      expect([...field.body(forbidden!).subarray(0, 2)]).toEqual([3, 13]);
+      // The header and eight bytes of what was refused (RFC 792).
+      expect([...field.body(forbidden!).subarray(8)]).toEqual([...sent.subarray(14, 42)]);
+      const [closed] = await card.answers(udp(4000, 123, [1], { to: "10.0.2.2" }));
+      expect([...field.body(closed!).subarray(0, 2)]).toEqual([3, 3]);
+    });
+  });
+});
+
+describe("datagrams through user()", () => {
+  it("come back from whom they were sent to, and from nobody else", async () => {
+    const echo = createSocket("udp4");
+    const stranger = createSocket("udp4");
+    echo.bind(0, "127.0.0.1");
+    await once(echo, "listening");
+    const arrived = once(echo, "message");
+    const hostPorts = [{ protocol: "udp", guestPort: 7, hostPort: echo.address().port }] as const;
+    await withNet({ hostPorts }, async (card) => {
+      const answer = card.next((frame) => field.protocol(frame) === 17);
+      card.send(udp(4000, 7, [1, 2, 3]));
+      const [message, from] = (await arrived) as [Buffer, { port: number }];
+      expect([...message]).toEqual([1, 2, 3]);
+      await new Promise((sent) => {
+        stranger.send(Uint8Array.of(9, 9), from.port, "127.0.0.1", sent);
+      });
+      echo.send(Uint8Array.of(4, 5), from.port, "127.0.0.1");
+      const frame = await answer;
+      expect([field.source(frame), field.port(frame, 0), field.port(frame, 2)]).toEqual([
+        "10.0.2.2",
+        7,
+        4000,
+      ]);
+      expect([...field.udpPayload(frame).subarray(0, 2)]).toEqual([4, 5]);
+      expect(card.received.filter((one) => field.protocol(one) === 17)).toHaveLength(1);
+    });
+    echo.close();
+    stranger.close();
+  });
+
+  it("reach a guest through a forwarded port, and its answers the client", async () => {
+    const client = createSocket("udp4");
+    const options = { forwards: [{ protocol: "udp", hostPort: 0, guestPort: 53 }] } as const;
+    await withNet(options, async (card, net) => {
+      const asked = card.next((frame) => field.protocol(frame) === 17);
+      const answered = once(client, "message");
+      client.send(Uint8Array.of(1, 2), net.forwardedPorts[0] ?? 0, "127.0.0.1");
+      const frame = await asked;
+      expect([field.source(frame), field.destination(frame), field.port(frame, 2)]).toEqual([
+        "10.0.2.2",
+        "10.0.2.15",
+        53,
+      ]);
+      card.send(udp(53, field.port(frame, 0), [3, 4]));
+      const [answer] = (await answered) as [Buffer];
+      expect([...answer]).toEqual([3, 4]);
+      // From another port of the guest: not the server that was asked.
+      card.send(udp(54, field.port(frame, 0), [6, 6]));
+      const [closed] = await card.answers();
+      expect([...field.body(closed!).subarray(0, 2)]).toEqual([3, 3]);
+    });
+    client.close();
+  });
+
+  it("find a guest that has not spoken: its address is asked for, and the datagram kept", async () => {
+    const client = createSocket("udp4");
+    const net = await user({
+      forwards: [{ protocol: "udp", hostPort: 0, guestPort: 9, guestAddress: "10.0.2.77" }],
+    });
+    const card = new GuestCard(net);
+    const question = card.next((frame) => frame[13] === 6);
+    client.send(Uint8Array.of(1, 2), net.forwardedPorts[0] ?? 0, "127.0.0.1");
+    expect([...(await question).subarray(38, 42)]).toEqual([10, 0, 2, 77]);
+    const datagram = card.next((frame) => field.protocol(frame) === 17);
+    card.send(arp(2, guestMac, "10.0.2.77", "10.0.2.2"));
+    expect([...field.udpPayload(await datagram).subarray(0, 2)]).toEqual([1, 2]);
+    client.close();
+    await net.close();
+  });
+});
