@@ -6,6 +6,9 @@ import { capture, hub } from "../src/index.ts";
 import { echo, GuestCard, udp } from "./guest-card.ts";
 import { has, scratch } from "./scratch.ts";
 
+/** Of the host, and in no package. */
+const TSHARK = "tshark";
+
 interface Block {
   readonly type: number;
   readonly body: DataView;
@@ -77,7 +80,7 @@ describe("a capture", () => {
     }
   });
 
-  it.skipIf(!has("tshark"))("is read by tshark as what it is", async () => {
+  it.skipIf(!has(TSHARK))("is read by tshark as what it is", async () => {
     await using directory = await scratch();
     const path = join(directory.path, "net.pcapng");
     const frames = await recorded(path);
