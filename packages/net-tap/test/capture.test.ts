@@ -93,7 +93,7 @@ describe("a capture", () => {
       "ip.proto",
     ];
     const output = execFileSync(
-      "tshark",
+      TSHARK,
       ["-r", path, "-T", "fields", ...fields.flatMap((name) => ["-e", name])],
       {
         encoding: "utf8",
