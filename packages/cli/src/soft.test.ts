@@ -1,7 +1,21 @@
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { Assembler, addressOf, al, cr, dx, ecx, edx, esi, mem, rax, rcx, rsi } from "@northbridge/sdk/asm";
+import {
+  Assembler,
+  addressOf,
+  al,
+  cr,
+  dx,
+  eax,
+  ecx,
+  edx,
+  esi,
+  mem,
+  rax,
+  rcx,
+  rsi,
+} from "@northbridge/sdk/asm";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { builtInHypervisor, builtInRegistry } from "./built-in.ts";
 import { CliHarness } from "./testing/cli-harness.ts";
@@ -270,6 +284,33 @@ describe("northbridge run on the software CPU", () => {
     const second = await run(program, { args: ["--restore", to] });
     expect(second).toMatchObject({ code: 0, err: "" });
     expect(first.out + second.out).toBe("0123456789".repeat(30));
+  });
+
+  it("shows the guest the processor that the config and --set ask for", async () => {
+    // CPUID leaf 1: POPCNT is bit 23 of ECX (Intel SDM 2A).
+    const hasPopcnt = (a: Assembler): void => {
+      a.mov(eax, 1);
+      a.op("cpuid");
+      a.and(ecx, 2 ** 23);
+      a.mov(al, 0x30);
+      a.j("z", "hidden");
+      a.mov(al, 0x31);
+      a.label("hidden");
+      a.mov(edx, COM1);
+      a.out(dx, al);
+      exit(a);
+    };
+    const hidden = { config: { cpu: { features: { popcnt: false } } } };
+    expect(await run(hasPopcnt)).toEqual({ code: 0, out: "1", err: "" });
+    expect(await run(hasPopcnt, hidden)).toEqual({ code: 0, out: "0", err: "" });
+    const set = ["--set", "cpu.model=x86-64-v2", "--set", "cpu.features.popcnt=true"];
+    expect(await run(hasPopcnt, { ...hidden, args: set })).toEqual({ code: 0, out: "1", err: "" });
+    expect(await run(hasPopcnt, { args: ["--set", "cpu.features.avx2=true"] })).toMatchObject({
+      code: 2,
+      err: expect.stringContaining(
+        "cpu.features.avx2: the soft backend lacks AVX2 (CPUID 0x7.0 EBX bit 5)\n",
+      ),
+    });
   });
 
   it("refuses more memory than the software CPU can hold", async () => {

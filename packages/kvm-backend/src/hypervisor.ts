@@ -1,5 +1,12 @@
 import { close, ioctl, open, OpenFlag } from "@northbridge/linux";
-import { type Hypervisor, NorthbridgeError, type VirtualMachine, type VmOptions } from "@northbridge/sdk";
+import {
+  type CpuidLeaf,
+  type Hypervisor,
+  NorthbridgeError,
+  type VirtualMachine,
+  type VmOptions,
+} from "@northbridge/sdk";
+import { supportedCpuid } from "./abi/cpuid.ts";
 import { Capability, Request } from "./abi/spec.ts";
 import { probeKvm } from "./probe/probe.ts";
 import { type KvmOptions, KvmVm } from "./vm/kvm-vm.ts";
@@ -11,8 +18,19 @@ import { type KvmOptions, KvmVm } from "./vm/kvm-vm.ts";
 export function kvmHypervisor(options: KvmOptions = {}): Hypervisor {
   return {
     name: "kvm",
+    cpuModels: () => [{ name: "host", leaves: leavesOfHost() }],
     createVm: (vm) => createVm(vm, options),
   };
+}
+
+/** What this KVM shows a guest where nobody asks for anything else. Throws `NB_BACKEND` where there is no KVM. */
+function leavesOfHost(): readonly CpuidLeaf[] {
+  const kvm = open("/dev/kvm", OpenFlag.O_RDWR);
+  try {
+    return supportedCpuid(kvm);
+  } finally {
+    close(kvm);
+  }
 }
 
 async function createVm(options: VmOptions, how: KvmOptions): Promise<VirtualMachine> {

@@ -1,6 +1,8 @@
 import { type Hypervisor, NorthbridgeError } from "@northbridge/sdk";
 import { MAX_GUEST_MEMORY } from "./cpu/core.ts";
 import { MAX_VCPUS } from "./cpu/layout.ts";
+import { unmetClaims } from "./cpuid/feature-claims.ts";
+import { x86_64V2 } from "./cpuid/x86-64-v2.ts";
 import { SoftVm } from "./soft-vm.ts";
 
 /**
@@ -12,6 +14,8 @@ export function softHypervisor(): Hypervisor {
   return {
     name: "soft",
     limits: { memoryMib: Math.floor(MAX_GUEST_MEMORY / 2 ** 20), vcpus: MAX_VCPUS },
+    cpuModels: () => [x86_64V2],
+    unmetClaims,
     createVm: (options) => {
       const { vcpus } = options;
       if (!Number.isInteger(vcpus) || vcpus < 1 || vcpus > MAX_VCPUS) {

@@ -25,6 +25,11 @@ const Flat = v.strictObject({
   mode: v.picklist(["real", "protected", "long"]),
 });
 
+const Cpu = v.strictObject({
+  model: v.optional(text),
+  features: v.optional(v.record(v.string(), v.boolean("expected true or false"))),
+});
+
 const Boot = v.pipe(
   v.strictObject({
     kernel: v.optional(text),
@@ -47,6 +52,7 @@ export const MachineSchema: v.GenericSchema = v.strictObject({
   clock: v.optional(v.picklist(["realtime", "virtual"])),
   memory: v.strictObject({ mib: wholeNumber(1) }),
   vcpus: v.optional(wholeNumber(1)),
+  cpu: v.optional(Cpu),
   boot: v.optional(Boot),
   onReset: v.optional(v.picklist(["restart", "stop"])),
   devices: v.optional(v.array(v.unknown())),

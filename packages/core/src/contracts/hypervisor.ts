@@ -11,6 +11,13 @@ export interface Hypervisor {
   readonly name: string;
   /** What it can give one machine. Unlimited where absent. */
   readonly limits?: { readonly memoryMib?: number; readonly vcpus?: number };
+  /** Processors that a guest may have, the default one first. Absent: a config cannot choose. */
+  cpuModels?(): readonly CpuModel[];
+  /**
+   * What a model claims and the backend lacks, as people call it; empty where it can do it all. Absent: it can do what
+   * its default model claims.
+   */
+  unmetClaims?(model: CpuModel): readonly string[];
   createVm(options: VmOptions): Promise<VirtualMachine>;
 }
 

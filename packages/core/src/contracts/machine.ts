@@ -17,10 +17,19 @@ export interface MachineConfig {
   readonly clock?: ClockKind;
   readonly memory: { readonly mib: number };
   readonly vcpus?: number;
+  readonly cpu?: CpuConfig;
   readonly boot?: BootConfig;
   readonly onReset?: "restart" | "stop";
   /** Falsy entries are dropped, so that `cond && serial()` works. */
   readonly devices?: readonly (DeviceEntry | DeviceReference | false | undefined | null)[];
+}
+
+/** The processor as CPUID shows it to the guest. */
+export interface CpuConfig {
+  /** One of the backend's models, its default if absent: `x86-64-v2` of the software CPU, `host` under KVM. */
+  readonly model?: string;
+  /** Features by their names in Linux's `/proc/cpuinfo`, in any punctuation: shown or hidden, unlike in the model. */
+  readonly features?: Readonly<Record<string, boolean>>;
 }
 
 /** How the guest starts. `kernel` is a bzImage, an ELF `vmlinux`, or a flat image with `flat`. */

@@ -64,7 +64,11 @@ export function createClock(kind: ClockKind | undefined): DrivenClock {
  */
 export async function createMachine(options: MachineOptions): Promise<Machine> {
   const { hypervisor, registry } = options;
-  const { config, type, vcpus, map, devices } = await planMachine(options.config, registry, hypervisor);
+  const { config, type, vcpus, cpuModel, map, devices } = await planMachine(
+    options.config,
+    registry,
+    hypervisor,
+  );
   const container = new ServiceContainer();
   const console = options.console ?? new RingBufferBackend();
   const log = options.log ?? { write: () => undefined };
@@ -85,6 +89,7 @@ export async function createMachine(options: MachineOptions): Promise<Machine> {
     ports: new GuardedBus(ports, onFault),
     mmio: new GuardedBus(mmio, onFault),
     memoryBytes: bytesOf(map),
+    cpuModel,
   });
   mmio.doorbell = vm.doorbell;
   let closeDevices = (): Promise<void> => Promise.resolve();

@@ -1,5 +1,6 @@
 import {
   Console,
+  type CpuModel,
   Entropy,
   HostEnds,
   type Hypervisor,
@@ -13,6 +14,7 @@ import { planDevices } from "../composition/plan-devices.ts";
 import type { PluginRegistry } from "../composition/plugin-registry.ts";
 import { ConfigError } from "../config/config-error.ts";
 import { parseMachineConfig } from "../config/machine-schema.ts";
+import { configuredCpu } from "../cpu/configured-cpu.ts";
 import { memoryMap } from "../memory/layout.ts";
 
 const DEFAULT_MACHINE = "pc-1";
@@ -23,6 +25,8 @@ export interface MachinePlan {
   readonly config: MachineConfig;
   readonly type: MachineType;
   readonly vcpus: number;
+  /** Undefined: the backend's default. */
+  readonly cpuModel: CpuModel | undefined;
   readonly map: readonly MemoryMapEntry[];
   /** In the order in which they are set up. */
   readonly devices: readonly PlannedDevice[];
@@ -35,19 +39,21 @@ export interface MachinePlan {
 export async function planMachine(
   input: unknown,
   registry: PluginRegistry,
-  hypervisor: Pick<Hypervisor, "name" | "limits">,
+  hypervisor: Omit<Hypervisor, "createVm">,
 ): Promise<MachinePlan> {
   const config = parseMachineConfig(input);
   const type = registry.machineType(config.machine ?? DEFAULT_MACHINE);
   const vcpus = config.vcpus ?? 1;
   expectAtMost("memory.mib", config.memory.mib, hypervisor.limits?.memoryMib, hypervisor.name);
   expectAtMost("vcpus", vcpus, hypervisor.limits?.vcpus, hypervisor.name);
+  const cpuModel = configuredCpu(config.cpu, hypervisor);
   const devices = inOrderOfServices(
     await planDevices(config, type, registry),
     (token) => OF_THE_MACHINE.has(token),
     (token) => registry.providerOf(token),
   );
-  return { config, type, vcpus, map: memoryMap(type.layout ?? "pc", config.memory.mib), devices };
+  const map = memoryMap(type.layout ?? "pc", config.memory.mib);
+  return { config, type, vcpus, cpuModel, map, devices };
 }
 
 function expectAtMost(configPath: string, found: number, limit: number | undefined, backend: string): void {

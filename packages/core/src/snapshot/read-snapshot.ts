@@ -1,7 +1,8 @@
 import { type FileHandle, open, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { crc32 } from "node:zlib";
-import { type MemorySlot, RestoreError } from "../contracts/index.ts";
+import { type MachineConfig, type MemorySlot, RestoreError } from "../contracts/index.ts";
+import { describeCpu } from "../cpu/configured-cpu.ts";
 import { fileErrorReason } from "../host/file-error.ts";
 import {
   MANIFEST_FILE,
@@ -94,6 +95,8 @@ function checkShape(subject: SnapshotSubject, manifest: ManifestV1, directory: s
   expectSame("machine", subject.machineType, manifest.machineType);
   expectSame("vcpus", subject.vm.vcpus.length, manifest.vcpus.length);
   expectSame("clock", subject.clock.kind, manifest.clock.kind);
+  const saved = manifest.config as Partial<MachineConfig> | undefined;
+  expectSame("cpu", describeCpu(subject.config.cpu), describeCpu(saved?.cpu));
   const layout = (slots: readonly { gpa: number; length: number }[]): string =>
     slots.map(({ gpa, length }) => `${length / 1024} KiB at 0x${gpa.toString(16)}`).join(", ");
   expectSame("memory", layout(subject.memory.slots), layout(manifest.memory.slots));
@@ -102,9 +105,9 @@ function checkShape(subject: SnapshotSubject, manifest: ManifestV1, directory: s
       throw new RestoreError(directory, `${MANIFEST_FILE} has pages beyond the end of ${name}`);
   }
 
-  const saved = new Map(manifest.devices.map((device) => [device.id, device]));
+  const states = new Map(manifest.devices.map((device) => [device.id, device]));
   for (const { id, plugin, device } of subject.devices) {
-    const state = saved.get(id);
+    const state = states.get(id);
     if (state === undefined)
       throw new RestoreError(
         directory,
@@ -115,9 +118,9 @@ function checkShape(subject: SnapshotSubject, manifest: ManifestV1, directory: s
       throw new RestoreError(directory, `device ${id} (${plugin}) has no saved state`);
     if (!device.restore && state.state !== undefined)
       throw new RestoreError(directory, `device ${id} (${plugin}) cannot be restored`);
-    saved.delete(id);
+    states.delete(id);
   }
-  const [missing] = saved.values();
+  const [missing] = states.values();
   if (missing !== undefined) {
     throw new RestoreError(
       directory,

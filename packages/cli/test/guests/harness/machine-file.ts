@@ -19,6 +19,7 @@ export interface LinuxMachine {
   readonly mib?: number;
   readonly clock?: "realtime" | "virtual";
   readonly onReset?: "stop" | "restart";
+  readonly cpu?: object;
   readonly devices?: readonly object[];
 }
 
@@ -28,6 +29,7 @@ export const linuxConfig = (machine: LinuxMachine): object => ({
   machine: "pc-1",
   memory: { mib: machine.mib ?? 256 },
   vcpus: machine.vcpus ?? 1,
+  ...(machine.cpu && { cpu: machine.cpu }),
   ...(machine.clock && { clock: machine.clock }),
   boot: { kernel: machine.kernel, initrd: machine.initrd, cmdline: machine.cmdline ?? TUNED },
   onReset: machine.onReset ?? "stop",
