@@ -93,6 +93,34 @@ export class Bitmap {
     }
   }
 
+  clearBit(bit: number): void {
+    const bits = this.#chunkBytes * 8;
+    const chunk = this.#chunks[Math.floor(bit / bits)];
+    if (chunk === undefined || !this.isSet(bit)) return;
+    const at = (bit % bits) >>> 3;
+    chunk[at] = (chunk[at] ?? 0) & ~(1 << (bit & 7));
+    this.#changed = true;
+  }
+
+  /** The first bit that is set. */
+  first(): number | undefined {
+    for (const [index, chunk] of this.#chunks.entries()) {
+      if (chunk === undefined) continue;
+      const at = chunk.findIndex((byte) => byte !== 0);
+      if (at < 0) continue;
+      const byte = chunk[at] ?? 0;
+      return (index * this.#chunkBytes + at) * 8 + (31 - Math.clz32(byte & -byte));
+    }
+    return undefined;
+  }
+
+  /** As {@link first}, and clears it. */
+  takeFirst(): number | undefined {
+    const bit = this.first();
+    if (bit !== undefined) this.clearBit(bit);
+    return bit;
+  }
+
   clear(): void {
     if (this.#chunks.some((chunk) => chunk !== undefined)) this.#changed = true;
     this.#chunks.length = 0;

@@ -8,7 +8,7 @@ import { SUBCLUSTERS } from "./spec.ts";
 
 /** What a writer needs of the image whose clusters it changes. */
 export interface OldContent {
-  readonly hasBacking: boolean;
+  hasBacking(): boolean;
   /** Reads the guest's bytes as they are now, from the backing image where need be. */
   readOld(offset: number, into: Uint8Array): void;
 }
@@ -220,16 +220,16 @@ export class ClusterWriter {
   #writePlainZeroes(offset: number, length: number): void {
     const cluster = Math.floor(offset / this.#meta.clusterSize);
     const entry = entryAt(this.#meta, cluster);
-    if (entry.kind === "zero" || (entry.kind === "unallocated" && !this.#old.hasBacking)) return;
+    if (entry.kind === "zero" || (entry.kind === "unallocated" && !this.#old.hasBacking())) return;
     this.write(offset, new Uint8Array(length));
   }
 
   #zeroCluster(cluster: number, length: number, mayUnmap: boolean): void {
     const meta = this.#meta;
     const entry = entryAt(meta, cluster);
-    if (entry.kind === "unallocated" && !this.#old.hasBacking && !hasRawDataFile(meta.header)) return;
+    if (entry.kind === "unallocated" && !this.#old.hasBacking() && !hasRawDataFile(meta.header)) return;
     if (meta.header.version === 2) {
-      if (this.#old.hasBacking) this.write(cluster * meta.clusterSize, new Uint8Array(length));
+      if (this.#old.hasBacking()) this.write(cluster * meta.clusterSize, new Uint8Array(length));
       else this.#replace(cluster, entry, UNALLOCATED);
       return;
     }
@@ -249,7 +249,7 @@ export class ClusterWriter {
   discard(offset: number, length: number): void {
     const meta = this.#meta;
     // A version 2 image cannot say "zeroes" over a backing image.
-    if (meta.header.version === 2 && this.#old.hasBacking) return;
+    if (meta.header.version === 2 && this.#old.hasBacking()) return;
     this.#eachCluster(offset, length, {
       part: () => undefined,
       whole: (cluster, bytes) => this.#zeroCluster(cluster, bytes, true),

@@ -60,7 +60,7 @@ export class Qcow2Image extends SynchronousImage {
   readonly format = "qcow2";
   readonly path: string;
   readonly readOnly: boolean;
-  readonly backing: DiskImage | undefined;
+  #backing: DiskImage | undefined;
   /** The tables, for tools of this package. */
   readonly meta: Qcow2Metadata;
   /** Persistent dirty bitmaps. What was written while the image was open is in them too. */
@@ -76,7 +76,7 @@ export class Qcow2Image extends SynchronousImage {
     super();
     this.path = file.path;
     this.readOnly = file.readOnly;
-    this.backing = options.backing;
+    this.#backing = options.backing;
     this.#file = file;
     this.#dataFile = options.dataFile;
     this.meta = new Qcow2Metadata(header, file, options.dataFile, {
@@ -87,7 +87,7 @@ export class Qcow2Image extends SynchronousImage {
     this.#snapshots = new Snapshots(this.meta);
     this.#compressed = new CompressedClusters(this.meta);
     this.#writer = new ClusterWriter(this.meta, this.#compressed, {
-      hasBacking: this.backing !== undefined,
+      hasBacking: () => this.#backing !== undefined,
       readOld: (offset, into) => this.readAt(offset, into),
     });
   }
@@ -141,6 +141,10 @@ export class Qcow2Image extends SynchronousImage {
       throw new ImageError(file.path, "corrupt", `snapshot '${idOrName}' has an impossible L1 table`);
     }
     return new Qcow2Image({ ...header, ...l1, size }, file, options);
+  }
+
+  get backing(): DiskImage | undefined {
+    return this.#backing;
   }
 
   get header(): Qcow2Header {
@@ -264,7 +268,7 @@ export class Qcow2Image extends SynchronousImage {
       this.meta,
       {
         backingSize: this.backing?.size ?? 0,
-        writeZeroes: (offset, length) => this.writeZeroesAt(offset, length, true),
+        writeZeroes: (offset, length) => this.#writer.writeZeroes(offset, length, true),
         unmap: (offset, length) => this.#writer.unmap(offset, length),
       },
       size,
@@ -307,6 +311,27 @@ export class Qcow2Image extends SynchronousImage {
   /** Length of the image's file. */
   fileSize(): number {
     return this.#file.size();
+  }
+
+  /** Writes what the backing image has already: no bitmap hears of it, since no byte of the disk changes. */
+  copyUp(offset: number, from: Uint8Array): void {
+    expectWritable(this);
+    expectInside(this, offset, from.length);
+    this.#writer.write(offset, from);
+  }
+
+  /** Stands on nothing from now on: what it does not have reads as zeroes. Closes the images below. */
+  detachBacking(): void {
+    this.setBackingFile(undefined, undefined);
+    const below = this.#backing;
+    this.#backing = undefined;
+    below?.closeNow();
+  }
+
+  /** Closes this image and leaves those below open. */
+  closeAlone(): void {
+    this.#backing = undefined;
+    this.closeNow();
   }
 
   closeNow(): void {

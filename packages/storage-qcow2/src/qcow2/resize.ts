@@ -6,7 +6,7 @@ import { MAX_L1_BYTES } from "./spec.ts";
 /** What a resize needs of the image around the tables. */
 export interface ResizableContent {
   readonly backingSize: number;
-  /** Makes a range, not necessarily of whole clusters, read as zeroes. */
+  /** Makes a range read as zeroes, not necessarily of whole clusters nor inside the disk's size. */
   writeZeroes(offset: number, length: number): void;
   /** Drops whole clusters. */
   unmap(offset: number, length: number): void;
@@ -44,17 +44,17 @@ function grow(meta: Qcow2Metadata, content: ResizableContent, newSize: number): 
   if (entries > meta.l1.entries) {
     const bytes = new Uint8Array(entries * 8);
     bytes.set(meta.l1.encoded());
-    meta.switchL1(meta.writeNewTable(bytes), entries, newSize);
-  } else {
-    header.size = newSize;
-    meta.writeHeader();
-    meta.file.barrier();
+    meta.switchL1(meta.writeNewTable(bytes), entries, oldSize);
   }
-  // The rest of the last cluster may hold anything, and the backing image may be longer than this one was.
+  // The rest of the last cluster may hold anything, and the backing image may be longer than this one was: both are
+  // zeroes before the guest can see them.
   const clusterEnd = Math.min(newSize, Math.ceil(oldSize / meta.clusterSize) * meta.clusterSize);
   const end = Math.max(clusterEnd, Math.min(newSize, content.backingSize));
   if (end > oldSize) content.writeZeroes(oldSize, end - oldSize);
   meta.settle();
+  header.size = newSize;
+  meta.writeHeader();
+  meta.file.sync();
 }
 
 function shrink(meta: Qcow2Metadata, content: ResizableContent, newSize: number): void {

@@ -2,7 +2,7 @@ import type { BlockFile } from "../../file/block-file.ts";
 import { ImageError } from "../../image-error.ts";
 import { bitmapsExtension, readBitmapDirectory } from "../bitmap-directory.ts";
 import { hasDataFile, hasExtendedL2, type Qcow2Header, readOffset, writeOffset } from "../header.ts";
-import { readSnapshotTable, snapshotTableBytes } from "../snapshot-table.ts";
+import { readSnapshotTable, type SnapshotEntry, snapshotTableBytes } from "../snapshot-table.ts";
 import {
   COMPRESSED_HI,
   COPIED_HI,
@@ -29,6 +29,11 @@ export class TableWalk {
   needsRebuild = false;
   /** References that the refcount table and its blocks made, one by one: a rebuild takes them back. */
   readonly #refcountClusters: number[] = [];
+  /** L2 tables by offset: how often they are named, and by what first. */
+  readonly #l2Tables = new Map<
+    number,
+    { times: number; readonly l1Index: number; readonly isActive: boolean }
+  >();
   readonly #file: BlockFile;
   readonly #header: Qcow2Header;
   readonly #report: CheckReport;
@@ -57,6 +62,9 @@ export class TableWalk {
     this.#reference(0, this.#clusterSize, "the header");
     this.#walkL1(header.l1TableOffset, header.l1Size, true, "active L1 table");
     this.#walkSnapshots();
+    for (const [table, { l1Index, isActive, times }] of this.#l2Tables) {
+      if (!this.#isHole(table)) this.#walkL2(table, l1Index, isActive, times);
+    }
     this.#walkBitmaps();
     const crypto = header.extensions.find(({ type }) => type === Extension.CRYPTO)?.data;
     if (crypto?.length === 16) {
@@ -117,15 +125,23 @@ export class TableWalk {
     this.#report.corruptionsFixed += 1;
   }
 
-  #walkL1(offset: number, entries: number, isActive: boolean, what: string): void {
+  /**
+   * Counts an L1 table and the L2 tables it names. Tables are walked later, once each however often they are named: the
+   * work is bounded by what the file holds, not by what a damaged header multiplies it to.
+   * @param times how many snapshots share this very L1 table
+   */
+  #walkL1(offset: number, entries: number, isActive: boolean, what: string, times = 1): void {
     if (entries === 0) return;
     if (entries * 8 > MAX_L1_BYTES) {
       this.#corruption(`${what}: ${entries} entries are too many`);
       return;
     }
-    if (!this.#reference(offset, entries * 8, what)) return;
+    if (!isActive && this.tally.get(Math.floor(offset / this.#clusterSize)) > 0) {
+      this.#corruption(`${what} lies over another table`);
+      return;
+    }
+    if (!this.#reference(offset, entries * 8, what, times)) return;
     const l1 = this.#read(offset, entries * 8);
-    // A table that is pointed to more than once is walked once for each pointer, as its clusters are referenced.
     for (let index = 0; index < entries; index += 1) {
       const table = offsetOf(l1, index * 8);
       if (l1.getUint32(index * 8) === 0 && l1.getUint32(index * 8 + 4) === 0) continue;
@@ -139,21 +155,20 @@ export class TableWalk {
         }
       }
       if (table === 0) continue;
-      const isGood = table % this.#clusterSize === 0 && this.#reference(table, this.#clusterSize, name);
-      if (!isGood) {
-        if (table % this.#clusterSize !== 0)
-          this.#corruption(`${name}: the L2 table at ${table} is not a cluster`);
-        if (this.#repair) {
-          writeOffset(l1, index * 8, 0);
-          this.#writeBack(l1, index * 8, offset, 8);
-        }
-        continue;
+      const isCluster = table % this.#clusterSize === 0;
+      if (!isCluster) this.#corruption(`${name}: the L2 table at ${table} is not a cluster`);
+      if (isCluster && this.#reference(table, this.#clusterSize, name, times)) {
+        const known = this.#l2Tables.get(table);
+        if (known !== undefined) known.times += times;
+        else this.#l2Tables.set(table, { times, l1Index: index, isActive });
+      } else if (this.#repair) {
+        writeOffset(l1, index * 8, 0);
+        this.#writeBack(l1, index * 8, offset, 8);
       }
-      if (!this.#isHole(table)) this.#walkL2(table, index, isActive);
     }
   }
 
-  #walkL2(table: number, l1Index: number, isActive: boolean): void {
+  #walkL2(table: number, l1Index: number, isActive: boolean, times: number): void {
     const report = this.#report;
     const l2 = this.#read(table, this.#clusterSize);
     let next = 0;
@@ -167,7 +182,7 @@ export class TableWalk {
       const guest = l1Index * entries + index;
       const what = `guest cluster ${guest}`;
       if ((hi & COMPRESSED_HI) !== 0) {
-        if (!this.#walkCompressed(hi, lo, what)) this.#zeroEntry(l2, at, table);
+        if (!this.#walkCompressed(hi, lo, what, times)) this.#zeroEntry(l2, at, table);
         else if (isActive) {
           report.allocatedClusters += 1;
           report.compressedClusters += 1;
@@ -183,7 +198,7 @@ export class TableWalk {
         continue;
       }
       if (offset === 0 && !(hasDataFile(this.#header) && (hi & COPIED_HI) !== 0)) continue;
-      if (!hasDataFile(this.#header) && !this.#reference(offset, this.#clusterSize, what)) {
+      if (!hasDataFile(this.#header) && !this.#reference(offset, this.#clusterSize, what, times)) {
         this.#zeroEntry(l2, at, table);
         continue;
       }
@@ -217,7 +232,7 @@ export class TableWalk {
   }
 
   /** False: the entry cannot be. */
-  #walkCompressed(hi: number, lo: number, what: string): boolean {
+  #walkCompressed(hi: number, lo: number, what: string, times: number): boolean {
     if ((hi & COPIED_HI) !== 0) {
       this.#corruption(`${what}: a compressed cluster with the copied flag`);
       return false;
@@ -229,7 +244,7 @@ export class TableWalk {
     const shift = 62 - (this.#header.clusterBits - 8) - 32;
     const offset = (hi & (2 ** shift - 1)) * 2 ** 32 + lo;
     const sectors = ((hi & 0x3fffffff) >>> shift) + 1;
-    return this.#reference(offset, sectors * 512 - (offset % 512), what);
+    return this.#reference(offset, sectors * 512 - (offset % 512), what, times);
   }
 
   /** Makes an L2 entry read as zeroes, where repairing. */
@@ -253,10 +268,17 @@ export class TableWalk {
     try {
       const entries = readSnapshotTable(this.#file, this.#header);
       this.#reference(this.#header.snapshotsOffset, snapshotTableBytes(entries), "the snapshot table");
-      for (const { id, l1TableOffset, l1Size } of entries) {
+      const tables = new Map<string, { readonly entry: SnapshotEntry; times: number }>();
+      for (const entry of entries) {
+        const known = tables.get(`${entry.l1TableOffset} ${entry.l1Size}`);
+        if (known !== undefined) known.times += 1;
+        else tables.set(`${entry.l1TableOffset} ${entry.l1Size}`, { entry, times: 1 });
+      }
+      for (const { entry, times } of tables.values()) {
+        const { id, l1TableOffset, l1Size } = entry;
         if (l1TableOffset % this.#clusterSize !== 0) {
           this.#corruption(`snapshot ${id}: its L1 table at ${l1TableOffset} is not a cluster`);
-        } else this.#walkL1(l1TableOffset, l1Size, false, `L1 table of snapshot ${id}`);
+        } else this.#walkL1(l1TableOffset, l1Size, false, `L1 table of snapshot ${id}`, times);
       }
     } catch (error) {
       this.#unreadable(error);
@@ -326,7 +348,7 @@ export class TableWalk {
   }
 
   /** Counts a use of a range. False, and a corruption, where it lies outside of the file. */
-  #reference(offset: number, bytes: number, what: string): boolean {
+  #reference(offset: number, bytes: number, what: string, times = 1): boolean {
     if (bytes === 0) return true;
     if (!Number.isSafeInteger(offset + bytes) || offset + bytes > this.#fileBytes + this.#clusterSize) {
       this.#corruption(`${what}: ${bytes} bytes at ${offset} lie outside of the file`);
@@ -334,7 +356,7 @@ export class TableWalk {
     }
     const last = Math.floor((offset + bytes - 1) / this.#clusterSize);
     for (let cluster = Math.floor(offset / this.#clusterSize); cluster <= last; cluster += 1)
-      this.tally.add(cluster);
+      this.tally.add(cluster, times);
     return true;
   }
 
