@@ -55,7 +55,7 @@ export class QtestMachine implements AsyncDisposable {
       QEMU,
       [
         ...["-M", "pc", "-m", "64", "-nodefaults", "-display", "none", "-bios", rom],
-        ...["-icount", "shift=0,sleep=off", "-qtest", `unix:${path}`],
+        ...["-icount", "shift=0,sleep=off", "-qtest", `unix:${path}`, "-qtest-log", "none"],
         ...args,
       ],
       { stdio: ["ignore", "ignore", "inherit"] },

@@ -10,6 +10,7 @@ export default defineConfig({
     "testing/index": "src/testing/index.ts",
     "fuzz/index": "src/fuzz/index.ts",
     "recording/index": "src/recording/index.ts",
+    "reload/index": "src/reload/index.ts",
     "vitest/index": "src/vitest/index.ts",
     "conformance/index": "src/conformance/index.ts",
   },

@@ -35,6 +35,7 @@ export function addRunOptions(command: Command): Command {
     .option("--stats <FILE>", "write statistics as JSON when the machine ends")
     .option("--monitor <SOCKET>", "listen for monitor commands at this Unix socket")
     .option("--save-on <TEXT DIR>", "save the machine to DIR and end when the guest writes TEXT", saveOn)
+    .option("--watch", "replace the machine's own devices in the running guest when their modules change")
     .option("--restore <DIR>", "go on with a saved machine");
 }
 

@@ -3,6 +3,7 @@ import { basename, join } from "node:path";
 import { fileErrorReason } from "@northbridge/core";
 import { NorthbridgeError } from "@northbridge/core/contracts";
 import type { RegisterCommand } from "../commands/register-command.ts";
+import { registerFuzz } from "./register-fuzz.ts";
 import { deviceTemplate } from "./device-template.ts";
 
 const NAME = /^[a-z][a-z0-9]*(-[a-z0-9]+)*$/;
@@ -37,4 +38,5 @@ export const registerDevice: RegisterCommand = (program, host) => {
       }
       host.stdout.write(`${directory}: npm install, then npm test\n`);
     });
+  registerFuzz(device, host);
 };

@@ -1,10 +1,17 @@
-import { createMachine, type Machine, StdioBackend, WatchedConsole } from "@northbridge/core";
-import type {
-  ByteSink,
-  Hypervisor,
-  LifecycleState,
-  MachineConfig,
-  StopReason,
+import {
+  createMachine,
+  type Machine,
+  type MachineOptions,
+  StdioBackend,
+  WatchedConsole,
+} from "@northbridge/core";
+import {
+  type ByteSink,
+  type Hypervisor,
+  type LifecycleState,
+  type MachineConfig,
+  NorthbridgeError,
+  type StopReason,
 } from "@northbridge/core/contracts";
 import { ExitCode, exitCodeOfStop } from "../exit-codes.ts";
 import { type CliHost, CommandFailed } from "../host.ts";
@@ -12,6 +19,7 @@ import { ESCAPE_HELP, EscapeKeys } from "../terminal/escape-keys.ts";
 import { LineEditor } from "../terminal/line-editor.ts";
 import { Monitor } from "../terminal/monitor.ts";
 import { serveMonitor } from "../terminal/monitor-socket.ts";
+import { DeviceWatch } from "./device-watch.ts";
 import { endOnSignals, onUncaught } from "./end-on-signals.ts";
 import { FileRecording } from "../trace/record-to-file.ts";
 import { detectPanic } from "./panic-detector.ts";
@@ -30,6 +38,11 @@ export async function runMachine(options: RunOptions, host: CliHost): Promise<nu
   const hypervisor = await chooseHypervisor(config, options, host);
   using recording = options.record === undefined ? undefined : new FileRecording(options.record);
   const run = new Run(host);
+  using watch = watchFor(options, hypervisor, host, run);
+  const adapt: MachineOptions["adapt"] = (spec, id) => {
+    const recorded = recording?.adapt(spec, id) ?? spec;
+    return watch?.adapt(recorded, id) ?? recorded;
+  };
   let machine: Machine;
   try {
     machine = await createMachine({
@@ -40,18 +53,34 @@ export async function runMachine(options: RunOptions, host: CliHost): Promise<nu
       log: run.log,
       onState: run.onState,
       onPause: run.onPause,
-      ...(recording && { adapt: recording.adapt }),
+      adapt,
     });
   } catch (error) {
     throw source.explain(error);
   }
   try {
     recording?.expectDevice();
+    watch?.start(machine);
   } catch (error) {
     await machine.stop();
     throw error;
   }
   return await run.toEnd(machine, new RunStatistics(machine, hypervisor.name), options);
+}
+
+function watchFor(
+  { watch, machine, set }: RunOptions,
+  hypervisor: Hypervisor,
+  { registry }: CliHost,
+  run: Run,
+): DeviceWatch | undefined {
+  if (watch !== true) return undefined;
+  if (machine === undefined)
+    throw new NorthbridgeError("NB_CONFIG", "run: --watch: expected a MACHINE, found none");
+  const say = (line: string): void => {
+    run.tell(line);
+  };
+  return new DeviceWatch({ file: machine, overrides: set, registry, hypervisor, say });
 }
 
 /** Virtual time needs the software CPU. What `auto` came to is said where it was asked for, and where it is KVM. */
@@ -82,7 +111,7 @@ class Run {
     if (state === "running") this.#statistics?.reach("firstInstruction");
   };
   readonly onPause = (reason: string): void => {
-    this.#tell(`paused: ${reason}; the monitor's resume tries again`);
+    this.tell(`paused: ${reason}; the monitor's resume tries again`);
   };
   #machine: Machine | undefined;
   #statistics: RunStatistics | undefined;
@@ -146,7 +175,7 @@ class Run {
         timeout !== undefined &&
           setTimeout(() => {
             this.#exitCode ??= ExitCode.TIMEOUT;
-            this.#tell(`the machine did not end within ${timeout} s`);
+            this.tell(`the machine did not end within ${timeout} s`);
             void machine.stop();
           }, timeout * 1000),
         setInterval(() => undefined, MINUTE_MS),
@@ -168,19 +197,19 @@ class Run {
   async #conclude(reason: StopReason, statistics: RunStatistics, options: RunOptions): Promise<number> {
     const exitCode = this.#exitCode ?? exitCodeOfStop(reason);
     for (const text of options.expect) {
-      if (!statistics.has(text)) this.#tell(`the guest never wrote "${text}"`);
+      if (!statistics.has(text)) this.tell(`the guest never wrote "${text}"`);
     }
     if (options.stats !== undefined) await statistics.writeTo(options.stats, reason, exitCode);
     if (this.#failure !== undefined) throw this.#failure;
     switch (reason.kind) {
       case "panic":
-        this.#tell(`the guest panicked: ${reason.detail}`);
+        this.tell(`the guest panicked: ${reason.detail}`);
         break;
       case "tripleFault":
-        this.#tell(`the guest triple-faulted: ${reason.detail}`);
+        this.tell(`the guest triple-faulted: ${reason.detail}`);
         break;
       case "halted":
-        this.#tell("the guest halted for good: every vCPU executed HLT with interrupts off");
+        this.tell("the guest halted for good: every vCPU executed HLT with interrupts off");
         break;
       case "error": {
         const failure = this.#machine?.failure;
@@ -221,7 +250,7 @@ class Run {
     try {
       await machine.pause();
       await machine.save(directory);
-      this.#tell(`saved to ${directory}`);
+      this.tell(`saved to ${directory}`);
     } catch (error) {
       this.#fail(error instanceof Error ? error : new Error(String(error)));
     }
@@ -269,7 +298,7 @@ class Run {
   }
 
   /** One line on standard error, after what the guest has written so far. */
-  #tell(text: string): void {
+  tell(text: string): void {
     this.#stdio.flush();
     const end = this.#host.stdin.isTTY ? "\r\n" : "\n";
     this.#host.stderr.write(`northbridge: ${text}${end}`);

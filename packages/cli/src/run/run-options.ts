@@ -19,4 +19,6 @@ export interface RunOptions {
   readonly saveOn?: SaveOn;
   readonly restore?: string;
   readonly record?: RecordOptions;
+  /** Replace devices whose modules change. */
+  readonly watch?: boolean;
 }

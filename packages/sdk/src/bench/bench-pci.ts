@@ -33,6 +33,8 @@ const SLOTS = 32;
 export class BenchPciBus implements PciBus {
   readonly #functions: { readonly slot: PciSlot; readonly fn: PciFunction }[] = [];
   readonly #buses: { readonly mmio: BusAccess; readonly ports: BusAccess };
+  /** Where each BAR was put the first time. */
+  readonly #places = new Map<string, number>();
   #memory = MEMORY_BASE;
   #port = PORT_BASE;
 
@@ -61,7 +63,7 @@ export class BenchPciBus implements PciBus {
     return this.#functions.map(({ fn }) => fn);
   }
 
-  /** Sizes every BAR, gives it an address and turns decoding and bus mastering on (PCI 3.0 §6.2.5.1). */
+  /** Sizes every BAR, gives it an address (the same each time) and turns decoding and bus mastering on (PCI 3.0 §6.2.5.1). */
   enumerate(): readonly EnumeratedFunction[] {
     return this.#functions.map(({ slot, fn }) => {
       const bars = this.#placeBars(fn);
@@ -86,22 +88,35 @@ export class BenchPciBus implements PciBus {
       if (mask === 0) continue;
       if ((mask & Bar.IO) !== 0) {
         const length = (~(mask & ~Bar.IO_FLAGS) & 0xffff) + 1;
-        const base = (this.#port = alignUp(this.#port, length));
-        this.#port += length;
+        const base = this.#place(
+          fn,
+          index,
+          () => (this.#port = alignUp(this.#port, length) + length) - length,
+        );
         fn.configWrite(offset, 4, base);
         bars.push({ index, kind: "io", base, length, bus: this.#buses.ports });
         continue;
       }
       const is64 = (mask & Bar.MEMORY_64) !== 0;
       const length = (~(mask & ~Bar.MEMORY_FLAGS) >>> 0) + 1;
-      const base = (this.#memory = alignUp(this.#memory, length));
-      this.#memory += length;
+      const base = this.#place(
+        fn,
+        index,
+        () => (this.#memory = alignUp(this.#memory, length) + length) - length,
+      );
       fn.configWrite(offset, 4, base);
       if (is64) fn.configWrite(offset + 4, 4, 0);
       bars.push({ index, kind: is64 ? "memory64" : "memory32", base, length, bus: this.#buses.mmio });
       if (is64) index++;
     }
     return bars;
+  }
+
+  #place(fn: PciFunction, index: number, allocate: () => number): number {
+    const key = `${this.#functions.findIndex((entry) => entry.fn === fn)} ${index}`;
+    const base = this.#places.get(key) ?? allocate();
+    this.#places.set(key, base);
+    return base;
   }
 
   #lowestFree(): number {

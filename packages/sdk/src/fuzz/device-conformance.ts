@@ -1,4 +1,11 @@
-import { fuzzDevice, fuzzReset, fuzzSnapshots, type FuzzOptions } from "./fuzz-device.ts";
+import {
+  fuzzDevice,
+  fuzzInterrupts,
+  type FuzzOptions,
+  fuzzRegisters,
+  fuzzReset,
+  fuzzSnapshots,
+} from "./fuzz-device.ts";
 import type { DeviceUnderTest } from "./run-program.ts";
 
 /** A test framework's two words. */
@@ -26,6 +33,9 @@ export function deviceConformance(
     hooks.it("cannot be told from one saved and restored between any two operations", () =>
       fuzzSnapshots(device, options),
     );
-    hooks.it("drops its lines at reset", () => fuzzReset(device, options));
+    hooks.it("cannot be told from a new one after reset", () => fuzzReset(device, options));
+    hooks.it("holds its interrupt lines", () => fuzzInterrupts(device, options));
+    if (device.registers !== undefined)
+      hooks.it("keeps to its register map", () => fuzzRegisters(device, options));
   });
 }

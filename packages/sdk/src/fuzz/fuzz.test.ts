@@ -101,7 +101,7 @@ describe("fuzzing", () => {
       "const bench = await testBench(ticker(), { registers: map });",
     );
     expect((error as Error).message).toMatch(
-      /bench\.regs\.CTRL\.write\(0x3\);\n(.*\n)?.*bench\.clock\.advance\(\d+\);/,
+      /map \}\);\n {2}bench\.regs\.CTRL\.write\(0x3\);\n {2}bench\.clock\.advanceTo\(bench\.clock\.nextDeadlineNs\(\)\);\n {2}\/\/ reset here\n\}\);/,
     );
   });
 });

@@ -15,6 +15,8 @@ export type Step =
       readonly value: number;
     }
   | { readonly op: "advance"; readonly ns: number }
+  /** Time passes until the device's next timer. */
+  | { readonly op: "timer" }
   /** The guest puts something where the device may look for it. */
   | { readonly op: "memory"; readonly gpa: number; readonly bytes: readonly number[] };
 
@@ -49,7 +51,12 @@ export function programs(places: readonly Place[], memoryBytes: number): fc.Arbi
     bytes: fc.array(fc.oneof(fc.constantFrom(0, 1, 0xff), fc.nat(255)), { minLength: 1, maxLength: 16 }),
   });
   return fc.array(
-    fc.oneof(...accesses, { arbitrary: advance, weight: 2 }, { arbitrary: memory, weight: 1 }),
+    fc.oneof(
+      ...accesses,
+      { arbitrary: advance, weight: 1 },
+      { arbitrary: fc.constant({ op: "timer" } as const), weight: 2 },
+      { arbitrary: memory, weight: 1 },
+    ),
     { minLength: 1, maxLength: 40 },
   );
 }
@@ -58,7 +65,11 @@ function knownAccess(place: Place, map: RegisterMap<RegisterSpecs>): fc.Arbitrar
   return fc.oneof(
     ...map.layouts.map((layout) =>
       fc
-        .record({ index: fc.nat(layout.count - 1), isWrite: fc.boolean(), value: valueOf(layout) })
+        .record({
+          index: fc.nat(layout.count - 1),
+          isWrite: fc.nat(2).map((n) => n > 0),
+          value: valueOf(layout),
+        })
         .map(({ index, isWrite, value }): Step => {
           const { space, base } = place;
           const address = base + layout.offset + index * layout.stride;
@@ -75,7 +86,7 @@ function knownAccess(place: Place, map: RegisterMap<RegisterSpecs>): fc.Arbitrar
 function valueOf({ spec, width, reset }: RegisterLayout): fc.Arbitrary<number> {
   const all = 2 ** (8 * width) - 1;
   const fields = Object.values(spec.fields ?? {});
-  const plain = fc.oneof(fc.constantFrom(0, 1, reset, all), fc.nat(all));
+  const plain = fc.oneof(fc.constantFrom(0, 1, reset, all, ...(spec.examples ?? [])), fc.nat(all));
   if (fields.length === 0) return plain;
   const composed = fc
     .tuple(

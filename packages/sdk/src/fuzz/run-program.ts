@@ -1,5 +1,6 @@
 import type { DeviceEntry } from "@northbridge/core/contracts";
 import { TestBench, type TestBenchOptions } from "../bench/test-bench.ts";
+import type { TraceEvent } from "../bench/trace.ts";
 import type { RegisterSpecs } from "../registers/declaration.ts";
 import type { RegisterMap } from "../registers/register-map.ts";
 import { FakeClock } from "../testing/fake-clock.ts";
@@ -12,6 +13,10 @@ export interface DeviceUnderTest {
   readonly registers?: RegisterMap<RegisterSpecs>;
   /** Host ends and services that the device needs; called for every device that is made. */
   readonly prepare?: TestBenchOptions<RegisterSpecs>["prepare"];
+  /** Its interrupt lines drive edge-triggered inputs: they may go up and down at once. */
+  readonly pulses?: boolean;
+  /** Laws that it does not keep, by name. */
+  readonly except?: readonly string[];
   /** How a counterexample makes the device. @defaultValue `"device()"` */
   readonly code?: string;
 }
@@ -42,8 +47,14 @@ export function placesOf(bench: TestBench, map: RegisterMap<RegisterSpecs> | und
   );
 }
 
-/** What one step showed to the outside, as text: values read, interrupts, DMA. Throws where the device broke its contract. */
-export function runStep(bench: TestBench, step: Step): string {
+/** What one step showed: the value read, and everything that crossed the device's edge. */
+export interface Observation {
+  readonly result: number | undefined;
+  readonly events: readonly TraceEvent[];
+}
+
+/** Takes one step. Throws where the device broke its contract. */
+export function observeStep(bench: TestBench, step: Step): Observation {
   let result: number | undefined;
   const events = bench.record(() => {
     const bus = "space" in step ? (step.space === "mmio" ? bench.mmio : bench.ports) : undefined;
@@ -57,6 +68,11 @@ export function runStep(bench: TestBench, step: Step): string {
       case "advance":
         bench.clock.advance(step.ns);
         break;
+      case "timer": {
+        const next = bench.clock.nextDeadlineNs();
+        if (Number.isFinite(next)) bench.clock.advanceTo(next);
+        break;
+      }
       case "memory":
         bench.memory.bytes.set(step.bytes, step.gpa);
         break;
@@ -66,6 +82,12 @@ export function runStep(bench: TestBench, step: Step): string {
     // Of the values that the device itself gave: a bus may have put several together.
     if (event.kind === "read") expectValue(event.value, event.width, event.region, event.offset);
   }
+  return { result, events };
+}
+
+/** What one step showed to the outside, as text: values read, interrupts, DMA. */
+export function runStep(bench: TestBench, step: Step): string {
+  const { result, events } = observeStep(bench, step);
   const outside = events.filter(({ kind }) => kind !== "read" && kind !== "write");
   return JSON.stringify([result ?? null, outside]);
 }
@@ -87,11 +109,17 @@ export async function clone(device: DeviceUnderTest, bench: TestBench): Promise<
     throw new Error("the device has no `save` or no `restore`");
   }
   expectPlain(state, "state");
-  other.device.restore(JSON.parse(JSON.stringify(state)));
-  other.pci.functions.forEach((fn, at) => {
-    const saved = functions[at];
-    if (saved !== undefined) fn.restore(saved);
+  const { device: restored, pci } = other;
+  const shown = other.record(() => {
+    restored.restore?.(JSON.parse(JSON.stringify(state)));
+    pci.functions.forEach((fn, at) => {
+      const saved = functions[at];
+      if (saved !== undefined) fn.restore(saved);
+    });
   });
+  const [edge] = shown.filter(({ kind }) => kind === "irq" || kind === "msi" || kind === "dma");
+  if (edge !== undefined)
+    throw new Error(`restore is not silent: ${JSON.stringify(edge)}; a restored level is no edge: use adopt`);
   return other;
 }
 

@@ -13,6 +13,8 @@ export interface FieldSpec<E extends string = string> {
   readonly width: number;
   /** @defaultValue the register's */
   readonly access?: RegisterAccess | undefined;
+  /** The device changes it by itself or gives back something else: fuzzers expect nothing of what is read. */
+  readonly volatile?: boolean | undefined;
   readonly values?: Readonly<Record<E, number>> | undefined;
   readonly description?: string | undefined;
 }
@@ -27,6 +29,10 @@ export interface RegisterSpec {
   readonly reset?: number;
   /** @defaultValue `"rw"` */
   readonly access?: RegisterAccess;
+  /** As of {@link FieldSpec}, for all bits. */
+  readonly volatile?: boolean;
+  /** Values worth trying, for fuzzers: addresses, lengths, keys. */
+  readonly examples?: readonly number[];
   /** Bits that no field covers are reserved. Without fields all bits have the register's access. */
   readonly fields?: Readonly<Record<string, FieldSpec>>;
   /** Makes it an array. */
@@ -52,6 +58,7 @@ export type FieldMasks<R extends RegisterSpecs> = {
 
 interface FieldOptions {
   readonly access?: RegisterAccess;
+  readonly volatile?: boolean;
   readonly description?: string;
 }
 

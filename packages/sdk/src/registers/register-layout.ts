@@ -24,6 +24,8 @@ export interface AccessMasks {
   readonly w1c: number;
   readonly w1s: number;
   readonly rc: number;
+  /** Of which nothing is promised to readers. */
+  readonly volatile: number;
 }
 
 /** Most elements of an array of registers. */
@@ -91,6 +93,7 @@ function masksOf(map: string, name: string, spec: RegisterSpec, all: number): Ac
   const standard = spec.access ?? "rw";
   if (spec.fields === undefined) ofAccess[standard] = all;
   let taken = 0;
+  let volatile = spec.volatile === true ? all : 0;
   for (const [field, fieldSpec] of Object.entries(spec.fields ?? {})) {
     const { lsb, width } = fieldSpec;
     const isInside = lsb >= 0 && width > 0 && lsb + width <= 32;
@@ -105,6 +108,7 @@ function masksOf(map: string, name: string, spec: RegisterSpec, all: number): Ac
       }
     }
     taken |= mask;
+    if (fieldSpec.volatile === true) volatile |= mask;
     ofAccess[fieldSpec.access ?? standard] |= mask;
   }
   return {
@@ -113,6 +117,7 @@ function masksOf(map: string, name: string, spec: RegisterSpec, all: number): Ac
     w1c: ofAccess.w1c >>> 0,
     w1s: ofAccess.w1s >>> 0,
     rc: ofAccess.rc >>> 0,
+    volatile: volatile >>> 0,
   };
 }
 

@@ -52,6 +52,11 @@ export class RegisterMap<R extends RegisterSpecs> {
     this.masks = masksOf(specs) as FieldMasks<R>;
   }
 
+  /** What gaps and write-only bits read as. */
+  get unreadable(): "zeros" | "ones" {
+    return this.#options.unreadable ?? "zeros";
+  }
+
   /** The registers of one device, at their reset values. */
   create(behaviour: RegisterBehaviour<R> = {}): RegisterFile<R> {
     const values: Record<string, number | number[]> = {};
@@ -59,7 +64,7 @@ export class RegisterMap<R extends RegisterSpecs> {
     const hooks: Readonly<Record<string, RegisterHooks | undefined>> = behaviour.hooks ?? {};
     const sync = behaviour.sync?.bind(behaviour);
     const parts = { values, hooks, sync };
-    const readsOnes = this.#options.unreadable === "ones";
+    const readsOnes = this.unreadable === "ones";
     const partial = new PartialAccess(this.#elements, parts, readsOnes);
     return new RegisterFile<R>({
       name: this.name,
@@ -79,7 +84,7 @@ export class RegisterMap<R extends RegisterSpecs> {
         .join("") + String(hasSync);
     let factory = this.#decoders.get(key);
     if (factory === undefined) {
-      factory = compileDecoder(this.layouts, hooks, hasSync, this.#options.unreadable === "ones");
+      factory = compileDecoder(this.layouts, hooks, hasSync, this.unreadable === "ones");
       this.#decoders.set(key, factory);
     }
     return factory;

@@ -1,0 +1,123 @@
+/** A bug planted by replacing a piece of an example's source, which must be there once. */
+export interface Bug {
+  readonly name: string;
+  readonly from: string;
+  readonly to: string;
+}
+
+export interface BuggyDevice {
+  /** Relative to this directory. */
+  readonly source: string;
+  readonly plugin: string;
+  readonly bugs: readonly Bug[];
+}
+
+const bug = (name: string, from: string, to: string): Bug => ({ name, from, to });
+
+export const BUGGY: readonly BuggyDevice[] = [
+  {
+    source: "counter.ts",
+    plugin: "counter",
+    bugs: [
+      bug("drops a w1c", "state.status &= ~value;", ""),
+      bug("stores instead of w1c", "state.status &= ~value;", "state.status = value & 3;"),
+      bug("w1c clears all", "state.status &= ~value;", "state.status = 0;"),
+      bug("does not mask reserved bits", "state.ctrl = value & 3;", "state.ctrl = value;"),
+      bug("masks a bit too few", "value & 0xffff;", "value & 0x1ffff;"),
+      bug("masks a bit too many", "value & 0xffff;", "value & 0x7fff;"),
+      bug(
+        "lets the guest write a counter",
+        "case 0x24:",
+        "case 0x08:\n          state.count = value;\n          break;\n        case 0x24:",
+      ),
+      bug(
+        "shows a write-only register",
+        "default:\n          return 0;",
+        "case 0x24:\n          return state.key;\n        default:\n          return 0;",
+      ),
+      bug("does not clear on read", "state.errors = 0;\n", "\n"),
+      bug("has another reset value", "limit: 100,", "limit: 101,"),
+      bug(
+        "is off by one in an index check",
+        "if (offset >= 0x10 && offset < 0x20) return",
+        "if (offset >= 0x10 && offset <= 0x20) return",
+      ),
+      bug("checks an index one short", "offset < 0x20) state.scratch", "offset < 0x1c) state.scratch"),
+      bug(
+        "gives a signed value",
+        "return state.scratch[(offset - 0x10) >> 2] as number",
+        "return (state.scratch[(offset - 0x10) >> 2] as number) | 0",
+      ),
+      bug(
+        "answers wider than it was asked",
+        "width === 4 && offset % 4 === 0 ? read(offset) : 0",
+        "offset % 4 === 0 ? read(offset) : 0",
+      ),
+      bug(
+        "throws at what it does not know",
+        "default:\n          return 0;",
+        'default:\n          throw new Error("what?");',
+      ),
+      bug("pulses its level", "line.set(isRaised());", "line.set(isRaised());\n      line.set(false);"),
+      bug(
+        "does not drop its line when acknowledged",
+        "break;\n        case 0x0c:",
+        "return;\n        case 0x0c:",
+      ),
+      bug("does not raise its line from the timer", "start();\n      sync();", "start();"),
+      bug("forgets a register in save", "...state,", "...state, key: 0, errors: 0,"),
+      bug(
+        "forgets its array in save",
+        "scratch: [...state.scratch],\n        deadlineNs",
+        "scratch: [0, 0, 0, 0],\n        deadlineNs",
+      ),
+      bug("forgets its deadline in save", "deadlineNs: timer.deadlineNs ?? null", "deadlineNs: null"),
+      bug("saves what JSON cannot hold", "timer.deadlineNs ?? null", "timer.deadlineNs as never"),
+      bug("forgets its deadline in restore", "if (deadlineNs !== null) timer.arm(deadlineNs);", ""),
+      bug("restarts its period in restore", "timer.arm(deadlineNs);", "start();"),
+      bug("forgets its line in restore", "line.adopt(isRaised());", ""),
+      bug("raises an edge in restore", "line.adopt(isRaised());", "line.set(isRaised());"),
+      bug("resets but for its state", "state = powerOn();\n", "\n"),
+      bug(
+        "resets but for one register",
+        "state = powerOn();\n",
+        "state = { ...powerOn(), limit: state.limit };\n",
+      ),
+      bug("resets but for its timer", "timer.disarm();\n        line", "line"),
+      bug("resets but for its line", "line.set(false);\n      },", "},"),
+    ],
+  },
+  {
+    source: "../thermometer/thermometer.ts",
+    plugin: "thermometer",
+    bugs: [
+      bug("does not follow its enable bit", "sync: () => line.set(isAlarm()) }", "}"),
+      bug("forgets its registers in restore", "regs.restore(state.regs);", ""),
+      bug("forgets its timer in restore", "if (state.nextNs !== null) timer.arm(state.nextNs);", ""),
+      bug("forgets its line in restore", "line.adopt(isAlarm());", ""),
+      bug("resets but for its registers", "regs.reset();\n", "\n"),
+      bug("resets but for its timer", "timer.disarm();\n        line", "line"),
+      bug("measures in fractions", "regs.values.TEMP += STEP;", "regs.values.TEMP += STEP + 0.5;"),
+    ],
+  },
+  {
+    source: "../edu-pci/edu.ts",
+    plugin: "edu",
+    bugs: [
+      bug("forgets its memory in save", "buffer: [...buffer]", "buffer: [...new Uint8Array(BUFFER.length)]"),
+      bug("forgets its DMA in restore", "if (state.dmaNs !== null) dmaTimer.arm(state.dmaNs);", ""),
+      bug(
+        "forgets its computation in restore",
+        "if (state.factNs !== null) factTimer.arm(state.factNs);",
+        "",
+      ),
+      bug("resets but for its DMA", "dmaTimer.disarm();\n", "\n"),
+      bug(
+        "gives a signed factorial",
+        "(regs.values.FACT > 34 ? 0 : product) >>> 0",
+        "regs.values.FACT > 34 ? 0 : product",
+      ),
+      bug("gives a signed inverse", "regs.values.LIVE = ~stored >>> 0", "regs.values.LIVE = ~stored"),
+    ],
+  },
+];

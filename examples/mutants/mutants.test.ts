@@ -1,0 +1,75 @@
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { basename, dirname, join } from "node:path";
+import type { DevicePlugin, RegisterMap, RegisterSpecs } from "@northbridge/sdk";
+import { deviceConformance, type DeviceUnderTest, fuzzCampaign } from "@northbridge/sdk/fuzz";
+import { describe, expect, it } from "vitest";
+import { BUGGY, type Bug, type BuggyDevice } from "./bugs.ts";
+import { counter, registers } from "./counter.ts";
+
+deviceConformance({ describe, it }, { create: () => counter(), registers, code: "counter()" });
+
+const BUDGET_MS = 10_000;
+const TURNS = 600;
+const isWhole = process.env["NORTHBRIDGE_MUTANTS"] === "all";
+/** In CI every fifth bug, each with a fixed number of rounds at most; all with NORTHBRIDGE_MUTANTS=all. */
+const chosen = BUGGY.flatMap((device) => device.bugs.map((bug) => ({ device, bug }))).filter(
+  (_, index) => isWhole || index % 5 === 0,
+);
+
+interface Exports {
+  readonly [name: string]: unknown;
+  readonly registers: RegisterMap<RegisterSpecs>;
+}
+
+/** The device with the bug in it, from a module beside the original: it imports what that imports. */
+async function load(device: BuggyDevice, bug: Bug): Promise<DeviceUnderTest> {
+  const source = join(import.meta.dirname, device.source);
+  const text = await readFile(source, "utf8");
+  const count = text.split(bug.from).length - 1;
+  if (count === 0) throw new Error(`${device.source} has no ${bug.from}`);
+  const at = text.lastIndexOf(bug.from);
+  const mutated = text.slice(0, at) + bug.to + text.slice(at + bug.from.length);
+  const directory = await mkdtemp(join(dirname(source), ".mutant-"));
+  try {
+    const file = join(directory, basename(source));
+    await writeFile(file, mutated);
+    const exported = (await import(/* @vite-ignore */ file)) as Exports;
+    const plugin = exported[device.plugin] as DevicePlugin<object>;
+    return { create: () => plugin(), registers: exported.registers };
+  } finally {
+    await rm(directory, { recursive: true });
+  }
+}
+
+/** What the suites say of it within the budget. */
+async function verdict(
+  device: BuggyDevice,
+  bug: Bug,
+): Promise<{ readonly law: string | undefined; readonly ms: number }> {
+  const subject = await load(device, bug);
+  const started = performance.now();
+  // In CI a number of rounds stands for the time, so that a loaded host catches as much as an idle one.
+  let turns = 0;
+  const { found } = await fuzzCampaign(subject, {
+    now: isWhole ? () => performance.now() : () => (turns++ * BUDGET_MS) / TURNS,
+    budgetMs: BUDGET_MS,
+    seed: 1,
+  });
+  return { law: found?.judge.name, ms: performance.now() - started };
+}
+
+describe("planted bugs", () => {
+  it("are caught within ten seconds each", { timeout: 20_000 * chosen.length }, async () => {
+    const missed: string[] = [];
+    const lines: string[] = [];
+    for (const { device, bug } of chosen) {
+      const name = `${device.plugin} ${bug.name}`;
+      const { law, ms } = await verdict(device, bug);
+      lines.push(`${name}: ${law ?? "MISSED"}, ${ms.toFixed(0)} ms`);
+      if (law === undefined) missed.push(name);
+    }
+    const caught = chosen.length - missed.length;
+    if (isWhole) console.log(`${lines.join("\n")}\n${caught} of ${chosen.length} caught`);
+    expect(caught / chosen.length, `missed: ${missed.join(", ")}`).toBeGreaterThanOrEqual(0.95);
+  });
+});

@@ -1,0 +1,1 @@
+export { ReloadableDevice } from "./reloadable-device.ts";
