@@ -46,7 +46,9 @@ it("finds what breaks a law, prints it as a test and keeps it for the next time"
   });
   const found = await fuzz(bad, "--config", '{"base": 8192}');
   expect(found).toMatchObject({ code: 1, err: expect.stringContaining("a law is broken: register map") });
-  expect(found.out).toContain("VALUE written");
+  expect(found.out).toMatch(
+    /^register map: VALUE written \S+ reads|the device that was written other bits differs/,
+  );
   expect(found.out).toContain('const bench = await testBench(latch({"base":8192}), { registers: map });');
   expect((await readdir(corpus)).filter((name) => name.startsWith("register-map-"))).toHaveLength(1);
   expect(await fuzz(bad)).toMatchObject({ code: 1, err: expect.stringContaining("register map") });

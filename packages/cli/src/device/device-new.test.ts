@@ -36,7 +36,7 @@ it("makes a project that compiles and passes its own tests", async () => {
       env: { ...process.env, NO_COLOR: "1", FORCE_COLOR: undefined },
     });
   const tests = run(join(root, "node_modules/vitest/vitest.mjs"), "run", "--root", project);
-  expect(tests.stdout + tests.stderr).toMatch(/Tests +4 passed \| 1 skipped/);
+  expect(tests.stdout + tests.stderr).toMatch(/Tests +6 passed \| 1 skipped/);
   const types = run(
     join(root, "node_modules/typescript/bin/tsc"),
     ...["-p", project, "--customConditions", "northbridge-source"],

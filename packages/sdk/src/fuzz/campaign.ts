@@ -1,4 +1,4 @@
-import type { Counterexample } from "./counterexample.ts";
+import { type Counterexample, minimise } from "./counterexample.ts";
 import { findCounterexample } from "./fuzz-device.ts";
 import {
   answersInWidth,
@@ -74,11 +74,10 @@ export async function fuzzCampaign(
         await judge.judge(device, entry.program, entry.experiment);
       } catch (error) {
         const message = error instanceof Error ? error.message : String(error);
-        return {
-          rounds: 0,
-          features: features.size,
-          found: { judge, ...entry, message, seed: options.seed },
-        };
+        const { program, experiment } = entry;
+        const found = await minimise(device, { judge, program, experiment, message, seed: options.seed });
+        onKeep?.({ law: judge.name, program: found.program, experiment: found.experiment });
+        return { rounds: 0, features: features.size, found };
       }
     }
     await keep(entry.program);
