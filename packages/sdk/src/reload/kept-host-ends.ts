@@ -1,6 +1,7 @@
 import type {
   BlockBackend,
   CharEnd,
+  DirectoryBackend,
   HostEndOptions,
   HostEnds,
   NetBackend,
@@ -39,6 +40,11 @@ export class KeptHostEnds implements HostEnds {
 
   net(options: HostEndOptions): Promise<NetBackend> {
     return this.#open(["net", options], () => this.#inner.net(options));
+  }
+
+  directory(options: HostEndOptions, use: { readonly readOnly: boolean }): Promise<DirectoryBackend> {
+    // Has nothing to close: new code gets one of its own.
+    return this.#inner.directory(options, use);
   }
 
   /** Gives all up with the machine. */

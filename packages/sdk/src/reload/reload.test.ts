@@ -164,6 +164,7 @@ describe("a device whose code is replaced", () => {
             block: () => Promise.resolve(disk).finally(() => opened++),
             char: () => Promise.reject(new Error("none")),
             net: () => Promise.reject(new Error("none")),
+            directory: () => Promise.reject(new Error("none")),
           }),
       },
     );
