@@ -1,6 +1,7 @@
 import { createWriteStream, type WriteStream } from "node:fs";
 import { once } from "node:events";
-import { type NetBackend, NorthbridgeError } from "@northbridge/sdk";
+import { type NetBackend, type NetOffloads, NorthbridgeError } from "@northbridge/sdk";
+import { forwardOffloads } from "../link/forward-offloads.ts";
 import { lengthOf } from "../link/frame.ts";
 import { Direction, pcapngHeader, pcapngPacket, pcapngStatistics } from "./pcapng.ts";
 
@@ -20,8 +21,13 @@ export interface CaptureOptions {
 const MOST_QUEUED_BYTES = 16 << 20;
 const LONGEST_SNAP = 262_144;
 
-/** A back end whose frames, both ways, are written to a pcapng file. What cannot be written is not kept from passing. */
+/**
+ * A back end whose frames, both ways, are written to a pcapng file. What cannot be written is not kept from passing.
+ * Frames that were left undone are kept as they passed: large, with partial checksums.
+ */
 export class Capture implements NetBackend {
+  readonly offloads?: NetOffloads;
+  readonly setOffloads?: (taken: NetOffloads) => void;
   readonly #inner: NetBackend;
   readonly #stream: WriteStream;
   readonly #snapLength: number;
@@ -32,6 +38,7 @@ export class Capture implements NetBackend {
 
   private constructor(inner: NetBackend, stream: WriteStream, options: CaptureOptions) {
     this.#inner = inner;
+    forwardOffloads(inner, this);
     this.#stream = stream;
     this.#snapLength = options.snapLength ?? LONGEST_SNAP;
     this.#nowMs = options.nowMs ?? (() => performance.timeOrigin + performance.now());
@@ -70,15 +77,15 @@ export class Capture implements NetBackend {
     return { framesCaptured: this.#recorded, framesNotCaptured: this.#dropped };
   }
 
-  send(frame: readonly Uint8Array[]): boolean {
-    if (!this.#inner.send(frame)) return false;
+  send(frame: readonly Uint8Array[], header?: Uint8Array): boolean {
+    if (!this.#inner.send(frame, header)) return false;
     this.#record(frame, Direction.OUTBOUND);
     return true;
   }
 
-  connect(receive: (frame: Uint8Array) => boolean, onWritable: () => void): void {
-    this.#inner.connect((frame) => {
-      if (!receive(frame)) return false;
+  connect(receive: (frame: Uint8Array, header?: Uint8Array) => boolean, onWritable: () => void): void {
+    this.#inner.connect((frame, header) => {
+      if (!receive(frame, header)) return false;
       this.#record([frame], Direction.INBOUND);
       return true;
     }, onWritable);

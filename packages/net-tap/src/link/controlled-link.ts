@@ -1,4 +1,5 @@
-import type { NetBackend } from "@northbridge/sdk";
+import type { NetBackend, NetOffloads } from "@northbridge/sdk";
+import { forwardOffloads } from "./forward-offloads.ts";
 import { hostScheduler, type Scheduler } from "../scheduler.ts";
 import { isGroupMac, macKey } from "../wire/address.ts";
 import { Ethernet } from "../wire/spec.ts";
@@ -27,8 +28,12 @@ export interface LinkStats {
   readonly waits: number;
 }
 
+type Receive = (frame: Uint8Array, header?: Uint8Array) => boolean;
+
 /** A back end with a cable that can be pulled, a filter of addresses, rate limits and counters. */
 export class ControlledLink implements NetBackend {
+  readonly offloads?: NetOffloads;
+  readonly setOffloads?: (taken: NetOffloads) => void;
   readonly #inner: NetBackend;
   readonly #macs: ReadonlySet<number> | undefined;
   readonly #fromGuest: TokenBucket | undefined;
@@ -42,6 +47,7 @@ export class ControlledLink implements NetBackend {
 
   constructor(inner: NetBackend, controls: LinkControls = {}) {
     this.#inner = inner;
+    forwardOffloads(inner, this);
     this.#macs = controls.macs && new Set(controls.macs.map((mac) => macKey(mac, 0)));
     const scheduler = controls.scheduler ?? hostScheduler;
     const { fromGuest, toGuest } = controls.limit ?? {};
@@ -81,7 +87,7 @@ export class ControlledLink implements NetBackend {
     if (isPlugged) this.#inner.resume();
   }
 
-  send(frame: readonly Uint8Array[]): boolean {
+  send(frame: readonly Uint8Array[], header?: Uint8Array): boolean {
     if (!this.#isPlugged || !this.#mayGuestSend(frame)) {
       this.#counts.framesFiltered += 1;
       return true;
@@ -90,7 +96,7 @@ export class ControlledLink implements NetBackend {
       this.#counts.waits += 1;
       return false;
     }
-    if (!this.#inner.send(frame)) return false;
+    if (!this.#inner.send(frame, header)) return false;
     const length = lengthOf(frame);
     this.#fromGuest?.passed(length);
     this.#counts.framesIn += 1;
@@ -98,9 +104,9 @@ export class ControlledLink implements NetBackend {
     return true;
   }
 
-  connect(receive: (frame: Uint8Array) => boolean, onWritable: () => void): void {
+  connect(receive: Receive, onWritable: () => void): void {
     this.#onWritable = onWritable;
-    this.#inner.connect((frame) => this.#deliver(frame, receive), onWritable);
+    this.#inner.connect((frame, header) => this.#deliver(frame, header, receive), onWritable);
   }
 
   resume(): void {
@@ -118,7 +124,7 @@ export class ControlledLink implements NetBackend {
     return this.#inner.close();
   }
 
-  #deliver(frame: Uint8Array, receive: (frame: Uint8Array) => boolean): boolean {
+  #deliver(frame: Uint8Array, header: Uint8Array | undefined, receive: Receive): boolean {
     const isForGuest = this.#macs === undefined || isGroupMac(frame, 0) || this.#macs.has(macKey(frame, 0));
     if (!this.#isPlugged || !isForGuest) {
       this.#counts.framesFiltered += 1;
@@ -128,7 +134,7 @@ export class ControlledLink implements NetBackend {
       this.#counts.waits += 1;
       return false;
     }
-    if (!receive(frame)) return false;
+    if (!receive(frame, header)) return false;
     this.#toGuest?.passed(frame.length);
     this.#counts.framesOut += 1;
     this.#counts.bytesOut += frame.length;

@@ -15,9 +15,10 @@ import {
   setTapPersistent,
   type TapQueue,
   TunFlag,
+  TunOffload,
   write,
 } from "@northbridge/linux";
-import type { NetBackend } from "@northbridge/sdk";
+import type { NetBackend, NetOffloads } from "@northbridge/sdk";
 import { gather } from "../link/frame.ts";
 import { checkTapOptions, type TapOptions } from "./tap-options.ts";
 import { explainTapError } from "./tap-error.ts";
@@ -27,6 +28,23 @@ const HEADER_LENGTH = 12;
 const LONGEST_FRAME = 65_553;
 /** Frames of one wake-up: what else the event loop has to do comes in between. */
 const BATCH = 64;
+
+const HEADER_FLAGS = 0;
+const HEADER_GSO_TYPE = 1;
+/** What the kernel does for whoever writes to a tap, and leaves to who reads it. UDP segmentation is of newer kernels. */
+const OFFLOADS: NetOffloads = { checksum: true, tso4: true, tso6: true, ecn: true, uso: false };
+
+type Receive = (frame: Uint8Array, header?: Uint8Array) => boolean;
+
+/** Segmentation needs checksums (linux/if_tun.h). */
+function offloadFlags(taken: NetOffloads): number {
+  if (!taken.checksum) return 0;
+  let flags: number = TunOffload.TUN_F_CSUM;
+  if (taken.tso4) flags |= TunOffload.TUN_F_TSO4;
+  if (taken.tso6) flags |= TunOffload.TUN_F_TSO6;
+  if (taken.ecn && (taken.tso4 || taken.tso6)) flags |= TunOffload.TUN_F_TSO_ECN;
+  return flags;
+}
 
 interface Queue {
   readonly fd: number;
@@ -38,13 +56,15 @@ export class TapNet implements NetBackend {
   /** Name of the interface. */
   readonly name: string;
   readonly mtu: number;
+  readonly offloads?: NetOffloads;
+  readonly setOffloads?: (taken: NetOffloads) => void;
   readonly #queues: readonly Queue[];
   readonly #incoming = new RootedBuffer(HEADER_LENGTH + LONGEST_FRAME);
   readonly #outgoing = new RootedBuffer(HEADER_LENGTH + LONGEST_FRAME);
   readonly #headerLength: number;
   /** Bytes in `incoming` that the guest has had no room for. */
   #pending = 0;
-  #receive: ((frame: Uint8Array) => boolean) | undefined;
+  #receive: Receive | undefined;
   #onWritable: () => void = () => undefined;
   #writable: FdWatch | undefined;
   #isClosed = false;
@@ -54,6 +74,12 @@ export class TapNet implements NetBackend {
     this.name = first?.name ?? "";
     this.#queues = queues.map(({ fd }) => ({ fd, watch: undefined }));
     this.#headerLength = ((first?.flags ?? 0) & TunFlag.IFF_VNET_HDR) === 0 ? 0 : HEADER_LENGTH;
+    if (this.#headerLength > 0) {
+      this.offloads = OFFLOADS;
+      this.setOffloads = (taken) => {
+        for (const { fd } of queues) setTapOffload(fd, offloadFlags(taken));
+      };
+    }
     for (const { fd } of queues) {
       if (this.#headerLength > 0) setTapHeader(fd, this.#headerLength);
       setTapOffload(fd, 0);
@@ -90,11 +116,13 @@ export class TapNet implements NetBackend {
     }
   }
 
-  send(frame: readonly Uint8Array[]): boolean {
+  send(frame: readonly Uint8Array[], undone?: Uint8Array): boolean {
     if (this.#isClosed) return true;
     const header = this.#headerLength;
     const { bytes } = this.#outgoing;
     bytes.fill(0, 0, header);
+    // `num_buffers` is the receiver's.
+    if (undone !== undefined && header > 0) bytes.set(undone.subarray(0, HEADER_LENGTH - 2));
     const length = header + gather(frame, bytes, header);
     // Below a header the kernel says EINVAL; the guest's mistake is not ours.
     if (length < header + 14) return true;
@@ -109,7 +137,7 @@ export class TapNet implements NetBackend {
     return false;
   }
 
-  connect(receive: (frame: Uint8Array) => boolean, onWritable: () => void): void {
+  connect(receive: Receive, onWritable: () => void): void {
     this.#receive = receive;
     this.#onWritable = onWritable;
     this.resume();
@@ -118,8 +146,7 @@ export class TapNet implements NetBackend {
   resume(): void {
     if (this.#isClosed || this.#receive === undefined) return;
     if (this.#pending > 0) {
-      const frame = this.#incoming.bytes.subarray(this.#headerLength, this.#pending);
-      if (!this.#receive(frame)) return;
+      if (!this.#offer(this.#pending)) return;
       this.#pending = 0;
     }
     for (const queue of this.#queues) {
@@ -150,12 +177,20 @@ export class TapNet implements NetBackend {
         return;
       }
       if (length === undefined || length <= this.#headerLength) return;
-      const frame = this.#incoming.bytes.subarray(this.#headerLength, length);
-      if (this.#receive?.(frame) !== true) {
+      if (!this.#offer(length)) {
         this.#pending = length;
         this.#stopReading();
       }
     }
+  }
+
+  /** Offers the frame in `incoming` to the guest, with its header where it says anything. */
+  #offer(length: number): boolean {
+    const { bytes } = this.#incoming;
+    const at = this.#headerLength;
+    const frame = bytes.subarray(at, length);
+    const isPlain = at === 0 || (bytes[HEADER_FLAGS] === 0 && bytes[HEADER_GSO_TYPE] === 0);
+    return (isPlain ? this.#receive?.(frame) : this.#receive?.(frame, bytes.subarray(0, at))) === true;
   }
 
   #stopReading(): void {

@@ -39,8 +39,10 @@ export interface TcpOutput {
   readonly scheduler: Scheduler;
   /** False: segments with data wait. The endpoint's `flush` is called when there is room again. */
   hasRoom(): boolean;
-  /** Sends a segment whose payload is `length` bytes at `offset` of `data`. */
-  transmit(segment: OutgoingSegment, data: ByteRing, offset: number, length: number): void;
+  /** Bytes that one `transmit` may carry: more than a segment where what is below cuts them up. @defaultValue one segment */
+  mostBytes?(mss: number): number;
+  /** Sends a segment whose payload is `length` bytes at `offset` of `data`: of several segments, of `mss` each. */
+  transmit(segment: OutgoingSegment, data: ByteRing, offset: number, length: number, mss: number): void;
   /** Asks for a `flush` soon. */
   wake(endpoint: { flush(): void }): void;
 }

@@ -46,6 +46,7 @@ export class TcpEndpoint {
       {
         scheduler: out.scheduler,
         hasRoom: () => out.hasRoom(),
+        mostBytes: (mss) => out.mostBytes?.(mss) ?? mss,
         emit: (sequence, flags, offset, length) => {
           this.#emit(sequence, flags, offset, length);
         },
@@ -180,7 +181,7 @@ export class TcpEndpoint {
     segment.syn = { mss: this.#options.mss, windowScale: this.#receive.scale, sackPermitted: true };
     segment.sack.length = 0;
     this.#send.synSent();
-    this.#out.transmit(segment, this.#send.data, 0, 0);
+    this.#out.transmit(segment, this.#send.data, 0, 0, this.#send.mss);
     segment.syn = undefined;
   }
 
@@ -324,7 +325,7 @@ export class TcpEndpoint {
       segment.sack.length = 0;
       if (this.#receive.mayMerge) this.#receive.acksOwed = 0;
     } else this.#receive.sackBlocks(segment.sack);
-    this.#out.transmit(segment, this.#send.data, offset, length);
+    this.#out.transmit(segment, this.#send.data, offset, length, this.#send.mss);
   }
 
   // ---- time

@@ -11,6 +11,8 @@ import { advance, distance } from "./sequence.ts";
 export interface SendSideOwner {
   readonly scheduler: Scheduler;
   hasRoom(): boolean;
+  /** Bytes that one `emit` may carry. */
+  mostBytes(mss: number): number;
   /** Sends a segment with `length` bytes at `offset` of `data`. */
   emit(sequence: number, flags: number, offset: number, length: number): void;
   sendSyn(): void;
@@ -276,10 +278,10 @@ export class SendSide {
       if (waiting <= 0) return;
       const usable = Math.min(this.#wnd - flight, this.#congestion.bytes - this.#inNetwork());
       if (usable <= 0 || !this.#owner.hasRoom()) return;
-      const wanted = Math.min(this.#mss, this.#scoreboard.gapAfter(this.#nxt, waiting));
-      const length = Math.min(wanted, usable);
+      const wanted = this.#scoreboard.gapAfter(this.#nxt, waiting);
+      const length = this.#wholeSegments(Math.min(wanted, usable), wanted);
       // Sender's silly window avoidance (RFC 9293 §3.8.6.2.1): no crumbs while something is under way.
-      if (length < wanted && flight > 0) return;
+      if (length < this.#mss && length < wanted && flight > 0) return;
       if (this.#timedSequence === undefined && this.#nxt === this.#max) {
         this.#timedSequence = advance(this.#nxt, length);
         this.#timedAtMs = this.#owner.scheduler.nowMs();
@@ -288,6 +290,12 @@ export class SendSide {
       this.#owner.emit(this.#nxt, TcpFlag.ACK | push, flight, length);
       this.#moveNext(length);
     }
+  }
+
+  /** As many bytes as go at once: whole segments, but for the last of `wanted`. */
+  #wholeSegments(bytes: number, wanted: number): number {
+    const most = Math.min(bytes, this.#owner.mostBytes(this.#mss));
+    return most === wanted || most <= this.#mss ? most : most - (most % this.#mss);
   }
 
   #inNetwork(): number {

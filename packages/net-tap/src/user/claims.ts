@@ -10,7 +10,7 @@ const MOST_WAITING = 64;
 const ASK_AGAIN_MS = 1000;
 
 interface Waiting {
-  frame: Uint8Array;
+  frame: Uint8Array | undefined;
   askedMs: number;
 }
 
@@ -36,8 +36,10 @@ export class Claims {
     const waiting = this.#waiting.get(address);
     if (waiting !== undefined) {
       this.#waiting.delete(address);
-      waiting.frame.set(bytes.subarray(at, at + 6), Ethernet.DESTINATION);
-      this.#link.transmit(waiting.frame);
+      if (waiting.frame !== undefined) {
+        waiting.frame.set(bytes.subarray(at, at + 6), Ethernet.DESTINATION);
+        this.#link.transmit(waiting.frame);
+      }
     }
     return true;
   }
@@ -46,12 +48,12 @@ export class Claims {
     return this.#neighbours.macOf(address);
   }
 
-  ask(address: Ip, frame: Uint8Array): void {
+  ask(address: Ip, frame: Uint8Array | undefined): void {
     if (!this.#isForGuests(address)) return;
     const now = this.#network.scheduler.nowMs();
     const known = this.#waiting.get(address);
     if (known !== undefined && now - known.askedMs < ASK_AGAIN_MS) {
-      known.frame = frame.slice();
+      known.frame = frame?.slice() ?? known.frame;
       return;
     }
     if (known === undefined && this.#waiting.size >= MOST_WAITING) {
@@ -60,7 +62,7 @@ export class Claims {
       if (this.#waiting.size >= MOST_WAITING) return;
     }
     // A copy before the question, which is written over the same bytes.
-    this.#waiting.set(address, { frame: frame.slice(), askedMs: now });
+    this.#waiting.set(address, { frame: frame?.slice(), askedMs: now });
     this.#ask(address);
   }
 

@@ -4,12 +4,19 @@ import type { Scheduler } from "../scheduler.ts";
 const DATA_STOPS_AT = 16;
 const MOST_WAITING = 256;
 
+interface Waiting {
+  readonly frame: Uint8Array;
+  readonly header: Uint8Array | undefined;
+}
+
+type Receive = (frame: Uint8Array, header?: Uint8Array) => boolean;
+
 /** The way to the guest: at once where it takes frames, through a short queue where it does not. */
 export class GuestLink {
   readonly #scheduler: Scheduler;
   readonly #onRoom: () => void;
-  readonly #waiting: Uint8Array[] = [];
-  #receive: ((frame: Uint8Array) => boolean) | undefined;
+  readonly #waiting: Waiting[] = [];
+  #receive: Receive | undefined;
   #blocked = false;
   #held = 0;
   #scheduled = false;
@@ -21,7 +28,7 @@ export class GuestLink {
     this.#onRoom = onRoom;
   }
 
-  connect(receive: (frame: Uint8Array) => boolean): void {
+  connect(receive: Receive): void {
     this.#receive = receive;
     this.resume();
   }
@@ -31,9 +38,9 @@ export class GuestLink {
   }
 
   /** Sends a frame that the caller may reuse afterwards. Drops it where the guest has not read for long. */
-  transmit(frame: Uint8Array): void {
+  transmit(frame: Uint8Array, header?: Uint8Array): void {
     if (this.#held === 0 && !this.#blocked && this.#waiting.length === 0) {
-      if (this.#receive?.(frame) === true) {
+      if (this.#receive?.(frame, header) === true) {
         this.sentFrames += 1;
         return;
       }
@@ -43,7 +50,7 @@ export class GuestLink {
       this.droppedFrames += 1;
       return;
     }
-    this.#waiting.push(frame.slice());
+    this.#waiting.push({ frame: frame.slice(), header: header?.slice() });
     if (!this.#blocked) this.#schedule();
   }
 
@@ -79,8 +86,8 @@ export class GuestLink {
 
   #drain(): void {
     let sent = 0;
-    for (const frame of this.#waiting) {
-      if (this.#blocked || this.#receive?.(frame) !== true) {
+    for (const { frame, header } of this.#waiting) {
+      if (this.#blocked || this.#receive?.(frame, header) !== true) {
         this.#blocked = true;
         break;
       }

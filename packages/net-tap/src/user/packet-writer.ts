@@ -1,3 +1,4 @@
+import type { NetOffloads } from "@northbridge/sdk";
 import type { ByteRing } from "../tcp/byte-ring.ts";
 import type { OutgoingSegment, SynOptions } from "../tcp/contract.ts";
 import { BROADCAST } from "../wire/address.ts";
@@ -5,7 +6,7 @@ import { put16, put32 } from "../wire/bytes.ts";
 import { addToSum, checksum, foldSum } from "../wire/checksum.ts";
 import { type Ip, isMulticast, writeIpv6 } from "../wire/ip.ts";
 import { Extension, Fragment6, Icmp6, Ip6 } from "../wire/spec6.ts";
-import { Ethernet, EtherType, Icmp, Ip4, Protocol, Tcp, TcpOption, Udp } from "../wire/spec.ts";
+import { Ethernet, EtherType, Icmp, Ip4, Protocol, Tcp, TcpOption, Udp, VnetHeader } from "../wire/spec.ts";
 import type { GuestLink } from "./link.ts";
 
 /** Bodies begin at one place for both families: the shorter header stands further right. */
@@ -13,13 +14,15 @@ const BODY_AT = Ethernet.HEADER_LENGTH + Ip6.HEADER_LENGTH;
 const V4_AT = BODY_AT - Ip4.HEADER_LENGTH;
 const V6_AT = BODY_AT - Ip6.HEADER_LENGTH;
 const LONGEST = 65_535;
+/** Payload of a large frame: with its headers below 64 KiB, options of TCP included. */
+const MOST_LARGE = 65_000;
 const broadcastMac = new Uint8Array(6).fill(0xff);
 
 /** Which card has an address; asks the link where nobody knows. */
 export interface Resolver {
   macOf(address: Ip): Uint8Array | undefined;
-  /** Nobody knows: asks, and sends `frame`, whose destination is missing, when the answer comes. */
-  ask(address: Ip, frame: Uint8Array): void;
+  /** Nobody knows: asks, and sends `frame`, if any, whose destination is missing, when the answer comes. */
+  ask(address: Ip, frame: Uint8Array | undefined): void;
 }
 
 /** Builds packets of both families to a guest in one reused frame; what is longer than the MTU goes in fragments. */
@@ -30,7 +33,10 @@ export class PacketWriter {
   readonly #mtu: number;
   readonly #frame = new Uint8Array(BODY_AT + LONGEST);
   readonly #piece: Uint8Array;
+  readonly #header = new Uint8Array(VnetHeader.LENGTH);
   #identification = 1;
+  /** What the guest takes undone. */
+  offloads: NetOffloads = { checksum: false, tso4: false, tso6: false, ecn: false, uso: false };
 
   constructor(link: GuestLink, gatewayMac: Uint8Array, mtu: number, resolver: Resolver) {
     this.#link = link;
@@ -75,7 +81,17 @@ export class PacketWriter {
     this.#send(from, to, protocol, length, mac);
   }
 
-  /** Sends a TCP segment whose payload is taken straight from the connection's ring. */
+  /** Bytes of TCP payload that one call may carry to `to`. */
+  mostTcpBytes(to: Ip, mss: number): number {
+    const cutsUp =
+      this.offloads.checksum && (typeof to === "number" ? this.offloads.tso4 : this.offloads.tso6);
+    return cutsUp ? Math.max(mss, MOST_LARGE - (MOST_LARGE % mss)) : mss;
+  }
+
+  /**
+   * Sends a TCP segment whose payload is taken straight from the connection's ring, or a large one that the guest takes
+   * for several of `mss` bytes each.
+   */
   tcp(
     from: Ip,
     fromPort: number,
@@ -85,6 +101,7 @@ export class PacketWriter {
     data: ByteRing,
     offset: number,
     dataLength: number,
+    mss: number,
   ): void {
     const frame = this.#frame;
     put16(frame, BODY_AT + Tcp.SOURCE_PORT, fromPort);
@@ -100,8 +117,29 @@ export class PacketWriter {
     frame[BODY_AT + Tcp.DATA_OFFSET] = (headerLength / 4) << 4;
     data.copy(offset, dataLength, frame, BODY_AT + headerLength);
     const length = headerLength + dataLength;
-    put16(frame, BODY_AT + Tcp.CHECKSUM, this.#sum(from, to, Protocol.TCP, length));
-    this.#send(from, to, Protocol.TCP, length);
+    if (!this.offloads.checksum) {
+      put16(frame, BODY_AT + Tcp.CHECKSUM, this.#sum(from, to, Protocol.TCP, length));
+      this.#send(from, to, Protocol.TCP, length);
+      return;
+    }
+    // Partial: the sum of the pseudo-header alone, not inverted.
+    put16(frame, BODY_AT + Tcp.CHECKSUM, ~this.#pseudoSum(from, to, Protocol.TCP, length) & 0xffff);
+    this.#send(from, to, Protocol.TCP, length, undefined, this.#undone(from, headerLength, dataLength, mss));
+  }
+
+  #undone(from: Ip, tcpHeader: number, dataLength: number, mss: number): Uint8Array {
+    const header = this.#header;
+    const ip = typeof from === "number" ? Ip4.HEADER_LENGTH : Ip6.HEADER_LENGTH;
+    const start = Ethernet.HEADER_LENGTH + ip;
+    const isLarge = dataLength > mss;
+    const gso = typeof from === "number" ? VnetHeader.GSO_TCPV4 : VnetHeader.GSO_TCPV6;
+    header[VnetHeader.FLAGS] = VnetHeader.NEEDS_CSUM;
+    header[VnetHeader.GSO_TYPE] = isLarge ? gso : 0;
+    putLittle16(header, VnetHeader.HDR_LEN, isLarge ? start + tcpHeader : 0);
+    putLittle16(header, VnetHeader.GSO_SIZE, isLarge ? mss : 0);
+    putLittle16(header, VnetHeader.CSUM_START, start);
+    putLittle16(header, VnetHeader.CSUM_OFFSET, Tcp.CHECKSUM);
+    return header;
   }
 
   /** Sends an Ethernet frame that is no IP packet. */
@@ -150,13 +188,21 @@ export class PacketWriter {
     return 4 + edges.length * 4;
   }
 
-  /** Writes the addresses where they stand in the header, and sums them with the body (the pseudo-header). */
+  /** The checksum of a body and its pseudo-header. */
   #sum(from: Ip, to: Ip, protocol: number, length: number): number {
-    const frame = this.#frame;
-    this.#putAddresses(frame, from, to);
+    const pseudo = this.#addressSum(from, to) + protocol + length;
+    return foldSum(addToSum(this.#frame, BODY_AT, BODY_AT + length, pseudo));
+  }
+
+  #pseudoSum(from: Ip, to: Ip, protocol: number, length: number): number {
+    return foldSum(this.#addressSum(from, to) + protocol + length);
+  }
+
+  /** Writes the addresses where they stand in the header, and sums them. */
+  #addressSum(from: Ip, to: Ip): number {
+    this.#putAddresses(this.#frame, from, to);
     const addresses = typeof from === "number" ? V4_AT + Ip4.SOURCE : V6_AT + Ip6.SOURCE;
-    const pseudo = addToSum(frame, addresses, typeof from === "number" ? addresses + 8 : addresses + 32, 0);
-    return foldSum(addToSum(frame, BODY_AT, BODY_AT + length, pseudo + protocol + length));
+    return addToSum(this.#frame, addresses, typeof from === "number" ? addresses + 8 : addresses + 32, 0);
   }
 
   #putAddresses(frame: Uint8Array, from: Ip, to: Ip): void {
@@ -169,14 +215,20 @@ export class PacketWriter {
     }
   }
 
-  #send(from: Ip, to: Ip, protocol: number, length: number, mac?: Uint8Array): void {
+  #send(from: Ip, to: Ip, protocol: number, length: number, mac?: Uint8Array, undone?: Uint8Array): void {
     this.#putAddresses(this.#frame, from, to);
     this.#identification = (this.#identification + 1) & 0xffff;
-    if (typeof from === "number") this.#send4(to, protocol, length, mac);
-    else this.#send6(to, protocol, length, mac);
+    if (typeof from === "number") this.#send4(to, protocol, length, mac, undone);
+    else this.#send6(to, protocol, length, mac, undone);
   }
 
-  #send4(to: Ip, protocol: number, length: number, mac: Uint8Array | undefined): void {
+  #send4(
+    to: Ip,
+    protocol: number,
+    length: number,
+    mac: Uint8Array | undefined,
+    undone: Uint8Array | undefined,
+  ): void {
     const frame = this.#frame;
     put16(frame, V4_AT - 2, EtherType.IPV4);
     put16(frame, V4_AT + Ip4.VERSION_IHL, 0x4500);
@@ -184,9 +236,9 @@ export class PacketWriter {
     frame[V4_AT + Ip4.TTL] = 64;
     frame[V4_AT + Ip4.PROTOCOL] = protocol;
     const start = V4_AT - Ethernet.HEADER_LENGTH;
-    if (Ip4.HEADER_LENGTH + length <= this.#mtu) {
+    if (undone !== undefined || Ip4.HEADER_LENGTH + length <= this.#mtu) {
       finish4(frame, V4_AT, length, protocol === Protocol.TCP ? Ip4.DONT_FRAGMENT : 0);
-      this.#deliver(frame.subarray(start, BODY_AT + length), to, mac);
+      this.#deliver(frame.subarray(start, BODY_AT + length), to, mac, undone);
       return;
     }
     // RFC 791 §2.3: pieces of a multiple of 8 bytes.
@@ -203,7 +255,13 @@ export class PacketWriter {
     }
   }
 
-  #send6(to: Ip, protocol: number, length: number, mac: Uint8Array | undefined): void {
+  #send6(
+    to: Ip,
+    protocol: number,
+    length: number,
+    mac: Uint8Array | undefined,
+    undone: Uint8Array | undefined,
+  ): void {
     const frame = this.#frame;
     put16(frame, V6_AT - 2, EtherType.IPV6);
     put32(frame, V6_AT + Ip6.VERSION, 0x6000_0000);
@@ -211,8 +269,8 @@ export class PacketWriter {
     frame[V6_AT + Ip6.NEXT_HEADER] = protocol;
     // Neighbour discovery is believed only with 255, which no router forwards (RFC 4861 §7.1).
     frame[V6_AT + Ip6.HOP_LIMIT] = protocol === Icmp6.PROTOCOL ? 255 : 64;
-    if (Ip6.HEADER_LENGTH + length <= this.#mtu) {
-      this.#deliver(frame.subarray(0, BODY_AT + length), to, mac);
+    if (undone !== undefined || Ip6.HEADER_LENGTH + length <= this.#mtu) {
+      this.#deliver(frame.subarray(0, BODY_AT + length), to, mac, undone);
       return;
     }
     const piece = this.#piece;
@@ -231,16 +289,23 @@ export class PacketWriter {
     }
   }
 
-  #deliver(frame: Uint8Array, to: Ip, mac: Uint8Array | undefined): void {
+  #deliver(frame: Uint8Array, to: Ip, mac: Uint8Array | undefined, undone?: Uint8Array): void {
     frame.set(this.#gatewayMac, Ethernet.SOURCE);
     const known = mac ?? multicastMac(to) ?? this.#resolver.macOf(to);
     if (known === undefined) {
-      this.#resolver.ask(to, frame);
+      // What is undone does not wait: TCP sends it again.
+      if (undone === undefined) this.#resolver.ask(to, frame);
+      else this.#resolver.ask(to, undefined);
       return;
     }
     frame.set(known, Ethernet.DESTINATION);
-    this.#link.transmit(frame);
+    this.#link.transmit(frame, undone);
   }
+}
+
+function putLittle16(bytes: Uint8Array, at: number, value: number): void {
+  bytes[at] = value;
+  bytes[at + 1] = value >>> 8;
 }
 
 function finish4(frame: Uint8Array, at: number, length: number, fragment: number): void {

@@ -171,7 +171,7 @@ export class TcpFlows {
       syn: undefined,
       sack: [],
     };
-    this.#writer.tcp(address, segment.destinationPort, guest, segment.sourcePort, reset, noData, 0, 0);
+    this.#writer.tcp(address, segment.destinationPort, guest, segment.sourcePort, reset, noData, 0, 0, 0);
   }
 
   #endpointOptions(guest: Ip): TcpEndpointOptions {
@@ -193,8 +193,9 @@ export class TcpFlows {
     return {
       scheduler: this.#network.scheduler,
       hasRoom: () => this.#link.hasRoom(),
-      transmit(segment, data, offset, length) {
-        writer.tcp(address, port, guest, guestPort, segment, data, offset, length);
+      mostBytes: (mss) => writer.mostTcpBytes(guest, mss),
+      transmit(segment, data, offset, length, mss) {
+        writer.tcp(address, port, guest, guestPort, segment, data, offset, length, mss);
       },
       wake: (endpoint) => {
         this.#awake.add(endpoint);

@@ -1,9 +1,9 @@
-import type { NetBackend } from "@northbridge/sdk";
+import type { NetBackend, NetOffloads } from "@northbridge/sdk";
 import { isGroupMac, macKey } from "../wire/address.ts";
 import { get16 } from "../wire/bytes.ts";
 import { UNSPECIFIED6 } from "../wire/ip.ts";
 import { Icmp6 } from "../wire/spec6.ts";
-import { Dhcp, Ethernet, EtherType, Protocol, Udp } from "../wire/spec.ts";
+import { Dhcp, Ethernet, EtherType, Protocol, Udp, VnetHeader } from "../wire/spec.ts";
 import { ArpResponder } from "./arp.ts";
 import { Claims } from "./claims.ts";
 import { Destinations } from "./destinations.ts";
@@ -38,7 +38,9 @@ export interface UserNetStats {
 /** The virtual network of a guest behind a NAT in this process: no privilege, no device of the host. */
 export class UserNet implements NetBackend {
   readonly mtu: number;
+  readonly offloads: NetOffloads = { checksum: true, tso4: true, tso6: true, ecn: true, uso: false };
   readonly #network: UserNetwork;
+  readonly #writer: PacketWriter;
   readonly #link: GuestLink;
   readonly #claims: Claims;
   readonly #arp: ArpResponder;
@@ -69,6 +71,7 @@ export class UserNet implements NetBackend {
       else this.#discovery?.ask(address);
     });
     const writer = new PacketWriter(this.#link, network.gatewayMac, network.mtu, this.#claims);
+    this.#writer = writer;
     this.#arp = new ArpResponder(network, this.#claims, writer);
     this.#discovery = v6 && new NeighbourDiscovery(network, v6, this.#claims, writer);
     this.#dns = new DnsForwarder(network);
@@ -122,7 +125,7 @@ export class UserNet implements NetBackend {
   }
 
   /** Takes every frame: what has no room in a host socket closes its connection's window instead. */
-  send(frame: readonly Uint8Array[]): boolean {
+  send(frame: readonly Uint8Array[], header?: Uint8Array): boolean {
     // One copy: the guest may change its memory while we look.
     let length = 0;
     for (const part of frame) {
@@ -134,13 +137,19 @@ export class UserNet implements NetBackend {
       length += part.length;
     }
     this.#received += 1;
+    this.#packet.isUnsummed = ((header?.[0] ?? 0) & VnetHeader.NEEDS_CSUM) !== 0;
     this.#link.hold(() => {
       if (!this.#takeFrame(length)) this.#refused += 1;
     });
     return true;
   }
 
-  connect(receive: (frame: Uint8Array) => boolean, _onWritable: () => void): void {
+  /** What the guest takes undone: large frames of TCP go to it in one piece. */
+  setOffloads(taken: NetOffloads): void {
+    this.#writer.offloads = taken;
+  }
+
+  connect(receive: (frame: Uint8Array, header?: Uint8Array) => boolean, _onWritable: () => void): void {
     this.#link.connect(receive);
   }
 

@@ -188,3 +188,17 @@ export const Dns = {
   TYPE_AAAA: 28,
   CLASS_IN: 1,
 } as const;
+
+/** struct virtio_net_hdr before a frame: what is left undone of it (virtio 1.3 §5.1.6). Little-endian. */
+export const VnetHeader = {
+  FLAGS: 0,
+  GSO_TYPE: 1,
+  HDR_LEN: 2,
+  GSO_SIZE: 4,
+  CSUM_START: 6,
+  CSUM_OFFSET: 8,
+  LENGTH: 12,
+  NEEDS_CSUM: 1,
+  GSO_TCPV4: 1,
+  GSO_TCPV6: 4,
+} as const;
