@@ -63,6 +63,15 @@ describe("VirtioNet", () => {
     expect([bench.endpoint.readConfig(6, 2), bench.configInterrupts]).toEqual([0, 1]);
   });
 
+  it("has its cable pulled and plugged in from the monitor", async () => {
+    const { device } = new NetDriver();
+    expect([await device.monitorCommand(["link", "down"]), device.isLinkUp]).toEqual(["link down", false]);
+    expect([await device.monitorCommand(["link", "up"]), device.isLinkUp]).toEqual(["link up", true]);
+    await expect(device.monitorCommand(["unplug"])).rejects.toThrow(
+      "expected link up or link down, found unplug",
+    );
+  });
+
   it("loses what is sent or comes while the cable is pulled", () => {
     const driver = new NetDriver();
     driver.device.setLink(false);

@@ -1,4 +1,4 @@
-import { type NetBackend, type NetOffloads, RestoreError } from "@northbridge/sdk";
+import { type NetBackend, type NetOffloads, NorthbridgeError, RestoreError } from "@northbridge/sdk";
 import {
   type DescriptorChain,
   FeatureSet,
@@ -181,6 +181,18 @@ export class VirtioNet implements VirtioDevice {
     if (isUp === this.isLinkUp) return;
     this.#setStatus(this.#status ^ LinkStatus.LINK_UP);
     this.#session?.configChanged();
+  }
+
+  /** `link up`, `link down`: plugs or pulls the cable. */
+  monitorCommand(words: readonly string[]): Promise<string> {
+    const command = words.join(" ");
+    if (command !== "link up" && command !== "link down") {
+      return Promise.reject(
+        new NorthbridgeError("NB_CONFIG", `expected link up or link down, found ${command || "nothing"}`),
+      );
+    }
+    this.setLink(command === "link up");
+    return Promise.resolve(command);
   }
 
   /** Asks the driver to tell the network where it is now (§5.1.6.5.4). */

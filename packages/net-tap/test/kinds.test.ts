@@ -1,0 +1,224 @@
+import { createServer } from "node:net";
+import { once } from "node:events";
+import type { HostEndContext, HostEndKind, NetBackend } from "@northbridge/sdk";
+import { describe, expect, it } from "vitest";
+import * as netTap from "../src/index.ts";
+import { arp, ethernet, GuestCard, guestMac, otherMac } from "./guest-card.ts";
+import { VirtualTime } from "./virtual-time.ts";
+
+const kinds = new Map(
+  Object.values(netTap as Readonly<Record<string, unknown>>)
+    .filter(
+      (one): one is HostEndKind<"net"> =>
+        typeof one === "object" && one !== null && "open" in one && "of" in one,
+    )
+    .map((one) => [one.kind, one]),
+);
+
+/** What a machine gives a kind, with what was logged and counted. */
+function machine(): {
+  readonly context: HostEndContext;
+  readonly log: () => string;
+  readonly stats: () => Readonly<Record<string, number>>;
+} {
+  const bytes: number[] = [];
+  let counters: () => Readonly<Record<string, number>> = () => ({});
+  const context: HostEndContext = {
+    device: "net0",
+    readOnly: false,
+    clock: {
+      kind: "realtime",
+      epochMs: 0,
+      nowNs: () => 0,
+      createTimer: () => ({ arm: () => undefined, disarm: () => undefined, deadlineNs: undefined }),
+    },
+    console: { write: () => undefined, connect: () => undefined, resume: () => undefined },
+    log: { write: (byte) => bytes.push(byte) },
+    ends: {
+      block: () => Promise.reject(new Error("no block")),
+      char: () => Promise.reject(new Error("no char")),
+      directory: () => Promise.reject(new Error("no directory")),
+      net: ({ kind, ...options }) => open(kind, options, context),
+    },
+    onStats: (give) => (counters = give),
+  };
+  return { context, log: () => String.fromCharCode(...bytes), stats: () => counters() };
+}
+
+async function open(kind: string, options: unknown, context: HostEndContext): Promise<NetBackend> {
+  const found = kinds.get(kind);
+  if (found === undefined) throw new Error(`no kind ${kind}`);
+  const checked = (await found.options["~standard"].validate(options)) as {
+    readonly value?: unknown;
+    readonly issues?: readonly { readonly message: string }[];
+  };
+  if (checked.issues !== undefined) throw new Error(checked.issues.map(({ message }) => message).join());
+  return found.open(checked.value, context);
+}
+
+describe("network kinds of a machine's config", () => {
+  it("are these", () => {
+    expect([...kinds.keys()].sort()).toEqual(["capture", "dgram", "stream", "switch", "tap", "user"]);
+  });
+
+  it.each([
+    ["user", { subnet: "10.0.2.1/24" }, 'subnet: "10.0.2.1/24" has bits of the host set: write 10.0.2.0/24'],
+    [
+      "user",
+      { subnet: "10.0.0.0/33" },
+      /^subnet: expected a network such as 10\.0\.2\.0\/24 with a prefix of 8 to 27/,
+    ],
+    ["user", { subnet6: "fd00::1/64" }, /^subnet6: "fd00::1\/64" has bits of the host set/],
+    [
+      "user",
+      { mtu: 1000 },
+      "mtu: expected a whole number from 1280 to 65520, found 1000; less than 1280 needs subnet6: false",
+    ],
+    [
+      "user",
+      { hostPorts: [{ guestPort: 0 }] },
+      "hostPorts[0].guestPort: expected a port from 1 to 65535, found 0",
+    ],
+    [
+      "user",
+      { forwards: [{ guestPort: 22 }] },
+      "forwards[0].hostPort: expected a port from 0 to 65535, found -1",
+    ],
+    [
+      "user",
+      { forwards: [{ guestPort: 22, hostPort: 0, guestAddress: "10.9.9.9" }] },
+      "forwards[0].guestAddress: 10.9.9.9 is not in the guest's subnet",
+    ],
+    ["user", { policy: [{ action: "deny", to: "10.0.0.0" }] }, /^policy\[0\]\.to: expected a network/],
+    ["user", { dns: { servers: ["nine"] } }, /^dns\.servers\[0\]: expected a name server such as/],
+    [
+      "user",
+      { dns: { records: { "a.test": ["x"] } } },
+      'dns.records["a.test"]: expected an IP address, found "x"',
+    ],
+    [
+      "user",
+      { leases: { "52:54:00:00:00:01": "10.0.2.255" } },
+      /is not an address for guests of the subnet$/,
+    ],
+    ["user", { hostname: "two words" }, 'hostname: expected a name such as guest.test, found "two words"'],
+    ["user", { macs: ["01:00:5e:00:00:01"] }, /^macs\[0\]: "01:00:5e:00:00:01" is a group address/],
+    ["stream", {}, "port: expected a path, or a port from 1 to 65535, found neither"],
+    [
+      "stream",
+      { path: "/nowhere/x.sock" },
+      /^path: cannot connect to \/nowhere\/x\.sock: .*: start the peer first, or set reconnectMs$/,
+    ],
+    [
+      "dgram",
+      { local: "here", remote: "127.0.0.1:1" },
+      'local: expected an address such as 127.0.0.1:4444, found "here"',
+    ],
+    ["switch", { path: "/nowhere/lan.sock" }, /^path: cannot listen on \/nowhere\/lan\.sock/],
+    ["capture", { path: "/nowhere/x", link: { kind: "user" } }, /^path: cannot write \/nowhere\/x/],
+  ] as const)("%s refuses %j in one line that names the option", async (kind, options, message) => {
+    const failure = await open(kind, options, machine().context).then(
+      () => undefined,
+      (error: unknown) => error,
+    );
+    expect(failure).toMatchObject({ code: expect.stringMatching(/^NB_(CONFIG|HOST)$/) });
+    const text = (failure as Error).message;
+    if (typeof message === "string") expect(text).toBe(message);
+    else expect(text).toMatch(message);
+    expect(text).not.toContain("\n");
+  });
+
+  it("say which port is taken, and go on without a cable where that is allowed", async () => {
+    const owner = createServer().listen(0, "127.0.0.1");
+    await once(owner, "listening");
+    const bound = owner.address();
+    const port = bound !== null && typeof bound === "object" ? bound.port : 0;
+    const options = { forwards: [{ hostPort: port, guestPort: 22 }] };
+    const reason = `forwards[0]: cannot listen on 127.0.0.1:${port}: it is taken: stop its owner, choose another, or 0 for any free port`;
+    await expect(open("user", options, machine().context)).rejects.toThrow(reason);
+    const { context, log, stats } = machine();
+    const net = await open("user", { ...options, required: false }, context);
+    const states: boolean[] = [];
+    net.watchLink?.((isUp) => states.push(isUp));
+    expect(net.send([new Uint8Array(60)])).toBe(true);
+    expect([states, log(), stats()["isUp"]]).toEqual([[false], `net0: no network: ${reason}\n`, 0]);
+    await net.close();
+    owner.close();
+    // A mistake in the config is one, required or not.
+    await expect(open("user", { subnet: "x", required: false }, machine().context)).rejects.toMatchObject({
+      code: "NB_CONFIG",
+    });
+  });
+
+  it("let a guest use only the addresses stated, and count", async () => {
+    const { context, stats } = machine();
+    const net = await open(
+      "user",
+      { macs: [guestMac.map((byte) => byte.toString(16).padStart(2, "0")).join(":")] },
+      context,
+    );
+    const card = new GuestCard(net);
+    const asked = card.next(() => true);
+    card.send(
+      arp(1, otherMac, "0.0.0.0", "10.0.2.2"),
+      ethernet(otherMac, guestMac, 0x88b5, []),
+      arp(1, guestMac, "10.0.2.15", "10.0.2.2"),
+    );
+    await asked;
+    expect(card.received).toHaveLength(1);
+    expect(stats()).toMatchObject({
+      isUp: 1,
+      framesIn: 2,
+      framesOut: 1,
+      framesFiltered: 1,
+      framesFromGuest: 2,
+      tcpConnections: 0,
+    });
+    await net.close();
+  });
+});
+
+describe("a controlled link", () => {
+  it("lets pass what its limits say, in both directions, and holds back the rest", () => {
+    const scheduler = new VirtualTime();
+    const wire = netTap.hub();
+    const limit = { framesPerSecond: 100 };
+    const link = new netTap.ControlledLink(wire.port(), {
+      limit: { fromGuest: limit, toGuest: limit },
+      scheduler,
+    });
+    const peer = new GuestCard(wire.port());
+    const frame = ethernet(otherMac, guestMac, 0x88b5, [1]);
+    let queued = 500;
+    let received = 0;
+    const push = (): void => {
+      while (queued > 0 && link.send([frame])) queued -= 1;
+    };
+    link.connect(() => (received += 1) > 0, push);
+    push();
+    for (let index = 0; index < 200; index += 1) peer.send(frame);
+    scheduler.run(1000);
+    // A hundred a second, and what had gathered before.
+    expect(peer.received.length).toBeGreaterThan(95);
+    expect(peer.received.length).toBeLessThan(125);
+    expect(Math.abs(received - peer.received.length)).toBeLessThan(5);
+    expect(link.stats.waits).toBeGreaterThan(10);
+  });
+
+  it("loses everything while its cable is pulled, and tells", () => {
+    const wire = netTap.hub();
+    const link = new netTap.ControlledLink(wire.port());
+    const [card, peer] = [new GuestCard(link), new GuestCard(wire.port())];
+    const states: boolean[] = [];
+    link.watchLink((isUp) => states.push(isUp));
+    const frame = ethernet(otherMac, guestMac, 0x88b5, [1]);
+    link.setLink(false);
+    card.send(frame);
+    peer.send(frame);
+    link.setLink(true);
+    card.send(frame);
+    peer.send(frame);
+    expect([states, card.received.length, peer.received.length]).toEqual([[true, false, true], 1, 1]);
+    expect(link.stats).toMatchObject({ framesIn: 1, framesOut: 1, framesFiltered: 2 });
+  });
+});

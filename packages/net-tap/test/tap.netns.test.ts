@@ -1,0 +1,129 @@
+import { execFileSync } from "node:child_process";
+import { readFileSync } from "node:fs";
+import { describe, expect, it } from "vitest";
+import { patch, tap, type TapNet, user } from "../src/index.ts";
+import { arp, GuestCard, guestMac } from "./guest-card.ts";
+import { namespaceObstacle, NetworkNamespace } from "./network-namespace.ts";
+
+const obstacle = namespaceObstacle();
+let count = 0;
+const freshName = (): string => `nbu${process.pid % 100_000}x${(count += 1)}`;
+/** iproute2: of the host, and in no package. */
+const IP = "ip";
+const ip = (...args: readonly string[]): string =>
+  execFileSync(IP, args, { encoding: "utf8", stdio: ["ignore", "pipe", "pipe"] });
+const exists = (name: string): boolean =>
+  ip("-br", "link")
+    .split("\n")
+    .some((line) => line.startsWith(`${name} `));
+
+describe.skipIf(obstacle !== undefined)(`a tap${obstacle === undefined ? "" : `: ${obstacle}`}`, () => {
+  it("is there, up, with its MTU, as long as it is open, and not a moment longer", async () => {
+    const name = freshName();
+    const net = tap({ name, mtu: 1400 });
+    expect([net.name, net.mtu]).toEqual([name, 1400]);
+    expect(ip("link", "show", name)).toMatch(/<[^>]*\bUP\b[^>]*> mtu 1400/);
+    await net.close();
+    expect(exists(name)).toBe(false);
+  });
+
+  it("stays where it is persistent, and is taken again by name or by descriptor", async () => {
+    const name = freshName();
+    await tap({ name, persistent: true }).close();
+    expect(exists(name)).toBe(true);
+    const again = tap({ name, persistent: false });
+    expect(again.name).toBe(name);
+    await again.close();
+    expect(exists(name)).toBe(false);
+  });
+
+  it("numbers itself, and becomes a port of a bridge", async () => {
+    const bridge = freshName();
+    ip("link", "add", bridge, "type", "bridge");
+    const net: TapNet[] = [];
+    try {
+      net.push(
+        tap({ name: `${bridge.slice(0, 10)}_%d`, bridge }),
+        tap({ name: `${bridge.slice(0, 10)}_%d`, bridge }),
+      );
+      expect(net.map(({ name }) => name.at(-1))).toEqual(["0", "1"]);
+      for (const { name } of net) expect(ip("link", "show", name)).toContain(`master ${bridge}`);
+    } finally {
+      for (const one of net) await one.close();
+      ip("link", "del", bridge);
+    }
+  });
+
+  it("carries a flood of pings, with one queue and with four, and the kernel's counters agree", async (context) => {
+    context.skip(namespaceObstacle("ping") !== undefined, "needs ping");
+    for (const queues of [1, 4]) {
+      await using namespace = await NetworkNamespace.make();
+      const device = tap({ name: freshName(), up: false, queues });
+      const net = await user();
+      await namespace.take(device.name);
+      patch(net, device);
+      await namespace.run("ip", "addr", "add", "10.0.2.15/24", "dev", "eth0");
+      const output = await namespace.run("ping", "-f", "-q", "-c", "2000", "10.0.2.2");
+      expect(output).toContain("2000 packets transmitted, 2000 received, 0% packet loss");
+      const statistics = await namespace.run("cat", "/sys/class/net/eth0/statistics/rx_packets");
+      expect(Number(statistics)).toBe(net.stats.framesToGuest);
+      await net.close();
+      await device.close();
+    }
+  });
+
+  it("loses frames while its interface is down or gone, and nothing else happens", async () => {
+    const net = tap({ name: freshName(), up: false });
+    const card = new GuestCard(net);
+    card.send(arp(1, guestMac, "0.0.0.0", "10.0.2.2"));
+    ip("link", "del", net.name);
+    card.send(arp(1, guestMac, "0.0.0.0", "10.0.2.2"), new Uint8Array(3));
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    await net.close();
+  });
+
+  it("gives up its descriptors", async () => {
+    const before =
+      readFileSync("/proc/self/stat", "latin1").length > 0 ? ip("-br", "link").split("\n").length : 0;
+    for (let turn = 0; turn < 50; turn += 1) await tap({ name: freshName(), queues: 2 }).close();
+    expect(ip("-br", "link").split("\n").length).toBe(before);
+  });
+
+  it.each([
+    [{ name: "a-name-that-is-too-long" }, /^name: expected at most 15 bytes/],
+    [{ name: "a b" }, /^name: expected the name of an interface/],
+    [{ queues: 9 }, /^queues: expected a whole number from 1 to 8, found 9$/],
+    [{ mtu: 20 }, /^mtu: expected a whole number from 68/],
+    [{ fds: [] }, /^fds: expected at least one/],
+    [{ fds: [3], name: "x" }, /^fds: the interface is there already/],
+  ])("refuses %j as a config", (options, message) => {
+    expect(() => tap(options)).toThrow(
+      expect.objectContaining({ code: "NB_CONFIG", message: expect.stringMatching(message) }),
+    );
+  });
+
+  it("says what to do where the host refuses", () => {
+    const taken = tap({ name: freshName() });
+    const refused = (options: Parameters<typeof tap>[0]): unknown => {
+      try {
+        return tap(options).close();
+      } catch (error) {
+        return error;
+      }
+    };
+    expect(refused({ name: taken.name })).toMatchObject({
+      code: "NB_HOST",
+      message: `name: ${taken.name} is in use by another process: choose another, or end that one`,
+    });
+    expect(refused({ name: "lo" })).toMatchObject({
+      message: "name: lo is there and is no tap, or has other queues: choose another name",
+    });
+    expect(refused({ name: freshName(), bridge: "nobridge" })).toMatchObject({
+      message: "bridge: there is no bridge nobridge: `northbridge net setup` makes one",
+    });
+    expect(refused({ fds: [0] })).toMatchObject({
+      message: expect.stringMatching(/^fds: expected open queues of a tap/),
+    });
+    return taken.close();
+  });
+});
