@@ -11,5 +11,7 @@ export { type HostEndConfig } from "./host-end.ts";
 export { virtioNet, type VirtioNetConfig } from "./net/plugin.ts";
 export { VirtioNet, type VirtioNetOptions, type VirtioNetStateV1 } from "./net/virtio-net.ts";
 export { VirtioPci, type VirtioPciStateV1 } from "./pci/virtio-pci.ts";
+export { virtioPmem, type VirtioPmemConfig } from "./pmem/plugin.ts";
+export { VirtioPmem } from "./pmem/virtio-pmem.ts";
 export { virtioRng } from "./rng/plugin.ts";
 export { VirtioRng } from "./rng/virtio-rng.ts";

@@ -29,6 +29,7 @@ probe() {
 probe pci '*'
 probe platform 'LNRO0005*'
 probe virtio '*'
+probe nd '*'
 # What these find is found by and by: its drivers wait for it.
 [ -e /sys/module/virtio_scsi ] && modprobe -qa sd_mod sr_mod
 [ -e /sys/module/virtio_input ] && modprobe -qa evdev

@@ -25,6 +25,7 @@ export const DEVICE_DRIVERS: readonly string[] = [
   "virtio_input",
   "evdev",
   "virtio_pmem",
+  "nd_pmem",
   "virtio_mem",
   "vmw_vsock_virtio_transport",
   "virtiofs",

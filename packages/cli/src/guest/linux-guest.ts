@@ -37,7 +37,7 @@ const KERNEL = "vmlinuz";
 const INITRD = "initrd.img";
 const MANIFEST = "guest.json";
 /** Raised whenever the contents of an initramfs change: older ones are made anew. */
-const RECIPE = 2;
+const RECIPE = 3;
 
 interface Manifest {
   readonly recipe: number;

@@ -151,11 +151,15 @@ describe("a virtio disk", () => {
       ],
     };
     await withDisk({ options: { disk } }, async ({ shell }) => {
-      expect(await shell.ask("dd if=/dev/vda of=/dev/null bs=4k count=1 skip=255 2>&1")).toContain("1+0 records in");
+      expect(await shell.ask("dd if=/dev/vda of=/dev/null bs=4k count=1 skip=255 2>&1")).toContain(
+        "1+0 records in",
+      );
       const read = await shell.run("dd if=/dev/vda of=/dev/null bs=4k count=1 skip=256 2>&1");
       expect(read.status).not.toBe(0);
       expect(read.text).toContain("I/O error");
-      expect((await shell.run("dd if=/dev/zero of=/dev/vda bs=4k count=1 seek=512 conv=fsync 2>&1")).status).not.toBe(0);
+      expect(
+        (await shell.run("dd if=/dev/zero of=/dev/vda bs=4k count=1 seek=512 conv=fsync 2>&1")).status,
+      ).not.toBe(0);
       const log = await shell.ask("dmesg | grep 'I/O error, dev vda'");
       expect(log).toMatch(/sector 2048 op 0x0:\(READ\)/);
       expect(log).toMatch(/sector 4096 op 0x1:\(WRITE\)/);
@@ -173,7 +177,9 @@ describe("a virtio disk", () => {
     await withDisk({ options: { disk, onError: "stop" }, extra }, async ({ shell, monitor, path }) => {
       const writing = shell.ask("dd if=/pattern of=/dev/vda bs=64k oflag=direct 2>/dev/null; echo written");
       for (let paused = 0; paused < 2; paused++) {
-        expect(await monitor.until("status", /^paused/)).toMatch(/^paused: disk: faulty disk: write at \d+: ENOSPC, /);
+        expect(await monitor.until("status", /^paused/)).toMatch(
+          /^paused: disk: faulty disk: write at \d+: ENOSPC, /,
+        );
         expect(await monitor.ask("resume")).toBe("running");
       }
       expect(await writing).toBe("written");
@@ -203,7 +209,9 @@ describe("a virtio disk", () => {
       expect(await read("queue/physical_block_size")).toBe("16384");
       expect(await read("queue/optimal_io_size")).toBe("65536");
       expect(await read("queue/write_cache")).toBe("write back");
-      await shell.ask("for i in 1 2 3 4; do dd if=/dev/zero of=/dev/vda bs=1M count=4 seek=$((i * 8)) & done; wait; sync");
+      await shell.ask(
+        "for i in 1 2 3 4; do dd if=/dev/zero of=/dev/vda bs=1M count=4 seek=$((i * 8)) & done; wait; sync",
+      );
     });
   });
 
@@ -228,12 +236,16 @@ describe("a virtio disk", () => {
     await writeFile(path("disk.img"), "");
     await truncate(path("disk.img"), 128 * MIB);
     const files = await initrdWith(guest.files, [pattern], path("initrd.img"));
-    const devices = [{ plugin: "virtioBlk", id: "disk", disk: { kind: "file", path: "disk.img" }, queues: 2 }];
+    const devices = [
+      { plugin: "virtioBlk", id: "disk", disk: { kind: "file", path: "disk.img" }, queues: 2 },
+    ];
     const file = await machineFile(directory.path, linuxConfig({ ...files, devices, vcpus: 2 }));
     {
       await using shell = await GuestShell.boot([file, "--timeout", "900", "--monitor", path("monitor")]);
       await using monitor = await MonitorClient.connect(path("monitor"));
-      await shell.ask(`(${WRITE_ALL}) 2>/dev/null | dd of=/dev/vda bs=64k iflag=fullblock conv=fsync 2>/tmp/dd & true`);
+      await shell.ask(
+        `(${WRITE_ALL}) 2>/dev/null | dd of=/dev/vda bs=64k iflag=fullblock conv=fsync 2>/tmp/dd & true`,
+      );
       await monitor.until("stats", /"writes":[1-9]\d/);
       expect(await monitor.ask(`save ${path("saved")}`)).toContain("saved to");
       expect(await monitor.ask("quit")).toBe("ending");
@@ -253,7 +265,10 @@ async function rootFileSystem(initrd: string, root: string, image: string): Prom
   // Devices need privileges, and the guest makes its own.
   await runTool("sh", "-c", `cd "${root}" && cpio -idm --quiet -f 'dev/*' < "${initrd}"`);
   const put = (name: string, text: string): Promise<void> => writeFile(join(root, name), text);
-  await put("etc/inittab", "::sysinit:/etc/rcS\nttyS0::respawn:/sbin/getty -L ttyS0 115200 vt100\n::shutdown:/bin/umount -a -r\n");
+  await put(
+    "etc/inittab",
+    "::sysinit:/etc/rcS\nttyS0::respawn:/sbin/getty -L ttyS0 115200 vt100\n::shutdown:/bin/umount -a -r\n",
+  );
   await writeFile(
     join(root, "etc/rcS"),
     "#!/bin/sh\nmount -t proc proc /proc\nmount -t sysfs sysfs /sys\nmount -t devtmpfs devtmpfs /dev\nmount -o remount,rw /\nhostname northbridge\n",

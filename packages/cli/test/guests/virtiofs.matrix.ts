@@ -35,7 +35,9 @@ async function withShare(
   await using shell = await GuestShell.boot([file, "--timeout", "1500"]);
   await shell.ask("mount -t virtiofs work /mnt");
   await use(shell, path);
-  expect(await shell.run("dmesg | grep -iE 'call trace|bug:|rcu.*stall|lockup|fuse.*(bad|fail)'")).toMatchObject({
+  expect(
+    await shell.run("dmesg | grep -iE 'call trace|bug:|rcu.*stall|lockup|fuse.*(bad|fail)'"),
+  ).toMatchObject({
     text: "",
   });
   expect(await shell.end("umount /mnt; poweroff -f")).toMatchObject({ code: 0, err: "" });
@@ -105,9 +107,13 @@ describe("virtiofs", () => {
       await git("add", "-A");
       await git("commit", "-qm", "all");
       const ask = (command: string): Promise<string> =>
-        shell.ask(`cd /mnt/repo && HOME=/tmp GIT_CONFIG_NOSYSTEM=1 /opt/git -c safe.directory='*' ${command}; cd /`);
+        shell.ask(
+          `cd /mnt/repo && HOME=/tmp GIT_CONFIG_NOSYSTEM=1 /opt/git -c safe.directory='*' ${command}; cd /`,
+        );
       expect(await ask("status --porcelain")).toBe("");
-      await shell.ask("cd /mnt/repo; echo more >> file-3.txt; rm file-4.txt; mv file-5.txt moved.txt; echo new > new; cd /");
+      await shell.ask(
+        "cd /mnt/repo; echo more >> file-3.txt; rm file-4.txt; mv file-5.txt moved.txt; echo new > new; cd /",
+      );
       const status = await ask("status --porcelain");
       expect(status.split("\n").length).toBe(5);
       expect((await git("status", "--porcelain")).trim()).toBe(status);
@@ -169,7 +175,9 @@ describe("virtiofs", () => {
       await writeFile(path("shared/in"), bytes);
       await shell.ask("cat /mnt/in > /tmp/copy && dd if=/tmp/copy of=/mnt/out bs=1M conv=fsync 2>/dev/null");
       expect(Buffer.compare(await readFile(path("shared/out")), bytes)).toBe(0);
-      await shell.ask("dd if=/tmp/copy of=/mnt/direct bs=4096 count=100 oflag=direct 2>/dev/null || true; sync");
+      await shell.ask(
+        "dd if=/tmp/copy of=/mnt/direct bs=4096 count=100 oflag=direct 2>/dev/null || true; sync",
+      );
       await shell.ask("fallocate -l 100000 /mnt/allocated; truncate -s 10G /mnt/sparse");
       expect((await stat(path("shared/allocated"))).size).toBe(100_000);
       expect((await stat(path("shared/sparse"))).size).toBe(10 * 2 ** 30);

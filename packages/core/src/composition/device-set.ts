@@ -5,6 +5,7 @@ import {
   HostEnds,
   type IoHandler,
   type IoRegion,
+  type MemorySlot,
   type Token,
   type Unmap,
 } from "../contracts/index.ts";
@@ -35,9 +36,10 @@ export class DeviceSet {
     return this.#firmware;
   }
 
-  async setUp(planned: PlannedDevice): Promise<void> {
+  /** @param ownMemory what the device's plugin asked for */
+  async setUp(planned: PlannedDevice, ownMemory?: MemorySlot): Promise<void> {
     const accesses = { ports: { reads: 0, writes: 0 }, mmio: { reads: 0, writes: 0 } };
-    const context = this.#contextOf(planned, accesses);
+    const context = { ...this.#contextOf(planned, accesses), ownMemory };
     let device: Device;
     try {
       device = await planned.spec.setup(context, planned.config as never);

@@ -5,7 +5,7 @@ import type { HostEndSlots } from "./host-ends.ts";
 import type { InterruptLine, MsiTarget } from "./interrupt.ts";
 import type { IoHandler, IoRegion, Unmap } from "./io.ts";
 import type { PowerControl, Resettable, Snapshottable } from "./lifecycle.ts";
-import type { GuestMemory } from "./memory.ts";
+import type { GuestMemory, MemorySlot } from "./memory.ts";
 import type { FirmwareEntry } from "./firmware.ts";
 import { type Token, token } from "./token.ts";
 
@@ -15,6 +15,8 @@ export interface DeviceContext {
   readonly id: string;
   readonly clock: Clock;
   readonly memory: GuestMemory;
+  /** What the plugin's `memoryBytes` asked for: zeroes at first, and in no memory map of the firmware's. */
+  readonly ownMemory?: MemorySlot | undefined;
   readonly power: PowerControl;
   readonly msi: MsiTarget;
   /** Throws `NB_MISSING_TOKEN` where nobody provides it. */
@@ -54,6 +56,8 @@ export interface DevicePluginSpec<In, Out> {
   readonly provides?: readonly Token<unknown>[];
   /** Options that are host ends, as in `{ disk: "block" }`: checked with their kinds' schemas; `config` lets them through. */
   readonly ends?: HostEndSlots;
+  /** Bytes of guest memory that such a device brings beside the machine's RAM: a multiple of 4096. @defaultValue none */
+  memoryBytes?(config: Out): number;
   /** May await host resources. The device it returns must not be async on the guest's path. */
   setup(ctx: DeviceContext, config: Out): Device | Promise<Device>;
 }

@@ -28,6 +28,7 @@ import { InterruptFanIn } from "../interrupts/interrupt-fan-in.ts";
 import { SlottedGuestMemory } from "../memory/slotted-guest-memory.ts";
 import type { BootLoader } from "./boot-loader.ts";
 import { Machine } from "./machine.ts";
+import { placeOwnMemory } from "./own-memory.ts";
 import { planMachine } from "./plan-machine.ts";
 import { PowerRequests } from "./power-requests.ts";
 import { readImage } from "./read-image.ts";
@@ -69,6 +70,7 @@ export async function createMachine(options: MachineOptions): Promise<Machine> {
     registry,
     hypervisor,
   );
+  const owned = placeOwnMemory(map, devices);
   const container = new ServiceContainer();
   const console = options.console ?? new RingBufferBackend();
   const log = options.log ?? { write: () => undefined };
@@ -88,7 +90,7 @@ export async function createMachine(options: MachineOptions): Promise<Machine> {
     clock,
     ports: new GuardedBus(ports, onFault),
     mmio: new GuardedBus(mmio, onFault),
-    memoryBytes: bytesOf(map),
+    memoryBytes: bytesOf(map) + bytesOf(owned.map(({ place }) => place)),
     cpuModel,
   });
   mmio.doorbell = vm.doorbell;
@@ -97,7 +99,10 @@ export async function createMachine(options: MachineOptions): Promise<Machine> {
     const slots = map.map(({ gpa, length, kind }) =>
       vm.addMemory({ name: `${kind}@0x${gpa.toString(16)}`, gpa, length }),
     );
-    const memory = new SlottedGuestMemory(slots, (gpa, length) => {
+    const own = new Map(
+      owned.map(({ device, place }) => [device, vm.addMemory({ name: `${device.id}'s`, ...place })]),
+    );
+    const memory = new SlottedGuestMemory([...slots, ...own.values()], (gpa, length) => {
       vm.memoryWritten(gpa, length);
     });
     const fanIn = new InterruptFanIn((gsi, level) => {
@@ -122,7 +127,8 @@ export async function createMachine(options: MachineOptions): Promise<Machine> {
       container.close();
     };
     const adapt = options.adapt ?? ((spec: DevicePluginSpec<never, never>) => spec);
-    for (const device of devices) await set.setUp({ ...device, spec: adapt(device.spec, device.id) });
+    for (const device of devices)
+      await set.setUp({ ...device, spec: adapt(device.spec, device.id) }, own.get(device));
 
     return new Machine({
       config,
@@ -159,7 +165,8 @@ export async function createMachine(options: MachineOptions): Promise<Machine> {
   }
 }
 
-const bytesOf = (map: readonly MemoryMapEntry[]): number => map.reduce((sum, { length }) => sum + length, 0);
+const bytesOf = (map: readonly { readonly length: number }[]): number =>
+  map.reduce((sum, { length }) => sum + length, 0);
 
 interface BootParts {
   readonly config: MachineConfig;

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import type { MachineConfig, StopReason } from "../contracts/index.ts";
+import type { DeviceEntry, MachineConfig, StopReason } from "../contracts/index.ts";
 import { PluginRegistry } from "../composition/plugin-registry.ts";
 import { RingBufferBackend } from "../host/ring-buffer.ts";
 import { debugConsole, fakePlugin, powerPort } from "../testing/fake-devices.ts";
@@ -190,6 +190,28 @@ describe("Machine", () => {
     await machine.stop();
     await machine.stop();
     await expect(machine.resume()).rejects.toThrow(/has stopped/);
+  });
+
+  it("gives a device the memory that its plugin asks for, above all RAM", async () => {
+    const seen: (readonly [string, number, number])[] = [];
+    const plugin = fakePlugin("@fake/devices/owner", ({ id, ownMemory }) => {
+      if (ownMemory !== undefined) seen.push([id, ownMemory.gpa, ownMemory.length]);
+      return {};
+    });
+    const spec = { ...plugin.spec, memoryBytes: ({ bytes }: { readonly bytes: number }) => bytes };
+    const owner = (id: string, bytes: number): DeviceEntry => ({ spec, input: { bytes }, id });
+    const hypervisor = new FakeHypervisor([power(POWER_OFF)]);
+    const devices = [powerPort(), owner("a", 8192), owner("none", 0), owner("b", 4096)];
+    const machine = await createMachine({ config: { ...bare, devices }, hypervisor, registry });
+    expect(seen).toEqual([
+      ["a", 0x1_0000_0000, 8192],
+      ["b", 0x1_4000_0000, 4096],
+    ]);
+    expect(machine.memory.view(0x1_4000_0000, 4096)?.length).toBe(4096);
+    await machine.stop();
+    await expect(
+      createMachine({ config: { ...bare, devices: [owner("c", 100)] }, hypervisor, registry }),
+    ).rejects.toMatchObject({ code: "NB_CONFIG", configPath: "devices[0]" });
   });
 
   it("pauses where a device asks for it, says why, and goes on when told", async () => {

@@ -1,0 +1,91 @@
+import { chmod, mkdtempDisposable, mkdir, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { FakeHypervisor } from "@northbridge/core/testing";
+import { describe, expect, it } from "vitest";
+import { builtInRegistry } from "./built-in.ts";
+import { CliHarness } from "./testing/cli-harness.ts";
+
+const mmio = { gpa: 0xfeb0_0000, gsi: 5 };
+const disk = (path: string, options: object = {}): object => ({
+  plugin: "virtioBlk",
+  disk: { kind: "file", path },
+  mmio,
+  ...options,
+});
+
+describe("a host's file that cannot be used is one line with the config's path, and exit code 2", () => {
+  it.each<[string, object, RegExp]>([
+    [
+      "a missing image",
+      disk("none.img"),
+      /devices\[0\]\.disk: .*none\.img: cannot open for writing: there is no such file/,
+    ],
+    [
+      "an empty image",
+      disk("empty.img"),
+      /devices\[0\]\.disk: .*empty\.img: 0 bytes, expected a multiple of 512/,
+    ],
+    [
+      "an odd image",
+      disk("odd.img"),
+      /devices\[0\]\.disk: .*odd\.img: 1000 bytes, expected a multiple of 512/,
+    ],
+    ["a directory as an image", disk("dir"), /devices\[0\]\.disk: .*dir: .*directory/],
+    [
+      "an image of half a block",
+      disk("half.img", { topology: { blockSize: 4096 } }),
+      /devices\[0\]: topology\.blockSize: expected a divisor of the disk's 2048, found 4096/,
+    ],
+    [
+      "an image shorter than the memory it fills",
+      { plugin: "virtioPmem", file: { kind: "file", path: "half.img" }, mib: 2, mmio },
+      /devices\[0\]: file: expected 2 MiB, found 2048 bytes/,
+    ],
+    [
+      "a directory that is missing",
+      { plugin: "virtioFs", tag: "t", directory: { kind: "directory", path: "none" }, mmio },
+      /devices\[0\]\.directory: .*none: expected a directory: there is none/,
+    ],
+    [
+      "a directory that is a file",
+      { plugin: "virtioFs", tag: "t", directory: { kind: "directory", path: "odd.img" }, mmio },
+      /devices\[0\]\.directory: .*odd\.img: expected a directory: it is something else/,
+    ],
+    [
+      "a fault that is none",
+      disk("", {
+        disk: { kind: "faulty", disk: { kind: "file", path: "half.img" }, faults: [{ error: "bad" }] },
+      }),
+      /devices\[0\]\.disk\.faults\[0\]\.error: expected an errno's name/,
+    ],
+  ])("%s", async (_what, device, message) => {
+    await using directory = await mkdtempDisposable(join(tmpdir(), "northbridge-missing-"));
+    const path = (name: string): string => join(directory.path, name);
+    await writeFile(path("empty.img"), "");
+    await writeFile(path("odd.img"), new Uint8Array(1000));
+    await writeFile(path("half.img"), new Uint8Array(2048));
+    await mkdir(path("dir"));
+    const config = { machine: "bare-1", memory: { mib: 1 }, devices: [device] };
+    await writeFile(path("machine.json"), JSON.stringify(config));
+    const harness = new CliHarness(new FakeHypervisor(), { registry: builtInRegistry() });
+    const { code, err } = await harness.run("run", path("machine.json"));
+    expect(err).toMatch(message);
+    expect([code, err.trim().split("\n").length]).toEqual([2, 1]);
+  });
+
+  it.skipIf(process.getuid?.() === 0)("an image that may only be read", async () => {
+    await using directory = await mkdtempDisposable(join(tmpdir(), "northbridge-missing-"));
+    const image = join(directory.path, "ro.img");
+    await writeFile(image, new Uint8Array(512));
+    await chmod(image, 0o400);
+    const config = { machine: "bare-1", memory: { mib: 1 }, devices: [disk("ro.img")] };
+    await writeFile(join(directory.path, "machine.json"), JSON.stringify(config));
+    const harness = new CliHarness(new FakeHypervisor(), { registry: builtInRegistry() });
+    const { code, err } = await harness.run("run", join(directory.path, "machine.json"));
+    expect([code, err]).toEqual([
+      2,
+      expect.stringMatching(/ro\.img: cannot open for writing: permission denied/),
+    ]);
+  });
+});

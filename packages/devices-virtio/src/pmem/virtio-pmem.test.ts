@@ -1,0 +1,102 @@
+import { FakeDisk, FakeMemory, VirtioBench } from "@northbridge/sdk/testing";
+import fc from "fast-check";
+import { expect, it } from "vitest";
+import { VirtioPmem } from "./virtio-pmem.ts";
+
+const PAGE = 4096;
+const PAGES = 64;
+
+async function setup() {
+  const disk = new FakeDisk(PAGES * PAGE);
+  disk.bytes.forEach((_, i, bytes) => (bytes[i] = (i >> 12) + 1));
+  const slot = {
+    name: "pmem",
+    gpa: 0x1_4000_0000,
+    length: PAGES * PAGE,
+    readOnly: false,
+    bytes: new Uint8Array(PAGES * PAGE),
+  };
+  const device = await VirtioPmem.load({ slot, memory: new FakeMemory(PAGE), backend: disk });
+  const bench = new VirtioBench(device).start();
+  disk.requests.length = 0;
+  /** The `ret` of a request (virtio 1.3 §5.19.6). */
+  const request = async (type: number): Promise<number> => {
+    const header = bench.alloc(4);
+    bench.memory.writeU32(header, type);
+    const reply = bench.alloc(4);
+    bench.queue(0).add([{ gpa: header, length: 4 }], [{ gpa: reply, length: 4 }]);
+    bench.kick(0);
+    for (let waits = 0; bench.queue(0).collect().length === 0; waits++) {
+      expect(waits).toBeLessThan(10_000);
+      await Promise.resolve();
+    }
+    return bench.memory.readU32(reply);
+  };
+  return { disk, slot, bench, request, flush: () => request(0) };
+}
+
+it("is where its configuration says, and holds what the file has", async () => {
+  const { disk, slot, bench } = await setup();
+  const word = (at: number): number => bench.endpoint.readConfig(at, 4);
+  expect([word(0), word(4), word(8), word(12)]).toEqual([0x4000_0000, 1, PAGES * PAGE, 0]);
+  expect(slot.bytes).toEqual(disk.bytes);
+});
+
+it("writes back what has changed, in runs, and nothing else", async () => {
+  const { disk, slot, flush } = await setup();
+  slot.bytes[3 * PAGE] = 0xaa;
+  slot.bytes[5 * PAGE - 1] = 0xbb;
+  slot.bytes[63 * PAGE + 7] = 0xcc;
+  expect(await flush()).toBe(0);
+  expect(disk.bytes).toEqual(slot.bytes);
+  expect(
+    disk.requests.map(({ operation, offset, length }) => [operation, offset / PAGE, length / PAGE]),
+  ).toEqual([
+    ["write", 3, 2],
+    ["write", 63, 1],
+    ["flush", 0, 0],
+  ]);
+});
+
+it("says that a flush failed, and writes the same again at the next", async () => {
+  const { disk, slot, flush } = await setup();
+  slot.bytes[0] = 0x77;
+  disk.failNext("EIO", { on: "write" });
+  expect(await flush()).toBe(0xffff_ffff);
+  disk.failNext("EIO", { on: "flush" });
+  expect(await flush()).toBe(0xffff_ffff);
+  expect(await flush()).toBe(0);
+  expect(disk.bytes).toEqual(slot.bytes);
+});
+
+it("fails what is no flush, and needs a reset after what is no request", async () => {
+  const { bench, disk, request } = await setup();
+  expect(await request(1)).toBe(0xffff_ffff);
+  expect(disk.requests).toEqual([]);
+  bench.queue(0).add([{ gpa: bench.alloc(4), length: 4 }], []);
+  bench.kick(0);
+  expect(bench.endpoint.status & 0x40).toBe(0x40);
+});
+
+it("has in the file after any flush what the memory had before it", async () => {
+  await fc.assert(
+    fc.asyncProperty(
+      fc.array(
+        fc.array(fc.tuple(fc.nat(PAGES * PAGE - 1), fc.constantFrom(0, 1, 0x80, 0xff)), { maxLength: 20 }),
+        {
+          minLength: 1,
+          maxLength: 5,
+        },
+      ),
+      async (rounds) => {
+        const { disk, slot, flush } = await setup();
+        for (const writes of rounds) {
+          for (const [at, value] of writes) slot.bytes[at] = value;
+          expect(await flush()).toBe(0);
+          expect(disk.bytes).toEqual(slot.bytes);
+        }
+      },
+    ),
+    { numRuns: 30 },
+  );
+});
