@@ -1,11 +1,14 @@
 /**
- * What a register access costs: the decoder that a register map compiles to, beside one written by hand.
+ * What a register access costs: the decoder that a register map compiles to, beside one written by hand, recorded, and
+ * behind buses; and what a test bench and a virtqueue's round trip cost.
  * `node --conditions=northbridge-source packages/sdk/scripts/bench-registers.ts`
  */
 import { Bench } from "tinybench";
 import type { IoHandler, IoWidth } from "@northbridge/core/contracts";
 import { bit, registerMap } from "../src/index.ts";
-import { testBench } from "../src/testing/index.ts";
+import { recordedDevice } from "../src/recording/index.ts";
+import { testBench, VirtioBench } from "../src/testing/index.ts";
+import { serve, type VirtioDevice, type VirtioSession } from "../src/virtio/index.ts";
 import { definePlugin } from "../src/define.ts";
 
 const map = registerMap("bench", {
@@ -119,6 +122,70 @@ const onBus: IoHandler = {
   },
 };
 
+let recordedBytes = 0;
+const recorded = await testBench(
+  recordedDevice(plugin(), (bytes) => {
+    recordedBytes += bytes.length;
+  }),
+  { registers: map },
+);
+const onRecordedBus: IoHandler = {
+  read: (offset, width) => recorded.mmio.read(0xfe00_0000 + offset, width),
+  write: (offset, width, value) => {
+    recorded.mmio.write(0xfe00_0000 + offset, width, value);
+  },
+};
+
+/** Gives every buffer back at once. */
+class Echo implements VirtioDevice {
+  readonly deviceId = 42;
+  readonly features: readonly number[] = [];
+  readonly queues: readonly number[] = [256];
+  readonly config: Uint8Array = new Uint8Array();
+  #session: VirtioSession | undefined;
+
+  start(session: VirtioSession): void {
+    this.#session = session;
+  }
+
+  notify(index: number): void {
+    const queue = this.#session?.queue(index);
+    if (queue === undefined) return;
+    serve(queue, (chain) => {
+      queue.push(chain, 0);
+    });
+  }
+
+  reset(): void {
+    this.#session = undefined;
+  }
+
+  save(): unknown {
+    return undefined;
+  }
+
+  restore(): void {
+    // Nothing is kept.
+  }
+}
+
+const ROUND_TRIPS = 1024;
+const roundTrips = (packed: boolean): (() => void) => {
+  const virtio = new VirtioBench(new Echo(), { packed }).start();
+  const gpa = virtio.alloc(4096);
+  const queue = virtio.queue(0);
+  return () => {
+    let used = 0;
+    for (let i = 0; i < ROUND_TRIPS; i++) {
+      queue.add([{ gpa, length: 512 }], []);
+      virtio.kick(0);
+      used += queue.collect().length;
+    }
+    if (used !== ROUND_TRIPS) throw new Error(`${used} of ${ROUND_TRIPS} came back`);
+    sink += used;
+  };
+};
+
 const suite = new Bench({ time: 1000 });
 let sink = 0;
 suite.add("hand-written", () => {
@@ -130,17 +197,25 @@ suite.add("register map", () => {
 suite.add("register map behind the test bench's bus", () => {
   sink += drive(onBus);
 });
+suite.add("recorded, behind the same bus", () => {
+  sink += drive(onRecordedBus);
+});
+suite.add("split virtqueue", roundTrips(false));
+suite.add("packed virtqueue", roundTrips(true));
 suite.add("testBench()", async () => {
   await testBench(plugin(), { registers: map });
 });
 await suite.run();
 for (const { name, result } of suite.tasks) {
-  if (result.state !== "completed") continue;
+  if (result.state !== "completed") throw new Error(`${name}: ${result.state}`);
   const ns = result.latency.p50 * 1e6;
-  console.log(
-    name === "testBench()"
-      ? `${name}: ${(ns / 1000).toFixed(0)} µs`
-      : `${name}: ${(ns / ACCESSES).toFixed(1)} ns an access`,
-  );
+  console.log(`${name}: ${figure(name, ns)}`);
 }
+function figure(name: string, ns: number): string {
+  if (name === "testBench()") return `${(ns / 1000).toFixed(0)} µs`;
+  if (name.includes("virtqueue"))
+    return `${((ROUND_TRIPS / ns) * 1e6).toFixed(0)} thousand round trips a second`;
+  return `${(ns / ACCESSES).toFixed(1)} ns an access`;
+}
+console.log(`${(recordedBytes / 2 ** 20).toFixed(0)} MiB recorded`);
 if (Number.isNaN(sink)) console.log("never");

@@ -191,12 +191,15 @@ export class TraceWriter {
     this.#access(op | Op.OPEN, this.#pendingValue);
   }
 
+  /** The hot path: one load of buffer and position for the whole record. */
   #access(op: number, value: number): void {
     this.#fixed();
-    this.#byte(op);
-    this.#varint(this.#pendingIndex);
-    this.#varint(this.#pendingOffset);
-    this.#varint(value);
+    const buffer = this.#buffer;
+    let at = this.#at;
+    buffer[at++] = op;
+    at = putVarint(buffer, at, this.#pendingIndex);
+    at = putVarint(buffer, at, this.#pendingOffset);
+    this.#at = putVarint(buffer, at, value);
   }
 
   /** Room for one record of fixed size. */
@@ -209,16 +212,7 @@ export class TraceWriter {
   }
 
   #varint(value: number): void {
-    let rest = value;
-    while (rest > 0x7fff_ffff) {
-      this.#byte((rest % 128) + 128);
-      rest = Math.floor(rest / 128);
-    }
-    while (rest > 127) {
-      this.#byte((rest & 127) | 128);
-      rest >>>= 7;
-    }
-    this.#byte(rest);
+    this.#at = putVarint(this.#buffer, this.#at, value);
   }
 
   #float(value: number): void {
@@ -246,3 +240,19 @@ export class TraceWriter {
 }
 
 const RARE = { map: Op.MAP, unmap: Op.UNMAP, line: Op.LINE, power: Op.POWER, call: Op.CALL } as const;
+
+/** Seven bits a byte, low ones first. @returns where the next byte goes */
+function putVarint(buffer: Uint8Array, start: number, value: number): number {
+  let at = start;
+  let rest = value;
+  while (rest > 0x7fff_ffff) {
+    buffer[at++] = (rest % 128) + 128;
+    rest = Math.floor(rest / 128);
+  }
+  while (rest > 127) {
+    buffer[at++] = (rest & 127) | 128;
+    rest >>>= 7;
+  }
+  buffer[at++] = rest;
+  return at;
+}
