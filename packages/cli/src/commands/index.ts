@@ -3,6 +3,7 @@ import { registerGuest } from "../guest/index.ts";
 import { registerTrace } from "../trace/register-trace.ts";
 import { registerImg } from "../img/register-img.ts";
 import { registerNbd } from "../nbd/register-nbd.ts";
+import { registerNet } from "../net/register-net.ts";
 import { registerDoctor } from "./doctor.ts";
 import { registerVhostUser } from "../vhost-user/register-vhost-user.ts";
 import type { RegisterCommand } from "./register-command.ts";
@@ -21,6 +22,7 @@ const COMMANDS: readonly RegisterCommand[] = [
   registerImg,
   registerVhostUser,
   registerNbd,
+  registerNet,
 ];
 
 export const registerCommands: RegisterCommand = (program, host, exit) => {

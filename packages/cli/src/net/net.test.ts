@@ -1,0 +1,127 @@
+import { existsSync } from "node:fs";
+import { mkdtempDisposable, readdir } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { describe, expect, it } from "vitest";
+import { namespaceObstacle, NetworkNamespace } from "../../../net-tap/test/network-namespace.ts";
+import { planNetwork } from "./network-plan.ts";
+
+const MAIN = join(import.meta.dirname, "..", "main.ts");
+const obstacle = namespaceObstacle();
+
+const request = { name: "lab", subnet: "10.77.0.0/24", taps: 1, user: undefined, nat: true, dhcp: true };
+
+describe("the plan of a host network", () => {
+  it("takes back, in order, whatever does not go with the bridge", () => {
+    const plan = planNetwork(request, "/run/x");
+    expect(plan.map(({ what }) => what)).toEqual([
+      "bridge lab",
+      "address 10.77.0.1/24 of lab",
+      "lab up",
+      "tap lab-0",
+      "lab-0 on lab",
+      "forwarding of IPv4",
+      "NAT for 10.77.0.0/24",
+      "DHCP on lab, by dnsmasq",
+    ]);
+    expect(plan.map((one) => ("undo" in one ? one.undo?.[0] : one.file))).toEqual([
+      "ip",
+      undefined,
+      undefined,
+      "ip",
+      undefined,
+      "/proc/sys/net/ipv4/ip_forward",
+      "nft",
+      "sh",
+    ]);
+  });
+
+  it.each([
+    [{ name: "a-b" }, /^NAME: expected a letter/],
+    [{ name: "muchtoolongname" }, /^NAME: expected a letter and then letters and digits, 11 at most/],
+    [{ subnet: "10.77.0.1/24" }, '--subnet: "10.77.0.1/24" has bits of the host set'],
+    [{ subnet: "10.77.0.0" }, /^--subnet: expected a network such as/],
+    [{ subnet: "10.77.0.0/30" }, /^--subnet: expected a network such as/],
+    [{ taps: 65 }, /^--taps: expected a whole number from 0 to 64, found 65$/],
+  ])("refuses %j", (change, message) => {
+    expect(() => planNetwork({ ...request, ...change }, "/run/x")).toThrow(message);
+  });
+});
+
+describe.skipIf(obstacle !== undefined)(
+  `a host network${obstacle === undefined ? "" : `: ${obstacle}`}`,
+  () => {
+    it("is made, shown, and undone to what was there before", async () => {
+      await using namespace = await NetworkNamespace.make();
+      await using directory = await mkdtempDisposable(join(tmpdir(), "northbridge-net-"));
+      const state = join(directory.path, "state");
+      const northbridge = (...args: readonly string[]): Promise<string> =>
+        namespace.run(
+          process.execPath,
+          "--conditions=northbridge-source",
+          MAIN,
+          "net",
+          ...args,
+          "--state",
+          state,
+        );
+      const host = async (): Promise<string> =>
+        (await namespace.run("ip", "-br", "link")) +
+        (await namespace.run("ip", "addr")) +
+        (await namespace.run("cat", "/proc/sys/net/ipv4/ip_forward"));
+      const before = await host();
+      const made = await northbridge("setup", "lab", "--taps", "2", "--no-nat", "--no-dhcp");
+      expect(made).toContain("bridge lab\n");
+      expect(await northbridge("show")).toBe(
+        "lab:\n" +
+          [
+            "bridge lab",
+            "address 10.77.0.1/24 of lab",
+            "lab up",
+            "tap lab-0",
+            "lab-0 on lab",
+            "tap lab-1",
+            "lab-1 on lab",
+          ]
+            .map((what) => `  ${what}\n`)
+            .join(""),
+      );
+      expect(await namespace.run("ip", "link", "show", "lab-1")).toContain("master lab");
+      expect(await namespace.run("ip", "addr", "show", "lab")).toContain("inet 10.77.0.1/24");
+      await expect(northbridge("setup", "lab", "--no-nat", "--no-dhcp")).rejects.toThrow(
+        /lab: is set up already/,
+      );
+      expect(await northbridge("teardown", "lab")).toBe("lab: gone\n");
+      expect(await host()).toBe(before);
+      expect(await readdir(state)).toEqual([]);
+      await expect(northbridge("teardown", "lab")).rejects.toThrow(
+        /lab: expected the record of a `net setup`/,
+      );
+    });
+
+    it("is not left half made", async () => {
+      await using namespace = await NetworkNamespace.make();
+      await using directory = await mkdtempDisposable(join(tmpdir(), "northbridge-net-"));
+      const state = join(directory.path, "state");
+      const links = await namespace.run("ip", "-br", "link");
+      await expect(
+        namespace.run(
+          process.execPath,
+          "--conditions=northbridge-source",
+          MAIN,
+          "net",
+          "setup",
+          "lab",
+          "--user",
+          "nobody-of-that-name",
+          "--no-nat",
+          "--no-dhcp",
+          "--state",
+          state,
+        ),
+      ).rejects.toThrow(/ip tuntap add mode tap name lab-0 user nobody-of-that-name/);
+      expect(await namespace.run("ip", "-br", "link")).toBe(links);
+      expect(existsSync(join(state, "lab.json"))).toBe(false);
+    });
+  },
+);

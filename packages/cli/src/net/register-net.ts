@@ -1,0 +1,58 @@
+import { InvalidArgumentError } from "commander";
+import type { RegisterCommand } from "../commands/register-command.ts";
+import { listNetworks, setUp, tearDown } from "./host-network.ts";
+import { planNetwork } from "./network-plan.ts";
+
+interface SetupFlags {
+  readonly subnet: string;
+  readonly taps: number;
+  readonly user?: string;
+  readonly nat: boolean;
+  readonly dhcp: boolean;
+  readonly state: string;
+}
+
+const STATE = "/run/northbridge/net";
+
+/** Adds `net setup|teardown|show`: a bridge with NAT and DHCP on this host, for machines with `kind: tap`. */
+export const registerNet: RegisterCommand = (program, host) => {
+  const net = program.command("net").description("networks of this host that machines join by tap");
+  const say = (line: string): void => {
+    host.stdout.write(`${line}\n`);
+  };
+  net
+    .command("setup <name>")
+    .description("make a bridge with taps, NAT and DHCP; needs root, iproute2, nftables and dnsmasq")
+    .option("--subnet <cidr>", "addresses of the network", "10.77.0.0/24")
+    .option("--taps <n>", "taps to make", toCount, 1)
+    .option("--user <name>", "who may open the taps without being root")
+    .option("--no-nat", "leave the outside out")
+    .option("--no-dhcp", "give out no addresses")
+    .option("--state <dir>", "where to record what was done", STATE)
+    .action(async (name: string, { state, user, ...flags }: SetupFlags) => {
+      await setUp(name, planNetwork({ name, user, ...flags }, state), state, say);
+    });
+  net
+    .command("teardown <name>")
+    .description("undo what setup did, and nothing else")
+    .option("--state <dir>", "where setup recorded it", STATE)
+    .action(async (name: string, { state }: { readonly state: string }) => {
+      await tearDown(name, state);
+      say(`${name}: gone`);
+    });
+  net
+    .command("show")
+    .description("list what setup has made")
+    .option("--state <dir>", "where setup recorded it", STATE)
+    .action(async ({ state }: { readonly state: string }) => {
+      for (const { name, made } of await listNetworks(state)) {
+        say(`${name}:`);
+        for (const { what } of made) say(`  ${what}`);
+      }
+    });
+};
+
+function toCount(text: string): number {
+  if (!/^\d{1,2}$/.test(text)) throw new InvalidArgumentError("expected a whole number up to 64");
+  return Number(text);
+}
