@@ -70,22 +70,25 @@ describe.skipIf(obstacle !== undefined)(
         (await namespace.run("ip", "addr")) +
         (await namespace.run("cat", "/proc/sys/net/ipv4/ip_forward"));
       const before = await host();
-      const made = await northbridge("setup", "lab", "--taps", "2", "--no-nat", "--no-dhcp");
+      const made = await northbridge("setup", "lab", "--taps", "2", ...nat, "--no-dhcp");
       expect(made).toContain("bridge lab\n");
-      expect(await northbridge("show")).toBe(
-        "lab:\n" +
-          [
-            "bridge lab",
-            "address 10.77.0.1/24 of lab",
-            "lab up",
-            "tap lab-0",
-            "lab-0 on lab",
-            "tap lab-1",
-            "lab-1 on lab",
-          ]
-            .map((what) => `  ${what}\n`)
-            .join(""),
-      );
+      const shown = [
+        "bridge lab",
+        "address 10.77.0.1/24 of lab",
+        "lab up",
+        "tap lab-0",
+        "lab-0 on lab",
+        "tap lab-1",
+        "lab-1 on lab",
+      ];
+      if (hasNft) shown.push("forwarding of IPv4", "NAT for 10.77.0.0/24");
+      expect(await northbridge("show")).toBe(`lab:\n${shown.map((what) => `  ${what}\n`).join("")}`);
+      if (hasNft) {
+        expect(await namespace.run("nft", "list", "ruleset")).toContain(
+          'ip saddr 10.77.0.0/24 oifname != "lab" masquerade',
+        );
+        expect(await namespace.run("cat", "/proc/sys/net/ipv4/ip_forward")).toBe("1\n");
+      }
       expect(await namespace.run("ip", "link", "show", "lab-1")).toContain("master lab");
       expect(await namespace.run("ip", "addr", "show", "lab")).toContain("inet 10.77.0.1/24");
       await expect(northbridge("setup", "lab", "--no-nat", "--no-dhcp")).rejects.toThrow(

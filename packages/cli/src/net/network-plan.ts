@@ -58,10 +58,17 @@ export function planNetwork(request: NetworkRequest, runtimeDirectory: string): 
     const table = `northbridge_${name}`;
     const rules = [
       `table ip ${table} {`,
-      `chain nat { type nat hook postrouting priority 100; ip saddr ${addresses.network} oifname != "${name}" masquerade; }`,
-      `chain forward { type filter hook forward priority 0; iifname "${name}" accept; oifname "${name}" ct state established,related accept; }`,
+      "chain nat {",
+      "type nat hook postrouting priority 100;",
+      `ip saddr ${addresses.network} oifname != "${name}" masquerade`,
       "}",
-    ].join(" ");
+      "chain forward {",
+      "type filter hook forward priority 0;",
+      `iifname "${name}" accept`,
+      `oifname "${name}" ct state established,related accept`,
+      "}",
+      "}",
+    ].join("\n");
     changes.push(
       { what: "forwarding of IPv4", file: "/proc/sys/net/ipv4/ip_forward", content: "1" },
       {
