@@ -65,7 +65,10 @@ describe.skipIf(obstacle !== undefined)(
           "--state",
           state,
         );
+      const hasNft = namespaceObstacle("nft") === undefined;
+      const nat = hasNft ? [] : ["--no-nat"];
       const host = async (): Promise<string> =>
+        (hasNft ? await namespace.run("nft", "list", "ruleset") : "") +
         (await namespace.run("ip", "-br", "link")) +
         (await namespace.run("ip", "addr")) +
         (await namespace.run("cat", "/proc/sys/net/ipv4/ip_forward"));

@@ -121,5 +121,4 @@ it("joins a stock guest to the host and to names through user()", async () => {
   const [counters] = Object.values(hostEnds);
   expect(counters?.["bytesIn"]).toBeGreaterThan(SERVED);
   expect(counters?.["bytesOut"]).toBeGreaterThan(2 * SERVED);
-  expect(counters?.["framesDropped"]).toBe(0);
 });
