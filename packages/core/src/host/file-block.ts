@@ -18,8 +18,9 @@ const SECTOR = 512;
 const ZEROES = new Uint8Array(1 << 20);
 /** Requests up to this size take the host less time than handing them to another thread does (docs/adr/0020). */
 const MOST_AT_ONCE = 65_536;
-/** A request that took this long waited for the medium: those behind it may have to, too. */
+/** Requests that took this long, so many in a row, waited for the medium: those behind them may have to, too. */
 const SLOW_MS = 1;
+const SLOW_IN_A_ROW = 3; // one alone may be this thread waiting for a processor
 const SLOW_STREAK = 64;
 
 const READ: Transfer = { now: readvSync, later: readv };
@@ -44,7 +45,7 @@ export interface FileBlockOptions {
 
 /**
  * A raw image file, byte for byte the disk. Vectored reads and writes go straight into and out of guest memory: small
- * ones at once, large ones, flushes, and all that follow one for which the medium was slow, on Node's thread pool.
+ * ones at once, large ones, flushes, and all that follow some for which the medium was slow, on Node's thread pool.
  */
 export class FileBlock implements BlockBackend {
   readonly blockSize: number = SECTOR;
@@ -55,8 +56,10 @@ export class FileBlock implements BlockBackend {
   readonly #holes: HolePuncher | undefined;
   readonly #isVirtual: boolean;
   #size: number;
+  /** Slow requests in a row so far. */
+  #slowInARow = 0;
   /** Requests yet to come that go to the pool whatever their size. */
-  #slow = 0;
+  #toPool = 0;
 
   private constructor(path: string, file: FileHandle, size: number, options: FileBlockOptions) {
     this.#path = path;
@@ -150,10 +153,10 @@ export class FileBlock implements BlockBackend {
 
   #transfer(what: string, transfer: Transfer, offset: number, parts: readonly Uint8Array[]): Promise<void> {
     const length = byteLength(parts);
-    if (!this.#isVirtual && (length > MOST_AT_ONCE || this.#slow > 0)) {
+    if (!this.#isVirtual && (length > MOST_AT_ONCE || this.#toPool > 0)) {
       const refusal = this.#outside(what, offset, length);
       if (refusal !== undefined) return refusal;
-      if (this.#slow > 0) this.#slow--;
+      if (this.#toPool > 0) this.#toPool--;
       return transferAll(transfer, this.#file.fd, offset, parts).catch((error: unknown) => {
         throw this.#error(what, error);
       });
@@ -161,7 +164,10 @@ export class FileBlock implements BlockBackend {
     return this.#atOnce(what, offset, length, () => {
       const started = performance.now();
       transferAllNow(transfer, this.#file.fd, offset, parts);
-      if (performance.now() - started > SLOW_MS) this.#slow = SLOW_STREAK;
+      this.#slowInARow = performance.now() - started > SLOW_MS ? this.#slowInARow + 1 : 0;
+      if (this.#slowInARow < SLOW_IN_A_ROW) return;
+      this.#slowInARow = 0;
+      this.#toPool = SLOW_STREAK;
     });
   }
 
