@@ -86,10 +86,11 @@ export const registerConvert: RegisterCommand = (img, host) => {
         makeImage(target, image, size);
       } else if (!existsSync(target))
         throw new CommandFailed(1, `${target}: -n needs an image that is there`);
-      // A convert that fails is started again: nothing in the target is worth a barrier.
+      // As with qemu-img, a convert that fails is started again: nothing is made stable unless -t says so.
+      const isUnsafe = options.t === undefined || options.t === "unsafe";
       const out = openImage(target, {
         format,
-        unsafe: true,
+        unsafe: isUnsafe,
         // The command line names the backing image, so it may lie anywhere.
         allowedDirectories: [
           ...(options.allowDir ?? []),
@@ -102,7 +103,7 @@ export const registerConvert: RegisterCommand = (img, host) => {
       await copyAll(opened.slice(0, -1), out, options);
       if (options.bitmaps === true && first !== undefined)
         copyBitmaps(first, out, options.skipBrokenBitmaps === true);
-      out.flushNow();
+      if (!isUnsafe) out.flushNow();
     } catch (error) {
       for (const image of opened) if (image.readOnly) image.closeNow();
       throw error;

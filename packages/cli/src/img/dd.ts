@@ -45,7 +45,6 @@ export const registerDd: RegisterCommand = (img) => {
           if (whole > bytes.length) chunk.fill(0, bytes.length, whole);
           target.writeAt(at - skip, chunk.subarray(0, whole));
         }
-        target.flushNow();
         target.closeNow();
       });
     });

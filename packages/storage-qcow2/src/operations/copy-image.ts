@@ -27,6 +27,8 @@ export interface CopyOptions {
 }
 
 const CHUNK = 2 << 20;
+/** How far an extent is followed at a time: its table entries are looked at again for each chunk of it. */
+const LOOK_AHEAD = 64 << 20;
 
 /** Copies a disk into another, which is at least as long. Gives the event loop a turn between chunks. */
 export async function copyImage(
@@ -87,7 +89,8 @@ function extentToCopy(
   at: number,
   sharedBacking: boolean,
 ): { readonly kind: "data" | "zero" | "below"; readonly length: number } {
-  const extent = chainExtentAt(source, at, source.size - at, sharedBacking ? source.backing : undefined);
+  const room = Math.min(source.size - at, LOOK_AHEAD);
+  const extent = chainExtentAt(source, at, room, sharedBacking ? source.backing : undefined);
   if (extent.isData) return { kind: "data", length: extent.length };
   return { kind: sharedBacking && !extent.isPresent ? "below" : "zero", length: extent.length };
 }

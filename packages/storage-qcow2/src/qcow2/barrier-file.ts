@@ -8,7 +8,7 @@ export class BarrierFile {
   #below: BarrierFile | undefined;
 
   /**
-   * @param unsafe skips barriers: for an image that is thrown away when the host fails
+   * @param unsafe skips every sync: for an image that is thrown away when the host fails
    * @param below a file that must be stable before this one
    */
   constructor(file: BlockFile, unsafe: boolean, below?: BarrierFile) {
@@ -40,13 +40,13 @@ export class BarrierFile {
 
   /** What was written before is stable before what is written after. */
   barrier(): void {
-    if (!this.#unsafe) this.sync();
+    this.sync();
   }
 
-  /** As {@link barrier}, for an image opened unsafe too. */
+  /** What was written is stable, but for an image opened unsafe. */
   sync(): void {
     this.#below?.sync();
-    if (!this.#written) return;
+    if (!this.#written || this.#unsafe) return;
     this.file.sync();
     this.#written = false;
   }

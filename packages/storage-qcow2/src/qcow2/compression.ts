@@ -5,6 +5,7 @@ import {
   deflateRawSync,
   inflateRawSync,
   type ZlibOptions,
+  type ZstdOptions,
   zstdCompress,
   zstdCompressSync,
   zstdDecompressSync,
@@ -36,15 +37,30 @@ export function decompress(type: number, input: Uint8Array, size: number): Uint8
 
 /** Deflates with a window of 4 KiB, which is all that a reader must offer, or makes one zstd frame. */
 export function compress(type: number, input: Uint8Array): Uint8Array {
-  return type === CompressionType.ZSTD ? zstdCompressSync(input) : deflateRawSync(input, { windowBits: 12 });
+  return type === CompressionType.ZSTD
+    ? zstdCompressSync(input, zstdOptions(input))
+    : deflateRawSync(input, deflateOptions(input));
 }
+
+/** One output buffer that takes what does not compress at all, and tables no larger than the input needs. */
+const zstdOptions = (input: Uint8Array): ZstdOptions & { readonly pledgedSrcSize: number } => ({
+  chunkSize: input.length + 1024,
+  pledgedSrcSize: input.length,
+});
+
+const deflateOptions = (input: Uint8Array): ZlibOptions => ({
+  windowBits: 12,
+  chunkSize: input.length + 1024,
+});
 
 /** As {@link compress}, on Node's pool of threads. */
 export function compressAsync(type: number, input: Uint8Array): Promise<Uint8Array> {
-  return type === CompressionType.ZSTD ? zstdAsync(input) : deflateAsync(input, { windowBits: 12 });
+  return type === CompressionType.ZSTD
+    ? zstdAsync(input, zstdOptions(input))
+    : deflateAsync(input, deflateOptions(input));
 }
 
-const zstdAsync: (input: Uint8Array) => Promise<Uint8Array> = promisify(zstdCompress);
+const zstdAsync: (input: Uint8Array, options: ZstdOptions) => Promise<Uint8Array> = promisify(zstdCompress);
 const deflateAsync: (input: Uint8Array, options: ZlibOptions) => Promise<Uint8Array> = promisify(deflateRaw);
 
 /** Length of the first frame (RFC 8878 §3.1.1): Node's decoder refuses what follows it. */

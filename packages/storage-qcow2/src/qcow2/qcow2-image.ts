@@ -33,7 +33,7 @@ export interface Qcow2Options extends CacheBounds {
   readonly backing?: DiskImage;
   /** The external data file of an image that has one. */
   readonly dataFile?: BlockFile;
-  /** No barriers between writes: for an image that is thrown away when the host fails. */
+  /** Nothing is made stable, as under QEMU's `cache=unsafe`: for an image that is thrown away when the host fails. */
   readonly unsafe?: boolean;
   /** Reads this internal snapshot, by id or name, in place of the active state. Needs a file opened for reading. */
   readonly snapshot?: string;
