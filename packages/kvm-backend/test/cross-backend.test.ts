@@ -1,4 +1,7 @@
-import { VirtualClock } from "@northbridge/core";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createMachine, PluginRegistry, VirtualClock } from "@northbridge/core";
 import type { DrivenClock, Hypervisor, Vcpu, VirtualMachine } from "@northbridge/sdk";
 import { softHypervisor } from "@northbridge/soft-backend";
 import { describe, expect, it } from "vitest";
@@ -81,6 +84,33 @@ describe.skipIf(!probeKvm().usable)("a machine that moves between backends", () 
       expect(memory.map(([low, high]) => low! | (high! << 8))).toEqual([100, 200, 300]);
     } finally {
       for (const { vm } of machines) await vm.close();
+    }
+  });
+
+  it("is refused by the names of the features where the other processor lacks some", async () => {
+    const directory = mkdtempSync(join(tmpdir(), "northbridge-features-"));
+    const saved = join(directory, "saved");
+    const image = join(directory, "spin");
+    writeFileSync(image, Uint8Array.of(0xeb, 0xfe)); // JMP to itself
+    const config = {
+      machine: "bare",
+      memory: { mib: 2 },
+      boot: { flat: { image, gpa: 0x1000, mode: "long" as const } },
+    };
+    const registry = new PluginRegistry([], [{ name: "bare", devices: () => [] }]);
+    const machines = await Promise.all([
+      createMachine({ config, hypervisor: kvmHypervisor(), registry }),
+      createMachine({ config, hypervisor: softHypervisor(), registry }),
+    ]);
+    try {
+      await machines[0].start();
+      await machines[0].save(saved);
+      await expect(machines[1].restore(saved)).rejects.toThrow(
+        /knows its processor as host; .*lacks .*\bvme\b/,
+      );
+    } finally {
+      for (const machine of machines) await machine.stop();
+      rmSync(directory, { recursive: true });
     }
   });
 });

@@ -1,4 +1,5 @@
 import type {
+  CpuModel,
   DirtyLog,
   MemorySlot,
   MsiTarget,
@@ -40,6 +41,7 @@ const noExits = (): ExitCounts => ({
 /** One guest on the software CPU. */
 export class SoftVm implements VirtualMachine {
   readonly vcpus: readonly Vcpu[];
+  readonly cpuModel: CpuModel;
   readonly msi: MsiTarget;
   readonly irqchip: Snapshottable<unknown>;
   readonly schedule: Snapshottable<unknown>;
@@ -58,6 +60,7 @@ export class SoftVm implements VirtualMachine {
     readonly processors: readonly SoftProcessor[];
     readonly exits: ExitCounts;
     readonly apics: ApicBus;
+    readonly model: CpuModel;
   }) {
     const { core, scheduler, processors, controllers, apics } = parts;
     this.#slots = parts.slots;
@@ -66,6 +69,7 @@ export class SoftVm implements VirtualMachine {
     this.#processors = processors;
     this.#exits = parts.exits;
     this.vcpus = processors.map((processor) => new SoftVcpu({ core, processor, scheduler }));
+    this.cpuModel = parts.model;
     this.schedule = scheduler;
     this.dirtyLog = parts.slots;
     this.msi = {
@@ -139,7 +143,7 @@ export class SoftVm implements VirtualMachine {
     const scheduler = new Scheduler({ processors, clock });
     parts.scheduler = scheduler;
     const slots = new SlotTable({ core, capacity });
-    return new SoftVm({ core, slots, controllers, scheduler, processors, exits, apics });
+    return new SoftVm({ core, slots, controllers, scheduler, processors, exits, apics, model });
   }
 
   addMemory(slot: {

@@ -54,6 +54,8 @@ export interface CpuidLeaf {
 /** One guest's memory, interrupt input and processors, in the terms of KVM. */
 export interface VirtualMachine {
   readonly vcpus: readonly Vcpu[];
+  /** What CPUID tells its guest: saved with it, and compared where it is to go on. */
+  readonly cpuModel?: CpuModel;
   /** Allocates zeroed, page-aligned shared memory and shows it to the guest. */
   addMemory(slot: {
     readonly name: string;

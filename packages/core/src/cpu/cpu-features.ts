@@ -116,6 +116,13 @@ export function hasFeature(model: CpuModel, feature: CpuFeature): boolean {
   return found !== undefined && ((found[feature.register] >>> feature.bit) & 1) === 1;
 }
 
+/** What one model shows and another does not, by name. */
+export function missingFeatures(shown: CpuModel, here: CpuModel): readonly string[] {
+  return [...BY_PLAIN_NAME.values()]
+    .filter((feature) => hasFeature(shown, feature) && !hasFeature(here, feature))
+    .map(({ name }) => name);
+}
+
 /** Leaves with one bit changed; a leaf that is not there is made, where there is something to show. */
 export function withFeature(
   leaves: readonly CpuidLeaf[],

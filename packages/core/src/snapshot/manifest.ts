@@ -1,5 +1,5 @@
 import * as v from "valibot";
-import { RestoreError, type VcpuState } from "../contracts/index.ts";
+import { type CpuModel, RestoreError, type VcpuState } from "../contracts/index.ts";
 
 export const MANIFEST_FILE = "manifest.json";
 export const RAM_FILE = "ram.pages";
@@ -36,11 +36,22 @@ export interface ManifestV1 {
   /** The backend's own, for itself alone. */
   readonly schedule?: unknown;
   readonly vcpus: readonly VcpuState[];
+  /** What CPUID told the guest. Older snapshots do not say. */
+  readonly cpuModel?: CpuModel;
 }
 
 export const manifestHeader: Pick<ManifestV1, "format" | "version"> = { format: FORMAT, version: VERSION };
 
 const count = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
+
+const cpuidLeaf = v.object({
+  leaf: count,
+  subleaf: v.optional(count),
+  eax: count,
+  ebx: count,
+  ecx: count,
+  edx: count,
+});
 
 const Manifest = v.object({
   format: v.literal(FORMAT),
@@ -68,6 +79,7 @@ const Manifest = v.object({
   irqchip: v.unknown(),
   schedule: v.optional(v.unknown()),
   vcpus: v.array(v.looseObject({ version: v.literal(1) })),
+  cpuModel: v.optional(v.object({ name: v.string(), leaves: v.array(cpuidLeaf) })),
 });
 
 /** `bigint` as `{ "$bigint": "…" }`, in which form it survives JSON. */

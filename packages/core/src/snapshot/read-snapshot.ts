@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { crc32 } from "node:zlib";
 import { type MachineConfig, type MemorySlot, RestoreError } from "../contracts/index.ts";
 import { describeCpu } from "../cpu/configured-cpu.ts";
+import { missingFeatures } from "../cpu/cpu-features.ts";
 import { fileErrorReason } from "../host/file-error.ts";
 import {
   MANIFEST_FILE,
@@ -83,6 +84,26 @@ function rememberAsMade(subject: SnapshotSubject, manifest: ManifestV1): () => P
   };
 }
 
+/** A guest goes on where its processor has all that it was told; what else there is, it never asked about. */
+function checkProcessor(subject: SnapshotSubject, manifest: ManifestV1, directory: string): void {
+  const shown = manifest.cpuModel;
+  const here = subject.vm.cpuModel;
+  if (shown !== undefined && here !== undefined) {
+    const missing = missingFeatures(shown, here);
+    if (missing.length > 0) {
+      throw new RestoreError(
+        directory,
+        `cpu: the saved guest knows its processor as ${shown.name}; this machine's (${subject.backend}, ${here.name}) lacks ${missing.join(", ")}`,
+      );
+    }
+  }
+  if (subject.backend !== manifest.backend) return; // models of other names
+  const saved = manifest.config as Partial<MachineConfig> | undefined;
+  const [ours, theirs] = [describeCpu(subject.config.cpu), describeCpu(saved?.cpu)];
+  if (ours !== theirs)
+    throw new RestoreError(directory, `cpu: this machine has ${ours}, the saved one ${theirs}`);
+}
+
 function checkShape(subject: SnapshotSubject, manifest: ManifestV1, directory: string): void {
   const expectSame = (what: string, ours: unknown, theirs: unknown): void => {
     if (ours !== theirs) {
@@ -95,8 +116,7 @@ function checkShape(subject: SnapshotSubject, manifest: ManifestV1, directory: s
   expectSame("machine", subject.machineType, manifest.machineType);
   expectSame("vcpus", subject.vm.vcpus.length, manifest.vcpus.length);
   expectSame("clock", subject.clock.kind, manifest.clock.kind);
-  const saved = manifest.config as Partial<MachineConfig> | undefined;
-  expectSame("cpu", describeCpu(subject.config.cpu), describeCpu(saved?.cpu));
+  checkProcessor(subject, manifest, directory);
   const layout = (slots: readonly { gpa: number; length: number }[]): string =>
     slots.map(({ gpa, length }) => `${length / 1024} KiB at 0x${gpa.toString(16)}`).join(", ");
   expectSame("memory", layout(subject.memory.slots), layout(manifest.memory.slots));

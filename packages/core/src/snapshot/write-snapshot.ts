@@ -100,6 +100,7 @@ async function saveParts(subject: SnapshotSubject, partial: string): Promise<Man
     irqchip: vm.irqchip.save(),
     ...(vm.schedule && { schedule: vm.schedule.save() }),
     vcpus: vm.vcpus.map((vcpu) => vcpu.getState()),
+    ...(vm.cpuModel && { cpuModel: vm.cpuModel }),
   };
 }
 

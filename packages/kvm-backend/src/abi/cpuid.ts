@@ -39,14 +39,9 @@ function withApicId(leaf: CpuidLeaf, apicId: number): CpuidLeaf {
   return leaf;
 }
 
-/** Gives one vCPU its CPUID: the model's leaves, or else everything that KVM supports. */
-export function setCpuid(
-  vcpu: number,
-  index: number,
-  model: CpuModel | undefined,
-  supported: readonly CpuidLeaf[],
-): void {
-  const entries = (model?.leaves ?? supported).map(
+/** Gives one vCPU its CPUID. */
+export function setCpuid(vcpu: number, index: number, model: CpuModel): void {
+  const entries = model.leaves.map(
     (leaf): Entry => ({
       ...withApicId(leaf, index),
       flags: leaf.subleaf === undefined ? 0 : SIGNIFICANT_INDEX,

@@ -1,5 +1,6 @@
 import { close, ioctl, ioctlBuffer, RootedBuffer, SharedMapping } from "@northbridge/linux";
 import type {
+  CpuModel,
   DirtyLog,
   MemorySlot,
   MsiTarget,
@@ -36,6 +37,7 @@ export interface KvmOptions {
 /** One guest under KVM. */
 export class KvmVm implements VirtualMachine {
   readonly vcpus: readonly Vcpu[];
+  readonly cpuModel: CpuModel;
   readonly msi: MsiTarget;
   readonly irqchip: Snapshottable<unknown>;
   readonly dirtyLog: DirtyLog;
@@ -59,6 +61,7 @@ export class KvmVm implements VirtualMachine {
     readonly watch: HaltWatch;
     readonly clock: ClockDriver;
     readonly doorbells: Doorbells;
+    readonly cpuModel: CpuModel;
   }) {
     this.#fd = parts.fd;
     this.#memory = parts.memory;
@@ -70,6 +73,7 @@ export class KvmVm implements VirtualMachine {
     this.#doorbells = parts.doorbells;
     this.doorbell = (gpa, bell, ring) => parts.doorbells.hang(gpa, bell, ring);
     this.vcpus = parts.processors;
+    this.cpuModel = parts.cpuModel;
     this.msi = parts.irqchip;
     this.irqchip = parts.irqchip;
     this.dirtyLog = parts.memory;
@@ -119,13 +123,13 @@ export class KvmVm implements VirtualMachine {
     const doorbells = new Doorbells(fd, (error) => {
       processors.find(({ isPending }) => isPending)?.abort(error);
     });
-    const supported = supportedCpuid(kvm);
+    const cpuModel = options.cpuModel ?? { name: "host", leaves: supportedCpuid(kvm) };
     const runBytes = ioctl(kvm, Request.KVM_GET_VCPU_MMAP_SIZE, 0, "KVM_GET_VCPU_MMAP_SIZE");
     for (let index = 0; index < options.vcpus; index++) {
       const vcpu = ioctl(fd, Request.KVM_CREATE_VCPU, index, `KVM_CREATE_VCPU of vCPU ${index}`);
       let mapping: SharedMapping | undefined;
       try {
-        setCpuid(vcpu, index, options.cpuModel, supported);
+        setCpuid(vcpu, index, cpuModel);
         const msrs = new MsrAccess(vcpu);
         const state = new StateAccess({ fd: vcpu, index, msrs, savable: findSavableMsrs(kvm, msrs) });
         const powerOn = state.save();
@@ -158,7 +162,7 @@ export class KvmVm implements VirtualMachine {
         throw error;
       }
     }
-    return new KvmVm({ fd, memory, irqchip, counts, processors, watch, clock, doorbells });
+    return new KvmVm({ fd, memory, irqchip, counts, processors, watch, clock, doorbells, cpuModel });
   }
 
   addMemory(slot: {
