@@ -31,6 +31,9 @@ const GUARD_BYTE = 0xa5;
 /** What a buffer holds that the device has not written. */
 export const UNWRITTEN = 0x5a;
 
+/** Features this driver has no use for, and those of legacy devices only: NOTIFY_ON_EMPTY and ANY_LAYOUT (§6.3). */
+const REFUSED: ReadonlySet<number> = new Set([Feature.RING_PACKED, Feature.IN_ORDER, 24, 27]);
+
 /** Throws what a clause found. */
 export function violated(what: string): never {
   throw new Error(what);
@@ -60,14 +63,14 @@ export class ClauseDriver {
     this.#next = next;
   }
 
-  /** The driver's way to DRIVER_OK with all that is offered but packed rings (§3.1.1). */
+  /** The driver's way to DRIVER_OK with nearly all that is offered (§3.1.1). */
   static async start(
     target: VirtioTarget,
     { without = [], notReady = false }: DriverOptions = {},
   ): Promise<ClauseDriver> {
     const bits: number[] = [];
     for (let bit = 0; bit < 64; bit++) {
-      const isRefused = bit === Feature.RING_PACKED || bit === Feature.IN_ORDER || without.includes(bit);
+      const isRefused = REFUSED.has(bit) || without.includes(bit);
       if (target.offered.has(bit) && !isRefused) bits.push(bit);
     }
     const features = FeatureSet.of(bits);

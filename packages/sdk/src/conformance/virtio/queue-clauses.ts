@@ -75,12 +75,11 @@ export const queueClauses: readonly Clause[] = [
       await driver.request(probe);
       if (!(await target.until(() => target.interrupts(probe.queue) > 0))) violated("no notification came");
       ring.setAvailFlags(1);
-      await target.linger();
       const before = target.interrupts(probe.queue);
-      await driver.request(probe);
+      for (let i = 0; i < SUPPRESSED; i++) await driver.request(probe);
       await target.linger();
-      if (target.interrupts(probe.queue) !== before)
-        violated("SHOULD: a notification came although flags is 1");
+      const came = target.interrupts(probe.queue) - before;
+      if (came > SUPPRESSED / 2) violated(`SHOULD: ${came} notifications came although flags is 1`);
     },
   },
   {
@@ -94,16 +93,14 @@ export const queueClauses: readonly Clause[] = [
       ring.setUsedEvent(0);
       await driver.request(probe);
       if (!(await target.until(() => target.interrupts(probe.queue) > 0))) violated("no notification came");
-      await target.linger();
       const before = target.interrupts(probe.queue);
-      ring.setUsedEvent(3);
-      await driver.request(probe);
-      await driver.request(probe);
+      ring.setUsedEvent(1 + SUPPRESSED);
+      for (let i = 0; i < SUPPRESSED; i++) await driver.request(probe);
       await target.linger();
-      if (target.interrupts(probe.queue) !== before)
-        violated("SHOULD: a notification came before used_event");
+      const came = target.interrupts(probe.queue) - before;
+      if (came > SUPPRESSED / 2) violated(`SHOULD: ${came} notifications came before used_event`);
       await driver.request(probe);
-      if (!(await target.until(() => target.interrupts(probe.queue) > before))) {
+      if (!(await target.until(() => target.interrupts(probe.queue) > before + came))) {
         violated("no notification came at used_event");
       }
     },
@@ -177,6 +174,8 @@ export const queueClauses: readonly Clause[] = [
   },
 ];
 
+/** Requests without a notification: one may still come for a request of before. */
+const SUPPRESSED = 16;
 /** What `ClauseDriver` fills buffers with. */
 const UNTOUCHED = 0x5a;
 /** Bytes that a device may have written with just that value. */
