@@ -53,7 +53,14 @@ describe.skipIf(!isHere)("a front end that makes mistakes", () => {
   const mistakes: readonly Mistake[] = [
     { name: "another version", reason: "version", make: (f) => f.sendBytes(u32(1, 2, 0)) },
     { name: "a payload without end", reason: "tooLong", make: (f) => f.sendBytes(u32(1, 1, 0xffff_ffff)) },
-    { name: "half a message", reason: "truncated", make: (f) => (f.sendBytes(u32(2, 1, 8, 5)), f.close()) },
+    {
+      name: "half a message",
+      reason: "truncated",
+      make: (f) => {
+        f.sendBytes(u32(2, 1, 8, 5));
+        f.close();
+      },
+    },
     { name: "a reply", reason: "malformed", make: (f) => f.send(1, undefined, [], 4) },
     { name: "a short payload", reason: "malformed", make: (f) => f.send(Request.SET_FEATURES, u32(1)) },
     { name: "an unknown message", reason: "unknownMessage", make: (f) => f.send(99) },

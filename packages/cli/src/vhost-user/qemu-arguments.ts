@@ -17,10 +17,8 @@ export function qemuArguments(device: VirtioDevice, socket: string): string | un
   const queues = device.queues.length;
   switch (device.deviceId) {
     case DeviceId.NET: {
-      const pairs = Math.floor(queues / 2);
       const card = `virtio-net-pci,netdev=northbridge-net,mac=${macOf(device.config)}`;
-      const multi = pairs > 1 ? `,mq=on,vectors=${2 * pairs + 2}` : "";
-      return `${chardev(RECONNECT)} -netdev vhost-user,id=northbridge-net,chardev=northbridge,queues=${pairs} -device ${card}${multi}`;
+      return `${chardev(RECONNECT)} -netdev vhost-user,id=northbridge-net,chardev=northbridge -device ${card}`;
     }
     case DeviceId.BLOCK:
       return `${chardev(RECONNECT)} -device vhost-user-blk-pci,chardev=northbridge,num-queues=${queues}`;

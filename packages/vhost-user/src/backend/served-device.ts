@@ -16,6 +16,12 @@ const IRRELEVANT: ReadonlySet<number> = new Set([24, 27, Feature.ORDER_PLATFORM,
 /** Kinds whose front ends have a configuration space of their own: they take no back end's. */
 const OWN_CONFIG: ReadonlySet<number> = new Set([DeviceId.NET, DeviceId.SCSI, DeviceId.FS]);
 
+/**
+ * Features of a network card's control queue, and of the queue pairs it switches on (virtio 1.3 §5.1.3): the control
+ * queue stays with the front end.
+ */
+const CONTROL_QUEUE: ReadonlySet<number> = new Set([2, 17, 18, 19, 20, 21, 22, 23]);
+
 /** Who hears of what a device does: the connection there is. */
 export interface DeviceListener {
   configChanged(): void;
@@ -49,8 +55,9 @@ export class ServedDevice {
 
   constructor(device: VirtioDevice, options: { readonly packed: boolean }) {
     this.device = device;
+    const isCard = device.deviceId === DeviceId.NET;
     this.offered = FeatureSet.of([
-      ...device.features,
+      ...device.features.filter((feature) => !(isCard && CONTROL_QUEUE.has(feature))),
       Feature.VERSION_1,
       Feature.INDIRECT_DESC,
       Feature.EVENT_IDX,
@@ -63,7 +70,7 @@ export class ServedDevice {
   /** Queues a front end may ask for: of a network card, pairs of them (vhost-user: Multiple queue support). */
   get queueNum(): number {
     const { deviceId, queues } = this.device;
-    return deviceId === DeviceId.NET ? Math.floor(queues.length / 2) : queues.length;
+    return deviceId === DeviceId.NET ? 1 : queues.length;
   }
 
   /** Whether a front end gets the configuration space from here. */

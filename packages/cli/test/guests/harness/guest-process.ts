@@ -16,7 +16,13 @@ interface Waiter {
   readonly reject: (error: Error) => void;
 }
 
-/** A `northbridge` command in a process of its own, run from its sources. */
+export interface GuestProcessOptions {
+  readonly stdin?: "pipe" | "ignore";
+  /** Another program than `northbridge`. */
+  readonly program?: string;
+}
+
+/** A `northbridge` command in a process of its own, run from its sources; or another program that has a guest. */
 export class GuestProcess implements AsyncDisposable {
   readonly #child: ChildProcess;
   readonly ended: Promise<CommandEnd>;
@@ -27,10 +33,13 @@ export class GuestProcess implements AsyncDisposable {
   #seen = 0;
   #waiter: Waiter | undefined;
 
-  constructor(args: readonly string[], options: { readonly stdin?: "pipe" | "ignore" } = {}) {
-    this.#child = spawn(process.execPath, ["--conditions=northbridge-source", MAIN, ...args], {
-      stdio: [options.stdin ?? "pipe", "pipe", "pipe"],
-    });
+  constructor(args: readonly string[], options: GuestProcessOptions = {}) {
+    const { program, stdin = "pipe" } = options;
+    const [file, all] =
+      program === undefined
+        ? [process.execPath, ["--conditions=northbridge-source", MAIN, ...args]]
+        : [program, args];
+    this.#child = spawn(file, all, { stdio: [stdin, "pipe", "pipe"] });
     this.#child.stdout?.setEncoding("latin1").on("data", (text: string) => {
       this.#out += text;
       this.#look();

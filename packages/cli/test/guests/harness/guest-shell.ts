@@ -21,8 +21,12 @@ export class GuestShell implements AsyncDisposable {
   }
 
   /** Boots a machine (`northbridge run` and these arguments) and waits for the guest's prompt. */
-  static async boot(args: readonly string[]): Promise<GuestShell> {
-    const process = new GuestProcess(["run", ...args]);
+  static boot(args: readonly string[]): Promise<GuestShell> {
+    return GuestShell.over(new GuestProcess(["run", ...args]));
+  }
+
+  /** Waits for the prompt of a guest whose console the process has on its standard input and output. */
+  static async over(process: GuestProcess): Promise<GuestShell> {
     try {
       await process.waitFor(PROMPT);
       process.type("stty -echo; echo quiet; exec sh /dev/ttyS0\n");
