@@ -1,4 +1,4 @@
-export { type PlacementConfig } from "./attach.ts";
+export { attach as attachVirtio, type PlacementConfig } from "./attach.ts";
 export { virtioBalloon, type VirtioBalloonConfig } from "./balloon/plugin.ts";
 export { VirtioBalloon, type VirtioBalloonStateV1 } from "./balloon/virtio-balloon.ts";
 export { virtioBlk, type VirtioBlkConfig } from "./blk/plugin.ts";
