@@ -70,16 +70,15 @@ function start(file: string, args: readonly string[]) {
   const child = spawn(file, args);
   let text = "";
   const ended = new Promise<void>((resolve) => child.once("close", () => resolve()));
+  const heard = (bytes: Buffer): void => void (text += bytes.toString("latin1"));
+  child.stdout.on("data", heard);
+  child.stderr.on("data", heard);
   const until = (pattern: RegExp): Promise<string> =>
     new Promise((resolve, reject) => {
       const look = (): void => {
         if (pattern.test(text)) resolve(text);
       };
-      child.stdout.on("data", (bytes: Buffer) => {
-        text += bytes.toString("latin1");
-        look();
-      });
-      child.stderr.on("data", (bytes: Buffer) => (text += bytes.toString("latin1")));
+      child.stdout.on("data", look);
       void ended.then(() => {
         reject(new Error(`${file} ended: ${text.slice(-500)}`));
       });
