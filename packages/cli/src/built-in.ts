@@ -8,6 +8,7 @@ import { softHypervisor } from "@northbridge/soft-backend";
 import * as storageQcow2 from "@northbridge/storage-qcow2";
 import { isPlugin } from "./device/load-device-module.ts";
 import * as hostEnds from "./host-ends.ts";
+import * as frontEnds from "./vhost-user/front-end-plugins.ts";
 
 const isMachineType = (value: unknown): value is MachineType =>
   typeof value === "object" && value !== null && "devices" in value && "name" in value;
@@ -17,7 +18,14 @@ const isHostEndKind = (value: unknown): value is HostEndKind =>
 
 /** The plugins, machine types and host ends that come with the command: whatever these packages export. */
 export function builtInRegistry(): PluginRegistry {
-  const packages: readonly object[] = [devicesLegacy, devicesVirtio, netTap, storageQcow2, hostEnds];
+  const packages: readonly object[] = [
+    devicesLegacy,
+    devicesVirtio,
+    netTap,
+    storageQcow2,
+    hostEnds,
+    frontEnds,
+  ];
   const exported = packages.flatMap((exports): unknown[] => Object.values(exports));
   return new PluginRegistry(
     exported.filter(isPlugin),

@@ -16,7 +16,7 @@ beforeEach(async () => {
 });
 afterEach(() => rm(directory, { recursive: true, force: true }));
 
-it("makes a project that compiles and passes its own tests", async () => {
+it("makes a project that compiles and passes its own tests", { timeout: 300_000 }, async () => {
   const project = join(directory, "my-gadget");
   const harness = new CliHarness(new FakeHypervisor([]));
   expect(await harness.run("device", "new", project)).toMatchObject({ code: 0, err: "" });

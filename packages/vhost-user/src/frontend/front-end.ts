@@ -118,6 +118,10 @@ export class FrontEnd {
     }
   }
 
+  get isClosed(): boolean {
+    return this.#closedBy !== undefined;
+  }
+
   has(feature: number): boolean {
     return this.protocol.has(feature);
   }

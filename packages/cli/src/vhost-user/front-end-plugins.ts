@@ -1,0 +1,107 @@
+import { attachVirtio } from "@northbridge/devices-virtio";
+import {
+  type ConfigSchema,
+  definePlugin,
+  type DeviceContext,
+  type DevicePlugin,
+  type Token,
+  token,
+} from "@northbridge/sdk";
+import { virtioSpec } from "@northbridge/sdk/virtio";
+import type { SharedRam } from "@northbridge/vhost-user";
+import * as v from "valibot";
+
+const { DeviceId } = virtioSpec;
+/** struct virtio_blk_config (virtio 1.3 §5.2.4). */
+const BLOCK_CONFIG = 60;
+/** struct virtio_fs_config (§5.11.4): the tag, then the number of request queues. */
+const FS_TAG = 36;
+
+const Ram: Token<SharedRam> = token<SharedRam>("sharedRam");
+
+export interface VhostUserDeviceConfig {
+  /** The Unix socket at which the back end listens. */
+  readonly path: string;
+  /** Queues for requests. @defaultValue 1 */
+  readonly queues?: number | undefined;
+  /** Device number on the PCI bus, 1–31. @defaultValue the lowest free one */
+  readonly slot?: number | undefined;
+}
+
+export interface VhostUserFsConfig extends VhostUserDeviceConfig {
+  /** What the guest mounts the file system by, at most 36 bytes. */
+  readonly tag: string;
+}
+
+const common = {
+  path: v.pipe(v.string(), v.nonEmpty()),
+  queues: v.optional(v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(7)), 1),
+  slot: v.optional(v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(31))),
+};
+type Parsed<T extends VhostUserDeviceConfig> = T & { readonly queues: number };
+
+const BlockConfig: ConfigSchema<VhostUserDeviceConfig, Parsed<VhostUserDeviceConfig>> = v.strictObject(
+  common,
+);
+const FsConfig: ConfigSchema<VhostUserFsConfig, Parsed<VhostUserFsConfig>> = v.strictObject({
+  ...common,
+  tag: v.pipe(v.string(), v.nonEmpty(), v.maxBytes(FS_TAG)),
+});
+
+/** The machine's RAM in files, once for all of its devices. */
+async function sharedRam(ctx: DeviceContext): Promise<SharedRam> {
+  const known = ctx.find(Ram);
+  if (known !== undefined) return known;
+  const vhostUser = await import("@northbridge/vhost-user");
+  const ram = new vhostUser.SharedRam(ctx.memory.slots);
+  ctx.onClose(() => {
+    ram.close();
+  });
+  ctx.provide(Ram, ram);
+  return ram;
+}
+
+/** A disk that another program serves: `qemu-storage-daemon --export type=vhost-user-blk`, or `northbridge vhost-user`. */
+export const vhostUserBlk: DevicePlugin<VhostUserDeviceConfig> = definePlugin({
+  name: "@northbridge/cli/vhostUserBlk",
+  config: BlockConfig,
+  async setup(ctx, { path, queues, slot }) {
+    const ram = await sharedRam(ctx);
+    const { ExternalDevice } = await import("@northbridge/vhost-user");
+    const device = await ExternalDevice.connect({
+      socket: path,
+      deviceId: DeviceId.BLOCK,
+      queues: new Array<number>(queues).fill(256),
+      config: BLOCK_CONFIG,
+      ram,
+    });
+    ctx.onClose(() => {
+      device.close();
+    });
+    return attachVirtio(ctx, device, { slot });
+  },
+});
+
+/** A directory that another program serves: `virtiofsd`. */
+export const vhostUserFs: DevicePlugin<VhostUserFsConfig> = definePlugin({
+  name: "@northbridge/cli/vhostUserFs",
+  config: FsConfig,
+  async setup(ctx, { path, queues, slot, tag }) {
+    const ram = await sharedRam(ctx);
+    const { ExternalDevice } = await import("@northbridge/vhost-user");
+    const config = new Uint8Array(FS_TAG + 4);
+    config.set(new TextEncoder().encode(tag));
+    config[FS_TAG] = queues;
+    const device = await ExternalDevice.connect({
+      socket: path,
+      deviceId: DeviceId.FS,
+      queues: new Array<number>(1 + queues).fill(128),
+      config,
+      ram,
+    });
+    ctx.onClose(() => {
+      device.close();
+    });
+    return attachVirtio(ctx, device, { slot });
+  },
+});

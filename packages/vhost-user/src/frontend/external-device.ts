@@ -1,0 +1,246 @@
+import { type IoWidth, NorthbridgeError } from "@northbridge/sdk";
+import {
+  type DescriptorChain,
+  FeatureSet,
+  type VirtioDevice,
+  type VirtioSession,
+  virtioSpec,
+} from "@northbridge/sdk/virtio";
+import { FrontEnd } from "./front-end.ts";
+import type { SharedRam } from "./shared-ram.ts";
+import { ShadowRing } from "./shadow-ring.ts";
+
+const { Feature } = virtioSpec;
+
+/** How long to wait before the next try to reach a back end that is gone. */
+const RETRY_MS = 1000;
+
+export interface ExternalDeviceOptions {
+  /** Where the back end listens. */
+  readonly socket: string;
+  readonly deviceId: number;
+  /** Largest size of each queue, as the guest sees it. */
+  readonly queues: readonly number[];
+  /** The configuration space, where it is not the back end's; else as many bytes of the back end's. */
+  readonly config: Uint8Array | number;
+  readonly ram: SharedRam;
+}
+
+/**
+ * A virtio device whose requests another process serves (vhost-user: the front end). A back end that goes away is
+ * waited for: what it had not answered, the next one gets again. Requests of a saved machine come out of its queues.
+ */
+export class ExternalDevice implements VirtioDevice {
+  readonly deviceId: number;
+  readonly features: readonly number[];
+  readonly queues: readonly number[];
+  readonly config: Uint8Array;
+  readonly #options: ExternalDeviceOptions;
+  readonly #counts = { requests: 0, reconnects: 0, configChanges: 0 };
+  #front: FrontEnd;
+  #session: VirtioSession | undefined;
+  #rings: ShadowRing[] = [];
+  /** The back end serves the rings. */
+  #isServing = false;
+  #isClosed = false;
+  #retry: NodeJS.Timeout | undefined;
+  /** What is being said to the back end. */
+  #work: Promise<void> = Promise.resolve();
+
+  private constructor(front: FrontEnd, config: Uint8Array, options: ExternalDeviceOptions) {
+    this.#front = front;
+    this.#options = options;
+    this.deviceId = options.deviceId;
+    this.queues = options.queues;
+    this.config = config;
+    const bits = Array.from({ length: 64 }, (_, bit) => bit);
+    this.features = bits.filter((bit) => (bit < 24 || bit >= 50) && front.features.has(bit));
+  }
+
+  /** Connects to the back end. Throws `NB_HOST` where nobody listens, or it has too few queues. */
+  static async connect(options: ExternalDeviceOptions): Promise<ExternalDevice> {
+    const events = { changed: (): void => undefined, closed: (): void => undefined };
+    const front = FrontEnd.connect(options.socket, {
+      configChanged: () => {
+        events.changed();
+      },
+      closed: () => {
+        events.closed();
+      },
+    });
+    await front.negotiate();
+    const most = await front.queueNum();
+    if (most !== undefined && most < options.queues.length) {
+      front.close();
+      const found = `${options.socket}: expected ${options.queues.length} queues, found ${most}`;
+      throw new NorthbridgeError("NB_HOST", found);
+    }
+    const { config } = options;
+    const bytes = typeof config === "number" ? await front.config(config) : config;
+    const device = new ExternalDevice(front, bytes ?? new Uint8Array(0), options);
+    events.changed = () => void device.#refreshConfig();
+    events.closed = () => {
+      device.#lost();
+    };
+    return device;
+  }
+
+  writeConfig(offset: number, width: IoWidth, value: number): void {
+    const bytes = Uint8Array.from({ length: width }, (_, i) => (value >>> (8 * i)) & 0xff);
+    this.config.set(bytes, offset);
+    this.#say(() => this.#front.setConfig(offset, bytes));
+  }
+
+  start(session: VirtioSession): void {
+    this.#session = session;
+    this.#say(() => this.#serve([]));
+  }
+
+  notify(index: number): void {
+    const queue = this.#session?.queue(index);
+    const ring = this.#rings[index];
+    if (queue === undefined || ring === undefined || !this.#isServing) return;
+    do {
+      queue.disableNotifications();
+      for (let chain = queue.pop(); chain !== undefined; chain = queue.pop()) {
+        if (!ring.add(chain)) {
+          queue.unpop(chain);
+          ring.notify();
+          return; // until the back end has used some
+        }
+        this.#counts.requests++;
+      }
+    } while (!queue.enableNotifications());
+    ring.notify();
+  }
+
+  async reset(): Promise<void> {
+    this.#session = undefined;
+    await this.#work;
+    await this.#stopRings();
+    for (const ring of this.#rings.splice(0)) ring.close();
+  }
+
+  async pause(): Promise<void> {
+    await this.#work;
+    await this.#stopRings();
+    this.#rings.forEach((_, index) => {
+      this.#collect(index);
+    });
+  }
+
+  resume(): void {
+    if (this.#session === undefined) return;
+    const waiting = this.#takeBack();
+    this.#say(() => this.#serve(waiting));
+  }
+
+  save(): undefined {
+    return undefined;
+  }
+
+  restore(): void {
+    // What was under way comes out of the queues again.
+  }
+
+  stats(): Readonly<Record<string, number>> {
+    return { ...this.#counts };
+  }
+
+  close(): void {
+    this.#isClosed = true;
+    clearTimeout(this.#retry);
+    this.#front.close();
+    for (const ring of this.#rings.splice(0)) ring.close();
+  }
+
+  /** Says something to the back end, after what is being said. One that is gone is not told. */
+  #say(what: () => Promise<void>): void {
+    this.#work = this.#work.then(what).catch(() => undefined);
+  }
+
+  /** Gives the back end memory and rings, and in them first what another one had not answered. */
+  async #serve(waiting: readonly (readonly DescriptorChain[])[]): Promise<void> {
+    const session = this.#session;
+    if (session === undefined) return;
+    const front = this.#front;
+    for (const ring of this.#rings.splice(0)) ring.close();
+    const bits = this.features.filter((bit) => session.features.has(bit));
+    const hasEventIdx = front.features.has(Feature.EVENT_IDX);
+    await front.setFeatures(
+      FeatureSet.of([...bits, Feature.VERSION_1, ...(hasEventIdx ? [Feature.EVENT_IDX] : [])]),
+    );
+    this.#rings = this.queues.map(
+      (_, index) =>
+        new ShadowRing(index, hasEventIdx, () => {
+          this.#collect(index);
+        }),
+    );
+    this.#rings.forEach((ring, index) => {
+      for (const chain of waiting[index] ?? []) ring.add(chain);
+    });
+    await front.setMemory([...this.#options.ram.regions, ...this.#rings.map(({ region }) => region)]);
+    for (const [index, ring] of this.#rings.entries()) {
+      await front.startRing(index, ring.place(0), ring.kick, ring.call);
+    }
+    for (const index of this.#rings.keys()) await front.enableRing(index, true);
+    this.#isServing = true;
+    this.#rings.forEach((ring, index) => {
+      ring.notify();
+      this.notify(index);
+    });
+  }
+
+  #collect(index: number): void {
+    if (this.#rings[index]?.collect(this.#session?.queue(index)) === false)
+      this.#session?.fail("backEndLied");
+    if (this.#isServing) this.notify(index); // there is room again
+  }
+
+  async #stopRings(): Promise<void> {
+    if (!this.#isServing) return;
+    this.#isServing = false;
+    for (const index of this.#rings.keys()) await this.#front.stopRing(index).catch(() => 0);
+  }
+
+  #takeBack(): readonly (readonly DescriptorChain[])[] {
+    return this.#rings.map((ring) => ring.takeBack());
+  }
+
+  #lost(): void {
+    if (this.#isClosed) return;
+    this.#isServing = false;
+    this.#rings.forEach((_, index) => {
+      this.#collect(index);
+    });
+    this.#retry = setTimeout(() => void this.#reconnect(), RETRY_MS);
+  }
+
+  async #reconnect(): Promise<void> {
+    if (this.#isClosed) return;
+    try {
+      const front = FrontEnd.connect(this.#options.socket, {
+        configChanged: () => void this.#refreshConfig(),
+        closed: () => {
+          this.#lost();
+        },
+      });
+      this.#front = front;
+      await front.negotiate();
+    } catch {
+      if (this.#front.isClosed) this.#lost();
+      return;
+    }
+    this.#counts.reconnects++;
+    const waiting = this.#takeBack();
+    this.#say(() => this.#serve(waiting));
+  }
+
+  async #refreshConfig(): Promise<void> {
+    const bytes = await this.#front.config(this.config.length).catch(() => undefined);
+    if (bytes === undefined) return;
+    this.config.set(bytes);
+    this.#counts.configChanges++;
+    this.#session?.configChanged();
+  }
+}
