@@ -18,7 +18,7 @@ it("gives the host back what a guest discards, and reads zeroes there", async ()
       clock: new VirtualClock(),
       console: new RingBufferBackend(),
       log: { write: () => undefined },
-      ends: { block: refused, char: refused, net: refused, directory: refused },
+      ends: { block: refused, char: refused, net: refused, directory: refused, vsock: refused },
       onStats: () => undefined,
     },
   );

@@ -8,6 +8,10 @@ export { type NamedPort, VirtioConsole, type VirtioConsoleStateV1 } from "./cons
 export { virtioFs, type VirtioFsConfig } from "./fs/plugin.ts";
 export { VirtioFs, type VirtioFsStateV1 } from "./fs/virtio-fs.ts";
 export { type HostEndConfig } from "./host-end.ts";
+export { virtioInput, type VirtioInputConfig } from "./input/plugin.ts";
+export { type InputKind } from "./input/capabilities.ts";
+export { type InputEvent } from "./input/input-event.ts";
+export { VirtioInput, type VirtioInputStateV1 } from "./input/virtio-input.ts";
 export { virtioNet, type VirtioNetConfig } from "./net/plugin.ts";
 export { VirtioNet, type VirtioNetOptions, type VirtioNetStateV1 } from "./net/virtio-net.ts";
 export { VirtioPci, type VirtioPciStateV1 } from "./pci/virtio-pci.ts";
@@ -15,3 +19,12 @@ export { virtioPmem, type VirtioPmemConfig } from "./pmem/plugin.ts";
 export { VirtioPmem } from "./pmem/virtio-pmem.ts";
 export { virtioRng } from "./rng/plugin.ts";
 export { VirtioRng } from "./rng/virtio-rng.ts";
+export { type ScsiTargetConfig, virtioScsi, type VirtioScsiConfig } from "./scsi/plugin.ts";
+export {
+  type ScsiTarget,
+  VirtioScsi,
+  type VirtioScsiDeps,
+  type VirtioScsiStateV1,
+} from "./scsi/virtio-scsi.ts";
+export { virtioVsock, type VirtioVsockConfig } from "./vsock/plugin.ts";
+export { VirtioVsock, type VirtioVsockStateV1 } from "./vsock/virtio-vsock.ts";

@@ -234,7 +234,7 @@ describe("configs that are refused", () => {
     Promise.reject(
       new NorthbridgeError("NB_CONFIG", "disk.img: cannot open for writing: there is no such file"),
     );
-  const ends: HostEnds = { block: refuse, char: refuse, net: refuse, directory: refuse };
+  const ends: HostEnds = { block: refuse, char: refuse, net: refuse, directory: refuse, vsock: refuse };
 
   it.each([
     [

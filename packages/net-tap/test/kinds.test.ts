@@ -38,6 +38,7 @@ function machine(): {
       block: () => Promise.reject(new Error("no block")),
       char: () => Promise.reject(new Error("no char")),
       directory: () => Promise.reject(new Error("no directory")),
+      vsock: () => Promise.reject(new Error("no vsock")),
       net: ({ kind, ...options }) => open(kind, options, context),
     },
     onStats: (give) => (counters = give),

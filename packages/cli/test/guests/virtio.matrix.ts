@@ -1,28 +1,63 @@
+import { createHash } from "node:crypto";
 import { once } from "node:events";
-import { connect, type Socket } from "node:net";
+import { connect, createServer, type Socket } from "node:net";
+import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import type { CpioEntry } from "@northbridge/sdk/host";
 import { describe, expect, it } from "vitest";
-import { stockGuest } from "./harness/find-guest.ts";
+import { initrdWith, program, stockGuest } from "./harness/find-guest.ts";
+import type { KernelFlavour } from "../../src/guest/index.ts";
+import { buildVsockProgram } from "./harness/host-answer.ts";
 import { GuestShell } from "./harness/guest-shell.ts";
+import { isoImage } from "./harness/iso9660.ts";
 import { linuxConfig, machineFile, scratch } from "./harness/machine-file.ts";
 
-const guest = await stockGuest("full");
+interface DevicesOptions {
+  /** @defaultValue full */
+  readonly kernel?: KernelFlavour;
+  /** More files of the guest. */
+  readonly extra?: (directory: string) => Promise<readonly CpioEntry[]>;
+  /** Writes files of the host before the machine starts. */
+  readonly files?: (directory: string) => Promise<void>;
+}
 
 /** Boots a machine with these devices and gives it to `use`, which finds sockets and files in the directory. */
 async function withDevices(
   devices: (directory: string) => readonly object[],
   use: (shell: GuestShell, directory: string) => Promise<void>,
+  { kernel = "full", extra, files: prepare }: DevicesOptions = {},
 ): Promise<void> {
+  const guest = await stockGuest(kernel);
   if ("missing" in guest) throw new Error(guest.missing);
   await using directory = await scratch();
-  const config = linuxConfig({ ...guest.files, devices: devices(directory.path) });
+  const files =
+    extra === undefined
+      ? guest.files
+      : await initrdWith(guest.files, await extra(directory.path), join(directory.path, "initrd.img"));
+  await prepare?.(directory.path);
+  const config = linuxConfig({ ...files, devices: devices(directory.path) });
   const file = await machineFile(directory.path, config);
-  await using shell = await GuestShell.boot([file, "--timeout", "600"]);
+  await using shell = await GuestShell.boot([
+    file,
+    "--timeout",
+    "600",
+    "--monitor",
+    join(directory.path, "monitor"),
+  ]);
   await use(shell, directory.path);
   expect(await shell.run("dmesg | grep -iE 'call trace|bug:|warning:|rcu.*stall|lockup'")).toMatchObject({
     text: "",
   });
   expect(await shell.end()).toMatchObject({ code: 0, err: "" });
+}
+
+/** What the machine's monitor answers to a line. */
+async function monitor(directory: string, line: string): Promise<string> {
+  const socket = connect(join(directory, "monitor"));
+  socket.write(`${line}\n`);
+  const answer = await readUntil(socket, "\n");
+  socket.destroy();
+  return answer.trim();
 }
 
 /** Everything a socket sends until it has sent this. */
@@ -70,6 +105,179 @@ describe("virtio devices under stock drivers", () => {
         expect(await readUntil(console, "console\r\n")).toBe("hello console\r\n");
         expect(await shell.ask("stty size < /dev/hvc0")).toBe("43 132");
         for (const each of [echo, log, console]) each.destroy();
+      },
+    );
+  });
+
+  it("vsock: streams both ways, refusals, halves that close apart", async () => {
+    await withDevices(
+      (directory) => [{ plugin: "virtioVsock", cid: 42, to: { kind: "unix", path: join(directory, "v") } }],
+      async (shell, directory) => {
+        const text = Array.from({ length: 200_000 }, (_, i) => `${i + 1}\n`).join("");
+        const digest = createHash("sha256").update(text).digest("hex");
+
+        // The guest connects, sends all, closes its half, and reads the answer.
+        const server = createServer({ allowHalfOpen: true }).listen(join(directory, "v_52"));
+        server.on("connection", (socket) => {
+          const hash = createHash("sha256");
+          socket.on("data", (bytes) => hash.update(bytes));
+          socket.on("end", () => socket.end(hash.digest("hex")));
+        });
+        expect(await shell.ask("seq 200000 | /opt/vsock connect 2 52")).toBe(digest);
+        server.close();
+        expect(await shell.run("/opt/vsock connect 2 53 < /dev/null")).toMatchObject({
+          status: 1,
+          text: expect.stringContaining("Connection reset by peer"),
+        });
+
+        // The host connects, and the guest answers.
+        await shell.ask("(/opt/vsock listen 80 < /dev/null | sha256sum > /tmp/sum) & sleep 0.2");
+        const client = connect({ path: join(directory, "v"), allowHalfOpen: true });
+        client.write("CONNECT 80\n");
+        expect(await readUntil(client, "\n")).toMatch(/^OK \d+\n$/);
+        client.end(text);
+        await once(client.resume(), "close");
+        expect(await shell.ask("wait; cat /tmp/sum")).toContain(digest);
+        const refused = connect(join(directory, "v"));
+        refused.write("CONNECT 81\n");
+        await once(refused.resume(), "close");
+        expect(refused.bytesRead).toBe(0);
+      },
+      {
+        extra: async (directory) => {
+          const path = await buildVsockProgram(directory);
+          if (path === undefined) throw new Error("no gcc on this host");
+          return program(path, "/opt/vsock");
+        },
+      },
+    );
+  });
+
+  it("scsi: a disk with a file system, and a CD that comes and goes", async () => {
+    const kib = 32 * 1024;
+    await withDevices(
+      (directory) => [
+        {
+          plugin: "virtioScsi",
+          id: "scsi",
+          targets: [
+            { disk: { kind: "file", path: join(directory, "disk.img") }, serial: "NB-1" },
+            { type: "cdRom", disk: { kind: "file", path: join(directory, "cd.iso") } },
+          ],
+        },
+      ],
+      async (shell, directory) => {
+        await shell.ask("while [ ! -b /dev/sda -o ! -b /dev/sr0 ]; do usleep 50000; done");
+        expect(await shell.ask("cat /sys/block/sda/size /sys/block/sda/device/vendor")).toMatch(
+          /^65536\nNBRIDGE/,
+        );
+        expect(await shell.ask("cat /sys/block/sda/queue/write_cache")).toBe("write back");
+        expect(await shell.ask("tr -d '\\0' < /sys/block/sda/device/vpd_pg80 | tail -c 4")).toBe("NB-1");
+
+        await shell.ask("/opt/mke2fs -q -t ext4 /dev/sda && mkdir -p /a /cd && mount /dev/sda /a");
+        const sum = await shell.ask("seq 200000 > /a/seq; sha256sum < /a/seq");
+        await shell.ask("umount /a");
+        const image = await readFile(join(directory, "disk.img"));
+        expect(image.subarray(1080, 1082)).toEqual(Buffer.from([0x53, 0xef])); // the magic of ext4
+        await shell.ask("echo 3 > /proc/sys/vm/drop_caches; mount /dev/sda /a");
+        const again = await shell.ask("sha256sum < /a/seq && umount /a && sha256sum < /dev/sda");
+        expect(again).toContain(sum);
+        expect(again).toContain(
+          createHash("sha256")
+            .update(await readFile(join(directory, "disk.img")))
+            .digest("hex"),
+        );
+        expect(sum).toContain(
+          createHash("sha256")
+            .update(Array.from({ length: 200_000 }, (_, i) => `${i + 1}\n`).join(""))
+            .digest("hex"),
+        );
+
+        await shell.ask("blkdiscard -o 16777216 -l 1048576 /dev/sda");
+        const trimmed = await readFile(join(directory, "disk.img"));
+        expect(trimmed.subarray(16 << 20, 17 << 20).every((byte) => byte === 0)).toBe(true);
+
+        await shell.ask("mount -t iso9660 -o ro /dev/sr0 /cd");
+        expect(await shell.ask("cat /cd/hello.txt")).toBe("Hello from a CD");
+        expect(await monitor(directory, "device scsi eject 1")).toMatch(/has locked the drive/);
+        await shell.ask("umount /cd");
+        expect(await monitor(directory, "device scsi eject 1")).toBe("ejected");
+        expect((await shell.run("dd if=/dev/sr0 of=/dev/null count=1 2>&1")).text).toContain(
+          "No medium found",
+        );
+        await writeFile(join(directory, "other.iso"), isoImage("OTHER.TXT;1", Buffer.from("Another one")));
+        expect(await monitor(directory, `device scsi insert 1 ${join(directory, "other.iso")}`)).toBe(
+          "inserted",
+        );
+        expect(
+          await shell.ask("mount -t iso9660 -o ro /dev/sr0 /cd && cat /cd/other.txt && umount /cd"),
+        ).toBe("Another one");
+        expect(
+          (await shell.run("dmesg | grep -iE 'sense key|i/o error' | grep -v 'Medium not present'")).text,
+        ).toBe("");
+      },
+      {
+        kernel: "cloud", // which has ext4
+        extra: () => program("/sbin/mke2fs", "/opt/mke2fs"),
+        files: async (directory) => {
+          await writeFile(join(directory, "disk.img"), new Uint8Array(kib * 1024));
+          await writeFile(join(directory, "cd.iso"), isoImage("HELLO.TXT;1", Buffer.from("Hello from a CD")));
+        },
+      },
+    );
+  });
+
+  it("input: what the monitor types and moves arrives as events", async () => {
+    await withDevices(
+      () => [
+        { plugin: "virtioInput", id: "keyboard", kind: "keyboard" },
+        { plugin: "virtioInput", id: "tablet", kind: "tablet" },
+      ],
+      async (shell, directory) => {
+        const devices = await shell.ask("cat /proc/bus/input/devices");
+        expect(devices).toContain('N: Name="Northbridge virtio keyboard"');
+        expect(devices).toContain("B: LED=7");
+        const eventOf = (name: string): string =>
+          new RegExp(`Name="Northbridge virtio ${name}"[^]*?Handlers=[^\\n]*(event\\d+)`).exec(
+            devices,
+          )?.[1] ?? "none";
+        /** Type, code and value of so many events that the guest reads while the monitor acts. */
+        const events = async (
+          name: string,
+          count: number,
+          ...lines: readonly string[]
+        ): Promise<string[]> => {
+          const from = `/dev/input/${eventOf(name)}`;
+          await shell.ask(
+            `(dd if=${from} of=/tmp/events bs=24 count=${count} 2> /dev/null; touch /tmp/done) & sleep 0.2`,
+          );
+          for (const line of lines) expect(await monitor(directory, line)).toBe("done");
+          await shell.ask("while [ ! -e /tmp/done ]; do usleep 20000; done; rm /tmp/done");
+          const bytes = Buffer.from(await shell.ask("xxd -p /tmp/events | tr -d '\\n'"), "hex");
+          return Array.from({ length: bytes.length / 24 }, (_, i) => {
+            const at = 24 * i + 16; // behind the time
+            return `${bytes.readUInt16LE(at)} ${bytes.readUInt16LE(at + 2)} ${bytes.readInt32LE(at + 4)}`;
+          });
+        };
+        expect(await events("keyboard", 8, "device keyboard type a?")).toEqual([
+          "1 30 1",
+          "0 0 0",
+          "1 30 0",
+          "0 0 0",
+          "1 42 1",
+          "1 53 1",
+          "0 0 0",
+          "1 53 0",
+        ]);
+        expect(await events("tablet", 5, "device tablet at 1000 20000", "device tablet press left")).toEqual([
+          "3 0 1000",
+          "3 1 20000",
+          "0 0 0",
+          "1 272 1",
+          "0 0 0",
+        ]);
+        await shell.ask("echo 1 > /sys/class/leds/*::capslock/brightness");
+        expect(await monitor(directory, "device keyboard leds")).toBe("capsLock");
       },
     );
   });

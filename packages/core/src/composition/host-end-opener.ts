@@ -74,6 +74,7 @@ export class HostEndOpener {
       char: (options) => this.#open("char", options, holder, false),
       net: (options) => this.#open("net", options, holder, false),
       directory: (options, { readOnly }) => this.#open("directory", options, holder, readOnly),
+      vsock: (options) => this.#open("vsock", options, holder, false),
     };
   }
 

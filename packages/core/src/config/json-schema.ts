@@ -6,7 +6,7 @@ import { MachineSchema } from "./machine-schema.ts";
 
 type JsonObject = Readonly<Record<string, unknown>>;
 
-const SORTS: readonly HostEndSort[] = ["block", "char", "net"];
+const SORTS: readonly HostEndSort[] = ["block", "char", "net", "vsock"];
 
 /** JSON Schema (draft 2020-12) of a machine config whose devices and host ends are those of `registry`. */
 export function machineJsonSchema(registry: PluginRegistry): JsonObject {

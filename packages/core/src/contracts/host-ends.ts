@@ -3,6 +3,7 @@ import type { ConfigSchema } from "./config-schema.ts";
 import type { DirectoryBackend } from "./directory.ts";
 import type { BlockBackend, ByteSink, CharBackend, NetBackend } from "./host.ts";
 import { type Token, token } from "./token.ts";
+import type { VsockBackend } from "./vsock.ts";
 
 /**
  * A host resource as a device's config names it: what kind of back end, and that kind's own options. Options called
@@ -23,6 +24,7 @@ export interface HostEndBackends {
   readonly char: CharEnd;
   readonly net: NetBackend;
   readonly directory: DirectoryBackend;
+  readonly vsock: VsockBackend;
 }
 
 export type HostEndSort = keyof HostEndBackends;
@@ -42,6 +44,7 @@ export interface HostEnds {
   char(options: HostEndOptions): Promise<CharEnd>;
   net(options: HostEndOptions): Promise<NetBackend>;
   directory(options: HostEndOptions, use: { readonly readOnly: boolean }): Promise<DirectoryBackend>;
+  vsock(options: HostEndOptions): Promise<VsockBackend>;
 }
 
 /** Provided by the machine. */

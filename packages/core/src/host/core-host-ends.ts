@@ -7,6 +7,7 @@ import { LoopbackNet } from "./loopback-net.ts";
 import { MemoryBlock } from "./memory-block.ts";
 import { RingBufferBackend } from "./ring-buffer.ts";
 import { SocketBackend } from "./socket-backend.ts";
+import { UnixVsock } from "./unix-vsock.ts";
 
 const At = v.strictObject({ path: v.pipe(v.string("expected a path"), v.nonEmpty("expected a path")) });
 const Nothing = v.strictObject({});
@@ -100,4 +101,5 @@ export const coreHostEnds: readonly HostEndKind[] = [
     },
   })),
   kind("net", "loopback", Nothing, () => new LoopbackNet()),
+  kind("vsock", "unix", At, ({ path }) => UnixVsock.listen(path)),
 ];

@@ -1,6 +1,7 @@
 import { type ConfigSchema, definePlugin, type DevicePlugin } from "@northbridge/sdk";
 import * as v from "valibot";
 import { attach, placement, type PlacementConfig } from "../attach.ts";
+import { MAX_MIB } from "./spec.ts";
 import { VirtioBalloon } from "./virtio-balloon.ts";
 
 export interface VirtioBalloonConfig extends PlacementConfig {
@@ -11,7 +12,7 @@ export interface VirtioBalloonConfig extends PlacementConfig {
 const Config: ConfigSchema<VirtioBalloonConfig, VirtioBalloonConfig & { readonly mib: number }> =
   v.strictObject({
     ...placement,
-    mib: v.optional(v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(0xff_ffff)), 0),
+    mib: v.optional(v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(MAX_MIB)), 0),
   });
 
 /** A virtio memory balloon. */

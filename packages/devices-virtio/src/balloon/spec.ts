@@ -11,6 +11,9 @@ export const Queue = { INFLATE: 0, DEFLATE: 1, STATS: 2 } as const;
 export const PAGE = 4096;
 export const PAGES_PER_MIB: number = 256;
 
+/** Largest balloon: as many pages as a field of 32 bits counts. */
+export const MAX_MIB = 0xff_ffff;
+
 /** Page numbers of one request that are looked at. */
 export const MAX_PAGES = 4096;
 

@@ -66,4 +66,16 @@ describe("VirtioBalloon", () => {
     device.requestStatistics();
     expect(bench.queue(2).collect()).toHaveLength(1);
   });
+
+  it("obeys the monitor", async () => {
+    const { device, bench, tell } = setup();
+    expect(await device.monitorCommand(["target", "7"])).toBe("7 MiB");
+    expect(bench.endpoint.readConfig(0, 4)).toBe(7 * 256);
+    tell(2, Uint8Array.from(stat(4, 9)));
+    expect(JSON.parse(await device.monitorCommand(["statistics"]))).toEqual({ freeMemory: 9, actualMib: 0 });
+    expect(bench.queue(2).collect()).toHaveLength(1);
+    await expect(device.monitorCommand(["target", "-1"])).rejects.toThrow(
+      /expected target MIB or statistics/,
+    );
+  });
 });

@@ -1,4 +1,4 @@
-import { type IoWidth, RestoreError } from "@northbridge/sdk";
+import { type IoWidth, NorthbridgeError, RestoreError } from "@northbridge/sdk";
 import {
   type DescriptorChain,
   serve,
@@ -6,7 +6,7 @@ import {
   type VirtioSession,
   virtioSpec,
 } from "@northbridge/sdk/virtio";
-import { Config, Feature, MAX_PAGES, PAGES_PER_MIB, Queue, STAT_LENGTH, STATS } from "./spec.ts";
+import { Config, Feature, MAX_MIB, MAX_PAGES, PAGES_PER_MIB, Queue, STAT_LENGTH, STATS } from "./spec.ts";
 
 const QUEUE_SIZE = 128;
 
@@ -67,6 +67,29 @@ export class VirtioBalloon implements VirtioDevice {
     queue.push(this.#held, 0);
     this.#held = undefined;
     queue.flush();
+  }
+
+  /** `target MIB`; `statistics` answers the last ones and asks for new ones. */
+  monitorCommand(words: readonly string[]): Promise<string> {
+    const [verb, mib, ...rest] = words;
+    if (verb === "statistics" && mib === undefined) {
+      this.requestStatistics();
+      return Promise.resolve(JSON.stringify({ ...this.statistics, actualMib: this.actualMib }));
+    }
+    const target = Number(mib);
+    if (
+      verb === "target" &&
+      rest.length === 0 &&
+      Number.isInteger(target) &&
+      target >= 0 &&
+      target <= MAX_MIB
+    ) {
+      this.targetMib = target;
+      return Promise.resolve(`${target} MiB`);
+    }
+    return Promise.reject(
+      new NorthbridgeError("NB_CONFIG", `expected target MIB or statistics, found ${words.join(" ")}`),
+    );
   }
 
   writeConfig(offset: number, width: IoWidth, value: number): void {

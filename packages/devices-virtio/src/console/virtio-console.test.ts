@@ -184,6 +184,13 @@ describe("VirtioConsole with named ports", () => {
     expect(bench.configInterrupts).toBe(0);
   });
 
+  it("obeys the monitor", async () => {
+    const { device, heard } = added();
+    expect(await device.monitorCommand(["resize", "100", "30"])).toBe("100 columns, 30 rows");
+    expect(heard()).toEqual([[0, RESIZE, 1, String.fromCharCode(100, 0, 30, 0)]]);
+    await expect(device.monitorCommand(["resize", "100"])).rejects.toThrow(/expected resize COLUMNS ROWS/);
+  });
+
   it("knows after a restore which ports are open, and tells of a peer that is gone", () => {
     const a = added();
     a.say(1, OPEN, 1);

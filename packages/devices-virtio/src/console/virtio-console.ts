@@ -64,6 +64,20 @@ export class VirtioConsole implements VirtioDevice {
     else this.#session?.configChanged();
   }
 
+  /** `resize COLUMNS ROWS`. */
+  monitorCommand(words: readonly string[]): Promise<string> {
+    const [verb, ...numbers] = words;
+    const [columns = NaN, rows = NaN] = numbers.map(Number);
+    const isSize = [columns, rows].every((each) => Number.isInteger(each) && each > 0 && each <= 0xffff);
+    if (verb !== "resize" || numbers.length !== 2 || !isSize) {
+      return Promise.reject(
+        new NorthbridgeError("NB_CONFIG", `expected resize COLUMNS ROWS, found ${words.join(" ")}`),
+      );
+    }
+    this.resize(columns, rows);
+    return Promise.resolve(`${columns} columns, ${rows} rows`);
+  }
+
   writeConfig(offset: number, _width: IoWidth, value: number): void {
     if (offset === Config.EMERG_WR) this.#ports[0]?.emergencyWrite(value & 0xff); // works before there is a driver (§5.3.4)
   }

@@ -68,7 +68,7 @@ describe("VirtioNet", () => {
     expect([await device.monitorCommand(["link", "down"]), device.isLinkUp]).toEqual(["link down", false]);
     expect([await device.monitorCommand(["link", "up"]), device.isLinkUp]).toEqual(["link up", true]);
     await expect(device.monitorCommand(["unplug"])).rejects.toThrow(
-      "expected link up or link down, found unplug",
+      "expected link up, link down or announce, found unplug",
     );
   });
 
@@ -86,6 +86,12 @@ describe("VirtioNet", () => {
       1,
     ]);
     expect(driver.bench.configInterrupts).toBe(2);
+  });
+
+  it("announces itself from the monitor", async () => {
+    const { device, bench } = new NetDriver();
+    await device.monitorCommand(["announce"]);
+    expect(bench.endpoint.readConfig(6, 2)).toBe(3);
   });
 
   it("shows a speed where one is configured (§5.1.4)", () => {

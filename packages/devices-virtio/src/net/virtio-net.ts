@@ -183,23 +183,31 @@ export class VirtioNet implements VirtioDevice {
     this.#session?.configChanged();
   }
 
-  /** `link up`, `link down`: plugs or pulls the cable. */
-  monitorCommand(words: readonly string[]): Promise<string> {
-    const command = words.join(" ");
-    if (command !== "link up" && command !== "link down") {
-      return Promise.reject(
-        new NorthbridgeError("NB_CONFIG", `expected link up or link down, found ${command || "nothing"}`),
-      );
-    }
-    this.setLink(command === "link up");
-    return Promise.resolve(command);
-  }
-
   /** Asks the driver to tell the network where it is now (§5.1.6.5.4). */
   announce(): void {
     if (this.#session?.features.has(Feature.GUEST_ANNOUNCE) !== true) return;
     this.#setStatus(this.#status | LinkStatus.ANNOUNCE);
     this.#session.configChanged();
+  }
+
+  /** `link up`, `link down`, `announce`. */
+  monitorCommand(words: readonly string[]): Promise<string> {
+    switch (words.join(" ")) {
+      case "link up":
+      case "link down":
+        this.setLink(words[1] === "up");
+        return Promise.resolve(words.join(" "));
+      case "announce":
+        this.announce();
+        return Promise.resolve("the guest was asked to announce itself");
+      default:
+        return Promise.reject(
+          new NorthbridgeError(
+            "NB_CONFIG",
+            `expected link up, link down or announce, found ${words.join(" ") || "nothing"}`,
+          ),
+        );
+    }
   }
 
   reset(): void {

@@ -159,6 +159,7 @@ function withAgent(
         char: (end) => (opened++ === 0 ? inner.char(end) : Promise.resolve(agent)),
         net: (end) => inner.net(end),
         directory: (end, use) => inner.directory(end, use),
+        vsock: (end) => inner.vsock(end),
       };
       const get = <T>(token: Token<T>): T => ((token as symbol) === HostEnds ? (ends as T) : ctx.get(token));
       return spec.setup({ ...ctx, get }, config);

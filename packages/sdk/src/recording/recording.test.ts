@@ -262,6 +262,7 @@ it("records a PCI device with a console and a disk, by promises and callbacks", 
         char: () => Promise.reject(new Error("none")),
         net: () => Promise.reject(new Error("none")),
         directory: () => Promise.reject(new Error("none")),
+        vsock: () => Promise.reject(new Error("none")),
       }),
   });
   bench.pci.enumerate();

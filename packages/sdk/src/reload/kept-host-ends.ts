@@ -5,9 +5,10 @@ import type {
   HostEndOptions,
   HostEnds,
   NetBackend,
+  VsockBackend,
 } from "@northbridge/core/contracts";
 
-type Opened = BlockBackend | CharEnd | NetBackend;
+type Opened = BlockBackend | CharEnd | NetBackend | VsockBackend;
 
 interface KeptEnd {
   readonly key: string;
@@ -40,6 +41,10 @@ export class KeptHostEnds implements HostEnds {
 
   net(options: HostEndOptions): Promise<NetBackend> {
     return this.#open(["net", options], () => this.#inner.net(options));
+  }
+
+  vsock(options: HostEndOptions): Promise<VsockBackend> {
+    return this.#open(["vsock", options], () => this.#inner.vsock(options));
   }
 
   directory(options: HostEndOptions, use: { readonly readOnly: boolean }): Promise<DirectoryBackend> {

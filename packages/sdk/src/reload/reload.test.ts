@@ -165,6 +165,7 @@ describe("a device whose code is replaced", () => {
             char: () => Promise.reject(new Error("none")),
             net: () => Promise.reject(new Error("none")),
             directory: () => Promise.reject(new Error("none")),
+            vsock: () => Promise.reject(new Error("none")),
           }),
       },
     );

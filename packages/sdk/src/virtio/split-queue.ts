@@ -16,6 +16,7 @@ export class SplitQueue implements VirtQueue {
   readonly #chains: ChainPool;
   readonly #hasEventIdx: boolean;
   readonly #hasIndirect: boolean;
+  readonly #desc: DataView;
   readonly #avail: DataView;
   readonly #used: DataView;
   #isOpen = true;
@@ -43,7 +44,7 @@ export class SplitQueue implements VirtQueue {
     };
     this.#avail = area(addresses.driver, Ring.RING + Ring.AVAIL_ENTRY * size + 2, 2, false);
     this.#used = area(addresses.device, Ring.RING + Ring.USED_ENTRY * size + 2, 4, true);
-    area(addresses.desc, Desc.LENGTH * size, 16, false);
+    this.#desc = area(addresses.desc, Desc.LENGTH * size, 16, false);
   }
 
   get isOpen(): boolean {
@@ -157,8 +158,7 @@ export class SplitQueue implements VirtQueue {
 
   /** Follows the descriptors from `head` (§2.7.5). */
   #walk(chain: DescriptorChain, head: number): QueueFault | undefined {
-    const memory = this.#memory;
-    let table = this.#setup.addresses.desc;
+    let table: DataView = this.#desc;
     let length = this.size;
     let limit = Math.min(this.size, MAX_SEGMENTS);
     let index = head;
@@ -166,18 +166,24 @@ export class SplitQueue implements VirtQueue {
     let sawWritable = false;
     for (let steps = 0; ; ) {
       if (steps++ >= limit) return "chainTooLong"; // a loop, too
-      const at = table + Desc.LENGTH * index;
-      const gpa = memory.readU32(at) + memory.readU32(at + 4) * 2 ** 32;
-      const len = memory.readU32(at + Desc.LEN);
-      const flags = memory.readU16(at + Desc.FLAGS);
+      const at = Desc.LENGTH * index;
+      const gpa = table.getUint32(at, true) + table.getUint32(at + 4, true) * 2 ** 32;
+      const len = table.getUint32(at + Desc.LEN, true);
+      const flags = table.getUint16(at + Desc.FLAGS, true);
       if ((flags & DescFlag.INDIRECT) !== 0) {
         if (!this.#hasIndirect) return "indirectNotNegotiated";
         if (isIndirect) return "indirectNested";
         if ((flags & DescFlag.NEXT) !== 0) return "indirectWithNext";
         length = len / Desc.LENGTH;
         if (length === 0 || !Number.isInteger(length) || length > MAX_SEGMENTS) return "indirectLength";
-        if (!this.#ram.contains(gpa, len, false)) return "indirectOutsideMemory";
-        table = gpa;
+        const indirect = ringArea(this.#memory, this.#ram, {
+          gpa,
+          length: len,
+          alignment: 1,
+          writable: false,
+        });
+        if (typeof indirect === "string") return "indirectOutsideMemory";
+        table = indirect;
         index = 0;
         steps = 0;
         limit = length;
@@ -192,7 +198,7 @@ export class SplitQueue implements VirtQueue {
         chain.append(gpa, len, isWritable);
       }
       if ((flags & DescFlag.NEXT) === 0) return undefined;
-      index = memory.readU16(at + Desc.NEXT);
+      index = table.getUint16(at + Desc.NEXT, true);
       if (index >= length) return "nextOutOfRange";
     }
   }

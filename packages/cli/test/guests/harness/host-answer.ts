@@ -20,11 +20,20 @@ export async function hostAnswer(command: string): Promise<string> {
 }
 
 /** The program that compares libm with the host's, built in `directory`; undefined where there is no C compiler. */
-export async function buildFloatProgram(directory: string): Promise<string | undefined> {
-  const path = join(directory, "float");
+export function buildFloatProgram(directory: string): Promise<string | undefined> {
+  return build("float", directory, ["-frounding-math", "-lm"]);
+}
+
+/** The program that speaks AF_VSOCK for a shell, built in `directory`; undefined where there is no C compiler. */
+export function buildVsockProgram(directory: string): Promise<string | undefined> {
+  return build("vsock", directory, []);
+}
+
+async function build(name: string, directory: string, flags: readonly string[]): Promise<string | undefined> {
+  const path = join(directory, name);
   try {
-    const source = join(import.meta.dirname, "float.c");
-    await runFile("gcc", ["-O1", "-frounding-math", "-o", path, source, "-lm"]);
+    const source = join(import.meta.dirname, `${name}.c`);
+    await runFile("gcc", ["-O1", "-o", path, source, ...flags]);
     await access(path, constants.X_OK);
     return path;
   } catch {

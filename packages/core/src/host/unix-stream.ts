@@ -1,0 +1,80 @@
+import type { Socket } from "node:net";
+import type { HostStream, HostStreamListener } from "../contracts/index.ts";
+import { InputQueue } from "./input-queue.ts";
+
+/** Input that waits before the socket is no longer read. */
+const MOST_WAITING = 65_536;
+
+/** A stream of a vsock device over a Unix socket whose halves close apart. */
+export class UnixStream implements HostStream {
+  readonly #socket: Socket;
+  readonly #input: InputQueue;
+  #listener: HostStreamListener | undefined;
+  #hasEnded = false;
+
+  /** @param socket made with `allowHalfOpen` */
+  constructor(socket: Socket) {
+    this.#socket = socket;
+    this.#input = new InputQueue((waiting) => {
+      if (waiting > MOST_WAITING) socket.pause();
+      else socket.resume();
+      if (waiting === 0 && this.#hasEnded) this.#end();
+    });
+  }
+
+  /** @param early input that has been read already */
+  listen(listener: HostStreamListener, early: Uint8Array = new Uint8Array(0)): void {
+    this.#listener = listener;
+    this.#socket.on("connect", () => this.#listener?.connected());
+    this.#socket.on("error", () => undefined); // `close` follows
+    this.#socket.on("close", () => {
+      this.#forget()?.closed();
+    });
+    this.#socket.on("data", (bytes) => {
+      if (this.#listener !== undefined) this.#input.push(bytes);
+    });
+    this.#socket.on("end", () => {
+      this.#hasEnded = true;
+      if (this.#input.length === 0) this.#end();
+    });
+    this.#input.push(early);
+    this.#input.connect((bytes) => this.#listener?.receive(bytes) ?? bytes.length);
+  }
+
+  accepted(port: number): void {
+    this.#socket.write(`OK ${port}\n`);
+  }
+
+  write(bytes: Uint8Array): void {
+    const { length } = bytes;
+    // A copy: the socket reads it later, when the guest may have put something else there.
+    this.#socket.write(bytes.slice(), (error) => {
+      if (error === undefined || error === null) this.#listener?.written(length);
+    });
+  }
+
+  end(): void {
+    this.#socket.end();
+  }
+
+  close(): void {
+    this.#forget();
+    this.#socket.end(() => this.#socket.destroy());
+    this.#socket.resume();
+  }
+
+  resume(): void {
+    this.#input.resume();
+  }
+
+  #end(): void {
+    this.#hasEnded = false;
+    this.#listener?.ended();
+  }
+
+  #forget(): HostStreamListener | undefined {
+    const listener = this.#listener;
+    this.#listener = undefined;
+    return listener;
+  }
+}
