@@ -276,7 +276,8 @@ describe("virtio devices under stock drivers", () => {
           "1 272 1",
           "0 0 0",
         ]);
-        await shell.ask("echo 1 > /sys/class/leds/*::capslock/brightness");
+        const capsLockOn = `${"\\0".repeat(16)}\\21\\0\\1\\0\\1\\0\\0\\0`; // an EV_LED event
+        await shell.ask(`printf '${capsLockOn}' > /dev/input/${eventOf("keyboard")}`);
         expect(await monitor(directory, "device keyboard leds")).toBe("capsLock");
       },
     );
