@@ -262,7 +262,7 @@ describe("bad input is one line and exit code 2", () => {
   });
 
   it.each<[string, string, string]>([
-    ["an unknown key", "memory: { mib: 1 }\nvcpu: 2\n", ':1:1: unknown key "vcpu"; did you mean "vcpus"?'],
+    ["an unknown key", "memory: { mib: 1 }\nvcpu: 2\n", ':2:1: unknown key "vcpu"; did you mean "vcpus"?'],
     ["no mapping", "- 1\n", ":1:1: expected a mapping that describes a machine, found a list"],
     ["no memory", "memory: { mib: 0 }\n", ":1:16: memory.mib: expected a whole number from 1, found 0"],
     [
@@ -290,6 +290,82 @@ describe("bad input is one line and exit code 2", () => {
     const expected = { code: 2, out: "", err: `northbridge: ${path}${message}\n` };
     expect(await runFake([], "run", path)).toEqual(expected);
     expect(await runFake([], "validate", path)).toEqual(expected);
+  });
+
+  it("every problem, a line each, over every file", async () => {
+    const path = await file(
+      "bad.yaml",
+      [
+        "machine: fake-2",
+        "memory: { mib: 65, gib: 1 }",
+        "vcpus: none",
+        "devices: [{ plugin: debug-consol }, x, { plugin: debug-console, prot: 1 }]",
+        "",
+      ].join("\n"),
+    );
+    const shape = [
+      `${path}:2:20: memory: unknown key "gib"; did you mean "mib"?`,
+      `${path}:3:8: vcpus: expected a whole number from 1, found "none"`,
+      `${path}:4:37: devices[1]: expected a device, as in { plugin: serial }, found "x"`,
+    ];
+    const lines = (...problems: readonly string[]): string =>
+      problems.map((problem) => `northbridge: ${problem}\n`).join("");
+    expect(await runFake([], "run", path)).toEqual({ code: 2, out: "", err: lines(...shape) });
+    expect(await runFake([], "validate", path, machine, "none.yaml")).toEqual({
+      code: 2,
+      out: `${machine}: ok\n`,
+      err: lines(...shape, "none.yaml: cannot read the machine config: there is no such file or directory"),
+    });
+    const deeper = await file(
+      "deeper.yaml",
+      [
+        "machine: fake-2",
+        "memory: { mib: 65 }",
+        "cpu: { features: { avx: true } }",
+        "boot: { kernel: none, initrd: none }",
+        "devices: [{ plugin: debug-consol }, { plugin: debug-console, prot: 1 }]",
+        "",
+      ].join("\n"),
+    );
+    expect((await runFake([], "validate", deeper)).err).toBe(
+      lines(
+        `${deeper}:1:10: machine: expected one of bare-1, fake-1, found "fake-2"; did you mean "fake-1"?`,
+        `${deeper}:2:16: memory.mib: expected at most 64, the limit of the fake backend, found 65`,
+        `${deeper}:3:6: cpu: the fake backend has no CPU models to choose from`,
+        `${deeper}:5:21: devices[0].plugin: expected a plugin's name, found "debug-consol"; did you mean "debug-console"?`,
+        `${deeper}:5:62: devices[1]: unknown key "prot"; did you mean "port"?`,
+        `${deeper}:4:17: boot.kernel: expected a file that can be read, found ${directory}/none: there is no such file or directory`,
+        `${deeper}:4:31: boot.initrd: expected a file that can be read, found ${directory}/none: there is no such file or directory`,
+      ),
+    );
+  });
+
+  it("what --set says, by the option", async () => {
+    const set = (...options: readonly string[]): Promise<{ readonly code: number; readonly err: string }> =>
+      runFake([], "validate", machine, ...options.flatMap((option) => ["--set", option]));
+    const problems: readonly (readonly [options: readonly string[], message: string])[] = [
+      [
+        ["memory.mib=65"],
+        "--set memory.mib=65: memory.mib: expected at most 64, the limit of the fake backend, found 65",
+      ],
+      [
+        ["memory.mib=1", "memory.mib=x"],
+        '--set memory.mib=x: memory.mib: expected a whole number from 1, found "x"',
+      ],
+      [["vcpu=2"], '--set vcpu=2: unknown key "vcpu"; did you mean "vcpus"?'],
+      [
+        ["devices[0]={ plugin: power-prot }"],
+        `--set devices[0]={ plugin: power-prot }: devices[0].plugin: expected a plugin's name, found "power-prot"; did you mean "power-port"?`,
+      ],
+      [["memory.mib.x=1"], '--set memory.mib.x=1: expected a mapping around "x", found 1'],
+      [["memory"], '--set: expected PATH=VALUE, found "memory"'],
+    ];
+    for (const [options, message] of problems)
+      expect(await set(...options)).toMatchObject({ code: 2, err: `northbridge: ${message}\n` });
+    expect(await runFake([], "run", "--kernel", "x", "--set", "vcpus=0")).toMatchObject({
+      code: 2,
+      err: "northbridge: --set vcpus=0: vcpus: expected a whole number from 1, found 0\n",
+    });
   });
 
   it("overlapping devices, by name", async () => {

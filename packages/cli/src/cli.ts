@@ -1,3 +1,4 @@
+import { ConfigErrors } from "@northbridge/core";
 import { Command, CommanderError } from "commander";
 import manifest from "../package.json" with { type: "json" };
 import { registerCommands } from "./commands/index.ts";
@@ -38,7 +39,8 @@ export async function runCli(args: readonly string[], host: CliHost): Promise<nu
       );
       return ExitCode.BAD_INPUT;
     }
-    say(error instanceof Error ? inOneLine(error.message) : String(error));
+    for (const one of error instanceof ConfigErrors ? error.errors : [error])
+      say(one instanceof Error ? inOneLine(one.message) : String(one));
     if (args.includes("--debug")) for (const stack of stacks(error)) host.stderr.write(`${stack}\n`);
     return error instanceof CommandFailed ? error.exitCode : exitCodeOfError(error);
   }

@@ -1,6 +1,15 @@
 import { access, constants } from "node:fs/promises";
-import { ConfigError, fileErrorReason, loadMachineConfig, planMachine } from "@northbridge/core";
-import type { MachineConfig } from "@northbridge/core/contracts";
+import {
+  ConfigError,
+  ConfigErrors,
+  ConfigProblems,
+  errorOf,
+  fileErrorReason,
+  loadMachineConfig,
+  planMachine,
+} from "@northbridge/core";
+import { type MachineConfig, NorthbridgeError } from "@northbridge/core/contracts";
+import type { CliHost } from "../host.ts";
 import type { RegisterCommand } from "./register-command.ts";
 
 export const registerValidate: RegisterCommand = (program, host) => {
@@ -10,24 +19,40 @@ export const registerValidate: RegisterCommand = (program, host) => {
     .argument("<MACHINE...>", "YAML, JSON or a module")
     .option("--set <PATH=VALUE>", "change one value of the config first; may be repeated", collect, [])
     .action(async (files: readonly string[], options: { readonly set: readonly string[] }) => {
+      const errors: NorthbridgeError[] = [];
       for (const file of files) {
-        const loaded = await loadMachineConfig(file, options.set);
         try {
-          const hypervisor = await host.hypervisor(loaded.config.backend ?? "auto");
-          await planMachine(loaded.config, host.registry, hypervisor);
-          await expectFiles(loaded.config);
+          await validate(file, options.set, host);
+          host.stdout.write(`${file}: ok\n`);
         } catch (error) {
-          throw loaded.explain(error);
+          if (error instanceof ConfigErrors) errors.push(...error.errors);
+          else if (error instanceof NorthbridgeError) errors.push(error);
+          else throw error;
         }
-        host.stdout.write(`${file}: ok\n`);
       }
+      const error = errorOf(errors);
+      if (error !== undefined) throw error;
     });
 };
 
 /** An option that may be given several times. */
 export const collect = (value: string, before: readonly string[]): readonly string[] => [...before, value];
 
-async function expectFiles({ boot }: MachineConfig): Promise<void> {
+/** Throws all that is wrong with one machine. */
+async function validate(file: string, overrides: readonly string[], host: CliHost): Promise<void> {
+  const { config, explain } = await loadMachineConfig(file, overrides);
+  const problems = new ConfigProblems();
+  try {
+    const hypervisor = await host.hypervisor(config.backend ?? "auto");
+    await problems.check(() => planMachine(config, host.registry, hypervisor));
+    await expectFiles(config, problems);
+    problems.settle();
+  } catch (error) {
+    throw explain(error);
+  }
+}
+
+async function expectFiles({ boot }: MachineConfig, problems: ConfigProblems): Promise<void> {
   const files = {
     "boot.kernel": boot?.kernel,
     "boot.initrd": boot?.initrd,
@@ -38,10 +63,12 @@ async function expectFiles({ boot }: MachineConfig): Promise<void> {
     try {
       await access(file, constants.R_OK);
     } catch (error) {
-      throw new ConfigError(
-        "NB_CONFIG",
-        path,
-        `expected a file that can be read, found ${file}: ${fileErrorReason(error)}`,
+      problems.note(
+        new ConfigError(
+          "NB_CONFIG",
+          path,
+          `expected a file that can be read, found ${file}: ${fileErrorReason(error)}`,
+        ),
       );
     }
   }

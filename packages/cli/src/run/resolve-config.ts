@@ -1,5 +1,11 @@
 import { resolve } from "node:path";
-import { applyOverride, loadMachineConfig, parseMachineConfig, readManifest } from "@northbridge/core";
+import {
+  applyOverride,
+  explainer,
+  loadMachineConfig,
+  parseMachineConfig,
+  readManifest,
+} from "@northbridge/core";
 import { type BootConfig, type MachineConfig, NorthbridgeError } from "@northbridge/core/contracts";
 import type { RunOptions } from "./run-options.ts";
 
@@ -29,12 +35,14 @@ export async function resolveConfig(options: RunOptions): Promise<ResolvedConfig
 }
 
 async function loadBase(options: RunOptions): Promise<ResolvedConfig> {
-  const asIs = (error: unknown): unknown => error;
   if (options.machine !== undefined) return loadMachineConfig(options.machine, options.set);
-  return {
-    config: parseMachineConfig(options.set.reduce(applyOverride, await baseWithoutFile(options))),
-    explain: asIs,
-  };
+  const explain = explainer(options.set, () => undefined);
+  try {
+    const config = parseMachineConfig(options.set.reduce(applyOverride, await baseWithoutFile(options)));
+    return { config, explain };
+  } catch (error) {
+    throw explain(error);
+  }
 }
 
 async function baseWithoutFile({ restore, kernel }: RunOptions): Promise<unknown> {

@@ -1,5 +1,11 @@
 /** `; did you mean "memory"?` for the candidate nearest to `word`, or nothing where none is near. */
 export function didYouMean(word: string, candidates: Iterable<string>): string {
+  const best = nearest(word, candidates);
+  return best === undefined ? "" : `; did you mean "${best}"?`;
+}
+
+/** The candidate that `word` may be a misspelling of. */
+export function nearest(word: string, candidates: Iterable<string>): string | undefined {
   let best: string | undefined;
   let bestDistance = Math.max(2, Math.floor(word.length / 3)) + 1;
   for (const candidate of candidates) {
@@ -9,7 +15,7 @@ export function didYouMean(word: string, candidates: Iterable<string>): string {
       bestDistance = distance;
     }
   }
-  return best === undefined ? "" : `; did you mean "${best}"?`;
+  return best;
 }
 
 /** Insertions, deletions, substitutions and swaps of neighbours (optimal string alignment). */

@@ -43,7 +43,7 @@ export class HostEndKinds {
   }
 
   /**
-   * Finds the kind and checks its options, those of the ends under it too. Throws `ConfigError`.
+   * Finds the kind and checks its options, those of the ends under it too. Throws `ConfigError`, or `ConfigErrors`.
    * @param where config path of the end
    */
   async parse(sort: HostEndSort, end: unknown, where: string): Promise<ParsedHostEnd> {

@@ -1,5 +1,5 @@
 import type { DeviceEntry, DeviceReference, MachineConfig, MachineType } from "../contracts/index.ts";
-import { ConfigError } from "../config/config-error.ts";
+import { ConfigError, ConfigProblems } from "../config/config-error.ts";
 import { parseWith } from "../config/issue.ts";
 import type { PlannedDevice } from "./device-order.ts";
 import { type PluginRegistry, shortName } from "./plugin-registry.ts";
@@ -13,26 +13,30 @@ interface Candidate {
 
 /**
  * Every device of the machine with its id and checked config: those the machine type implies, then those the config
- * lists. A listed device with an implied one's id replaces it. Throws `ConfigError`.
+ * lists. A listed device with an implied one's id replaces it. Throws `ConfigError`, or `ConfigErrors`.
  */
 export async function planDevices(
   config: MachineConfig,
   type: MachineType,
   registry: PluginRegistry,
 ): Promise<readonly PlannedDevice[]> {
+  const problems = new ConfigProblems();
   const listed: Candidate[] = [];
-  (config.devices ?? []).forEach((item, index) => {
-    if (!item) return;
+  for (const [index, item] of (config.devices ?? []).entries()) {
+    if (!item) continue;
     const where = `devices[${index}]`;
-    listed.push({ entry: isEntry(item) ? item : registry.resolve(item, where), where });
-  });
+    const entry = isEntry(item) ? item : await problems.check(() => registry.resolve(item, where));
+    if (entry !== undefined) listed.push({ entry, where });
+  }
 
   const claimed = new Map<string, string>();
   for (const { entry, where } of listed) {
     if (entry.id === undefined) continue;
     const other = claimed.get(entry.id);
     if (other !== undefined) {
-      throw new ConfigError("NB_DUPLICATE_ID", `${where}.id`, `"${entry.id}" is the id of ${other} already`);
+      problems.note(
+        new ConfigError("NB_DUPLICATE_ID", `${where}.id`, `"${entry.id}" is the id of ${other} already`),
+      );
     }
     claimed.set(entry.id, where);
   }
@@ -41,15 +45,18 @@ export async function planDevices(
   const plan = async ({ entry, where }: Candidate): Promise<void> => {
     const { spec, input } = entry;
     const id = entry.id ?? freeId(shortName(spec.name), (name) => planned.has(name) || claimed.has(name));
-    const checked = await parseWith(spec.config, input, where);
-    await registry.hostEnds.check(spec.ends, checked, where);
-    planned.set(id, { id, spec, config: checked, where });
+    await problems.check(async () => {
+      const checked = await parseWith(spec.config, input, where);
+      await registry.hostEnds.check(spec.ends, checked, where);
+      planned.set(id, { id, spec, config: checked, where });
+    });
   };
   for (const entry of type.devices(config)) {
     const isReplaced = entry.id !== undefined && claimed.has(entry.id);
     if (!isReplaced) await plan({ entry, where: `${type.name}'s ${entry.id ?? entry.spec.name}` });
   }
   for (const candidate of listed) await plan(candidate);
+  problems.settle();
   return [...planned.values()];
 }
 

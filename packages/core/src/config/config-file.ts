@@ -1,11 +1,11 @@
 import { readFile } from "node:fs/promises";
 import { dirname, extname, resolve } from "node:path";
 import { pathToFileURL } from "node:url";
-import { type Document, isNode, LineCounter, parseDocument } from "yaml";
+import { type Document, isMap, isNode, isScalar, LineCounter, parseDocument } from "yaml";
 import { type MachineConfig, NorthbridgeError } from "../contracts/index.ts";
 import { fileErrorReason } from "../host/file-error.ts";
-import { ConfigError } from "./config-error.ts";
-import { applyOverride } from "./override.ts";
+import { ConfigError, ConfigErrors, errorOf } from "./config-error.ts";
+import { applyOverride, overrideBehind } from "./override.ts";
 import { parseMachineConfig } from "./machine-schema.ts";
 import { parsePath } from "./path.ts";
 
@@ -22,8 +22,8 @@ export interface LoadedConfig {
 
 interface Source {
   readonly value: unknown;
-  /** `4:8`, where the text has the value at this path or something around it. */
-  locate(configPath: string): string | undefined;
+  /** `4:8`, where the text has that key of the value at this path, the value, or something around it. */
+  locate(configPath: string, key?: string): string | undefined;
 }
 
 const MODULE = new Set([".ts", ".mts", ".js", ".mjs"]);
@@ -40,17 +40,10 @@ export async function loadMachineConfig(
   const source = MODULE.has(extname(file).toLowerCase())
     ? await fromModule(file, absolute)
     : await fromText(file, absolute);
-  const explain = (error: unknown): unknown => {
-    if (!(error instanceof ConfigError)) return error;
-    const position = source.locate(error.configPath);
-    return new NorthbridgeError(
-      error.code,
-      `${file}${position === undefined ? "" : `:${position}`}: ${error.message}`,
-      {
-        cause: error,
-      },
-    );
-  };
+  const explain = explainer(overrides, (error) => {
+    const position = source.locate(error.configPath, error.key);
+    return `${file}${position === undefined ? "" : `:${position}`}`;
+  });
   try {
     const value = overrides.reduce(applyOverride, source.value);
     const directory = dirname(absolute);
@@ -58,6 +51,26 @@ export async function loadMachineConfig(
   } catch (error) {
     throw explain(error);
   }
+}
+
+/**
+ * Puts in front of an error of a config where its mistake is: the `--set` that made it, or what `placeOf` says. Several
+ * errors in one are explained each; other errors are returned as they are.
+ */
+export function explainer(
+  overrides: readonly string[],
+  placeOf: (error: ConfigError) => string | undefined,
+): (error: unknown) => unknown {
+  const explain = (error: ConfigError): NorthbridgeError => {
+    const place = overrideBehind(error, overrides) ?? placeOf(error);
+    if (place === undefined) return error;
+    return new NorthbridgeError(error.code, `${place}: ${error.message}`, { cause: error });
+  };
+  return (error) => {
+    if (error instanceof ConfigError) return explain(error);
+    if (!(error instanceof ConfigErrors)) return error;
+    return errorOf(error.errors.map((one) => (one instanceof ConfigError ? explain(one) : one)));
+  };
 }
 
 function withAbsolutePaths(config: MachineConfig, directory: string): MachineConfig {
@@ -130,11 +143,22 @@ async function fromText(file: string, absolute: string): Promise<Source> {
     // Too many aliases.
     throw new NorthbridgeError("NB_CONFIG", `${file}: ${fileErrorReason(error)}`, { cause: error });
   }
-  return { value, locate: (path) => locate(document, lines, path) };
+  return { value, locate: (path, key) => locate(document, lines, path, key) };
 }
 
-function locate(document: Document, lines: LineCounter, configPath: string): string | undefined {
+function locate(
+  document: Document,
+  lines: LineCounter,
+  configPath: string,
+  key?: string,
+): string | undefined {
   const keys = parsePath(configPath);
+  const inside = document.getIn(keys, true);
+  const pair = isMap(inside) && inside.items.find((item) => isScalar(item.key) && item.key.value === key);
+  if (pair && isScalar(pair.key) && pair.key.range) {
+    const { line, col } = lines.linePos(pair.key.range[0]);
+    return `${line}:${col}`;
+  }
   for (let length = keys.length; length >= 0; length--) {
     const node = document.getIn(keys.slice(0, length), true);
     if (!isNode(node) || !node.range) continue;

@@ -49,7 +49,7 @@ describe("parseMachineConfig", () => {
     [{ memory: { mib: 1.5 } }, "memory.mib: expected a whole number from 1, found 1.5"],
     [{ memory: { mib: "64" } }, 'memory.mib: expected a whole number from 1, found "64"'],
     [{ memory, memroy: memory }, 'unknown key "memroy"; did you mean "memory"?'],
-    [{ memroy: memory }, 'unknown key "memroy"; did you mean "memory"? (and 1 more)'],
+    [{ memroy: memory }, 'unknown key "memroy"; did you mean "memory"?'],
     [{ memory: { mib: 64, gib: 1 } }, 'memory: unknown key "gib"; did you mean "mib"?'],
     [{ memory, boot: { kernle: "x" } }, 'boot: unknown key "kernle"; did you mean "kernel"?'],
     [{ memory, vcpus: 0 }, "vcpus: expected a whole number from 1, found 0"],

@@ -1,6 +1,6 @@
-import type { ConfigSchema } from "../contracts/index.ts";
-import { didYouMean } from "../composition/did-you-mean.ts";
-import { ConfigError, describeValue } from "./config-error.ts";
+import type { ConfigSchema, NorthbridgeError } from "../contracts/index.ts";
+import { didYouMean, nearest } from "../composition/did-you-mean.ts";
+import { ConfigError, describeValue, errorOf } from "./config-error.ts";
 
 /** An issue of a Standard Schema validator; valibot's carry more, and that is used where present. */
 export interface SchemaIssue {
@@ -17,8 +17,8 @@ interface StandardResult {
 }
 
 /**
- * What a Standard Schema makes of `input`. Throws `ConfigError` in one line that says where, what was expected and
- * what was found.
+ * What a Standard Schema makes of `input`. Throws a `ConfigError`, or `ConfigErrors`, each one line that says where,
+ * what was expected and what was found.
  * @param where config path of `input`
  */
 export async function parseWith(
@@ -28,22 +28,37 @@ export async function parseWith(
 ): Promise<unknown> {
   const result = (await schema["~standard"].validate(input)) as StandardResult;
   if (result.issues === undefined) return result.value;
-  throw firstProblem(result.issues, schema, input, where);
+  throw problemOf(result.issues, schema, input, where);
 }
 
-/** The issue most worth telling, and how many more there are. A misspelt key comes before the key it leaves missing. */
-export function firstProblem(
+/** All issues as one error, misspelt keys first, without those of the keys that they leave missing. */
+export function problemOf(
   issues: readonly SchemaIssue[],
   schema: unknown,
   input: unknown,
   where: string,
-): ConfigError {
-  const issue = issues.find(isUnknownKey) ?? issues[0];
-  if (issue === undefined) return new ConfigError("NB_CONFIG", where, "not valid");
-  const keys = keysOf(issue);
-  const at = isUnknownKey(issue) ? keys.slice(0, -1) : keys;
-  const more = issues.length > 1 ? ` (and ${issues.length - 1} more)` : "";
-  return new ConfigError("NB_CONFIG", formatPath(where, at), describeIssue(issue, schema, input) + more);
+): NorthbridgeError {
+  const known = (issue: SchemaIssue): readonly string[] => knownKeys(schema, keysOf(issue).slice(0, -1));
+  const misspelt = issues.filter(isUnknownKey);
+  const meant = new Set(
+    misspelt.map((issue) => {
+      const keys = keysOf(issue);
+      return formatPath(where, [...keys.slice(0, -1), nearest(String(keys.at(-1)), known(issue)) ?? ""]);
+    }),
+  );
+  const others = issues.filter(
+    (issue) => !isUnknownKey(issue) && !meant.has(formatPath(where, keysOf(issue))),
+  );
+  const errors = [...misspelt, ...others].map((issue) => {
+    const keys = keysOf(issue);
+    const problem = describeIssue(issue, schema, input);
+    return isUnknownKey(issue)
+      ? new ConfigError("NB_CONFIG", formatPath(where, keys.slice(0, -1)), problem, {
+          key: String(keys.at(-1)),
+        })
+      : new ConfigError("NB_CONFIG", formatPath(where, keys), problem);
+  });
+  return errorOf(errors) ?? new ConfigError("NB_CONFIG", where, "not valid");
 }
 
 const isUnknownKey = (issue: SchemaIssue): boolean =>

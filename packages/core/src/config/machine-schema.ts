@@ -1,7 +1,7 @@
 import * as v from "valibot";
 import type { DeviceEntry, DeviceReference, MachineConfig } from "../contracts/index.ts";
-import { ConfigError, describeValue } from "./config-error.ts";
-import { firstProblem } from "./issue.ts";
+import { ConfigError, ConfigProblems, describeValue } from "./config-error.ts";
+import { problemOf } from "./issue.ts";
 
 const wholeNumber = (from: number): v.GenericSchema<number> =>
   v.pipe(
@@ -60,7 +60,7 @@ export const MachineSchema: v.GenericSchema = v.strictObject({
 
 const Reference = v.looseObject({ plugin: text, id: v.optional(Id) });
 
-/** Checks the shape of a config. Throws `ConfigError` naming the place, what was expected and what was found. */
+/** Checks the shape of a config. Throws a `ConfigError`, or `ConfigErrors` where there are several problems. */
 export function parseMachineConfig(input: unknown): MachineConfig {
   if (typeof input !== "object" || input === null || Array.isArray(input)) {
     throw new ConfigError(
@@ -70,11 +70,20 @@ export function parseMachineConfig(input: unknown): MachineConfig {
     );
   }
   const parsed = v.safeParse(MachineSchema, input);
-  if (!parsed.success) throw firstProblem(parsed.issues as never, MachineSchema, input, "");
+  const problems = new ConfigProblems();
+  if (!parsed.success) problems.note(problemOf(parsed.issues as never, MachineSchema, input, ""));
   const { devices: items, ...machine } = parsed.output as Omit<MachineConfig, "devices"> & {
-    readonly devices?: readonly unknown[];
+    readonly devices?: unknown;
   };
-  const devices = items?.map((item, index) => parseDevice(item, `devices[${index}]`));
+  const devices = (Array.isArray(items) ? items : undefined)?.map((item, index) => {
+    try {
+      return parseDevice(item, `devices[${index}]`);
+    } catch (error) {
+      problems.note(error);
+      return undefined;
+    }
+  });
+  problems.settle();
   return { ...machine, ...(devices && { devices }) };
 }
 
@@ -97,10 +106,10 @@ function parseDevice(item: unknown, where: string): DeviceEntry | DeviceReferenc
   const id = (item as { readonly id?: unknown }).id;
   if ("spec" in item) {
     const checked = v.safeParse(v.optional(Id), id);
-    if (!checked.success) throw firstProblem(checked.issues as never, Id, id, `${where}.id`);
+    if (!checked.success) throw problemOf(checked.issues as never, Id, id, `${where}.id`);
     return item as DeviceEntry;
   }
   const parsed = v.safeParse(Reference, item);
-  if (!parsed.success) throw firstProblem(parsed.issues as never, Reference, item, where);
+  if (!parsed.success) throw problemOf(parsed.issues as never, Reference, item, where);
   return parsed.output as DeviceReference;
 }

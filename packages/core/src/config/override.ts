@@ -1,19 +1,20 @@
 import { parse } from "yaml";
-import { ConfigError, describeValue } from "./config-error.ts";
+import { NorthbridgeError } from "../contracts/index.ts";
+import { type ConfigError, describeValue } from "./config-error.ts";
 import { parsePath } from "./path.ts";
 
 type Container = Record<string | number, unknown>;
 
 /**
- * A copy of `config` with one value replaced: `memory.mib=512`, `devices[0].at=com2`. The value is YAML; mappings on
- * the way that are missing are made. Throws `ConfigError`.
+ * A copy of `config` with one value replaced: `memory.mib=512`, `devices[0].at=com2`. The value is YAML; mappings and
+ * lists on the way that are missing are made. Throws `NB_CONFIG`.
  */
 export function applyOverride(config: unknown, override: string): unknown {
   const equals = override.indexOf("=");
   const keys = parsePath(override.slice(0, Math.max(equals, 0)));
   const [first] = keys;
   if (first === undefined) {
-    throw new ConfigError("NB_CONFIG", "", `--set: expected PATH=VALUE, found ${JSON.stringify(override)}`);
+    throw new NorthbridgeError("NB_CONFIG", `--set: expected PATH=VALUE, found ${JSON.stringify(override)}`);
   }
   let value: unknown;
   try {
@@ -24,6 +25,17 @@ export function applyOverride(config: unknown, override: string): unknown {
   return replaced(config, keys, value, override);
 }
 
+/** The override that gave the value at fault, as the command line has it: the last one that did. */
+export function overrideBehind(error: ConfigError, overrides: readonly string[]): string | undefined {
+  const { configPath, key } = error;
+  const place = [...parsePath(configPath), ...(key === undefined ? [] : [key])];
+  const override = overrides.findLast((text) => {
+    const keys = parsePath(text.slice(0, Math.max(text.indexOf("="), 0)));
+    return keys.length <= place.length && keys.every((part, index) => part === place[index]);
+  });
+  return override === undefined ? undefined : `--set ${override}`;
+}
+
 function replaced(
   inside: unknown,
   keys: readonly (string | number)[],
@@ -32,22 +44,21 @@ function replaced(
 ): unknown {
   const [key, ...rest] = keys;
   if (key === undefined) return value;
-  if (Array.isArray(inside)) {
-    if (typeof key !== "number" || key > inside.length) {
-      throw new ConfigError(
+  const list = inside ?? (typeof key === "number" ? [] : undefined);
+  if (Array.isArray(list)) {
+    if (typeof key !== "number" || key > list.length) {
+      throw new NorthbridgeError(
         "NB_CONFIG",
-        "",
-        `--set ${override}: expected an index up to ${inside.length}, found ${key}`,
+        `--set ${override}: expected an index up to ${list.length}, found ${key}`,
       );
     }
-    const copy: unknown[] = [...(inside as unknown[])];
+    const copy: unknown[] = [...(list as unknown[])];
     copy[key] = replaced(copy[key], rest, value, override);
     return copy;
   }
   if (inside !== undefined && inside !== null && typeof inside !== "object") {
-    throw new ConfigError(
+    throw new NorthbridgeError(
       "NB_CONFIG",
-      "",
       `--set ${override}: expected a mapping around "${key}", found ${describeValue(inside)}`,
     );
   }

@@ -1,5 +1,5 @@
 import type { CpuConfig, CpuidLeaf, CpuModel, Hypervisor } from "../contracts/index.ts";
-import { ConfigError } from "../config/config-error.ts";
+import { ConfigError, ConfigProblems } from "../config/config-error.ts";
 import { didYouMean } from "../composition/did-you-mean.ts";
 import { cpuFeatureNames, findCpuFeature, hasFeature, withFeature } from "./cpu-features.ts";
 
@@ -11,7 +11,8 @@ const XSAVE_LEAF: CpuidLeaf = { leaf: 0xd, subleaf: 0, eax: 3, ebx: 576, ecx: 57
 
 /**
  * The processor that a config asks for; `undefined` where it asks for none, and the backend's default is the guest's.
- * Throws `ConfigError` for a model that the backend has not, and for features by name that nobody or the backend knows.
+ * Throws `ConfigError`, or `ConfigErrors`, for a model that the backend has not and for features by name that nobody
+ * knows or the backend lacks.
  */
 export function configuredCpu(cpu: CpuConfig | undefined, backend: CpuChoice): CpuModel | undefined {
   if (cpu === undefined) return undefined;
@@ -29,8 +30,15 @@ export function configuredCpu(cpu: CpuConfig | undefined, backend: CpuChoice): C
     );
   }
   let model = base;
-  for (const [name, isShown] of Object.entries(cpu.features ?? {}))
-    model = withOne(model, name, isShown, backend);
+  const problems = new ConfigProblems();
+  for (const [name, isShown] of Object.entries(cpu.features ?? {})) {
+    try {
+      model = withOne(model, name, isShown, backend);
+    } catch (error) {
+      problems.note(error);
+    }
+  }
+  problems.settle();
   return model;
 }
 

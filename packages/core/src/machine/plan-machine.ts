@@ -11,8 +11,8 @@ import {
 } from "../contracts/index.ts";
 import { inOrderOfServices, type PlannedDevice } from "../composition/device-order.ts";
 import { planDevices } from "../composition/plan-devices.ts";
-import type { PluginRegistry } from "../composition/plugin-registry.ts";
-import { ConfigError } from "../config/config-error.ts";
+import { bare1, type PluginRegistry } from "../composition/plugin-registry.ts";
+import { ConfigError, ConfigProblems } from "../config/config-error.ts";
 import { parseMachineConfig } from "../config/machine-schema.ts";
 import { configuredCpu } from "../cpu/configured-cpu.ts";
 import { memoryMap } from "../memory/layout.ts";
@@ -34,7 +34,7 @@ export interface MachinePlan {
 
 /**
  * Checks all of a config that can be checked without making the machine: `northbridge validate` is this.
- * Throws `ConfigError`, `NB_DUPLICATE_TOKEN` or `NB_CYCLIC_TOKEN`.
+ * Throws `ConfigError`, `ConfigErrors` where there are several problems, `NB_DUPLICATE_TOKEN` or `NB_CYCLIC_TOKEN`.
  */
 export async function planMachine(
   input: unknown,
@@ -42,13 +42,18 @@ export async function planMachine(
   hypervisor: Omit<Hypervisor, "createVm">,
 ): Promise<MachinePlan> {
   const config = parseMachineConfig(input);
-  const type = registry.machineType(config.machine ?? DEFAULT_MACHINE);
   const vcpus = config.vcpus ?? 1;
-  expectAtMost("memory.mib", config.memory.mib, hypervisor.limits?.memoryMib, hypervisor.name);
-  expectAtMost("vcpus", vcpus, hypervisor.limits?.vcpus, hypervisor.name);
-  const cpuModel = configuredCpu(config.cpu, hypervisor);
+  const { limits, name: backend } = hypervisor;
+  const problems = new ConfigProblems();
+  const type = await problems.check(() => registry.machineType(config.machine ?? DEFAULT_MACHINE));
+  await problems.check(() => expectAtMost("memory.mib", config.memory.mib, limits?.memoryMib, backend));
+  await problems.check(() => expectAtMost("vcpus", vcpus, limits?.vcpus, backend));
+  const cpuModel = await problems.check(() => configuredCpu(config.cpu, hypervisor));
+  const planned = await problems.check(() => planDevices(config, type ?? bare1, registry));
+  problems.settle();
+  if (type === undefined || planned === undefined) throw new Error("unreachable: a problem was found");
   const devices = inOrderOfServices(
-    await planDevices(config, type, registry),
+    planned,
     (token) => OF_THE_MACHINE.has(token),
     (token) => registry.providerOf(token),
   );
