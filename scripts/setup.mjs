@@ -34,15 +34,50 @@ async function install() {
   stamp.write();
 }
 
+/** Builds the packages whose sources, or whose dependencies' sources, have changed. */
 async function build() {
-  const packages = workspaceDirectories("packages", "examples");
-  const sources = ["pnpm-lock.yaml", "tsconfig.base.json", ...packages.flatMap(filesOf)];
-  const stamp = new Stamp(join(state, "build"), sources);
-  const built = packages.filter((directory) => directory.startsWith("packages/"));
-  if (stamp.isCurrent() && built.every((directory) => existsSync(join(root, directory, "dist")))) return;
+  const directories = workspaceDirectories("packages", "examples");
+  const manifests = new Map(
+    directories.map((directory) => [
+      directory,
+      JSON.parse(readFileSync(join(root, directory, "package.json"), "utf8")),
+    ]),
+  );
+  const byName = new Map([...manifests].map(([directory, { name }]) => [name, directory]));
+  const dependencies = (directory) =>
+    Object.keys(manifests.get(directory).dependencies ?? {}).flatMap((name) => byName.get(name) ?? []);
+  const stale = directories
+    .filter((directory) => manifests.get(directory).scripts?.build !== undefined)
+    .map((directory) => {
+      const sources = [...closure(directory, dependencies)].flatMap(filesOf);
+      const inputs = ["pnpm-lock.yaml", "tsconfig.base.json", ...sources];
+      return { directory, stamp: new Stamp(join(state, "built", directory), inputs) };
+    })
+    .filter(({ directory, stamp }) => {
+      const isThere = directory.startsWith("examples/") || existsSync(join(root, directory, "dist"));
+      return !isThere || !stamp.isCurrent();
+    });
+  if (stale.length === 0) return;
   const pnpm = await findPnpm();
-  await step("build", pnpm.command, [...pnpm.args, "-r", "--workspace-concurrency=2", "run", "build"]);
-  stamp.write();
+  const filters = stale.flatMap(({ directory }) => ["--filter", `./${directory}`]);
+  await step("build", pnpm.command, [
+    ...pnpm.args,
+    "-r",
+    "--workspace-concurrency=2",
+    ...filters,
+    "run",
+    "build",
+  ]);
+  for (const { stamp } of stale) stamp.write();
+}
+
+/** A directory and all that it depends on. */
+function closure(directory, dependencies, seen = new Set()) {
+  if (!seen.has(directory)) {
+    seen.add(directory);
+    for (const next of dependencies(directory)) closure(next, dependencies, seen);
+  }
+  return seen;
 }
 
 /** A pnpm of the pinned major version: the host's, or one that npm puts into `.northbridge/pnpm`. */

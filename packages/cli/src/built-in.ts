@@ -51,6 +51,10 @@ export function builtInHypervisor(
     case "soft":
       return softHypervisor();
     case "kvm":
+      if (!hasVirtualization())
+        say?.(
+          "backend: KVM, which emulates kernels on this processor without VT-x or SVM: expect it to crawl",
+        );
       return import("@northbridge/kvm-backend").then(({ kvmHypervisor }) => kvmHypervisor());
     case "auto":
       return bestHypervisor(say ?? (() => undefined));
@@ -64,7 +68,7 @@ async function bestHypervisor(say: (line: string) => void): Promise<Hypervisor> 
     return softHypervisor();
   }
   say("backend: KVM, which executes what kernels need");
-  return builtInHypervisor("kvm");
+  return builtInHypervisor("kvm"); // quietly: there is no obstacle
 }
 
 /** Why KVM is no choice here, cheapest question first; `undefined` where it is one. */

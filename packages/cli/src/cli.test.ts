@@ -100,6 +100,20 @@ describe("northbridge run", () => {
     expect(await harness.run("run", machine)).toEqual({ code: 0, out: "bye", err: "" });
   });
 
+  it("says that nobody will type at the guest where standard input is empty", async () => {
+    const wait: FakeStep = (_vm, { ports }) => void ports.read(0x80, 1);
+    const run = (...args: readonly string[]): Promise<{ readonly code: number; readonly err: string }> => {
+      const harness = new CliHarness(new FakeHypervisor([...Array.from({ length: 50 }, () => wait), OFF]));
+      harness.stdin.end();
+      return harness.run("run", machine, ...args);
+    };
+    expect(await run()).toMatchObject({
+      code: 0,
+      err: "northbridge: standard input is empty; the machine runs until its guest ends it, or --timeout does\n",
+    });
+    expect(await run("--timeout", "60")).toMatchObject({ code: 0, err: "" });
+  });
+
   it("writes statistics with a milestone for each text", async () => {
     const stats = join(directory, "stats.json");
     const args = ["--expect", "one", "--expect", "three", "--stats", stats];
@@ -152,6 +166,19 @@ describe("northbridge run", () => {
     expect(code).toBe(1);
     expect(err).toMatch(/^northbridge: \S+used: cannot save the machine: [^\n]+\n$/);
     expect((await readdir(directory)).sort()).toEqual(["machine.yaml", "used"]);
+  });
+
+  it("begins a line of its own below the guest's text on a terminal", async () => {
+    const to = join(directory, "snap");
+    const run = (text: string): Promise<{ readonly out: string; readonly err: string }> =>
+      new CliHarness(new FakeHypervisor([...print(text), OFF]), { isTTY: true }).run(
+        ...["run", machine, "--save-on", "MARK", `${to}${text.length}`],
+      );
+    expect(await run("a MARK")).toMatchObject({ out: "a MARK", err: `\r\nnorthbridge: saved to ${to}6\r\n` });
+    const stopped = await new CliHarness(new FakeHypervisor([...print("line\n"), power(2)]), {
+      isTTY: true,
+    }).run("run", machine);
+    expect(stopped.err).toBe("northbridge: the guest panicked: the fake panicked\r\n");
   });
 
   it("ends with Ctrl-A x, and restores the terminal", async () => {

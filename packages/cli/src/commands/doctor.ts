@@ -10,6 +10,8 @@ interface Finding {
   readonly what: string;
   readonly state: "ok" | "missing" | "broken";
   readonly detail: string;
+  /** What led to it, for who has to put it right: with `--json` only. */
+  readonly evidence?: readonly string[];
 }
 
 export const registerDoctor: RegisterCommand = (program, host, exit) => {
@@ -62,17 +64,21 @@ async function softBackend(host: CliHost): Promise<Finding> {
 async function kvm(): Promise<Finding> {
   const what = "kvm backend";
   const { probeGuest, probeKvm } = await import("@northbridge/kvm-backend");
-  const words = (findings: readonly KvmFinding[]): string =>
-    findings
-      .filter(({ ok }) => !ok)
-      .map((finding) => `${finding.what}: ${finding.detail}`)
-      .join("; ");
+  const failed = (findings: readonly KvmFinding[]): readonly KvmFinding[] => findings.filter(({ ok }) => !ok);
+  const words = (findings: readonly KvmFinding[]): readonly string[] =>
+    findings.map((finding) => `${finding.what}: ${finding.detail}`);
   const device = probeKvm();
-  if (!device.usable) return { what, state: "missing", detail: words(device.findings) };
+  if (!device.usable) return { what, state: "missing", detail: words(failed(device.findings)).join("; ") };
   const guest = await probeGuest();
-  return guest.usable
-    ? { what, state: "ok", detail: "can run machines" }
-    : { what, state: "missing", detail: `opens, but cannot run kernels: ${words(guest.findings)}` };
+  if (guest.usable) return { what, state: "ok", detail: "can run machines" };
+  const lacks = failed(guest.findings);
+  const names = lacks.map((finding) => finding.what).join(", ");
+  return {
+    what,
+    state: "missing",
+    detail: `opens, but cannot run kernels, which need in ring 0: ${names} (--json says more)`,
+    evidence: words(lacks),
+  };
 }
 
 function packageTools(): Finding {

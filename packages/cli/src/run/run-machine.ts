@@ -83,7 +83,7 @@ function watchFor(
   return new DeviceWatch({ file: machine, overrides: set, registry, hypervisor, say });
 }
 
-/** Virtual time needs the software CPU. What `auto` came to is said where it was asked for, and where it is KVM. */
+/** Virtual time needs the software CPU. What the backend is, is said where it was asked for, and where it is KVM. */
 async function chooseHypervisor(
   config: MachineConfig,
   options: RunOptions,
@@ -120,6 +120,8 @@ class Run {
   /** Overrides the exit code of the stop reason. */
   #exitCode: number | undefined;
   #failure: Error | undefined;
+  #hasInput = false;
+  #hasTimeout = false;
 
   constructor(host: CliHost) {
     this.#host = host;
@@ -135,7 +137,14 @@ class Run {
     this.#stdio = new StdioBackend({
       stdin: host.stdin,
       stdout: host.stdout,
-      filter: (bytes) => this.#toGuest(host.stdin.isTTY ? keys.filter(bytes) : bytes),
+      filter: (bytes) => {
+        this.#hasInput = true;
+        return this.#toGuest(host.stdin.isTTY ? keys.filter(bytes) : bytes);
+      },
+      onEnd: () => {
+        if (this.#hasInput || this.#hasTimeout) return;
+        this.tell("standard input is empty; the machine runs until its guest ends it, or --timeout does");
+      },
       onError: (error) => {
         // Nobody reads the console any more (EPIPE), or it failed: either way the run is over.
         this.#fail(new CommandFailed(ExitCode.HOST_FAILURE, `the console is gone: ${error.message}`));
@@ -148,6 +157,7 @@ class Run {
   async toEnd(machine: Machine, statistics: RunStatistics, options: RunOptions): Promise<number> {
     this.#machine = machine;
     this.#statistics = statistics;
+    this.#hasTimeout = options.timeout !== undefined;
     this.#observe(machine, statistics, options);
     const cleanUps: (() => void)[] = [
       () => {
@@ -297,10 +307,12 @@ class Run {
     this.#host.stdout.write(`\r\n${text.replaceAll("\n", "\r\n")}\r\n`);
   }
 
-  /** One line on standard error, after what the guest has written so far. */
+  /** One line on standard error, after what the guest has written so far: below it where both are on one terminal. */
   tell(text: string): void {
     this.#stdio.flush();
-    const end = this.#host.stdin.isTTY ? "\r\n" : "\n";
-    this.#host.stderr.write(`northbridge: ${text}${end}`);
+    const { stdin, stdout, stderr } = this.#host;
+    const end = stdin.isTTY ? "\r\n" : "\n";
+    const isBehindText = this.#stdio.isLineOpen && stdout.isTTY && stderr.isTTY;
+    stderr.write(`${isBehindText ? end : ""}northbridge: ${text}${end}`);
   }
 }

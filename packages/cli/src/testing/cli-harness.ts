@@ -15,8 +15,8 @@ export const fake1: MachineType = {
 /** A terminal, or two pipes, and what passed through them. */
 export class CliHarness {
   readonly stdin: PassThrough & { isTTY: boolean; readonly raw: boolean[]; setRawMode(mode: boolean): void };
-  readonly #out = new PassThrough();
-  readonly #err = new PassThrough();
+  readonly #out: PassThrough;
+  readonly #err: PassThrough;
   readonly host: CliHost;
 
   constructor(
@@ -24,8 +24,11 @@ export class CliHarness {
     options: { readonly isTTY?: boolean; readonly registry?: PluginRegistry } = {},
   ) {
     const raw: boolean[] = [];
+    const { isTTY = false } = options;
+    this.#out = Object.assign(new PassThrough(), { isTTY });
+    this.#err = Object.assign(new PassThrough(), { isTTY });
     const setRawMode = (mode: boolean): void => void raw.push(mode);
-    this.stdin = Object.assign(new PassThrough(), { isTTY: options.isTTY ?? false, raw, setRawMode });
+    this.stdin = Object.assign(new PassThrough(), { isTTY, raw, setRawMode });
     this.host = {
       stdin: this.stdin as unknown as NodeJS.ReadStream,
       stdout: this.#out as unknown as NodeJS.WriteStream,

@@ -23,7 +23,7 @@ poweroff -f
 `;
 
 const run = async (...args: readonly string[]): Promise<CommandEnd> => {
-  await using process = new GuestProcess(["run", ...args], { stdin: "ignore" });
+  await using process = new GuestProcess(["run", "--timeout", "600", ...args], { stdin: "ignore" });
   return await process.ended;
 };
 

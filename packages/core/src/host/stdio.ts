@@ -5,12 +5,16 @@ import { OutputBuffer } from "./output-buffer.ts";
 /** Bytes that may wait for the guest before the terminal or pipe is no longer read. */
 const MOST_WAITING = 65_536;
 
+const NEWLINE = 0x0a;
+
 /** How a `StdioBackend` deals with this process's standard streams. */
 export interface StdioOptions {
   readonly stdin?: NodeJS.ReadStream;
   readonly stdout?: NodeJS.WriteStream;
   /** Sees input before the guest does and returns what the guest shall see: escape keys end here. */
   readonly filter?: (bytes: Uint8Array) => Uint8Array;
+  /** Standard input has ended: nothing more will come. */
+  readonly onEnd?: () => void;
   /** Standard output is gone (EPIPE) or failed. */
   readonly onError?: (error: Error) => void;
 }
@@ -20,10 +24,12 @@ export class StdioBackend implements CharBackend {
   readonly #stdin: NodeJS.ReadStream;
   readonly #stdout: NodeJS.WriteStream;
   readonly #filter: (bytes: Uint8Array) => Uint8Array;
+  readonly #onEnd: () => void;
   readonly #onError: (error: Error) => void;
   readonly #output: OutputBuffer;
   readonly #input: InputQueue;
   #isOpen = false;
+  #last = NEWLINE;
   readonly #onData = (chunk: Uint8Array): void => {
     this.#input.push(this.#filter(chunk));
   };
@@ -32,6 +38,7 @@ export class StdioBackend implements CharBackend {
     this.#stdin = options.stdin ?? process.stdin;
     this.#stdout = options.stdout ?? process.stdout;
     this.#filter = options.filter ?? ((bytes) => bytes);
+    this.#onEnd = options.onEnd ?? (() => undefined);
     this.#onError = options.onError ?? (() => undefined);
     this.#output = new OutputBuffer((bytes) => this.#stdout.write(bytes));
     this.#input = new InputQueue((waiting) => {
@@ -47,6 +54,7 @@ export class StdioBackend implements CharBackend {
     this.#isOpen = true;
     if (this.#stdin.isTTY) this.#stdin.setRawMode(true);
     this.#stdin.on("data", this.#onData);
+    this.#stdin.on("end", this.#onEnd);
     this.#stdin.on("error", this.#onError);
     this.#stdout.on("error", this.#onError);
     this.#stdin.resume();
@@ -58,11 +66,18 @@ export class StdioBackend implements CharBackend {
     if (!this.#isOpen) return;
     this.#isOpen = false;
     this.#stdin.off("data", this.#onData);
+    this.#stdin.off("end", this.#onEnd);
     this.#stdin.pause();
     if (this.#stdin.isTTY) this.#stdin.setRawMode(false);
   }
 
+  /** Whether the guest has written something behind its last newline. */
+  get isLineOpen(): boolean {
+    return this.#last !== NEWLINE;
+  }
+
   write(byte: number): void {
+    this.#last = byte;
     this.#output.write(byte);
   }
 
