@@ -7,6 +7,7 @@ import { describe, expect, it } from "vitest";
 import type { BootConfig, FirmwareEntry } from "../src/index.ts";
 import { loadBoot, memoryMap, SlottedGuestMemory } from "../src/index.ts";
 import type { StartState } from "../src/index.ts";
+import { pcFirmware } from "./pc-firmware.ts";
 import { romFor } from "./qemu-rom.ts";
 
 const QEMU = "qemu-system-x86_64";
@@ -24,39 +25,11 @@ const missing = ((): string | undefined => {
 
 /** QEMU's q35 after the set-up that the ROM does, in our terms. */
 const Q35: readonly FirmwareEntry[] = [
-  {
-    kind: "acpiPm",
-    pm1EventPort: 0x600,
-    pm1ControlPort: 0x604,
-    pmTimerPort: 0x608,
-    gpe0Port: 0x620,
-    sciGsi: 9,
-    resetPort: 0xcf9,
-    resetValue: 0x0f,
-    s5SleepType: 0,
-  },
-  { kind: "ioapic", id: 0, gpa: 0xfec0_0000, gsiBase: 0 },
-  { kind: "irqOverride", isaIrq: 0, gsi: 2, activeLow: false, level: false },
-  { kind: "irqOverride", isaIrq: 9, gsi: 9, activeLow: false, level: true },
-  { kind: "bootArchitecture", pcat: true, legacyDevices: true, i8042: true },
-  {
-    kind: "pciRoot",
-    ecamGpa: 0xb000_0000,
-    busCount: 256,
-    mmio32: { gpa: 0xc000_0000, length: 0x2000_0000 },
-    mmio64: { gpa: 2 ** 36, length: 2 ** 32 },
-    io: { base: 0xc000, length: 0x4000 },
-    intxGsiBase: 20,
-    intxGsiCount: 4,
-  },
-  {
-    kind: "acpiDevice",
-    name: "COM1",
-    hid: "PNP0501",
-    uid: 0,
-    ports: [{ base: 0x3f8, length: 8 }],
-    irqs: [{ gsi: 4, level: false, activeLow: false, shared: false }],
-  },
+  ...pcFirmware({
+    acpiPm: { resetValue: 0x0f, s5SleepType: 0 },
+    ioapicId: 0,
+    pciRoot: { ecamGpa: 0xb000_0000, busCount: 256, intxGsiBase: 20 },
+  }),
   { kind: "acpiDevice", name: "RTC0", hid: "PNP0B00", uid: 0, ports: [{ base: 0x70, length: 2 }] },
 ];
 

@@ -4,45 +4,18 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import type { FirmwareEntry } from "../contracts/index.ts";
+import { pcFirmware } from "../../test/pc-firmware.ts";
 import { buildAcpiTables } from "./acpi-tables.ts";
 
 const GPA = 0xe_0000;
 
 /** A machine with one of everything. */
 const FIRMWARE: readonly FirmwareEntry[] = [
-  {
-    kind: "acpiPm",
-    pm1EventPort: 0x600,
-    pm1ControlPort: 0x604,
-    pmTimerPort: 0x608,
-    gpe0Port: 0x620,
-    sciGsi: 9,
-    resetPort: 0xcf9,
-    resetValue: 6,
-    s5SleepType: 5,
-  },
-  { kind: "ioapic", id: 7, gpa: 0xfec0_0000, gsiBase: 0 },
-  { kind: "irqOverride", isaIrq: 0, gsi: 2, activeLow: false, level: false },
-  { kind: "irqOverride", isaIrq: 9, gsi: 9, activeLow: false, level: true },
-  { kind: "bootArchitecture", pcat: true, legacyDevices: true, i8042: true },
-  {
-    kind: "pciRoot",
-    ecamGpa: 0xe000_0000,
-    busCount: 16,
-    mmio32: { gpa: 0xc000_0000, length: 0x2000_0000 },
-    mmio64: { gpa: 2 ** 36, length: 2 ** 32 },
-    io: { base: 0xc000, length: 0x4000 },
-    intxGsiBase: 16,
-    intxGsiCount: 4,
-  },
-  {
-    kind: "acpiDevice",
-    name: "COM1",
-    hid: "PNP0501",
-    uid: 0,
-    ports: [{ base: 0x3f8, length: 8 }],
-    irqs: [{ gsi: 4, level: false, activeLow: false, shared: false }],
-  },
+  ...pcFirmware({
+    acpiPm: { resetValue: 6, s5SleepType: 5 },
+    ioapicId: 7,
+    pciRoot: { ecamGpa: 0xe000_0000, busCount: 16, intxGsiBase: 16 },
+  }),
   {
     kind: "acpiDevice",
     name: "VR00",

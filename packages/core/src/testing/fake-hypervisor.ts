@@ -1,7 +1,6 @@
 import type {
   DirtyLog,
   Hypervisor,
-  KvmSegment,
   MemorySlot,
   Snapshottable,
   Vcpu,
@@ -10,88 +9,23 @@ import type {
   VmExit,
   VmOptions,
 } from "../contracts/index.ts";
+import { powerOnState } from "../boot/start-state.ts";
 
 /** What a fake guest does: one step at a time, with the machine's buses and memory at hand. */
 export type FakeStep = (vm: FakeVm, options: VmOptions) => VmExit | undefined;
-
-const segment: KvmSegment = {
-  base: 0n,
-  limit: 0xffff,
-  selector: 0,
-  type: 3,
-  present: true,
-  dpl: 0,
-  db: false,
-  s: true,
-  l: false,
-  g: false,
-  avl: false,
-  unusable: false,
-};
-
-const powerOn: VcpuState = {
-  version: 1,
-  regs: {
-    rax: 0n,
-    rbx: 0n,
-    rcx: 0n,
-    rdx: 0n,
-    rsi: 0n,
-    rdi: 0n,
-    rsp: 0n,
-    rbp: 0n,
-    r8: 0n,
-    r9: 0n,
-    r10: 0n,
-    r11: 0n,
-    r12: 0n,
-    r13: 0n,
-    r14: 0n,
-    r15: 0n,
-    rip: 0xfff0n,
-    rflags: 2n,
-  },
-  sregs: {
-    cs: segment,
-    ds: segment,
-    es: segment,
-    fs: segment,
-    gs: segment,
-    ss: segment,
-    tr: segment,
-    ldt: segment,
-    gdt: { base: 0n, limit: 0xffff },
-    idt: { base: 0n, limit: 0xffff },
-    cr0: 0x10n,
-    cr2: 0n,
-    cr3: 0n,
-    cr4: 0n,
-    cr8: 0n,
-    efer: 0n,
-    apicBase: 0xfee0_0900n,
-  },
-  fxsave: "",
-  xcr0: 1n,
-  msrs: [[0x10, 0xffff_ffff_ffff_ffffn]],
-  lapic: "",
-  events: { nmiPending: false, nmiMasked: false, interruptShadow: false },
-  debugregs: { db: [0n, 0n, 0n, 0n], dr6: 0xffff_0ff0n, dr7: 0x400n },
-  mpState: "runnable",
-  tsc: 0n,
-};
 
 /** A processor whose program is a function. RIP counts its steps, so a saved one goes on where it was. */
 class FakeVcpu implements Vcpu {
   readonly index: number;
   readonly #step: (rip: number) => VmExit | undefined;
-  #state: VcpuState = powerOn;
+  #state: VcpuState;
   #kicked = false;
   #isPending = false;
 
   constructor(index: number, step: (rip: number) => VmExit | undefined) {
     this.index = index;
     this.#step = step;
-    this.reset();
+    this.#state = this.#atReset();
   }
 
   async run(): Promise<VmExit> {
@@ -129,7 +63,12 @@ class FakeVcpu implements Vcpu {
   }
 
   reset(): void {
-    this.setState({ ...powerOn, regs: { ...powerOn.regs, rip: 0n } });
+    this.setState(this.#atReset());
+  }
+
+  #atReset(): VcpuState {
+    const state = powerOnState(this.index);
+    return { ...state, regs: { ...state.regs, rip: 0n } };
   }
 
   setDebug(): void {
