@@ -1,7 +1,9 @@
 import type { Machine } from "@northbridge/core";
+import { info } from "./info.ts";
 
 const HELP = [
   "status       state of the machine, why a device paused it, and guest time",
+  "info WHAT    devices, or what they have opened of the host: block, char, net",
   "device ID …  ask a device: device disk resize 64M",
   "stats        counters as JSON",
   "pause        stop the guest where it is",
@@ -41,6 +43,8 @@ export class Monitor {
         return `${machine.state}${machine.pauseReason === undefined ? "" : `: ${machine.pauseReason}`}, guest time ${(machine.clock.nowNs() / 1e9).toFixed(3)} s`;
       case "device":
         return await this.#ofDevice(args);
+      case "info":
+        return info(machine, args[0] ?? "nothing");
       case "stats":
         return JSON.stringify(machine.stats());
       case "pause":

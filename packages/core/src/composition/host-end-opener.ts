@@ -22,14 +22,17 @@ export interface HostEndServices {
 }
 
 /** A host end that a device, or another end, has opened. */
-export interface OpenedHostEnd {
-  readonly device: string;
-  /** Where it is in the device's config: `disk`, `disk.file`. */
-  readonly option: string;
-  readonly sort: HostEndSort;
-  readonly kind: string;
-  stats(): Readonly<Record<string, number>>;
-}
+export type OpenedHostEnd = {
+  [Sort in HostEndSort]: {
+    readonly device: string;
+    /** Where it is in the device's config: `disk`, `disk.file`. */
+    readonly option: string;
+    readonly sort: Sort;
+    readonly kind: string;
+    readonly backend: HostEndBackends[Sort];
+    stats(): Readonly<Record<string, number>>;
+  };
+}[HostEndSort];
 
 /** Whose options name host ends. */
 interface Holder {
@@ -104,7 +107,8 @@ export class HostEndOpener {
     } catch (error) {
       throw located(error, where);
     }
-    this.#opened.push({ device, option, sort, kind: kind.kind, stats: () => counters() });
+    const opened = { device, option, sort, kind: kind.kind, backend, stats: () => counters() };
+    this.#opened.push(opened as OpenedHostEnd);
     return backend as HostEndBackends[Sort];
   }
 }

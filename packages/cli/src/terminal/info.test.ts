@@ -1,0 +1,73 @@
+import { createMachine, type Machine, PluginRegistry, RingBufferBackend } from "@northbridge/core";
+import { type HostEndOptions, HostEnds } from "@northbridge/core/contracts";
+import { debugConsole, FakeHypervisor } from "@northbridge/core/testing";
+import { type ConfigSchema, defineHostEnd, definePlugin } from "@northbridge/sdk";
+import { afterEach, beforeEach, expect, it } from "vitest";
+import { Monitor } from "./monitor.ts";
+
+const anything = <T>(): ConfigSchema<T, T> => ({
+  "~standard": { version: 1, vendor: "test", validate: (value) => ({ value }) },
+});
+
+interface Ends {
+  readonly disk: HostEndOptions;
+  readonly link: HostEndOptions;
+}
+
+/** A device that opens a disk and a link. */
+const both = definePlugin<Ends, Ends>({
+  name: "@fake/devices/both",
+  config: anything<Ends>(),
+  requires: [HostEnds],
+  ends: { disk: "block", link: "net" },
+  async setup(ctx, { disk, link }) {
+    const backend = await ctx.get(HostEnds).block(disk, { readOnly: true });
+    ctx.onClose(() => backend.close());
+    await ctx.get(HostEnds).net(link);
+    return { stats: () => ({ requests: 3 }) };
+  },
+});
+
+/** The cable of the registry, with counters. */
+const counted = defineHostEnd<"net", unknown, unknown>({
+  kind: "counted",
+  of: "net",
+  options: anything(),
+  open: (_options, context) => {
+    context.onStats(() => ({ frames: 5, lost: 1 }));
+    return context.ends.net({ kind: "loopback" });
+  },
+});
+
+let machine: Machine;
+beforeEach(async () => {
+  machine = await createMachine({
+    config: {
+      machine: "bare-1",
+      memory: { mib: 1 },
+      devices: [
+        { plugin: "debug-console", id: "console" },
+        { plugin: "both", id: "b", disk: { kind: "memory", mib: 2 }, link: { kind: "counted" } },
+      ],
+    },
+    hypervisor: new FakeHypervisor(),
+    registry: new PluginRegistry([debugConsole, both], [], [counted]),
+    console: new RingBufferBackend(),
+  });
+});
+afterEach(() => machine.stop());
+
+it("lists devices and what they have opened of the host, with their counters", async () => {
+  const monitor = new Monitor(machine);
+  expect(await monitor.execute("info devices")).toBe(
+    "console  @fake/devices/debug-console  bytes=0\nb        @fake/devices/both           requests=3",
+  );
+  expect(await monitor.execute("info block")).toBe("b.disk  memory  2 MiB, read-only");
+  expect(await monitor.execute("info net")).toBe(
+    "b.link  loopback  MTU 1500\nb.link  counted   MTU 1500  frames=5 lost=1",
+  );
+  expect(await monitor.execute("info char")).toBe("none");
+  expect(await monitor.execute("info disks")).toBe(
+    "error: expected info devices, block, char or net, found disks",
+  );
+});
