@@ -1,4 +1,12 @@
-import { type ConfigSchema, Console, definePlugin, type DevicePlugin } from "@northbridge/sdk";
+import {
+  type CharEnd,
+  type ConfigSchema,
+  Console,
+  definePlugin,
+  type DevicePlugin,
+  type HostEndOptions,
+  HostEnds,
+} from "@northbridge/sdk";
 import * as v from "valibot";
 import { Uart16550 } from "./uart16550.ts";
 
@@ -8,6 +16,8 @@ export type SerialPosition = "com1" | "com2" | "com3" | "com4";
 export interface SerialConfig {
   /** @defaultValue `"com1"` */
   readonly at?: SerialPosition | undefined;
+  /** What it is connected to: `{ kind: file, path: com2.log }` or another character back end. @defaultValue the console */
+  readonly to?: HostEndOptions | undefined;
 }
 
 const Position: Readonly<
@@ -19,23 +29,26 @@ const Position: Readonly<
   com4: { base: 0x2e8, irq: 3, uid: 3 },
 };
 
-const Config: ConfigSchema<SerialConfig, { readonly at: SerialPosition }> = v.strictObject({
+const Config: ConfigSchema<SerialConfig, SerialConfig & { readonly at: SerialPosition }> = v.strictObject({
   at: v.optional(v.picklist(["com1", "com2", "com3", "com4"]), "com1"),
+  to: v.optional(v.looseObject({ kind: v.string() })),
 });
 
-/** A 16550A serial port on the machine's console: output at once, input with back-pressure. */
+/** A 16550A serial port: output at once, input with back-pressure. */
 export const serial: DevicePlugin<SerialConfig> = definePlugin({
   name: "@northbridge/devices-legacy/serial",
   config: Config,
-  requires: [Console],
-  setup(ctx, { at }) {
+  requires: [Console, HostEnds],
+  ends: { to: "char" },
+  async setup(ctx, { at, to }) {
     const { base, irq, uid } = Position[at];
-    const console = ctx.get(Console);
+    const end: CharEnd = to === undefined ? ctx.get(Console) : await ctx.get(HostEnds).char(to);
+    if (to !== undefined) ctx.onClose(() => end.close?.());
     const uart = new Uart16550({
       irq: ctx.irq(irq),
-      tx: console,
+      tx: end,
       onRoom: () => {
-        console.resume();
+        end.resume();
       },
     });
     ctx.mapPorts({ base, length: Uart16550.PORT_COUNT, widest: 1 }, uart);
@@ -47,7 +60,7 @@ export const serial: DevicePlugin<SerialConfig> = definePlugin({
       ports: [{ base, length: Uart16550.PORT_COUNT }],
       irqs: [{ gsi: irq, level: false, activeLow: false, shared: false }],
     });
-    console.connect((bytes) => uart.receive(bytes));
+    end.connect((bytes) => uart.receive(bytes));
     return uart;
   },
 });

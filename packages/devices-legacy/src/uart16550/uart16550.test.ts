@@ -1,5 +1,5 @@
 import { FakeBus, FakeCharBackend, FakeLine, FakeMachine, FakePorts } from "@northbridge/sdk/testing";
-import { Console } from "@northbridge/sdk";
+import { Console, type HostEndOptions, HostEnds } from "@northbridge/sdk";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { serial } from "./plugin.ts";
@@ -327,6 +327,20 @@ describe("serial()", () => {
     const machine = new FakeMachine().provide(Console, new FakeCharBackend());
     await machine.add(serial({ at: "com2" }));
     expect(machine.ports.in(0x2f8 + LCR, 4)).toBe(0xb060_0000);
+  });
+
+  it("speaks with the host end that it is connected to, and not with the console", async () => {
+    const [host, other] = [new FakeCharBackend(), new FakeCharBackend()];
+    const refuse = (): Promise<never> => Promise.reject(new Error("not a character back end"));
+    const char = (options: HostEndOptions): Promise<FakeCharBackend> =>
+      options.kind === "ring" ? Promise.resolve(other) : refuse();
+    const machine = new FakeMachine()
+      .provide(Console, host)
+      .provide(HostEnds, { char, block: refuse, net: refuse });
+    await machine.add(serial({ at: "com3", to: { kind: "ring" } }));
+    machine.ports.out(0x3e8, 0x21);
+    other.type("x");
+    expect([other.text, host.text, machine.ports.in(0x3e8)]).toEqual(["!", "", 0x78]);
   });
 
   it("refuses a place that does not exist", async () => {
