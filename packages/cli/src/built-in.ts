@@ -1,6 +1,6 @@
 import { existsSync, readFileSync } from "node:fs";
-import { PluginRegistry } from "@northbridge/core";
-import type { HostEndKind, Hypervisor, MachineType } from "@northbridge/core/contracts";
+import { isHostEndKind, PluginRegistry } from "@northbridge/core";
+import type { Hypervisor, MachineType } from "@northbridge/core/contracts";
 import * as devicesLegacy from "@northbridge/devices-legacy";
 import * as devicesVirtio from "@northbridge/devices-virtio";
 import * as netTap from "@northbridge/net-tap";
@@ -12,9 +12,6 @@ import * as frontEnds from "./vhost-user/front-end-plugins.ts";
 
 const isMachineType = (value: unknown): value is MachineType =>
   typeof value === "object" && value !== null && "devices" in value && "name" in value;
-
-const isHostEndKind = (value: unknown): value is HostEndKind =>
-  typeof value === "object" && value !== null && "kind" in value && "of" in value && "open" in value;
 
 /** The plugins, machine types and host ends that come with the command: whatever these packages export. */
 export function builtInRegistry(): PluginRegistry {

@@ -420,6 +420,20 @@ describe("bad input is one line and exit code 2", () => {
 });
 
 describe("northbridge validate", () => {
+  it("knows the kinds of host ends that a config's module exports", async () => {
+    const text = (kind: string): string => `
+      const any = { "~standard": { version: 1, vendor: "test", validate: (value) => ({ value }) } };
+      export const tape = { kind: "tape", of: "block", options: any, open: () => { throw new Error("not opened"); } };
+      const spec = { name: "@x/devices/reader", config: any, ends: { disk: "block" }, setup: () => ({}) };
+      export default { machine: "bare-1", memory: { mib: 1 }, devices: [{ spec, input: { disk: { kind: "${kind}" } } }] };`;
+    const known = await file("known.mjs", text("tape"));
+    expect(await runFake([], "validate", known)).toEqual({ code: 0, out: `${known}: ok\n`, err: "" });
+    const unknown = await file("unknown.mjs", text("tap"));
+    expect((await runFake([], "validate", unknown)).err).toContain(
+      'devices[0].disk.kind: expected a block back end, found "tap"; did you mean "tape"?',
+    );
+  });
+
   it("passes machines that could run", async () => {
     const other = await file("other.json", '{ "machine": "bare-1", "memory": { "mib": 1 } }');
     expect(await runFake([], "validate", machine, other)).toEqual({

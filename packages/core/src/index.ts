@@ -20,7 +20,7 @@ export { fileDiskKind } from "./host/core-host-ends.ts";
 export * from "./host/faulty-block.ts";
 export * from "./host/file-block.ts";
 export * from "./host/file-sink.ts";
-export { HostEndKinds, type ParsedHostEnd } from "./composition/host-end-kinds.ts";
+export { HostEndKinds, isHostEndKind, type ParsedHostEnd } from "./composition/host-end-kinds.ts";
 export { HostEndOpener, type HostEndServices, type OpenedHostEnd } from "./composition/host-end-opener.ts";
 export * from "./host/loopback-net.ts";
 export * from "./host/memory-block.ts";

@@ -40,7 +40,8 @@ export const collect = (value: string, before: readonly string[]): readonly stri
 
 /** Throws all that is wrong with one machine. */
 async function validate(file: string, overrides: readonly string[], host: CliHost): Promise<void> {
-  const { config, explain } = await loadMachineConfig(file, overrides);
+  const { config, hostEnds, explain } = await loadMachineConfig(file, overrides);
+  for (const kind of hostEnds) host.registry.hostEnds.add(kind);
   const problems = new ConfigProblems();
   try {
     const hypervisor = await host.hypervisor(config.backend ?? "auto");

@@ -6,12 +6,19 @@ import {
   parseMachineConfig,
   readManifest,
 } from "@northbridge/core";
-import { type BootConfig, type MachineConfig, NorthbridgeError } from "@northbridge/core/contracts";
+import {
+  type BootConfig,
+  type HostEndKind,
+  type MachineConfig,
+  NorthbridgeError,
+} from "@northbridge/core/contracts";
 import type { RunOptions } from "./run-options.ts";
 
 /** The machine a command line means. */
 export interface ResolvedConfig {
   readonly config: MachineConfig;
+  /** Kinds of host ends that come with it. */
+  readonly hostEnds: readonly HostEndKind[];
   /** Puts the config's file in front of an error about the config. */
   readonly explain: (error: unknown) => unknown;
 }
@@ -21,7 +28,7 @@ const PLAIN: MachineConfig = { name: "linux", machine: "pc-1", memory: { mib: 51
 
 /** The config of file, snapshot or `--kernel` alone, changed as the command line says. Throws `NB_CONFIG`. */
 export async function resolveConfig(options: RunOptions): Promise<ResolvedConfig> {
-  const { config, explain } = await loadBase(options);
+  const { config, hostEnds, explain } = await loadBase(options);
   const boot = withBootOptions(config.boot, options);
   return {
     config: {
@@ -30,6 +37,7 @@ export async function resolveConfig(options: RunOptions): Promise<ResolvedConfig
       ...(options.clock && { clock: options.clock }),
       ...(boot && { boot }),
     },
+    hostEnds,
     explain,
   };
 }
@@ -39,7 +47,7 @@ async function loadBase(options: RunOptions): Promise<ResolvedConfig> {
   const explain = explainer(options.set, () => undefined);
   try {
     const config = parseMachineConfig(options.set.reduce(applyOverride, await baseWithoutFile(options)));
-    return { config, explain };
+    return { config, hostEnds: [], explain };
   } catch (error) {
     throw explain(error);
   }

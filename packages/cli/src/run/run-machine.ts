@@ -34,6 +34,7 @@ const MINUTE_MS = 60_000;
 /** Runs one machine from its creation to its end and resolves with the exit code. */
 export async function runMachine(options: RunOptions, host: CliHost): Promise<number> {
   const { config, ...source } = await resolveConfig(options);
+  for (const kind of source.hostEnds) host.registry.hostEnds.add(kind);
   if (options.stats !== undefined) await expectWritable(options.stats);
   const hypervisor = await chooseHypervisor(config, options, host);
   using recording = options.record === undefined ? undefined : new FileRecording(options.record);

@@ -78,5 +78,9 @@ export class HostEndKinds {
   }
 }
 
+/** Whether a module's export is what `defineHostEnd` makes. */
+export const isHostEndKind = (value: unknown): value is HostEndKind =>
+  typeof value === "object" && value !== null && "kind" in value && "of" in value && "open" in value;
+
 const isHostEnd = (end: unknown): end is HostEndOptions =>
   typeof end === "object" && end !== null && "kind" in end && typeof end.kind === "string";

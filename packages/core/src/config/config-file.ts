@@ -2,7 +2,8 @@ import { readFile } from "node:fs/promises";
 import { dirname, extname, resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 import { type Document, isMap, isNode, isScalar, LineCounter, parseDocument } from "yaml";
-import { type MachineConfig, NorthbridgeError } from "../contracts/index.ts";
+import { type HostEndKind, type MachineConfig, NorthbridgeError } from "../contracts/index.ts";
+import { isHostEndKind } from "../composition/host-end-kinds.ts";
 import { fileErrorReason } from "../host/file-error.ts";
 import { ConfigError, ConfigErrors, errorOf } from "./config-error.ts";
 import { applyOverride, overrideBehind } from "./override.ts";
@@ -16,12 +17,15 @@ export interface LoadedConfig {
   readonly file: string;
   /** Absolute; paths of the config are relative to it and have been resolved. */
   readonly directory: string;
+  /** Kinds of host ends that the module exports beside the config: a registry has to know them. */
+  readonly hostEnds: readonly HostEndKind[];
   /** The same error with the file, and the line where the file has lines, in front. Others are returned as they are. */
   readonly explain: (error: unknown) => unknown;
 }
 
 interface Source {
   readonly value: unknown;
+  readonly hostEnds: readonly HostEndKind[];
   /** `4:8`, where the text has that key of the value at this path, the value, or something around it. */
   locate(configPath: string, key?: string): string | undefined;
 }
@@ -47,7 +51,8 @@ export async function loadMachineConfig(
   try {
     const value = overrides.reduce(applyOverride, source.value);
     const directory = dirname(absolute);
-    return { config: withAbsolutePaths(parseMachineConfig(value), directory), file, directory, explain };
+    const config = withAbsolutePaths(parseMachineConfig(value), directory);
+    return { config, file, directory, hostEnds: source.hostEnds, explain };
   } catch (error) {
     throw explain(error);
   }
@@ -143,7 +148,7 @@ async function fromText(file: string, absolute: string): Promise<Source> {
     // Too many aliases.
     throw new NorthbridgeError("NB_CONFIG", `${file}: ${fileErrorReason(error)}`, { cause: error });
   }
-  return { value, locate: (path, key) => locate(document, lines, path, key) };
+  return { value, hostEnds: [], locate: (path, key) => locate(document, lines, path, key) };
 }
 
 function locate(
@@ -189,5 +194,5 @@ async function fromModule(file: string, absolute: string): Promise<Source> {
       `${file}: expected a default export or an export called config, found ${found.length > 0 ? found.join(", ") : "no export"}`,
     );
   }
-  return { value, locate: () => undefined };
+  return { value, hostEnds: Object.values(module).filter(isHostEndKind), locate: () => undefined };
 }
