@@ -68,6 +68,6 @@ it("lists devices and what they have opened of the host, with their counters", a
   );
   expect(await monitor.execute("info char")).toBe("none");
   expect(await monitor.execute("info disks")).toBe(
-    "error: expected info devices, block, char or net, found disks",
+    "error: expected info devices, block, char, directory, net or vsock, found disks",
   );
 });

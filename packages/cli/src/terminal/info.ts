@@ -11,14 +11,16 @@ export function info(machine: Machine, what: string): string {
     }
     case "block":
     case "char":
-    case "net": {
+    case "directory":
+    case "net":
+    case "vsock": {
       const ends = machine.hostEnds.filter(({ sort }) => sort === what);
       return table(
         ends.map((end) => [`${end.device}.${end.option}`, end.kind, details(end), counters(end.stats())]),
       );
     }
     default:
-      return `error: expected info devices, block, char or net, found ${what}`;
+      return `error: expected info devices, block, char, directory, net or vsock, found ${what}`;
   }
 }
 
@@ -29,6 +31,8 @@ function details(end: OpenedHostEnd): string {
     case "net":
       return `MTU ${end.backend.mtu}`;
     case "char":
+    case "directory":
+    case "vsock":
       return "";
   }
 }

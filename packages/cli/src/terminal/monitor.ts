@@ -3,7 +3,7 @@ import { info } from "./info.ts";
 
 const HELP = [
   "status       state of the machine, why a device paused it, and guest time",
-  "info WHAT    devices, or what they have opened of the host: block, char, net",
+  "info WHAT    devices, or what they have opened of the host: block, char, directory, net, vsock",
   "device ID …  ask a device: device disk resize 64M",
   "stats        counters as JSON",
   "pause        stop the guest where it is",

@@ -6,7 +6,13 @@ import { MachineSchema } from "./machine-schema.ts";
 
 type JsonObject = Readonly<Record<string, unknown>>;
 
-const SORTS: readonly HostEndSort[] = ["block", "char", "net", "vsock"];
+const SORTS: Readonly<Record<HostEndSort, null>> = {
+  block: null,
+  char: null,
+  net: null,
+  directory: null,
+  vsock: null,
+};
 
 /** JSON Schema (draft 2020-12) of a machine config whose devices and host ends are those of `registry`. */
 export function machineJsonSchema(registry: PluginRegistry): JsonObject {
@@ -26,7 +32,10 @@ export function machineJsonSchema(registry: PluginRegistry): JsonObject {
       devices: { type: "array", ...(devices.length > 0 && { items: { anyOf: devices } }) },
     },
     $defs: Object.fromEntries(
-      SORTS.map((sort) => [sort, { anyOf: registry.hostEnds.of(sort).map(hostEndSchema) }]),
+      Object.keys(SORTS).map((sort) => {
+        const kinds = registry.hostEnds.of(sort as HostEndSort).map(hostEndSchema);
+        return [sort, kinds.length > 0 ? { anyOf: kinds } : { not: {} }];
+      }),
     ),
   };
 }
