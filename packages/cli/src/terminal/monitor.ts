@@ -4,6 +4,7 @@ import { info } from "./info.ts";
 const HELP = [
   "status       state of the machine, why a device paused it, and guest time",
   "info WHAT    devices, or what they have opened of the host: block, char, directory, net, vsock",
+  "link up ID   plug a network card's cable in; link down ID pulls it",
   "device ID …  ask a device: device disk resize 64M",
   "stats        counters as JSON",
   "pause        stop the guest where it is",
@@ -45,6 +46,10 @@ export class Monitor {
         return await this.#ofDevice(args);
       case "info":
         return info(machine, args[0] ?? "nothing");
+      case "link":
+        return args[0] === "up" || args[0] === "down"
+          ? await this.#ofDevice([args[1] ?? "", "link", args[0]])
+          : `error: expected link up ID or link down ID, found ${args[0] ?? "nothing"}`;
       case "stats":
         return JSON.stringify(machine.stats());
       case "pause":

@@ -25,7 +25,7 @@ export interface HostEndServices {
 export type OpenedHostEnd = {
   [Sort in HostEndSort]: {
     readonly device: string;
-    /** Where it is in the device's config: `disk`, `disk.file`. */
+    /** Where it is in the device's config, `disk`, `disk.file`; what is not there goes by its kind. */
     readonly option: string;
     readonly sort: Sort;
     readonly kind: string;
@@ -88,8 +88,9 @@ export class HostEndOpener {
     readOnly: boolean,
   ): Promise<HostEndBackends[Sort]> {
     const { device, within } = holder;
-    const option = join(within, optionOf(end, holder));
-    const where = join(holder.where, option);
+    const slot = optionOf(end, holder);
+    const option = join(within, slot === "" ? end.kind : slot);
+    const where = join(holder.where, join(within, slot));
     const { kind, options } = await this.#kinds.parse(sort, end, where);
     let counters = (): Readonly<Record<string, number>> => ({});
     const context: HostEndContext = {

@@ -336,7 +336,7 @@ describe("serial()", () => {
       options.kind === "ring" ? Promise.resolve(other) : refuse();
     const machine = new FakeMachine()
       .provide(Console, host)
-      .provide(HostEnds, { char, block: refuse, net: refuse });
+      .provide(HostEnds, { char, block: refuse, net: refuse, directory: refuse });
     await machine.add(serial({ at: "com3", to: { kind: "ring" } }));
     machine.ports.out(0x3e8, 0x21);
     other.type("x");

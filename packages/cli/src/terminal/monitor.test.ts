@@ -24,7 +24,13 @@ const both = definePlugin<Ends, Ends>({
     const backend = await ctx.get(HostEnds).block(disk, { readOnly: true });
     ctx.onClose(() => backend.close());
     await ctx.get(HostEnds).net(link);
-    return { stats: () => ({ requests: 3 }) };
+    return {
+      stats: () => ({ requests: 3 }),
+      monitorCommand: (words) => {
+        asked.push(words.join(" "));
+        return Promise.resolve("done");
+      },
+    };
   },
 });
 
@@ -38,6 +44,8 @@ const counted = defineHostEnd<"net", unknown, unknown>({
     return context.ends.net({ kind: "loopback" });
   },
 });
+/** What the device was asked at the monitor. */
+const asked: string[] = [];
 
 let machine: Machine;
 beforeEach(async () => {
@@ -64,10 +72,22 @@ it("lists devices and what they have opened of the host, with their counters", a
   );
   expect(await monitor.execute("info block")).toBe("b.disk  memory  2 MiB, read-only");
   expect(await monitor.execute("info net")).toBe(
-    "b.link  loopback  MTU 1500\nb.link  counted   MTU 1500  frames=5 lost=1",
+    "b.link.loopback  loopback  MTU 1500\nb.link           counted   MTU 1500  frames=5 lost=1",
   );
   expect(await monitor.execute("info char")).toBe("none");
   expect(await monitor.execute("info disks")).toBe(
     "error: expected info devices, block, char, directory, net or vsock, found disks",
   );
+});
+
+it("passes on what a device shall do, and what its cable shall", async () => {
+  const monitor = new Monitor(machine);
+  asked.length = 0;
+  expect(await monitor.execute("device b grow 5")).toBe("done");
+  expect(await monitor.execute("link down b")).toBe("done");
+  expect(asked).toEqual(["grow 5", "link down"]);
+  expect(await monitor.execute("link up console")).toBe(
+    "error: expected a device that takes commands (b), found console",
+  );
+  expect(await monitor.execute("link b")).toBe("error: expected link up ID or link down ID, found b");
 });
