@@ -69,7 +69,7 @@ export class AcpiPm implements IoHandler, Resettable, Snapshottable<AcpiPmStateV
   readonly #mask: number;
   /** Ticks between two changes of the timer's highest bit. */
   readonly #carry: number;
-  #r: Regs = powerOn(0);
+  #r: Regs;
   /** The SMI command port: nothing but ACPI on and off. */
   readonly smiCommand: IoHandler = {
     read: () => 0,
@@ -87,6 +87,7 @@ export class AcpiPm implements IoHandler, Resettable, Snapshottable<AcpiPmStateV
     const bits = deps.timerBits ?? 24;
     this.#mask = 2 ** bits - 1;
     this.#carry = 2 ** (bits - 1);
+    this.#r = powerOn(this.#tick());
     this.#timer = deps.clock.createTimer(() => {
       this.#sync();
     });
