@@ -131,6 +131,21 @@ describe("a hostile image", () => {
     Qcow2Image.open(file).closeNow();
   });
 
+  it("is repaired where an L1 entry has flags and names no table", () => {
+    for (const flag of [0x80, 0x01]) {
+      const file = new MemoryFile("hostile");
+      createQcow2(file, { size: 1 << 22, clusterSize: 4096 });
+      const { l1TableOffset } = Qcow2Image.open(file).header;
+      file.write(l1TableOffset + 8, Uint8Array.of(flag));
+      expect(checkQcow2(file)).toMatchObject({ corruptions: 1 });
+      expect(checkQcow2(file, "all")).toMatchObject({ corruptions: 0, corruptionsFixed: 1 });
+      const entry = new Uint8Array(8);
+      file.read(l1TableOffset + 8, entry);
+      // QEMU takes whatever is not zero for a table, if need be the header.
+      expect(entry).toEqual(new Uint8Array(8));
+    }
+  });
+
   it("cannot make a check walk a table more often than the file has it", () => {
     const clusterSize = 65536;
     const file = new MemoryFile("hostile");

@@ -146,6 +146,15 @@ export class TableWalk {
       const table = offsetOf(l1, index * 8);
       if (l1.getUint32(index * 8) === 0 && l1.getUint32(index * 8 + 4) === 0) continue;
       const name = `${what}, entry ${index}`;
+      if (table === 0) {
+        // Flags without a table: a reader that asks for zero only would take the header for one.
+        this.#corruption(`${name}: flags are set, but it names no table`);
+        if (this.#repair) {
+          writeOffset(l1, index * 8, 0);
+          this.#writeBack(l1, index * 8, offset, 8);
+        }
+        continue;
+      }
       if ((l1.getUint32(index * 8) & 0x7f000000) !== 0 || (l1.getUint32(index * 8 + 4) & 0x1ff) !== 0) {
         this.#corruption(`${name}: reserved bits are set`);
         if (this.#repair) {
@@ -154,7 +163,6 @@ export class TableWalk {
           this.#writeBack(l1, index * 8, offset, 8);
         }
       }
-      if (table === 0) continue;
       const isCluster = table % this.#clusterSize === 0;
       if (!isCluster) this.#corruption(`${name}: the L2 table at ${table} is not a cluster`);
       if (isCluster && this.#reference(table, this.#clusterSize, name, times)) {
