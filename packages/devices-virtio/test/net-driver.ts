@@ -14,6 +14,8 @@ export class Wire implements NetBackend {
   room: number = Infinity;
   receive: (frame: Uint8Array, header?: Uint8Array) => boolean = () => false;
   writable: () => void = () => undefined;
+  /** The cable goes in or out. */
+  plug: (isUp: boolean) => void = () => undefined;
 
   constructor(offloads?: NetOffloads) {
     if (offloads !== undefined) this.offloads = offloads;
@@ -34,6 +36,10 @@ export class Wire implements NetBackend {
   connect(receive: (frame: Uint8Array, header?: Uint8Array) => boolean, onWritable: () => void): void {
     this.receive = receive;
     this.writable = onWritable;
+  }
+
+  watchLink(listener: (isUp: boolean) => void): void {
+    this.plug = listener;
   }
 
   resume(): void {

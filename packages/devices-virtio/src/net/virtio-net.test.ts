@@ -55,6 +55,19 @@ describe("VirtioNet", () => {
     expect(bench.endpoint.stats()["dropped"]).toBe(1);
   });
 
+  it("shows whether the back end's cable is in (§5.1.4.1, VIRTIO_NET_S_LINK_UP)", () => {
+    const { wire, bench } = new NetDriver();
+    const status = (): number => bench.endpoint.readConfig(6, 2);
+    const before = bench.configInterrupts;
+    expect(status()).toBe(1);
+    wire.plug(false);
+    expect(status()).toBe(0);
+    wire.plug(false);
+    wire.plug(true);
+    expect(status()).toBe(1);
+    expect(bench.configInterrupts - before).toBe(2);
+  });
+
   it("shows address, link and MTU", () => {
     const { device, bench } = new NetDriver();
     const config = Array.from({ length: 12 }, (_, i) => bench.endpoint.readConfig(i, 1));

@@ -146,15 +146,15 @@ export class VirtioNet implements VirtioDevice {
         this.#transmitAll();
       },
     );
+    backend.watchLink?.((isUp) => {
+      this.setLink(isUp);
+    });
   }
 
   acceptFeatures(features: FeatureSet): boolean {
     return REQUIRES.every(
       ([bit, needs]) => !features.has(bit) || needs.some((needed) => features.has(needed)),
     );
-    this.#backend.watchLink?.((isUp) => {
-      this.setLink(isUp);
-    });
   }
 
   start(session: VirtioSession): void {
