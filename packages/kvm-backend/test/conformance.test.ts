@@ -1,19 +1,17 @@
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { hypervisorConformance } from "@northbridge/sdk/conformance";
 import { afterAll, describe, expect, it } from "vitest";
-import { kvmHypervisor, probeGuest, probeKvm } from "../src/index.ts";
+import { kvmHypervisor, probeGuest } from "../src/index.ts";
 import { bounded } from "./bounded.ts";
 import { realtime } from "./host-time.ts";
-
-const { usable, findings } = probeKvm();
-if (!usable) console.log(`KVM tests skip: ${findings.map(({ detail }) => detail).join("; ")}`);
+import { hasKvm } from "./usable-kvm.ts";
 
 /**
  * Where KVM has no processor's help it emulates ring 0, and its emulator lacks instructions and delivers some events
  * late or not at all. Such a host is told by what a guest's instructions do. What the programs report there is
  * recorded, so that a change is seen; to record again, set NORTHBRIDGE_RECORD=1.
  */
-const isEmulated = usable && !(await probeGuest()).usable;
+const isEmulated = hasKvm && !(await probeGuest()).usable;
 const GOLDEN = new URL("./golden/emulated-ring0.json", import.meta.url);
 const isRecording = process.env["NORTHBRIDGE_RECORD"] === "1";
 const recorded = new Map<string, string>(
@@ -45,7 +43,7 @@ async function asRecorded(
   } else expect(found(message ?? "passes")).toBe(expected);
 }
 
-describe.skipIf(!usable)("KVM backend", () => {
+describe.skipIf(!hasKvm)("KVM backend", () => {
   hypervisorConformance(
     {
       describe,

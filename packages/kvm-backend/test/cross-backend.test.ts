@@ -5,8 +5,9 @@ import { createMachine, PluginRegistry, VirtualClock } from "@northbridge/core";
 import type { DrivenClock, Hypervisor, Vcpu, VirtualMachine } from "@northbridge/sdk";
 import { softHypervisor } from "@northbridge/soft-backend";
 import { describe, expect, it } from "vitest";
-import { kvmHypervisor, probeKvm } from "../src/index.ts";
+import { kvmHypervisor } from "../src/index.ts";
 import { atHostTsc, realtime } from "./host-time.ts";
+import { hasKvm } from "./usable-kvm.ts";
 
 const RAM = 0x10000;
 const CODE = 0x1000;
@@ -52,7 +53,7 @@ class Counter {
   }
 }
 
-describe.skipIf(!probeKvm().usable)("a machine that moves between backends", () => {
+describe.skipIf(!hasKvm)("a machine that moves between backends", () => {
   it("goes on under KVM from the software CPU's state, and back", async () => {
     const memory: Uint8Array[] = [];
     const machines = [

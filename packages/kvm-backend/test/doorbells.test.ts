@@ -1,8 +1,9 @@
 import { AddressSpace } from "@northbridge/core";
 import type { Doorbell, VirtualMachine } from "@northbridge/sdk";
 import { afterEach, describe, expect, it } from "vitest";
-import { kvmHypervisor, probeKvm } from "../src/index.ts";
+import { kvmHypervisor } from "../src/index.ts";
 import { realtime } from "./host-time.ts";
+import { hasKvm } from "./usable-kvm.ts";
 
 const RAM = 0x10000;
 const COUNT = 0x2000;
@@ -55,7 +56,7 @@ async function createRinger(
   return { vm, count, unmap };
 }
 
-describe.skipIf(!probeKvm().usable)("doorbells under KVM", () => {
+describe.skipIf(!hasKvm)("doorbells under KVM", () => {
   it("ring without an exit, and for everything written before the run ended", async () => {
     const seen: number[] = [];
     const { vm, count } = await createRinger([{ offset: 0 }], (offset, width, value, now) => {

@@ -1,8 +1,9 @@
 import { readdirSync, readFileSync } from "node:fs";
 import type { Hypervisor, VirtualMachine } from "@northbridge/sdk";
 import { describe, expect, it } from "vitest";
-import { kvmHypervisor, probeKvm } from "../src/index.ts";
+import { kvmHypervisor } from "../src/index.ts";
 import { realtime } from "./host-time.ts";
+import { hasKvm } from "./usable-kvm.ts";
 
 /** So many machines are made and closed; 200 and more with `NORTHBRIDGE_KVM_CYCLES`. */
 const CYCLES = Number(process.env["NORTHBRIDGE_KVM_CYCLES"] ?? 12);
@@ -37,7 +38,7 @@ function createVm(hypervisor: Hypervisor, vcpus: number): Promise<VirtualMachine
   return hypervisor.createVm({ vcpus, clock: realtime(), memoryBytes: 0x10000, ports: bus, mmio: bus });
 }
 
-describe.skipIf(!probeKvm().usable)("what a machine under KVM holds", () => {
+describe.skipIf(!hasKvm)("what a machine under KVM holds", () => {
   it(`is let go with it, ${CYCLES} times`, { timeout: 0 }, async () => {
     const hypervisor = kvmHypervisor();
     await (await createVm(hypervisor, 2)).close();

@@ -2,8 +2,9 @@ import { VirtualClock } from "@northbridge/core";
 import type { Hypervisor, VcpuState, VirtualMachine, VmExit } from "@northbridge/sdk";
 import { softHypervisor } from "@northbridge/soft-backend";
 import { describe, expect, it } from "vitest";
-import { kvmHypervisor, probeKvm } from "../src/index.ts";
+import { kvmHypervisor } from "../src/index.ts";
 import { realtime } from "./host-time.ts";
+import { hasKvm } from "./usable-kvm.ts";
 
 /** Rounds of run, stop and move; `NORTHBRIDGE_SOAK_SECONDS` goes on for so long instead. */
 const ROUNDS = 25;
@@ -116,7 +117,7 @@ function judge({ vcpus, ram }: Saved, outs: readonly number[]): number[] {
 
 const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
-describe.skipIf(!probeKvm().usable)("processors that are stopped and moved at random", () => {
+describe.skipIf(!hasKvm)("processors that are stopped and moved at random", () => {
   it.for([1, 2, 4])("lose nothing: %i of them", { timeout: 0 }, async (vcpus) => {
     const chance = random(0x1234_5678 + vcpus);
     const outs: number[] = [];
