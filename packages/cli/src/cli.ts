@@ -1,7 +1,7 @@
 import { ConfigErrors } from "@northbridge/core";
 import { Command, CommanderError } from "commander";
 import manifest from "../package.json" with { type: "json" };
-import { registerCommands } from "./commands/index.ts";
+import { commandsFor } from "./commands/index.ts";
 import { ExitCode, exitCodeOfError } from "./exit-codes.ts";
 import { type CliHost, CommandFailed } from "./host.ts";
 import { joinSaveOn } from "./run/save-on.ts";
@@ -22,9 +22,11 @@ export async function runCli(args: readonly string[], host: CliHost): Promise<nu
     .exitOverride()
     .helpCommand(false)
     .option("--debug", "show the stack of an error");
-  registerCommands(program, host, (code) => {
-    exitCode = code;
-  });
+  for (const register of await commandsFor(args)) {
+    register(program, host, (code) => {
+      exitCode = code;
+    });
+  }
   const say = (line: string): void => void host.stderr.write(`northbridge: ${line}\n`);
   try {
     await program.parseAsync(joinSaveOn(args), { from: "user" });

@@ -1,4 +1,4 @@
-import type { Hypervisor } from "@northbridge/core/contracts";
+import type { Hypervisor, MachineConfig } from "@northbridge/core/contracts";
 import { NorthbridgeError } from "@northbridge/core/contracts";
 import type { PluginRegistry } from "@northbridge/core";
 
@@ -7,7 +7,8 @@ export interface CliHost {
   readonly stdin: NodeJS.ReadStream;
   readonly stdout: NodeJS.WriteStream;
   readonly stderr: NodeJS.WriteStream;
-  readonly registry: PluginRegistry;
+  /** The plugins, machine types and host ends that come with the command: at least those that `config` names. */
+  registry(config?: MachineConfig): Promise<PluginRegistry>;
   /** The backend a machine asks for; `say` hears what `auto` came to, and why. */
   hypervisor(name: "auto" | "kvm" | "soft", say?: (line: string) => void): Hypervisor | Promise<Hypervisor>;
 }

@@ -1,4 +1,5 @@
-export { builtInHypervisor, builtInRegistry } from "./built-in.ts";
+export { builtInHypervisor } from "./built-in-hypervisor.ts";
+export { builtInRegistry } from "./built-in-registry.ts";
 export { runCli } from "./cli.ts";
 export { ExitCode } from "./exit-codes.ts";
 export type { CliHost } from "./host.ts";

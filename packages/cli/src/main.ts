@@ -1,10 +1,11 @@
-import { builtInHypervisor, builtInRegistry } from "./built-in.ts";
+import { builtInHypervisor } from "./built-in-hypervisor.ts";
+import { registryFor } from "./built-in-packages.ts";
 import { runCli } from "./cli.ts";
 
 process.exitCode = await runCli(process.argv.slice(2), {
   stdin: process.stdin,
   stdout: process.stdout,
   stderr: process.stderr,
-  registry: builtInRegistry(),
+  registry: registryFor,
   hypervisor: builtInHypervisor,
 });

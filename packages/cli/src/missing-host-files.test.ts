@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { FakeHypervisor } from "@northbridge/core/testing";
 import { describe, expect, it } from "vitest";
-import { builtInRegistry } from "./built-in.ts";
+import { builtInRegistry } from "./built-in-registry.ts";
 import { CliHarness } from "./testing/cli-harness.ts";
 
 const mmio = { gpa: 0xfeb0_0000, gsi: 5 };

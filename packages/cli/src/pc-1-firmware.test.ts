@@ -2,7 +2,8 @@ import { createMachine } from "@northbridge/core";
 import type { FirmwareEntry, MemoryMapEntry } from "@northbridge/core/contracts";
 import { buildAcpiTables, e820Map } from "@northbridge/core";
 import { describe, expect, it } from "vitest";
-import { builtInHypervisor, builtInRegistry } from "./built-in.ts";
+import { builtInHypervisor } from "./built-in-hypervisor.ts";
+import { builtInRegistry } from "./built-in-registry.ts";
 
 interface Described {
   readonly firmware: readonly FirmwareEntry[];

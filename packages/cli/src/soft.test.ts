@@ -17,7 +17,8 @@ import {
   rsi,
 } from "@northbridge/sdk/asm";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { builtInHypervisor, builtInRegistry } from "./built-in.ts";
+import { builtInHypervisor } from "./built-in-hypervisor.ts";
+import { builtInRegistry } from "./built-in-registry.ts";
 import { CliHarness } from "./testing/cli-harness.ts";
 
 const ORIGIN = 0x10_0000;

@@ -14,7 +14,7 @@ export * from "./config/config-error.ts";
 export * from "./config/config-file.ts";
 export * from "./config/json-schema.ts";
 export { parseMachineConfig } from "./config/machine-schema.ts";
-export { applyOverride } from "./config/override.ts";
+export { applyOverrides } from "./config/override.ts";
 export { fileErrorReason } from "./host/file-error.ts";
 export { fileDiskKind } from "./host/core-host-ends.ts";
 export * from "./host/faulty-block.ts";

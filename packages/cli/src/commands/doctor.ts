@@ -2,6 +2,7 @@ import type { KvmFinding } from "@northbridge/kvm-backend";
 import { spawnSync } from "node:child_process";
 import { availableParallelism, freemem } from "node:os";
 import { createMachine } from "@northbridge/core";
+import type { MachineConfig } from "@northbridge/core/contracts";
 import { ExitCode } from "../exit-codes.ts";
 import type { CliHost } from "../host.ts";
 import type { RegisterCommand } from "./register-command.ts";
@@ -48,11 +49,8 @@ async function softBackend(host: CliHost): Promise<Finding> {
   const what = "soft backend";
   try {
     const hypervisor = await host.hypervisor("soft");
-    const machine = await createMachine({
-      config: { machine: "bare-1", memory: { mib: 1 } },
-      hypervisor,
-      registry: host.registry,
-    });
+    const config: MachineConfig = { machine: "bare-1", memory: { mib: 1 } };
+    const machine = await createMachine({ config, hypervisor, registry: await host.registry(config) });
     await machine.stop();
     return { what, state: "ok", detail: "can run machines" };
   } catch (error) {

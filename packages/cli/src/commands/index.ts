@@ -1,30 +1,22 @@
-import { registerDevice } from "../device/register-device.ts";
-import { registerGuest } from "../guest/index.ts";
-import { registerTrace } from "../trace/register-trace.ts";
-import { registerImg } from "../img/register-img.ts";
-import { registerNbd } from "../nbd/register-nbd.ts";
-import { registerNet } from "../net/register-net.ts";
-import { registerDoctor } from "./doctor.ts";
-import { registerVhostUser } from "../vhost-user/register-vhost-user.ts";
 import type { RegisterCommand } from "./register-command.ts";
-import { registerRun } from "./run.ts";
-import { registerSchema } from "./schema.ts";
-import { registerValidate } from "./validate.ts";
 
-const COMMANDS: readonly RegisterCommand[] = [
-  registerRun,
-  registerValidate,
-  registerSchema,
-  registerDoctor,
-  registerGuest,
-  registerDevice,
-  registerTrace,
-  registerImg,
-  registerVhostUser,
-  registerNbd,
-  registerNet,
-];
+/** Each loaded when it is the one that is called: what `run` does not need would delay its guest. */
+const COMMANDS: ReadonlyMap<string, () => Promise<RegisterCommand>> = new Map([
+  ["run", async () => (await import("./run.ts")).registerRun],
+  ["validate", async () => (await import("./validate.ts")).registerValidate],
+  ["schema", async () => (await import("./schema.ts")).registerSchema],
+  ["doctor", async () => (await import("./doctor.ts")).registerDoctor],
+  ["guest", async () => (await import("../guest/register-guest.ts")).registerGuest],
+  ["device", async () => (await import("../device/register-device.ts")).registerDevice],
+  ["trace", async () => (await import("../trace/register-trace.ts")).registerTrace],
+  ["img", async () => (await import("../img/register-img.ts")).registerImg],
+  ["vhost-user", async () => (await import("../vhost-user/register-vhost-user.ts")).registerVhostUser],
+  ["nbd", async () => (await import("../nbd/register-nbd.ts")).registerNbd],
+  ["net", async () => (await import("../net/register-net.ts")).registerNet],
+]);
 
-export const registerCommands: RegisterCommand = (program, host, exit) => {
-  for (const register of COMMANDS) register(program, host, exit);
-};
+/** The command that `args` begin with; all of them where they begin with none, for `--help` and for messages. */
+export async function commandsFor(args: readonly string[]): Promise<readonly RegisterCommand[]> {
+  const called = COMMANDS.get(args.find((arg) => arg !== "--debug") ?? "");
+  return await Promise.all((called === undefined ? [...COMMANDS.values()] : [called]).map((load) => load()));
+}

@@ -5,7 +5,8 @@ export const registerSchema: RegisterCommand = (program, host) => {
   program
     .command("schema")
     .description("print the JSON Schema of a machine config")
-    .action(() => {
-      host.stdout.write(`${JSON.stringify(machineJsonSchema(host.registry), undefined, 2)}\n`);
+    .action(async () => {
+      const schema = machineJsonSchema(await host.registry());
+      host.stdout.write(`${JSON.stringify(schema, undefined, 2)}\n`);
     });
 };

@@ -41,11 +41,12 @@ export const collect = (value: string, before: readonly string[]): readonly stri
 /** Throws all that is wrong with one machine. */
 async function validate(file: string, overrides: readonly string[], host: CliHost): Promise<void> {
   const { config, hostEnds, explain } = await loadMachineConfig(file, overrides);
-  for (const kind of hostEnds) host.registry.hostEnds.add(kind);
+  const registry = await host.registry(config);
+  for (const kind of hostEnds) registry.hostEnds.add(kind);
   const problems = new ConfigProblems();
   try {
     const hypervisor = await host.hypervisor(config.backend ?? "auto");
-    await problems.check(() => planMachine(config, host.registry, hypervisor));
+    await problems.check(() => planMachine(config, registry, hypervisor));
     await expectFiles(config, problems);
     problems.settle();
   } catch (error) {

@@ -1,6 +1,6 @@
 import { resolve } from "node:path";
 import {
-  applyOverride,
+  applyOverrides,
   explainer,
   loadMachineConfig,
   parseMachineConfig,
@@ -46,7 +46,7 @@ async function loadBase(options: RunOptions): Promise<ResolvedConfig> {
   if (options.machine !== undefined) return loadMachineConfig(options.machine, options.set);
   const explain = explainer(options.set, () => undefined);
   try {
-    const config = parseMachineConfig(options.set.reduce(applyOverride, await baseWithoutFile(options)));
+    const config = parseMachineConfig(await applyOverrides(await baseWithoutFile(options), options.set));
     return { config, hostEnds: [], explain };
   } catch (error) {
     throw explain(error);

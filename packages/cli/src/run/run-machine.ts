@@ -2,6 +2,7 @@ import {
   createMachine,
   type Machine,
   type MachineOptions,
+  type PluginRegistry,
   StdioBackend,
   WatchedConsole,
 } from "@northbridge/core";
@@ -34,12 +35,14 @@ const MINUTE_MS = 60_000;
 /** Runs one machine from its creation to its end and resolves with the exit code. */
 export async function runMachine(options: RunOptions, host: CliHost): Promise<number> {
   const { config, ...source } = await resolveConfig(options);
-  for (const kind of source.hostEnds) host.registry.hostEnds.add(kind);
+  // Which devices are the command's own, a watch can tell only with all of them.
+  const registry = await host.registry(options.watch === true ? undefined : config);
+  for (const kind of source.hostEnds) registry.hostEnds.add(kind);
   if (options.stats !== undefined) await expectWritable(options.stats);
   const hypervisor = await chooseHypervisor(config, options, host);
   using recording = options.record === undefined ? undefined : new FileRecording(options.record);
   const run = new Run(host);
-  using watch = watchFor(options, hypervisor, host, run);
+  using watch = watchFor(options, hypervisor, registry, run);
   const adapt: MachineOptions["adapt"] = (spec, id) => {
     const recorded = recording?.adapt(spec, id) ?? spec;
     return watch?.adapt(recorded, id) ?? recorded;
@@ -49,7 +52,7 @@ export async function runMachine(options: RunOptions, host: CliHost): Promise<nu
     machine = await createMachine({
       config,
       hypervisor,
-      registry: host.registry,
+      registry,
       console: run.console,
       log: run.log,
       onState: run.onState,
@@ -72,7 +75,7 @@ export async function runMachine(options: RunOptions, host: CliHost): Promise<nu
 function watchFor(
   { watch, machine, set }: RunOptions,
   hypervisor: Hypervisor,
-  { registry }: CliHost,
+  registry: PluginRegistry,
   run: Run,
 ): DeviceWatch | undefined {
   if (watch !== true) return undefined;

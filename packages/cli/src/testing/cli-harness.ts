@@ -24,7 +24,7 @@ export class CliHarness {
     options: { readonly isTTY?: boolean; readonly registry?: PluginRegistry } = {},
   ) {
     const raw: boolean[] = [];
-    const { isTTY = false } = options;
+    const { isTTY = false, registry = new PluginRegistry([debugConsole, powerPort], [fake1]) } = options;
     this.#out = Object.assign(new PassThrough(), { isTTY });
     this.#err = Object.assign(new PassThrough(), { isTTY });
     const setRawMode = (mode: boolean): void => void raw.push(mode);
@@ -33,7 +33,7 @@ export class CliHarness {
       stdin: this.stdin as unknown as NodeJS.ReadStream,
       stdout: this.#out as unknown as NodeJS.WriteStream,
       stderr: this.#err as unknown as NodeJS.WriteStream,
-      registry: options.registry ?? new PluginRegistry([debugConsole, powerPort], [fake1]),
+      registry: () => Promise.resolve(registry),
       hypervisor: () => hypervisor,
     };
   }

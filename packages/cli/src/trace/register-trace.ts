@@ -107,7 +107,7 @@ async function loadSubject(file: string, module: string | undefined, host: CliHo
   const wanted = trace.header.device.plugin;
   const found = [
     ...(loaded?.plugins ?? []),
-    ...host.registry.plugins.map((spec) => ({ pluginName: spec.name, spec })),
+    ...(await host.registry()).plugins.map((spec) => ({ pluginName: spec.name, spec })),
   ];
   const plugin = found.find(({ pluginName }) => pluginName === wanted);
   if (plugin === undefined) {

@@ -1,7 +1,7 @@
 import { extname, resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 import {
-  applyOverride,
+  applyOverrides,
   ConfigError,
   createMachine,
   fileErrorReason,
@@ -105,7 +105,7 @@ async function findEntry(options: LoneDeviceOptions, registry: PluginRegistry): 
   const plugin = MODULE.has(extname(device))
     ? await fromModule(device)
     : { spec: registry.plugin(fullName(device, registry), "DEVICE") };
-  const entry = { spec: plugin.spec, input: set.reduce(applyOverride, {}), id: "device" };
+  const entry = { spec: plugin.spec, input: await applyOverrides({}, set), id: "device" };
   // The place of the device in a machine means nothing here.
   const explain = (error: unknown): unknown =>
     error instanceof ConfigError

@@ -58,7 +58,7 @@ async function serve(options: VhostUserFlags & LoneDeviceOptions, host: CliHost)
     throw new NorthbridgeError("NB_CONFIG", "vhost-user: expected one of --socket and --fd");
   }
   const say = (line: string): void => void host.stderr.write(`northbridge: ${line}\n`);
-  const lone = await createLoneDevice(options, host.registry, say);
+  const lone = await createLoneDevice(options, await host.registry(), say);
   const { device, name } = lone;
   const { VhostUserBackend } = await import("@northbridge/vhost-user");
   const backend = new VhostUserBackend({

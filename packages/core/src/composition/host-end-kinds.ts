@@ -38,6 +38,11 @@ export class HostEndKinds {
     this.#kinds.set(name, kind);
   }
 
+  /** Whether a kind of any sort has that name. */
+  has(name: string): boolean {
+    return [...this.#kinds.values()].some(({ kind }) => kind === name);
+  }
+
   of(sort: HostEndSort): readonly HostEndKind[] {
     return [...this.#kinds.values()].filter((kind) => kind.of === sort);
   }

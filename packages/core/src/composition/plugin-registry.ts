@@ -70,6 +70,11 @@ export class PluginRegistry {
     return this.#byShortName.get(name)?.length === 1;
   }
 
+  /** Whether a plugin has this short name, or a kind of host end this name. */
+  knows(name: string): boolean {
+    return this.#byShortName.has(name) || this.hostEnds.has(name);
+  }
+
   /**
    * The plugin of a full name or a unique short one. Throws `NB_UNKNOWN_PLUGIN`.
    * @param where config path of the name, for the message

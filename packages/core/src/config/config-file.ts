@@ -1,14 +1,13 @@
 import { readFile } from "node:fs/promises";
 import { dirname, extname, resolve } from "node:path";
 import { pathToFileURL } from "node:url";
-import { type Document, isMap, isNode, isScalar, LineCounter, parseDocument } from "yaml";
 import { type HostEndKind, type MachineConfig, NorthbridgeError } from "../contracts/index.ts";
 import { isHostEndKind } from "../composition/host-end-kinds.ts";
 import { fileErrorReason } from "../host/file-error.ts";
 import { ConfigError, ConfigErrors, errorOf } from "./config-error.ts";
-import { applyOverride, overrideBehind } from "./override.ts";
+import { applyOverrides, overrideBehind } from "./override.ts";
 import { parseMachineConfig } from "./machine-schema.ts";
-import { parsePath } from "./path.ts";
+import type { ParsedText } from "./config-text.ts";
 
 /** A machine config and the file it came from. */
 export interface LoadedConfig {
@@ -23,11 +22,8 @@ export interface LoadedConfig {
   readonly explain: (error: unknown) => unknown;
 }
 
-interface Source {
-  readonly value: unknown;
+interface Source extends ParsedText {
   readonly hostEnds: readonly HostEndKind[];
-  /** `4:8`, where the text has that key of the value at this path, the value, or something around it. */
-  locate(configPath: string, key?: string): string | undefined;
 }
 
 const MODULE = new Set([".ts", ".mts", ".js", ".mjs"]);
@@ -49,7 +45,7 @@ export async function loadMachineConfig(
     return `${file}${position === undefined ? "" : `:${position}`}`;
   });
   try {
-    const value = overrides.reduce(applyOverride, source.value);
+    const value = await applyOverrides(source.value, overrides);
     const directory = dirname(absolute);
     const config = withAbsolutePaths(parseMachineConfig(value), directory);
     return { config, file, directory, hostEnds: source.hostEnds, explain };
@@ -128,49 +124,8 @@ async function fromText(file: string, absolute: string): Promise<Source> {
       },
     );
   }
-  const lines = new LineCounter();
-  const document = parseDocument(text, { lineCounter: lines, prettyErrors: false });
-  const [broken] = document.errors;
-  if (broken !== undefined) {
-    const { line, col } = lines.linePos(broken.pos[0]);
-    throw new NorthbridgeError(
-      "NB_CONFIG",
-      `${file}:${line}:${col}: expected YAML or JSON: ${broken.message}`,
-      {
-        cause: broken,
-      },
-    );
-  }
-  let value: unknown;
-  try {
-    value = document.toJS();
-  } catch (error) {
-    // Too many aliases.
-    throw new NorthbridgeError("NB_CONFIG", `${file}: ${fileErrorReason(error)}`, { cause: error });
-  }
-  return { value, hostEnds: [], locate: (path, key) => locate(document, lines, path, key) };
-}
-
-function locate(
-  document: Document,
-  lines: LineCounter,
-  configPath: string,
-  key?: string,
-): string | undefined {
-  const keys = parsePath(configPath);
-  const inside = document.getIn(keys, true);
-  const pair = isMap(inside) && inside.items.find((item) => isScalar(item.key) && item.key.value === key);
-  if (pair && isScalar(pair.key) && pair.key.range) {
-    const { line, col } = lines.linePos(pair.key.range[0]);
-    return `${line}:${col}`;
-  }
-  for (let length = keys.length; length >= 0; length--) {
-    const node = document.getIn(keys.slice(0, length), true);
-    if (!isNode(node) || !node.range) continue;
-    const { line, col } = lines.linePos(node.range[0]);
-    return `${line}:${col}`;
-  }
-  return undefined;
+  const { parseText } = await import("./config-text.ts"); // brings the YAML library
+  return { ...parseText(file, text), hostEnds: [] };
 }
 
 async function fromModule(file: string, absolute: string): Promise<Source> {

@@ -1,4 +1,3 @@
-import { parse } from "yaml";
 import { NorthbridgeError } from "../contracts/index.ts";
 import { type ConfigError, describeValue } from "./config-error.ts";
 import { parsePath } from "./path.ts";
@@ -6,10 +5,16 @@ import { parsePath } from "./path.ts";
 type Container = Record<string | number, unknown>;
 
 /**
- * A copy of `config` with one value replaced: `memory.mib=512`, `devices[0].at=com2`. The value is YAML; mappings and
- * lists on the way that are missing are made. Throws `NB_CONFIG`.
+ * A copy of `config` with one value replaced by each override: `memory.mib=512`, `devices[0].at=com2`. The values are
+ * YAML; mappings and lists on the way that are missing are made. Throws `NB_CONFIG`.
  */
-export function applyOverride(config: unknown, override: string): unknown {
+export async function applyOverrides(config: unknown, overrides: readonly string[]): Promise<unknown> {
+  if (overrides.length === 0) return config;
+  const { parse } = await import("yaml"); // a fair part of a start, for who needs it
+  return overrides.reduce((before, override) => applied(before, override, parse), config);
+}
+
+function applied(config: unknown, override: string, parse: (text: string) => unknown): unknown {
   const equals = override.indexOf("=");
   const keys = parsePath(override.slice(0, Math.max(equals, 0)));
   const [first] = keys;

@@ -1,35 +1,6 @@
 import { existsSync, readFileSync } from "node:fs";
-import { isHostEndKind, PluginRegistry } from "@northbridge/core";
-import type { Hypervisor, MachineType } from "@northbridge/core/contracts";
-import * as devicesLegacy from "@northbridge/devices-legacy";
-import * as devicesVirtio from "@northbridge/devices-virtio";
-import * as netTap from "@northbridge/net-tap";
+import type { Hypervisor } from "@northbridge/core/contracts";
 import { softHypervisor } from "@northbridge/soft-backend";
-import * as storageQcow2 from "@northbridge/storage-qcow2";
-import { isPlugin } from "./device/load-device-module.ts";
-import * as hostEnds from "./host-ends.ts";
-import * as frontEnds from "./vhost-user/front-end-plugins.ts";
-
-const isMachineType = (value: unknown): value is MachineType =>
-  typeof value === "object" && value !== null && "devices" in value && "name" in value;
-
-/** The plugins, machine types and host ends that come with the command: whatever these packages export. */
-export function builtInRegistry(): PluginRegistry {
-  const packages: readonly object[] = [
-    devicesLegacy,
-    devicesVirtio,
-    netTap,
-    storageQcow2,
-    hostEnds,
-    frontEnds,
-  ];
-  const exported = packages.flatMap((exports): unknown[] => Object.values(exports));
-  return new PluginRegistry(
-    exported.filter(isPlugin),
-    exported.filter(isMachineType),
-    exported.filter(isHostEndKind),
-  );
-}
 
 /**
  * The backend of that name. `auto` is KVM where a probe finds that it can run kernels, and the software CPU elsewhere;
