@@ -1,3 +1,4 @@
+import { getSystemErrorMessage } from "node:util";
 import { NorthbridgeError } from "@northbridge/sdk";
 
 /** What is wrong with an image, in words that scripts may match on. */
@@ -32,4 +33,15 @@ export class ImageError extends NorthbridgeError {
     this.fault = fault;
     this.path = path;
   }
+}
+
+/** What the host said to an attempt at a file, in words. */
+export function hostError(path: string, attempt: string, error: unknown): ImageError {
+  return new ImageError(path, "host", `cannot ${attempt}: ${reasonOf(error)}`, { cause: error });
+}
+
+function reasonOf(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  const { errno } = error as NodeJS.ErrnoException;
+  return typeof errno === "number" ? getSystemErrorMessage(errno) : error.message;
 }

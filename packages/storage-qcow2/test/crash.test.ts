@@ -238,6 +238,46 @@ it("a power failure costs nothing that was flushed, whatever the image is doing"
   });
 });
 
+it("a power failure while an image is made leaves no image or an empty one", () => {
+  let empty = 0;
+  for (let seed = 1; seed <= seedCount(20); seed += 1) {
+    const random = new Random(seed + 600);
+    const file = new FailingFile();
+    // Something else was there before: another image, or bytes that are none.
+    if (random.chance(2)) createQcow2(file, { ...randomLayout(random), size: 512 * random.below(SECTORS) });
+    else if (random.chance(2)) file.write(0, random.bytes(512 * (1 + random.below(64))));
+    file.sync();
+    file.truncate(0);
+    file.sync();
+    const layout = {
+      ...randomLayout(random),
+      ...(random.chance(2)
+        ? { clusterSize: 1024, extendedL2: false, backingFile: "b", backingFormat: "raw" }
+        : {}),
+    };
+    const look = (): void => {
+      for (const content of file.failures(random, Math.max(BUDGET, 64), SAMPLES)) {
+        if (content.subarray(0, 4).every((byte) => byte === 0)) continue;
+        const crashed = new MemoryFile("crashed", content, true);
+        const report = checkQcow2(crashed);
+        expect(report, `seed ${seed} ${JSON.stringify(layout)}`).toMatchObject({
+          corruptions: 0,
+          checkErrors: 0,
+          leaks: 0,
+        });
+        const image = Qcow2Image.open(crashed);
+        expect(image.describe().backingFile).toBe(layout.backingFile);
+        expect(sectorValues(image, `seed ${seed}`)).toEqual(new Uint8Array(SECTORS));
+        empty += 1;
+      }
+    };
+    file.onBarrier = look;
+    createQcow2(file, layout);
+    look();
+  }
+  expect(empty).toBeGreaterThan(0);
+});
+
 it("a power failure in a commit changes nothing that a guest sees", { timeout: 3_600_000 }, () => {
   for (let seed = 1; seed <= seedCount(3); seed += 1) {
     const random = new Random(seed + 300);

@@ -129,6 +129,36 @@ const formatOf = (name: string): string => (name.endsWith("raw") ? "raw" : "qcow
 /** Objects for `toEqual`: qemu-img prints keys in the order of a hash. */
 const parsed = ({ out }: Outcome): unknown => JSON.parse(out);
 
+describe("a command line that cannot be carried out", () => {
+  const none = join(root, "none");
+  it.each([
+    ["info", none],
+    ["check", none],
+    ["convert", none, join(root, "out")],
+    ["resize", none, "1M"],
+    ["map", none],
+  ])("is told that there is no such file: %s", async (...args) => {
+    expect(await ours(root, ...args)).toEqual({
+      code: 1,
+      out: "",
+      err: `northbridge: ${none}: cannot open: no such file or directory\n`,
+    });
+    expect(readdirSync(root)).not.toContain("out");
+  });
+
+  it.each([
+    [[], "expected a command; see northbridge img --help"],
+    [["frob"], "unknown command 'frob'"],
+    [["info"], "missing required argument 'FILE'; usage: northbridge img info [options] <FILE>"],
+    [
+      ["create", "--no-such"],
+      "unknown option '--no-such'; usage: northbridge img create [options] <FILE> [SIZE]",
+    ],
+  ] as const)("is told how it should look: %j", async (args, message) => {
+    expect(await ours(root, ...args)).toEqual({ code: 1, out: "", err: `northbridge: ${message}\n` });
+  });
+});
+
 describe.skipIf(!hasQemu)("img beside qemu-img", () => {
   const seeds = Array.from({ length: SEEDS }, (_, index) => index + 1);
 

@@ -42,6 +42,13 @@ class ImgCommand extends Command {
     return new ImgCommand(name);
   }
 
+  /** What commander finds wrong with the command line. */
+  override error(message: string): never {
+    const usage =
+      this.parent?.parent == null ? "" : `; usage: northbridge img ${this.name()} ${this.usage()}`;
+    throw new CommandFailed(FAILED, `${message.replace(/^error: |\.$/g, "")}${usage}`);
+  }
+
   override action(act: (this: this, ...args: never[]) => void | Promise<void>): this {
     return super.action(async (...args: unknown[]) => {
       try {
@@ -59,7 +66,7 @@ export const registerImg: RegisterCommand = (program, host, exit) => {
   const img = new ImgCommand("img").description("make, check, copy and change disk images, as qemu-img does");
   img.copyInheritedSettings(program).exitOverride((error) => {
     if (error.exitCode === 0) throw error;
-    throw new CommandFailed(FAILED, error.message.replace(/^error: /, ""));
+    throw new CommandFailed(FAILED, "expected a command; see northbridge img --help");
   });
   for (const register of COMMANDS) register(img, host, exit);
   program.addCommand(img);

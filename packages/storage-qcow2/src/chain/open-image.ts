@@ -2,7 +2,7 @@ import { realpathSync } from "node:fs";
 import { dirname, isAbsolute, join, sep } from "node:path";
 import type { DiskImage, ImageFormat } from "../disk-image.ts";
 import { NodeFile } from "../file/node-file.ts";
-import { ImageError } from "../image-error.ts";
+import { hostError, ImageError } from "../image-error.ts";
 import { extensionText, hasDataFile, readHeader } from "../qcow2/header.ts";
 import { Qcow2Image, type Qcow2Options } from "../qcow2/qcow2-image.ts";
 import { Extension, QCOW2_MAGIC } from "../qcow2/spec.ts";
@@ -139,13 +139,6 @@ function realPath(path: string): string {
   try {
     return realpathSync(path);
   } catch (error) {
-    throw new ImageError(
-      path,
-      "host",
-      `cannot open: ${error instanceof Error ? error.message : String(error)}`,
-      {
-        cause: error,
-      },
-    );
+    throw hostError(path, "open", error);
   }
 }

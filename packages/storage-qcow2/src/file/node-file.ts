@@ -8,7 +8,7 @@ import {
   readSync,
   writeSync,
 } from "node:fs";
-import { ImageError } from "../image-error.ts";
+import { hostError, ImageError } from "../image-error.ts";
 import type { BlockFile, FileExtent } from "./block-file.ts";
 import { lockImage, type Sharing } from "./image-lock.ts";
 import { linuxCalls } from "./linux-calls.ts";
@@ -174,8 +174,3 @@ function host<T>(path: string, what: string, act: () => T): T {
     throw error instanceof ImageError ? error : hostError(path, what, error);
   }
 }
-
-const hostError = (path: string, what: string, error: unknown): ImageError =>
-  new ImageError(path, "host", `${what} failed: ${error instanceof Error ? error.message : String(error)}`, {
-    cause: error,
-  });

@@ -1,5 +1,5 @@
 import type { DiskImage } from "../disk-image.ts";
-import { compressAsync } from "../qcow2/compression.ts";
+import { Compressor } from "../qcow2/compression.ts";
 import { Qcow2Image } from "../qcow2/qcow2-image.ts";
 import { chainExtentAt } from "./chain-extents.ts";
 import { isZero, zeroRuns } from "./zero-scan.ts";
@@ -36,11 +36,26 @@ export async function copyImage(
   target: DiskImage,
   options: CopyOptions = {},
 ): Promise<void> {
-  const unit = target instanceof Qcow2Image ? target.meta.clusterSize : (options.sparseBytes ?? 4096);
   const writer =
     options.compress === true && target instanceof Qcow2Image
       ? new CompressingWriter(target, options.parallel ?? 8, options.targetIsZero === true)
       : undefined;
+  try {
+    await copyData(source, target, writer, options);
+    await writer?.finish();
+  } finally {
+    writer?.close();
+  }
+  options.onProgress?.(source.size, source.size);
+}
+
+async function copyData(
+  source: DiskImage,
+  target: DiskImage,
+  writer: CompressingWriter | undefined,
+  options: CopyOptions,
+): Promise<void> {
+  const unit = target instanceof Qcow2Image ? target.meta.clusterSize : (options.sparseBytes ?? 4096);
   const chunkBytes = Math.max(CHUNK, unit);
   const buffer = new Uint8Array(chunkBytes);
   const targetOffset = options.targetOffset ?? 0;
@@ -80,8 +95,6 @@ export async function copyImage(
     options.onProgress?.(at, source.size);
     await new Promise((resolve) => setImmediate(resolve));
   }
-  await writer?.finish();
-  options.onProgress?.(source.size, source.size);
 }
 
 function extentToCopy(
@@ -116,6 +129,7 @@ function readOrReport(source: DiskImage, at: number, bytes: Uint8Array, options:
 class CompressingWriter {
   readonly #target: Qcow2Image;
   readonly #parallel: number;
+  readonly #compressor: Compressor;
   readonly #queue: Promise<() => void>[] = [];
   #partial: { offset: number; bytes: Uint8Array; filled: number } | undefined;
 
@@ -124,6 +138,7 @@ class CompressingWriter {
   constructor(target: Qcow2Image, parallel: number, targetIsZero: boolean) {
     this.#target = target;
     this.#parallel = parallel;
+    this.#compressor = new Compressor(target.header.compressionType, target.meta.clusterSize);
     this.#targetIsZero = targetIsZero;
   }
 
@@ -151,6 +166,11 @@ class CompressingWriter {
     while (this.#queue.length > 0) await this.#writeFirst();
   }
 
+  /** Gives the encoders back, finished or not. */
+  close(): void {
+    this.#compressor.close();
+  }
+
   async #endPartial(): Promise<void> {
     const partial = this.#partial;
     this.#partial = undefined;
@@ -164,7 +184,7 @@ class CompressingWriter {
       return;
     }
     this.#queue.push(
-      compressAsync(target.header.compressionType, bytes).then((packed) => () => {
+      this.#compressor.pack(bytes).then((packed) => () => {
         target.writeCompressedCluster(
           offset,
           bytes.subarray(0, Math.min(bytes.length, target.size - offset)),

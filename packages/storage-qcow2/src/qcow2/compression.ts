@@ -1,12 +1,14 @@
+import { availableParallelism } from "node:os";
 import { promisify } from "node:util";
 import {
   constants,
+  createZstdCompress,
   deflateRaw,
   deflateRawSync,
   inflateRawSync,
   type ZlibOptions,
+  type ZstdCompress,
   type ZstdOptions,
-  zstdCompress,
   zstdCompressSync,
   zstdDecompressSync,
 } from "node:zlib";
@@ -53,15 +55,69 @@ const deflateOptions = (input: Uint8Array): ZlibOptions => ({
   chunkSize: input.length + 1024,
 });
 
-/** As {@link compress}, on Node's pool of threads. */
-export function compressAsync(type: number, input: Uint8Array): Promise<Uint8Array> {
-  return type === CompressionType.ZSTD
-    ? zstdAsync(input, zstdOptions(input))
-    : deflateAsync(input, deflateOptions(input));
+/** Compresses clusters on Node's pool of threads, several at the same time. */
+export class Compressor {
+  readonly #encoders: readonly ZstdEncoder[];
+  #next = 0;
+
+  /** @param type a {@link CompressionType} */
+  constructor(type: number, clusterSize: number) {
+    const encoders = type === CompressionType.ZSTD ? Math.min(4, availableParallelism()) : 0;
+    this.#encoders = Array.from({ length: encoders }, () => new ZstdEncoder(clusterSize));
+  }
+
+  /** As {@link compress}. `input` must stay as it is until this resolves. */
+  pack(input: Uint8Array): Promise<Uint8Array> {
+    const encoder = this.#encoders[this.#next++ % Math.max(1, this.#encoders.length)];
+    return encoder?.pack(input) ?? deflateAsync(input, deflateOptions(input));
+  }
+
+  close(): void {
+    for (const encoder of this.#encoders) encoder.close();
+  }
 }
 
-const zstdAsync: (input: Uint8Array, options: ZstdOptions) => Promise<Uint8Array> = promisify(zstdCompress);
 const deflateAsync: (input: Uint8Array, options: ZlibOptions) => Promise<Uint8Array> = promisify(deflateRaw);
+
+/** An encoder for one frame after the other: making one anew for each cluster costs as much as the compression. */
+class ZstdEncoder {
+  readonly #stream: ZstdCompress;
+  readonly #output: Uint8Array[] = [];
+  #last: Promise<unknown> = Promise.resolve();
+
+  constructor(clusterSize: number) {
+    this.#stream = createZstdCompress({
+      chunkSize: clusterSize + 1024,
+      // No table need be larger than the input.
+      params: { [constants.ZSTD_c_windowLog]: Math.max(10, Math.ceil(Math.log2(clusterSize))) },
+    });
+    this.#stream.on("data", (part: Uint8Array) => this.#output.push(part));
+  }
+
+  pack(input: Uint8Array): Promise<Uint8Array> {
+    const packed = this.#last.then(() => this.#frame(input));
+    this.#last = packed.catch(() => undefined);
+    return packed;
+  }
+
+  async #frame(input: Uint8Array): Promise<Uint8Array> {
+    await new Promise<void>((resolve, reject) => {
+      this.#stream.once("error", reject);
+      this.#stream.write(input);
+      this.#stream.flush(constants.ZSTD_e_end, () => {
+        this.#stream.off("error", reject);
+        resolve();
+      });
+    });
+    const frame = Buffer.concat(this.#output);
+    this.#output.length = 0;
+    return frame;
+  }
+
+  close(): void {
+    this.#stream.destroy();
+  }
+}
 
 /** Length of the first frame (RFC 8878 §3.1.1): Node's decoder refuses what follows it. */
 function zstdFrameLength(input: Uint8Array): number {

@@ -21,6 +21,8 @@ import {
   MIN_EXTENDED_L2_CLUSTER_BITS,
 } from "./spec.ts";
 
+const SECTOR = 512;
+
 /** What a new image is like; the defaults are qemu-img's. */
 export interface Qcow2CreateOptions {
   /** Bytes; rounded up to sectors. */
@@ -84,10 +86,12 @@ export function createQcow2(file: BlockFile, options: Qcow2CreateOptions): void 
   for (let cluster = 0; cluster < l1Clusters; cluster += 1) {
     file.write(header.l1TableOffset + cluster * clusterSize, zeroes);
   }
-  file.sync();
   const head = new Uint8Array(clusterSize);
   head.set(encodeHeader(header, file.path));
-  file.write(0, head);
+  file.write(SECTOR, head.subarray(SECTOR));
+  file.sync();
+  // The first sector, which a disk writes whole, makes the file an image.
+  file.write(0, head.subarray(0, SECTOR));
   file.sync();
 }
 
