@@ -45,7 +45,7 @@ class ImgCommand extends Command {
   /** What commander finds wrong with the command line. */
   override error(message: string): never {
     const usage =
-      this.parent?.parent == null ? "" : `; usage: northbridge img ${this.name()} ${this.usage()}`;
+      this.parent instanceof ImgCommand ? `; usage: northbridge img ${this.name()} ${this.usage()}` : "";
     throw new CommandFailed(FAILED, `${message.replace(/^error: |\.$/g, "")}${usage}`);
   }
 
