@@ -9,6 +9,8 @@ export interface ChainStateV1 {
   readonly slots: number;
   readonly readable: readonly (readonly [gpa: number, length: number])[];
   readonly writable: readonly (readonly [gpa: number, length: number])[];
+  /** The device is done with it and wrote so many bytes; it waits for those before it (`IN_ORDER`). */
+  readonly done?: number;
 }
 
 /**
@@ -19,6 +21,8 @@ export interface ChainStateV1 {
 export class DescriptorChain {
   id = 0;
   slots = 1;
+  /** For the queue: bytes written by a device that is done with it, before the driver may see that; -1 before. */
+  done = -1;
   /** Bytes in all. */
   readableBytes = 0;
   writableBytes = 0;
@@ -38,6 +42,7 @@ export class DescriptorChain {
   begin(): void {
     this.id = 0;
     this.slots = 1;
+    this.done = -1;
     this.readableBytes = 0;
     this.writableBytes = 0;
     this.#count = 0;
@@ -170,6 +175,7 @@ export class DescriptorChain {
       slots: this.slots,
       readable: segments(0, this.#readable),
       writable: segments(this.#readable, this.#count),
+      ...(this.done >= 0 && { done: this.done }),
     };
   }
 

@@ -1,8 +1,7 @@
 export { type ChainStateV1, DescriptorChain } from "./descriptor-chain.ts";
+export { DeviceQueue } from "./device-queue.ts";
 export { FeatureSet } from "./feature-set.ts";
-export { PackedQueue } from "./packed-queue.ts";
 export { QueueRegisters, type QueueRegistersStateV1 } from "./queue-registers.ts";
-export { SplitQueue } from "./split-queue.ts";
 export {
   type QueueAddresses,
   type QueueFault,

@@ -1,9 +1,8 @@
 import { type GuestMemory, type IoWidth, NorthbridgeError, RestoreError } from "@northbridge/core/contracts";
+import { DeviceQueue } from "./device-queue.ts";
 import { FeatureSet } from "./feature-set.ts";
-import { PackedQueue } from "./packed-queue.ts";
 import { QueueRegisters, type QueueRegistersStateV1 } from "./queue-registers.ts";
 import { Feature, MAX_QUEUE_SIZE, Status } from "./spec.ts";
-import { SplitQueue } from "./split-queue.ts";
 import type { VirtQueue } from "./virt-queue.ts";
 import type { VirtioDevice, VirtioSession } from "./virtio-device.ts";
 
@@ -21,7 +20,7 @@ export interface EndpointOptions {
   readonly device: VirtioDevice;
   readonly memory: GuestMemory;
   readonly interrupts: EndpointInterrupts;
-  /** Reserved feature bits it offers beside VERSION_1, INDIRECT_DESC, EVENT_IDX and RING_RESET: RING_PACKED, ACCESS_PLATFORM. */
+  /** Reserved feature bits it offers beside VERSION_1, INDIRECT_DESC, EVENT_IDX and RING_RESET: RING_PACKED, IN_ORDER … */
   readonly ringFeatures?: readonly number[];
 }
 
@@ -313,8 +312,7 @@ export class VirtioEndpoint {
 
   #queue(index: number, registers: QueueRegisters, fail: (fault: string) => void): VirtQueue {
     let report = fail;
-    const Queue = this.#features.has(Feature.RING_PACKED) ? PackedQueue : SplitQueue;
-    const queue = new Queue({
+    const queue = new DeviceQueue({
       size: registers.size,
       addresses: registers.addresses,
       features: this.#features,

@@ -1,9 +1,8 @@
 import {
+  DeviceQueue,
   type FeatureSet,
-  PackedQueue,
   type QueueAddresses,
   type QueueSetup,
-  SplitQueue,
   virtioSpec,
 } from "@northbridge/sdk/virtio";
 import { InflightRegion } from "./inflight-region.ts";
@@ -146,7 +145,7 @@ export class RingSet {
     const queue = this.#queue(ring, features);
     if (queue === undefined) return;
     const base = ring.base ?? 0;
-    if (queue instanceof SplitQueue) {
+    if (!features.has(Feature.RING_PACKED)) {
       ring.region = this.#inflight?.regionOf(index, ring.size) ?? InflightRegion.own(ring.size);
       ring.queue = new TrackedQueue(queue, ring.region);
       recover(queue, ring.region, base, this.#usedIdx(ring));
@@ -188,7 +187,7 @@ export class RingSet {
     return told;
   }
 
-  #queue(ring: Ring, features: FeatureSet): SplitQueue | PackedQueue | undefined {
+  #queue(ring: Ring, features: FeatureSet): DeviceQueue | undefined {
     const addresses = this.#addresses(ring);
     if (addresses === undefined) {
       this.#served.fail("ringOutsideMemory");
@@ -210,8 +209,7 @@ export class RingSet {
         this.#served.fail(fault);
       },
     };
-    const Queue = features.has(Feature.RING_PACKED) ? PackedQueue : SplitQueue;
-    return new Queue(setup);
+    return new DeviceQueue(setup);
   }
 
   #addresses({ addresses }: Ring): QueueAddresses | undefined {
@@ -226,7 +224,7 @@ export class RingSet {
 }
 
 /** Puts a new queue where the front end says, or, after a crash, where the region says. */
-function recover(queue: SplitQueue, region: InflightRegion, base: number, usedIdx: number): void {
+function recover(queue: DeviceQueue, region: InflightRegion, base: number, usedIdx: number): void {
   const heads = region.recover(usedIdx);
   const lastAvail = heads.length > 0 ? usedIdx + heads.length : base;
   queue.restore({ lastAvail: lastAvail & 0xffff, lastUsed: usedIdx, inFlight: [] });

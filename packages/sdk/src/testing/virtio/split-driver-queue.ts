@@ -10,6 +10,7 @@ export class SplitDriverQueue implements DriverQueue {
   readonly byteLength: number;
   readonly #memory: GuestMemory;
   readonly #eventIdx: boolean;
+  /** Those free longest come first: a device that uses buffers in order finds them in ring order (§2.7.9). */
   readonly #freeSlots: number[];
   /** By head: the slots of a request. */
   readonly #slots = new Map<number, readonly number[]>();
@@ -26,7 +27,7 @@ export class SplitDriverQueue implements DriverQueue {
     const device = (driver + Ring.RING + Ring.AVAIL_ENTRY * size + 2 + 3) & ~3;
     this.addresses = { desc: gpa, driver, device };
     this.byteLength = (device + Ring.RING + Ring.USED_ENTRY * size + 2 - gpa + 15) & ~15;
-    this.#freeSlots = Array.from({ length: size }, (_, i) => size - 1 - i);
+    this.#freeSlots = Array.from({ length: size }, (_, i) => i);
     memory.write(gpa, new Uint8Array(this.byteLength));
   }
 
@@ -38,7 +39,7 @@ export class SplitDriverQueue implements DriverQueue {
     const count = readable.length + writable.length;
     const needed = indirectGpa === undefined ? count : 1;
     if (needed === 0 || needed > this.free) return undefined;
-    const slots = this.#freeSlots.splice(this.#freeSlots.length - needed).reverse();
+    const slots = this.#freeSlots.splice(0, needed);
     const head = slots[0] ?? 0;
     const tableSlots = indirectGpa === undefined ? slots : Array.from({ length: count }, (_, i) => i);
     const table = indirectGpa ?? this.addresses.desc;
