@@ -6,6 +6,8 @@ import { ACPI_HID, LENGTH } from "./mmio/spec.ts";
 import { VirtioMmio } from "./mmio/virtio-mmio.ts";
 import { VirtioPci } from "./pci/virtio-pci.ts";
 
+const { Feature } = virtioSpec;
+
 /** Where a device behind a page of registers is. */
 export interface MmioPlace {
   readonly gpa: number;
@@ -20,6 +22,15 @@ export interface PlacementConfig {
   readonly mmio?: MmioPlace | undefined;
   /** Whether to offer packed rings. @defaultValue false */
   readonly packed?: boolean | undefined;
+  /** Whether to offer to use buffers in the order the guest made them available (`IN_ORDER`). @defaultValue false */
+  readonly inOrder?: boolean | undefined;
+  /**
+   * Whether to look like hardware behind the platform's DMA: the guest uses its DMA mappings and the barriers of devices
+   * (`ACCESS_PLATFORM`, `ORDER_PLATFORM`). There is no IOMMU here: bus addresses are physical ones. @defaultValue false
+   */
+  readonly platform?: boolean | undefined;
+  /** On PCI: also the interface of drivers older than virtio 1.0. @defaultValue false */
+  readonly transitional?: boolean | undefined;
 }
 
 const address = v.pipe(v.number(), v.safeInteger(), v.minValue(0), v.multipleOf(LENGTH));
@@ -31,21 +42,35 @@ export const placement: { readonly [K in keyof PlacementConfig]-?: v.GenericSche
     v.strictObject({ gpa: address, gsi: v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(23)) }),
   ),
   packed: v.optional(v.boolean()),
+  inOrder: v.optional(v.boolean()),
+  platform: v.optional(v.boolean()),
+  transitional: v.optional(v.boolean()),
 };
 
 /** Puts the device on the machine's PCI bus, at an address, or where the host of a lone device wants it. */
 export function attach(ctx: DeviceContext, device: VirtioDevice, place: PlacementConfig): Device {
-  const { slot, mmio, packed = false } = place;
-  const ringFeatures = packed ? [virtioSpec.Feature.RING_PACKED] : [];
+  const { slot, mmio, packed, inOrder, platform, transitional = false } = place;
+  const ringFeatures = [
+    ...(packed === true ? [Feature.RING_PACKED] : []),
+    ...(inOrder === true ? [Feature.IN_ORDER] : []),
+    ...(platform === true ? [Feature.ACCESS_PLATFORM, Feature.ORDER_PLATFORM] : []),
+  ];
   const transport = ctx.find(VirtioTransport);
   if (transport !== undefined) return transport.attach(ctx, device);
   if (mmio === undefined) {
-    const pci = new VirtioPci(ctx, device, { ringFeatures });
+    const pci = new VirtioPci(ctx, device, { ringFeatures, transitional });
     ctx.get(PciBus).attach(pci.function, slot === undefined ? {} : { device: slot });
     return pci;
   }
-  if (slot !== undefined) {
-    throw new NorthbridgeError("NB_CONFIG", "slot: expected none beside mmio: the device is not on PCI");
+  for (const [option, isGiven] of [
+    ["slot", slot !== undefined],
+    ["transitional", transitional],
+  ] as const) {
+    if (isGiven)
+      throw new NorthbridgeError(
+        "NB_CONFIG",
+        `${option}: expected none beside mmio: the device is not on PCI`,
+      );
   }
   return attachMmio(ctx, device, mmio, ringFeatures);
 }

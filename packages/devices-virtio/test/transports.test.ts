@@ -1,25 +1,10 @@
 import { pciHost } from "@northbridge/devices-legacy";
 import { Entropy, HostEnds, NorthbridgeError } from "@northbridge/sdk";
-import { PciBus, type PciFunction, type PciSlot } from "@northbridge/sdk/pci";
+import { PciBus } from "@northbridge/sdk/pci";
 import { FakeMachine, FakeMemory, SplitDriverQueue } from "@northbridge/sdk/testing";
 import { describe, expect, it } from "vitest";
-import { virtioBlk, virtioNet, virtioRng } from "@northbridge/devices-virtio";
-
-const entropy = {
-  fill: (into: Uint8Array): void => {
-    into.fill(0x5a);
-  },
-};
-
-class OneSlot implements PciBus {
-  fn: PciFunction | undefined;
-
-  attach(fn: PciFunction): PciSlot {
-    this.fn = fn;
-    fn.connect(17);
-    return { device: 1, function: 0 };
-  }
-}
+import { virtioBlk, virtioInput, virtioNet, virtioRng } from "@northbridge/devices-virtio";
+import { entropy, OneSlot } from "./one-slot.ts";
 
 const BAR = 0xc000_0000;
 const MSIX = 0xc001_0000;
@@ -248,9 +233,19 @@ describe("configs that are refused", () => {
       virtioNet({ link: { kind: "loopback" }, mac: "01:00:5e:00:00:01" }),
       /unicast MAC/,
     ],
+    [
+      "a legacy interface of a kind that has none",
+      virtioInput({ kind: "mouse", transitional: true }),
+      /transitional: expected false/,
+    ],
+    [
+      "a legacy interface behind MMIO",
+      virtioRng({ mmio: { gpa: 0xfeb0_0000, gsi: 10 }, transitional: true }),
+      /transitional: expected none/,
+    ],
     ["a serial that is too long", virtioBlk({ disk: { kind: "memory" }, serial: "x".repeat(21) }), /20/],
   ])("%s", async (_what, entry, message) => {
-    const machine = new FakeMachine().provide(HostEnds, ends);
+    const machine = new FakeMachine().provide(HostEnds, ends).provide(Entropy, entropy);
     await machine.add(pciHost());
     await expect(machine.add(entry)).rejects.toThrow(message);
   });

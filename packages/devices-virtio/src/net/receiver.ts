@@ -8,14 +8,21 @@ export type Delivery = "delivered" | "noBuffers" | "tooSmall";
 export class Receiver {
   /** Header of the frame that comes next; `num_buffers` is filled in here. */
   readonly header: Uint8Array = new Uint8Array(Header.LENGTH);
+  /** As much of it as the driver takes. */
+  #sent: Uint8Array = this.header;
   /** Chains one frame is going to fill. */
   readonly #taken: DescriptorChain[] = [];
+
+  set headerLength(length: number) {
+    this.#sent = this.header.subarray(0, length);
+  }
 
   /** @param mayMerge one frame may take several buffers (MRG_RXBUF) */
   deliver(queue: VirtQueue, frame: Uint8Array, mayMerge: boolean): Delivery {
     const taken = this.#taken;
     taken.length = 0;
-    const needed = Header.LENGTH + frame.length;
+    const headerLength = this.#sent.length;
+    const needed = headerLength + frame.length;
     for (let room = 0; room < needed; ) {
       const chain = queue.pop();
       if (chain === undefined) {
@@ -25,7 +32,7 @@ export class Receiver {
       }
       taken.push(chain);
       room += chain.writableBytes;
-      if ((!mayMerge && room < needed) || chain.writableBytes < Header.LENGTH) {
+      if ((!mayMerge && room < needed) || chain.writableBytes < headerLength) {
         // Too small for what the driver promised (§5.1.6.3.1): the frame is lost, the buffers go back empty.
         for (const small of taken) queue.push(small, 0);
         queue.flush();
@@ -38,7 +45,7 @@ export class Receiver {
     for (let index = 0; index < taken.length; index++) {
       const chain = taken[index];
       if (chain === undefined) break;
-      const at = index === 0 ? chain.write(0, this.header) : 0;
+      const at = index === 0 ? chain.write(0, this.#sent) : 0;
       const written = chain.write(at, sent === 0 ? frame : frame.subarray(sent));
       sent += written;
       queue.push(chain, at + written);

@@ -73,6 +73,8 @@ export const Header = {
   CSUM_OFFSET: 8,
   NUM_BUFFERS: 10,
   LENGTH: 12,
+  /** Legacy, without MRG_RXBUF: no `num_buffers` (§5.1.6.1). */
+  LEGACY_LENGTH: 10,
 } as const;
 export const HeaderFlag = { NEEDS_CSUM: 1, DATA_VALID: 2 } as const;
 export const Gso = { NONE: 0, TCPV4: 1, UDP: 3, TCPV6: 4, UDP_L4: 5, ECN: 0x80 } as const;

@@ -92,6 +92,8 @@ export class VirtioNet implements VirtioDevice {
   readonly #undone = new OffloadHeader();
   readonly #header: Uint8Array = new Uint8Array(Header.LENGTH);
   readonly #sentPieces: number[];
+  /** Of the header in front of each frame. */
+  #headerLength: number = Header.LENGTH;
   #session: VirtioSession | undefined;
   #isPaused = false;
   #pairs = 1;
@@ -159,8 +161,12 @@ export class VirtioNet implements VirtioDevice {
 
   start(session: VirtioSession): void {
     this.#session = session;
-    this.#hostOffloads = hostOffloads(session.features);
-    this.#setGuestFeatures(FeatureSet.of(GUEST_OFFLOAD_FEATURES.filter((bit) => session.features.has(bit))));
+    const { features } = session;
+    const hasBuffers = features.has(virtioSpec.Feature.VERSION_1) || features.has(Feature.MRG_RXBUF);
+    this.#headerLength = hasBuffers ? Header.LENGTH : Header.LEGACY_LENGTH;
+    this.#receiver.headerLength = this.#headerLength;
+    this.#hostOffloads = hostOffloads(features);
+    this.#setGuestFeatures(FeatureSet.of(GUEST_OFFLOAD_FEATURES.filter((bit) => features.has(bit))));
   }
 
   notify(index: number): void {
@@ -318,10 +324,10 @@ export class VirtioNet implements VirtioDevice {
 
   /** Sends one frame, or drops what is none. False where the link is full. */
   #send(chain: DescriptorChain, pair: number): boolean {
-    const length = chain.readableBytes - Header.LENGTH;
+    const length = chain.readableBytes - this.#headerLength;
     if (length < MIN_FRAME || length > MAX_FRAME || !this.isLinkUp) return this.#drop();
     if (chain.readU16(Header.FLAGS) !== 0) return this.#sendUndone(chain, length, pair);
-    const parts = chain.readable(Header.LENGTH, length);
+    const parts = chain.readable(this.#headerLength, length);
     if (this.#pairs > 1 && parts[0] !== undefined) this.#steering.sent(parts[0], pair);
     if (!this.#backend.send(parts)) return false;
     this.#counts.framesOut++;
@@ -339,7 +345,7 @@ export class VirtioNet implements VirtioDevice {
     if (undone.isWithin(this.#backend.offloads ?? NO_OFFLOADS)) {
       header[Header.FLAGS] = undone.flags & HeaderFlag.NEEDS_CSUM;
       header.fill(0, Header.NUM_BUFFERS);
-      const parts = chain.readable(Header.LENGTH, length);
+      const parts = chain.readable(this.#headerLength, length);
       if (this.#pairs > 1 && parts[0] !== undefined) this.#steering.sent(parts[0], pair);
       if (!this.#backend.send(parts, header)) return false;
       this.#counts.framesOut++;
@@ -347,7 +353,7 @@ export class VirtioNet implements VirtioDevice {
       return true;
     }
     const segmenter = this.#segmenter;
-    chain.read(Header.LENGTH, segmenter.frame.subarray(0, length));
+    chain.read(this.#headerLength, segmenter.frame.subarray(0, length));
     if (this.#pairs > 1) this.#steering.sent(segmenter.frame, pair);
     if (!segmenter.begin(length, undone)) return this.#drop();
     for (let index = this.#sentPieces[pair] ?? 0; index < segmenter.count; index++) {

@@ -1,12 +1,22 @@
-/** virtio over PCI, modern interface. Names and numbers: virtio 1.3 §4.1. */
+/** virtio over PCI. Names and numbers: virtio 1.3 §4.1. */
 
 export const VENDOR_ID = 0x1af4;
 /** Device ID of device type 0 (§4.1.2). */
 export const DEVICE_ID_BASE = 0x1040;
-/** Nontransitional devices: 1 or higher. */
+/** Nontransitional devices: 1 or higher; transitional ones: 0. */
 export const REVISION = 1;
-/** Nontransitional devices: 0x40 or higher. */
+/** Nontransitional devices: 0x40 or higher; transitional ones: the virtio device ID. */
 export const SUBSYSTEM_ID = 0x1100;
+
+/** PCI device IDs of transitional devices, by virtio device ID (§4.1.2). The other kinds have no legacy interface. */
+export const TRANSITIONAL_ID: Readonly<Record<number, number>> = {
+  1: 0x1000,
+  2: 0x1001,
+  3: 0x1003,
+  4: 0x1005,
+  5: 0x1002,
+  8: 0x1004,
+};
 
 /** PCI class by virtio device ID; anything else is "other" (PCI Code and ID Assignment 1.11 §1). */
 export const CLASS_CODE: Readonly<Record<number, number>> = {
@@ -58,12 +68,31 @@ export const Common = {
   LENGTH: 0x40,
 } as const;
 
+/** Registers of the legacy interface (§4.1.4.10). The configuration follows, behind the vectors where MSI-X is enabled. */
+export const Legacy = {
+  DEVICE_FEATURES: 0x00,
+  DRIVER_FEATURES: 0x04,
+  QUEUE_PFN: 0x08,
+  QUEUE_SIZE: 0x0c,
+  QUEUE_SELECT: 0x0e,
+  QUEUE_NOTIFY: 0x10,
+  STATUS: 0x12,
+  ISR: 0x13,
+  CONFIG_VECTOR: 0x14,
+  QUEUE_VECTOR: 0x16,
+  CONFIG: 0x14,
+  CONFIG_AFTER_VECTORS: 0x18,
+} as const;
+/** Legacy queues begin on a page, and so does their used ring (§2.7.2, §4.1.5.1.3.1). */
+export const LEGACY_ALIGN = 4096;
+
 export const NO_VECTOR = 0xffff;
 /** §4.1.4.5. Reading clears. */
 export const Isr = { QUEUE: 0x1, CONFIG: 0x2 } as const;
 
-/** Where the structures lie: one page each in one BAR, MSI-X in another. */
+/** Where the structures lie: one page each in one BAR, MSI-X in another, the legacy interface in a third. */
 export const Layout = {
+  LEGACY_BAR: 0,
   BAR: 4,
   MSIX_BAR: 1,
   COMMON: 0x0000,

@@ -6,8 +6,9 @@ import {
   NorthbridgeError,
   RestoreError,
 } from "@northbridge/sdk";
-import { type PciCapability, PciFunction, pciSpec } from "@northbridge/sdk/pci";
+import { type BarOptions, type PciCapability, PciFunction, pciSpec } from "@northbridge/sdk/pci";
 import { type EndpointStateV1, type VirtioDevice, VirtioEndpoint, virtioSpec } from "@northbridge/sdk/virtio";
+import { LegacyRegisters } from "./legacy-registers.ts";
 import {
   Cap,
   CapType,
@@ -20,6 +21,7 @@ import {
   OTHER_CLASS,
   REVISION,
   SUBSYSTEM_ID,
+  TRANSITIONAL_ID,
   VENDOR_ID,
 } from "./spec.ts";
 
@@ -55,10 +57,16 @@ const powerOn = (queues: number): Regs => ({
 
 type Context = Pick<DeviceContext, "id" | "mapPorts" | "mapMmio" | "irq" | "msi" | "memory">;
 
+export interface VirtioPciOptions {
+  readonly ringFeatures?: readonly number[];
+  /** Also shows the registers of drivers older than virtio 1.0. @defaultValue false */
+  readonly transitional?: boolean;
+}
+
 /**
- * A virtio device as a PCI function, modern interface (virtio 1.3 §4.1): the five vendor capabilities, a vector per
- * queue and one for configuration changes, INTx without them. Not modelled: the legacy interface, shared memory
- * regions, the administration virtqueue.
+ * A virtio device as a PCI function (virtio 1.3 §4.1): the five vendor capabilities, a vector per queue and one for
+ * configuration changes, INTx without them, and on demand the legacy interface. Not modelled: shared memory regions,
+ * the administration virtqueue.
  */
 export class VirtioPci implements Device {
   readonly function: PciFunction;
@@ -70,7 +78,7 @@ export class VirtioPci implements Device {
   constructor(
     ctx: Context,
     device: VirtioDevice,
-    options: { readonly ringFeatures?: readonly number[] } = {},
+    { ringFeatures = [], transitional = false }: VirtioPciOptions = {},
   ) {
     const queues = device.queues.length;
     if (queues * Layout.NOTIFY_MULTIPLIER > Layout.PAGE) {
@@ -86,7 +94,7 @@ export class VirtioPci implements Device {
       name: ctx.id,
       device,
       memory: ctx.memory,
-      ringFeatures: [virtioSpec.Feature.NOTIFICATION_DATA, ...(options.ringFeatures ?? [])],
+      ringFeatures: [virtioSpec.Feature.NOTIFICATION_DATA, ...ringFeatures],
       interrupts: {
         queue: (index) => {
           this.#interrupt(this.#r.queueVectors[index] ?? NO_VECTOR, Isr.QUEUE);
@@ -96,16 +104,24 @@ export class VirtioPci implements Device {
         },
       },
     });
+    const transitionalId = TRANSITIONAL_ID[device.deviceId];
+    if (transitional && transitionalId === undefined) {
+      throw new NorthbridgeError(
+        "NB_CONFIG",
+        `${ctx.id}: transitional: expected false, as devices of this kind have no legacy interface`,
+      );
+    }
     this.function = new PciFunction(ctx, {
       vendorId: VENDOR_ID,
-      deviceId: DEVICE_ID_BASE + device.deviceId,
-      revision: REVISION,
+      deviceId: transitional ? (transitionalId ?? 0) : DEVICE_ID_BASE + device.deviceId,
+      revision: transitional ? 0 : REVISION,
       classCode: CLASS_CODE[device.deviceId] ?? OTHER_CLASS,
       subsystemVendorId: VENDOR_ID,
-      subsystemId: SUBSYSTEM_ID,
+      subsystemId: transitional ? device.deviceId : SUBSYSTEM_ID,
       interruptPin: 1,
       msix: { vectors: queues + 1, bar: Layout.MSIX_BAR },
       bars: [
+        ...(transitional ? [this.#legacyBar()] : []),
         {
           index: Layout.BAR,
           kind: "memory32",
@@ -202,11 +218,7 @@ export class VirtioPci implements Device {
 
   readonly #isr: IoHandler = {
     read: (offset) => {
-      if (offset !== 0) return 0;
-      const { isr } = this.#r;
-      this.#r.isr = 0;
-      this.#syncIntx();
-      return isr;
+      return offset === 0 ? this.#takeIsr() : 0;
     },
     write: () => {
       /* read-only */
@@ -219,6 +231,28 @@ export class VirtioPci implements Device {
       this.endpoint.writeConfig(offset, width, value);
     },
   };
+
+  #legacyBar(): BarOptions {
+    const handler = new LegacyRegisters({
+      endpoint: this.endpoint,
+      hasVectors: () => this.function.msix?.isEnabled === true,
+      isBusMaster: () => this.function.isBusMaster,
+      selected: () => this.#r.queueSelect,
+      select: (queue) => {
+        this.#r.queueSelect = queue;
+      },
+      vector: (queue) => (queue < 0 ? this.#r.configVector : this.#r.queueVectors[queue]) ?? NO_VECTOR,
+      setVector: (queue, value) => {
+        this.#setVector(queue, value);
+      },
+      takeIsr: () => this.#takeIsr(),
+      reset: () => {
+        this.reset();
+      },
+    });
+    const length = LegacyRegisters.length(this.#device.config.length);
+    return { index: Layout.LEGACY_BAR, kind: "io", length, regions: [{ offset: 0, length, handler }] };
+  }
 
   /** A register per queue; what is written to it does not matter (§4.1.4.4). */
   #notifier(queues: number): IoHandler {
@@ -288,7 +322,7 @@ export class VirtioPci implements Device {
         endpoint.setFeatures(r.driverFeatureSelect, value);
         break;
       case Common.CONFIG_MSIX_VECTOR:
-        r.configVector = this.#vector(value);
+        this.#setVector(-1, value);
         break;
       case Common.DEVICE_STATUS:
         if ((value & 0xff) === 0) this.reset();
@@ -301,7 +335,7 @@ export class VirtioPci implements Device {
         queue?.setSize(value & 0xffff);
         break;
       case Common.QUEUE_MSIX_VECTOR:
-        if (queue !== undefined) r.queueVectors[r.queueSelect] = this.#vector(value);
+        this.#setVector(r.queueSelect, value);
         break;
       case Common.QUEUE_ENABLE:
         if (value === 1) endpoint.enableQueue(r.queueSelect); // 0 is forbidden to the driver
@@ -316,10 +350,19 @@ export class VirtioPci implements Device {
     }
   }
 
-  /** A vector there is not reads back as none (§4.1.5.1.2). */
-  #vector(value: number): number {
-    const vector = value & 0xffff;
-    return vector <= this.#device.queues.length ? vector : NO_VECTOR;
+  /** Of a queue, or with -1 of configuration changes. A vector there is not reads back as none (§4.1.5.1.2). */
+  #setVector(queue: number, value: number): void {
+    const asked = value & 0xffff;
+    const vector = asked <= this.#device.queues.length ? asked : NO_VECTOR;
+    if (queue < 0) this.#r.configVector = vector;
+    else if (queue < this.#r.queueVectors.length) this.#r.queueVectors[queue] = vector;
+  }
+
+  #takeIsr(): number {
+    const { isr } = this.#r;
+    this.#r.isr = 0;
+    this.#syncIntx();
+    return isr;
   }
 
   #interrupt(vector: number, cause: number): void {

@@ -31,6 +31,10 @@ export class FeatureSet {
     return select === 1 ? new FeatureSet(this.low, value) : this;
   }
 
+  within(other: FeatureSet): FeatureSet {
+    return new FeatureSet(this.low & other.low, this.high & other.high);
+  }
+
   isSubsetOf(other: FeatureSet): boolean {
     return (this.low & ~other.low) === 0 && (this.high & ~other.high) === 0;
   }

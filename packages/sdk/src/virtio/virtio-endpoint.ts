@@ -118,6 +118,17 @@ export class VirtioEndpoint {
     if ((status & ~old & Status.DRIVER_OK) !== 0 && isReady) this.#start();
   }
 
+  /** As `setStatus`, of a driver older than virtio 1.0: what it chose stands when it is ready (§3.1.2). */
+  setLegacyStatus(value: number): void {
+    const isReady = (value & ~this.#status & Status.DRIVER_OK) !== 0;
+    if (isReady && this.#resetting === 0) {
+      this.#features = this.#features.within(this.offered); // there is no way to say no
+      this.#status |= Status.FEATURES_OK;
+      if (this.device.acceptFeatures?.(this.#features) === false) this.#fail("featuresRefused");
+    }
+    this.setStatus(value & ~Status.FEATURES_OK);
+  }
+
   /** The driver's choice of features, 32 bits of it. Too late after FEATURES_OK. */
   setFeatures(select: number, value: number): void {
     if ((this.#status & Status.FEATURES_OK) === 0) this.#features = this.#features.withWord(select, value);
