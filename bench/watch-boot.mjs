@@ -49,7 +49,7 @@ export function watchBoot(command, args, text) {
 }
 
 /** User and system time of a process and its threads so far, and its peak of resident memory (proc(5)). */
-function cost(pid) {
+export function cost(pid) {
   const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
   // The second field is the program's name in parentheses and may hold anything.
   const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");

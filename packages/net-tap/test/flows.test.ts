@@ -1,5 +1,6 @@
 import { createSocket } from "node:dgram";
 import { once } from "node:events";
+import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 import { networkInterfaces } from "node:os";
 import { describe, expect, it } from "vitest";
 import { type Flow, user, type UserNet, type UserNetOptions } from "../src/index.ts";
@@ -7,6 +8,7 @@ import { arp, field, GuestCard, guestMac, tcp, udp } from "./guest-card.ts";
 
 const SYN = 0x02;
 const RST_ACK = 0x14;
+const ACK = 0x10;
 
 async function withNet<T>(
   options: UserNetOptions,
@@ -113,6 +115,42 @@ describe("what a guest of user() reaches", () => {
       const [closed] = await card.answers(udp(4000, 123, [1], { to: "10.0.2.2" }));
       expect([...field.body(closed!).subarray(0, 2)]).toEqual([3, 3]);
     });
+  });
+});
+
+describe("connections through user()", () => {
+  const PROBES = 1000;
+  const CLIENTS = 300;
+
+  it("wait where the guest has no buffers: nothing of theirs is dropped, and all of it comes", async () => {
+    const server = createServer({ pauseOnConnect: true }).listen(0, "127.0.0.1");
+    await once(server, "listening");
+    const hostPorts = [{ guestPort: 80, hostPort: (server.address() as AddressInfo).port }];
+    const clients: Socket[] = [];
+    await withNet({ hostPorts, forwards: [{ hostPort: 0, guestPort: 22 }] }, async (card, net) => {
+      const opened = card.next((frame) => field.protocol(frame) === 6);
+      card.send(tcp(4000, 80, 1, SYN));
+      const acknowledgment = field.tcpSequence(await opened) + 1;
+      const from = card.received.length;
+      card.hasRoom = false;
+      card.send(tcp(4000, 80, 2, ACK, { acknowledgment }));
+      // Each is one byte before what is expected, a keep-alive (RFC 9293 §3.8.4), and is answered.
+      for (let turn = 0; turn < PROBES; turn += 1) card.send(tcp(4000, 80, 1, ACK, { acknowledgment }));
+      while (clients.length < CLIENTS) {
+        clients.push(connect({ host: "127.0.0.1", port: net.forwardedPorts[0] ?? 0 }));
+      }
+      while (net.stats.tcpConnections < CLIENTS + 1) await new Promise(setImmediate);
+      card.hasRoom = true;
+      net.resume();
+      const segments = (flags: number): Uint8Array[] =>
+        card.received.slice(from).filter((one) => field.protocol(one) === 6 && field.tcpFlags(one) === flags);
+      // A SYN that waited for long goes again.
+      const opening = (): number => new Set(segments(SYN).map((frame) => field.port(frame, 0))).size;
+      while (opening() < CLIENTS || segments(ACK).length < PROBES) await new Promise(setImmediate);
+      expect([opening(), segments(ACK).length, net.stats.framesDropped]).toEqual([CLIENTS, PROBES, 0]);
+    });
+    for (const client of clients) client.destroy();
+    server.close();
   });
 });
 

@@ -203,5 +203,7 @@ export const field = {
   port: (frame: Uint8Array, at: 0 | 2): number =>
     ((frame[ETHERNET + 20 + at] ?? 0) << 8) | (frame[ETHERNET + 21 + at] ?? 0),
   udpPayload: (frame: Uint8Array): Uint8Array => frame.subarray(ETHERNET + 28),
+  tcpSequence: (frame: Uint8Array): number =>
+    new DataView(frame.buffer, frame.byteOffset).getUint32(ETHERNET + 24),
   tcpFlags: (frame: Uint8Array): number => frame[ETHERNET + 33] ?? 0,
 } as const;

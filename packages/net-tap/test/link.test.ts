@@ -128,7 +128,7 @@ describe("the link of user()", () => {
     const card = new GuestCard(net);
     await card.answers(arp(1, guestMac, "10.0.2.15", "10.0.2.2"));
     card.hasRoom = false;
-    for (let index = 0; index < 2000; index += 1) card.send(echo([index & 255, index >>> 8]));
+    for (let index = 0; index < 6000; index += 1) card.send(echo([index & 255, index >>> 8]));
     await Promise.resolve();
     const before = card.received.length;
     expect(net.stats.framesDropped).toBeGreaterThan(1000);
@@ -137,7 +137,7 @@ describe("the link of user()", () => {
     await new Promise(setImmediate);
     // One more question, and the marker's answer behind it.
     expect(await card.answers(echo([7]))).toHaveLength(1);
-    expect(card.received.length - before + net.stats.framesDropped).toBe(2000 + 2);
+    expect(card.received.length - before + net.stats.framesDropped).toBe(6000 + 2);
   });
 });
 

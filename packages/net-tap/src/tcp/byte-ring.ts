@@ -1,27 +1,38 @@
-/** A queue of bytes in a ring that grows by doubling up to `limit`; what an idle connection holds is 4 KiB at most. */
+import type { ByteStore } from "./byte-store.ts";
+
+/** What a queue takes while memory is scarce. */
+const LEAST_LIMIT = 65_536;
+const nothing: Uint8Array = new Uint8Array(0);
+
+/** A queue of bytes in a ring that grows by doubling up to `limit`. What is empty borrows nothing. */
 export class ByteRing {
   readonly #limit: number;
-  #bytes = new Uint8Array(0);
+  readonly #store: ByteStore;
+  /** A power of two long, or empty. */
+  #bytes: Uint8Array = nothing;
   #head = 0;
   #length = 0;
 
-  constructor(limit: number) {
+  constructor(limit: number, store: ByteStore) {
     this.#limit = limit;
+    this.#store = store;
   }
 
   get length(): number {
     return this.#length;
   }
 
-  /** Room left below the limit. Zero when a last large chunk went over it. */
+  /** Room left below the limit, which is lower while memory is scarce. Zero when a last large chunk went over it. */
   get room(): number {
-    return Math.max(0, this.#limit - this.#length);
+    const limit = this.#store.isScarce ? Math.min(LEAST_LIMIT, this.#limit) : this.#limit;
+    return Math.max(0, limit - this.#length);
   }
 
   /** Appends all of `chunk`, over the limit if need be: a stream's chunk cannot be given back. */
   append(chunk: Uint8Array): void {
+    if (chunk.length === 0) return;
     this.#reserve(this.#length + chunk.length);
-    const tail = (this.#head + this.#length) % this.#bytes.length;
+    const tail = (this.#head + this.#length) & (this.#bytes.length - 1);
     const first = Math.min(chunk.length, this.#bytes.length - tail);
     this.#bytes.set(first === chunk.length ? chunk : chunk.subarray(0, first), tail);
     if (first < chunk.length) this.#bytes.set(chunk.subarray(first), 0);
@@ -31,7 +42,7 @@ export class ByteRing {
   /** Copies `length` bytes from `offset` after the front to `into[at…]`. They must be there. */
   copy(offset: number, length: number, into: Uint8Array, at: number): void {
     if (length === 0) return;
-    const from = (this.#head + offset) % this.#bytes.length;
+    const from = (this.#head + offset) & (this.#bytes.length - 1);
     const first = Math.min(length, this.#bytes.length - from);
     into.set(this.#bytes.subarray(from, from + first), at);
     if (first < length) into.set(this.#bytes.subarray(0, length - first), at + first);
@@ -39,17 +50,24 @@ export class ByteRing {
 
   drop(length: number): void {
     this.#length -= length;
-    this.#head = this.#length === 0 ? 0 : (this.#head + length) % this.#bytes.length;
-    if (this.#length === 0 && this.#bytes.length > 4096) this.#bytes = new Uint8Array(0);
+    if (this.#length === 0) this.clear();
+    else this.#head = (this.#head + length) & (this.#bytes.length - 1);
+  }
+
+  clear(): void {
+    this.#length = 0;
+    this.#head = 0;
+    if (this.#bytes.length > 0) this.#store.giveBack(this.#bytes);
+    this.#bytes = nothing;
   }
 
   #reserve(length: number): void {
     if (length <= this.#bytes.length) return;
-    let capacity = Math.max(4096, this.#bytes.length);
-    while (capacity < length) capacity *= 2;
-    const grown = new Uint8Array(capacity);
-    this.copy(0, this.#length, grown, 0);
+    const grown = this.#store.take(length);
+    const held = this.#length;
+    this.copy(0, held, grown, 0);
+    this.clear();
     this.#bytes = grown;
-    this.#head = 0;
+    this.#length = held;
   }
 }

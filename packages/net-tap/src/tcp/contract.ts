@@ -1,5 +1,6 @@
 import type { Scheduler } from "../scheduler.ts";
 import type { ByteRing } from "./byte-ring.ts";
+import type { ByteStore } from "./byte-store.ts";
 
 /** States of RFC 9293 §3.3.2, without LISTEN: who listens makes an endpoint when a SYN comes. */
 export type TcpState =
@@ -37,7 +38,7 @@ export interface OutgoingSegment {
 /** The network below an endpoint. */
 export interface TcpOutput {
   readonly scheduler: Scheduler;
-  /** False: segments with data wait. The endpoint's `flush` is called when there is room again. */
+  /** False: all that can wait does. The endpoint's `flush` is called when there is room again. */
   hasRoom(): boolean;
   /** Bytes that one `transmit` may carry: more than a segment where what is below cuts them up. @defaultValue one segment */
   mostBytes?(mss: number): number;
@@ -65,6 +66,8 @@ export interface TcpEndpointOptions {
   readonly mss: number;
   readonly receiveBuffer: number;
   readonly sendBuffer: number;
+  /** Where what waits to be sent is kept. */
+  readonly store: ByteStore;
   readonly initialSequence: number;
   /** Idle time before a keep-alive probe (RFC 9293 §3.8.4), and between probes. */
   readonly keepAliveMs: number;

@@ -2,6 +2,7 @@ import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { VirtualTime } from "../../test/virtual-time.ts";
 import { type ByteRing } from "./byte-ring.ts";
+import { ByteStore } from "./byte-store.ts";
 import type { TcpEndpointOptions, TcpOutput, TcpUser } from "./contract.ts";
 import { TcpEndpoint } from "./endpoint.ts";
 import { emptyPayload, type Segment } from "./segment.ts";
@@ -10,6 +11,7 @@ const options: TcpEndpointOptions = {
   mss: 100,
   receiveBuffer: 1000,
   sendBuffer: 2000,
+  store: new ByteStore(),
   initialSequence: 0,
   keepAliveMs: 600_000,
   keepAliveProbes: 3,

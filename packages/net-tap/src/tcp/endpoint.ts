@@ -163,7 +163,7 @@ export class TcpEndpoint {
     }
     // With the highest number sent, also while a lost segment is sent again: a lower one would be answered, and that
     // answer again, for ever.
-    while (this.#receive.acksOwed > 0) {
+    while (this.#receive.acksOwed > 0 && this.#out.hasRoom()) {
       this.#receive.acksOwed -= 1;
       this.#emit(this.#send.highest, TcpFlag.ACK, 0, 0);
     }

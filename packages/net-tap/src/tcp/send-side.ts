@@ -62,7 +62,7 @@ export class SendSide {
     this.#owner = owner;
     this.#mss = options.mss;
     this.#mostRetransmissions = options.mostRetransmissions;
-    this.data = new ByteRing(options.sendBuffer);
+    this.data = new ByteRing(options.sendBuffer, options.store);
     this.#congestion = new CongestionWindow(options.mss, false);
     this.#iss = options.initialSequence >>> 0;
     this.#una = this.#iss;
@@ -147,6 +147,7 @@ export class SendSide {
   }
 
   close(): void {
+    this.data.clear();
     this.#retransmit.close();
   }
 

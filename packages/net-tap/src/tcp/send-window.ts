@@ -66,7 +66,8 @@ export class CongestionWindow {
   /** New data was acknowledged outside of recovery. */
   acknowledged(bytes: number): void {
     this.#duplicates = 0;
-    if (this.#window < this.#threshold) this.#window += Math.min(bytes, this.#mss * 2);
+    // All of it counts, not RFC 5681's one segment: one acknowledgment stands for a large frame of the guest's.
+    if (this.#window < this.#threshold) this.#window += bytes;
     else this.#window += Math.max(1, Math.floor((this.#mss * this.#mss) / this.#window));
     this.#window = Math.min(this.#window, 1 << 30);
   }

@@ -1,8 +1,8 @@
 import type { Scheduler } from "../scheduler.ts";
 
-/** Frames that wait while the guest has no buffer. Data of TCP stops at the first number, all else at the second. */
+/** Frames that wait while the guest has no buffer. TCP stops at the first number, but for what opens and ends connections; all else at the others. */
 const DATA_STOPS_AT = 16;
-const MOST_WAITING = 256;
+const MOST_WAITING = { frames: 4096, bytes: 4 << 20 };
 
 interface Waiting {
   readonly frame: Uint8Array;
@@ -18,6 +18,7 @@ export class GuestLink {
   readonly #waiting: Waiting[] = [];
   #receive: Receive | undefined;
   #blocked = false;
+  #waitingBytes = 0;
   #held = 0;
   #scheduled = false;
   droppedFrames = 0;
@@ -46,11 +47,15 @@ export class GuestLink {
       }
       this.#blocked = true;
     }
-    if (this.#waiting.length >= MOST_WAITING) {
+    if (
+      this.#waiting.length >= MOST_WAITING.frames ||
+      this.#waitingBytes + frame.length > MOST_WAITING.bytes
+    ) {
       this.droppedFrames += 1;
       return;
     }
     this.#waiting.push({ frame: frame.slice(), header: header?.slice() });
+    this.#waitingBytes += frame.length;
     if (!this.#blocked) this.#schedule();
   }
 
@@ -73,6 +78,7 @@ export class GuestLink {
   close(): void {
     this.#receive = undefined;
     this.#waiting.length = 0;
+    this.#waitingBytes = 0;
   }
 
   #schedule(): void {
@@ -92,6 +98,7 @@ export class GuestLink {
         break;
       }
       sent += 1;
+      this.#waitingBytes -= frame.length;
     }
     this.sentFrames += sent;
     this.#waiting.splice(0, sent);

@@ -1,5 +1,6 @@
 import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
+import type { ByteStore } from "../tcp/byte-store.ts";
 import type { TcpEndpointOptions, TcpOutput, TcpUser } from "../tcp/contract.ts";
 import { TcpEndpoint } from "../tcp/endpoint.ts";
 import type { Segment } from "../tcp/segment.ts";
@@ -13,18 +14,19 @@ export type HostStream = Duplex & Partial<Pick<Socket, "resetAndDestroy" | "setN
  */
 export class TcpFlow implements TcpUser {
   readonly socket: HostStream;
+  readonly #store: ByteStore;
   readonly #onGone: () => void;
   #endpoint: TcpEndpoint | undefined;
   #paused = false;
   #over = false;
 
-  constructor(socket: HostStream, onGone: () => void) {
+  constructor(socket: HostStream, store: ByteStore, onGone: () => void) {
     this.socket = socket;
+    this.#store = store;
     this.#onGone = onGone;
     socket.setNoDelay?.(true);
     socket.on("data", (chunk: Uint8Array) => {
-      this.#endpoint?.send(chunk);
-      this.#slow();
+      this.take(chunk);
     });
     socket.on("end", () => this.#endpoint?.end());
     socket.on("error", () => {
@@ -52,6 +54,16 @@ export class TcpFlow implements TcpUser {
     this.#endpoint = TcpEndpoint.connect(out, this, options);
   }
 
+  /** Takes what the host sends; `chunk` is the caller's again afterwards. */
+  take(chunk: Uint8Array): void {
+    const endpoint = this.#endpoint;
+    if (endpoint === undefined) return;
+    endpoint.send(chunk);
+    if (endpoint.sendRoom > 0 || this.#paused) return;
+    this.#paused = true;
+    this.socket.pause();
+  }
+
   onEstablished(): void {
     this.#resume();
   }
@@ -63,7 +75,12 @@ export class TcpFlow implements TcpUser {
       this.#endpoint?.consumed(length);
       return;
     }
-    this.socket.write(bytes.slice(), () => this.#endpoint?.consumed(length));
+    const copy = this.#store.take(length);
+    copy.set(bytes);
+    this.socket.write(copy.subarray(0, length), () => {
+      this.#store.giveBack(copy);
+      this.#endpoint?.consumed(length);
+    });
   }
 
   onEnd(): void {
@@ -88,13 +105,6 @@ export class TcpFlow implements TcpUser {
     this.#over = true;
     this.#endpoint?.dispose();
     this.socket.destroy();
-  }
-
-  #slow(): void {
-    if (this.#endpoint !== undefined && this.#endpoint.sendRoom === 0 && !this.#paused) {
-      this.#paused = true;
-      this.socket.pause();
-    }
   }
 
   #resume(): void {

@@ -1,6 +1,7 @@
 import { randomBytes } from "node:crypto";
-import { createConnection } from "node:net";
+import { createConnection, type OnReadOpts, type Socket } from "node:net";
 import { ByteRing } from "../tcp/byte-ring.ts";
+import { ByteStore } from "../tcp/byte-store.ts";
 import type { OutgoingSegment, TcpEndpointOptions, TcpOutput } from "../tcp/contract.ts";
 import type { Segment } from "../tcp/segment.ts";
 import { advance, distance } from "../tcp/sequence.ts";
@@ -15,9 +16,11 @@ import type { UserNetwork } from "./options.ts";
 import type { PacketWriter } from "./packet-writer.ts";
 import { type HostStream, TcpFlow } from "./tcp-flow.ts";
 
-const BUFFER_BYTES = 256 * 1024;
+const RECEIVE_BUFFER_BYTES = 256 * 1024;
+const SEND_BUFFER_BYTES = 1024 * 1024;
+/** What one look at a socket takes: large frames of full segments, four of them over IPv4 at an MTU of 1500. */
+const READ_BYTES = 4 * 44 * 1460;
 const CONNECT_MS = 30_000;
-const noData = new ByteRing(0);
 
 /** All TCP connections of a back end: the table, the opening of each, and who may send next. */
 export class TcpFlows {
@@ -28,7 +31,13 @@ export class TcpFlows {
   readonly #link: GuestLink;
   readonly #most: number;
   readonly #flows = new Map<string, TcpFlow>();
+  readonly #store = new ByteStore();
+  readonly #noData = new ByteRing(0, this.#store);
+  /** All sockets read here: what is read is copied at once. */
+  readonly #readBuffer = new Uint8Array(READ_BYTES);
   readonly #awake = new Set<{ flush(): void }>();
+  /** Those that found no room on the way to the guest, in turn. */
+  readonly #stalled = new Set<{ flush(): void }>();
   #scheduled = false;
   #nextPort = 49_152;
 
@@ -88,7 +97,7 @@ export class TcpFlows {
       return;
     }
     const key = keyOf(guest, port, gateway, local);
-    const flow = new TcpFlow(socket, () => {
+    const flow = new TcpFlow(socket, this.#store, () => {
       this.#remove(key, flow);
     });
     this.#flows.set(key, flow);
@@ -97,7 +106,8 @@ export class TcpFlows {
 
   /** The guest reads again: whoever has something to say goes on. */
   resume(): void {
-    for (const flow of this.#flows.values()) if (flow.endpoint !== undefined) this.#awake.add(flow.endpoint);
+    for (const endpoint of this.#stalled) this.#awake.add(endpoint);
+    this.#stalled.clear();
     this.#schedule();
   }
 
@@ -105,6 +115,7 @@ export class TcpFlows {
     for (const flow of this.#flows.values()) flow.dispose();
     this.#flows.clear();
     this.#awake.clear();
+    this.#stalled.clear();
   }
 
   #open(key: string, guest: Ip, address: Ip, segment: Segment): void {
@@ -116,7 +127,7 @@ export class TcpFlows {
     const { dns, v6 } = this.#network;
     const output = this.#output(guest, sourcePort, address, destinationPort);
     if (destinationPort === Dns.PORT && (address === dns || address === v6?.dns)) {
-      const flow = new TcpFlow(dnsStream(this.#dns), () => {
+      const flow = new TcpFlow(dnsStream(this.#dns), this.#store, () => {
         this.#remove(key, flow);
       });
       this.#flows.set(key, flow);
@@ -129,9 +140,15 @@ export class TcpFlows {
       return;
     }
     const syn = { ...segment };
-    const socket = connectTo(destination);
+    const socket = connectTo(destination, {
+      buffer: this.#readBuffer,
+      callback: (length, bytes) => {
+        flow.take(bytes.subarray(0, length));
+        return true;
+      },
+    });
     socket.setTimeout(CONNECT_MS, () => socket.destroy());
-    const flow = new TcpFlow(socket, () => {
+    const flow = new TcpFlow(socket, this.#store, () => {
       this.#remove(key, flow);
       if (flow.endpoint === undefined) this.#refuse(guest, address, syn);
     });
@@ -171,15 +188,26 @@ export class TcpFlows {
       syn: undefined,
       sack: [],
     };
-    this.#writer.tcp(address, segment.destinationPort, guest, segment.sourcePort, reset, noData, 0, 0, 0);
+    this.#writer.tcp(
+      address,
+      segment.destinationPort,
+      guest,
+      segment.sourcePort,
+      reset,
+      this.#noData,
+      0,
+      0,
+      0,
+    );
   }
 
   #endpointOptions(guest: Ip): TcpEndpointOptions {
     const header = typeof guest === "number" ? Ip4.HEADER_LENGTH : Ip6.HEADER_LENGTH;
     return {
       mss: this.#network.mtu - header - Tcp.HEADER_LENGTH,
-      receiveBuffer: BUFFER_BYTES,
-      sendBuffer: BUFFER_BYTES,
+      receiveBuffer: RECEIVE_BUFFER_BYTES,
+      sendBuffer: SEND_BUFFER_BYTES,
+      store: this.#store,
       initialSequence: randomBytes(4).readUInt32LE(),
       keepAliveMs: 600_000,
       keepAliveProbes: 5,
@@ -211,7 +239,15 @@ export class TcpFlows {
       this.#scheduled = false;
       const awake = [...this.#awake];
       this.#awake.clear();
-      for (const endpoint of awake) endpoint.flush();
+      let last: { flush(): void } | undefined;
+      for (const endpoint of awake) {
+        if (this.#link.hasRoom()) {
+          endpoint.flush();
+          if (!this.#link.hasRoom()) last = endpoint;
+        } else this.#stalled.add(endpoint);
+      }
+      // Who took the last room comes behind those who had none.
+      if (last !== undefined) this.#stalled.add(last);
     });
   }
 
@@ -225,10 +261,10 @@ export class TcpFlows {
   }
 }
 
-function connectTo(destination: Destination): ReturnType<typeof createConnection> {
-  if (destination.path !== undefined)
-    return createConnection({ path: destination.path, allowHalfOpen: true });
-  return createConnection({ host: destination.address, port: destination.port, allowHalfOpen: true });
+function connectTo(destination: Destination, onread: OnReadOpts): Socket {
+  const options = { allowHalfOpen: true, onread };
+  if (destination.path !== undefined) return createConnection({ ...options, path: destination.path });
+  return createConnection({ ...options, host: destination.address, port: destination.port });
 }
 
 function keyOf(guest: Ip, guestPort: number, address: Ip, port: number): string {

@@ -1,0 +1,206 @@
+/**
+ * `pnpm bench:net`: one Linux sends and receives over TCP, with iperf3, under Northbridge's software CPU and under QEMU's
+ * TCG, alternately: through `user()` beside QEMU's user network, and as root through `tap()` beside QEMU's tap, in a
+ * network namespace of its own. Reports bytes per second, and per CPU second of the emulator; judges nothing.
+ *
+ * Options: `--kernel FILE --initrd FILE` (default: the guest of examples/linux-serial), `--runs N` (1), `--seconds N` (8),
+ * `--links user,tap`, `--json FILE`. Runs the command from its sources. Needs iperf3; the guest gets the host's.
+ */
+import { execFileSync, spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { parseArgs } from "node:util";
+import { appendToInitramfs, hostProgram } from "../packages/cli/src/guest/index.ts";
+import { node, root } from "../scripts/workspace.mjs";
+import { cost, findProgram } from "./watch-boot.mjs";
+
+const CMDLINE = "console=ttyS0 cryptomgr.notests quiet";
+const MOST_MS = 600_000;
+const NAMESPACE = `nbb${process.pid}`;
+const TAP = "bench0";
+const MAC = "52:54:00:12:34:56";
+const TESTS = ["send", "receive"];
+/** Where the guest is, where it finds the server, and where that listens. */
+const LINKS = {
+  user: { address: "10.0.2.15/24", server: "10.0.2.2", host: "127.0.0.1" },
+  tap: { address: "10.79.0.2/24", server: "10.79.0.1", host: "10.79.0.1" },
+};
+
+const guest = join(root, "examples", "linux-serial", "guest");
+const { values } = parseArgs({
+  options: {
+    kernel: { type: "string", default: join(guest, "vmlinuz") },
+    initrd: { type: "string", default: join(guest, "initrd.img") },
+    runs: { type: "string", default: "1" },
+    seconds: { type: "string", default: "8" },
+    links: { type: "string", default: "user,tap" },
+    json: { type: "string" },
+  },
+});
+const iperf3 = findProgram("iperf3");
+const directory = await mkdtemp(join(tmpdir(), "northbridge-bench-"));
+try {
+  await compare();
+} finally {
+  await rm(directory, { recursive: true });
+}
+
+async function compare() {
+  if (iperf3 === undefined) throw new Error("iperf3 is not installed");
+  const contestants = [{ name: "northbridge", command: northbridge }];
+  const qemu = findProgram("qemu-system-x86_64");
+  if (qemu === undefined) console.log("qemu-system-x86_64 is not installed: nothing to compare with\n");
+  else contestants.push({ name: "qemu tcg", command: (setting) => tcg(qemu, setting) });
+  const links = values.links.split(",").filter((link) => {
+    if (link !== "tap" || process.getuid() === 0) return true;
+    console.log("tap: skipped, needs root");
+    return false;
+  });
+  const results = [];
+  for (const link of links) {
+    for (let i = 0; i < Number(values.runs); i++) {
+      for (const { name, command } of contestants) {
+        for (const result of await measure(link, command)) {
+          results.push({ link, name, ...result });
+          const { test, mbit, perCpu } = result;
+          console.log(
+            `${link.padEnd(5)}${name.padEnd(12)} ${test.padEnd(8)} ${mbit.toFixed(0)} Mbit/s, ${perCpu.toFixed(0)} Mbit per CPU second`,
+          );
+        }
+      }
+    }
+  }
+  console.log("");
+  for (const link of links) {
+    for (const test of TESTS) {
+      const [ours, theirs] = contestants.map(({ name }) =>
+        mediansOf(results.filter((each) => each.link === link && each.name === name && each.test === test)),
+      );
+      if (theirs === undefined) continue;
+      const ratio = (key) => (ours[key] / theirs[key]).toFixed(2);
+      console.log(
+        `${link} ${test}: ${ratio("mbit")} times TCG's rate, ${ratio("perCpu")} times per CPU second`,
+      );
+    }
+  }
+  if (values.json !== undefined) {
+    await writeFile(values.json, `${JSON.stringify({ version: 1, results }, undefined, 2)}\n`);
+  }
+}
+
+function mediansOf(results) {
+  const middle = (key) => results.map((each) => each[key]).sort((a, b) => a - b)[results.length >> 1];
+  return { mbit: middle("mbit"), perCpu: middle("perCpu") };
+}
+
+/** Boots a guest that sends for a while and then receives. */
+async function measure(link, command) {
+  const isTap = link === "tap";
+  const port = isTap ? 5201 : await freePort();
+  const scope = isTap ? ["ip", "netns", "exec", NAMESPACE] : [];
+  const initrd = join(directory, "initrd.img");
+  await writeInitrd(initrd, LINKS[link], port);
+  if (isTap) makeNamespace(`${LINKS.tap.host}/24`);
+  const machine = [...scope, ...(await command({ link, port, initrd }))];
+  const server = [...scope, iperf3, "-s", "-B", LINKS[link].host, "-p", String(port)];
+  const listener = spawn(server[0], server.slice(1), { stdio: "ignore" });
+  try {
+    return await watch(machine);
+  } finally {
+    listener.kill();
+    await once(listener, "close");
+    if (isTap) execFileSync("ip", ["netns", "del", NAMESPACE]);
+  }
+}
+
+/** Runs a machine until it ends; what each test moved, beside what the emulator's processes cost meanwhile. */
+async function watch([program, ...args]) {
+  const child = spawn(program, args, { stdio: ["pipe", "pipe", "inherit"] });
+  const timer = setTimeout(() => child.kill("SIGKILL"), MOST_MS);
+  const costs = new Map();
+  let said = "";
+  child.stdout.on("data", (bytes) => {
+    said += bytes.toString("latin1");
+    for (const [mark] of said.matchAll(/^(BEGIN|END) \w+(?=\r?$)/gm)) {
+      if (!costs.has(mark)) costs.set(mark, cost(child.pid).cpuMs);
+    }
+  });
+  await once(child, "close");
+  clearTimeout(timer);
+  return TESTS.map((test) => {
+    const part = said.slice(said.indexOf(`BEGIN ${test}`), said.indexOf(`END ${test}`));
+    const [, rate] = /([\d.]+) Mbits\/sec .* receiver/.exec(part) ?? [];
+    if (rate === undefined) throw new Error(`no result of ${test}:\n${said.slice(-2000)}`);
+    const cpuSeconds = (costs.get(`END ${test}`) - costs.get(`BEGIN ${test}`)) / 1000;
+    return { test, mbit: Number(rate), perCpu: (Number(rate) * Number(values.seconds)) / cpuSeconds };
+  });
+}
+
+async function writeInitrd(path, { address, server }, port) {
+  const init = `#!/bin/busybox sh
+export PATH=/bin:/sbin:/usr/bin
+mount -t proc proc /proc; mount -t sysfs sysfs /sys; mount -t devtmpfs devtmpfs /dev; mkdir -p /tmp
+modprobe virtio_pci; modprobe virtio_net
+ip link set lo up; ip addr add ${address} dev eth0; ip link set eth0 up
+until ping -c 1 -W 1 ${server} > /dev/null; do sleep 0.2; done
+for test in ${TESTS.join(" ")}; do
+  echo; echo "BEGIN $test"
+  iperf3 -c ${server} -p ${port} -t ${values.seconds} -i 0 -f m $([ $test = receive ] && echo -R)
+  echo; echo "END $test"
+done
+poweroff -f
+`;
+  const entry = { kind: "file", path: "/init", mode: 0o755, bytes: new TextEncoder().encode(init) };
+  const extra = [...(await hostProgram(iperf3)), entry];
+  await writeFile(path, appendToInitramfs(await readFile(values.initrd), extra));
+}
+
+function makeNamespace(address) {
+  execFileSync("ip", ["netns", "add", NAMESPACE]);
+  for (const step of [
+    "link set lo up",
+    `tuntap add mode tap name ${TAP}`,
+    `addr add ${address} dev ${TAP}`,
+    `link set ${TAP} up`,
+  ]) {
+    execFileSync("ip", ["-n", NAMESPACE, ...step.split(" ")]);
+  }
+}
+
+async function northbridge({ link, port, initrd }) {
+  const end =
+    link === "tap"
+      ? { kind: "tap", name: TAP }
+      : { kind: "user", hostPorts: [{ guestPort: port, hostPort: port }] };
+  const machine = {
+    machine: "pc-1",
+    memory: { mib: 256 },
+    boot: { kernel: values.kernel, initrd, cmdline: CMDLINE },
+    devices: [{ plugin: "virtioNet", mac: MAC, link: end }],
+  };
+  const config = join(directory, "machine.json");
+  await writeFile(config, JSON.stringify(machine));
+  const main = join(root, "packages", "cli", "src", "main.ts");
+  return [node, "--conditions=northbridge-source", main, "run", config, "--backend", "soft"];
+}
+
+function tcg(qemu, { link, initrd }) {
+  const netdev = link === "tap" ? `tap,id=net,ifname=${TAP},script=no,downscript=no` : "user,id=net";
+  return [
+    ...[qemu, "-M", "pc", "-accel", "tcg", "-m", "256", "-nodefaults", "-no-user-config", "-display", "none"],
+    ...["-serial", "stdio", "-no-reboot", "-kernel", values.kernel, "-initrd", initrd, "-append", CMDLINE],
+    ...["-netdev", netdev, "-device", `virtio-net-pci,netdev=net,mac=${MAC}`],
+  ];
+}
+
+async function freePort() {
+  const server = createServer().listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const { port } = server.address();
+  server.close();
+  await once(server, "close");
+  return port;
+}
