@@ -20,6 +20,8 @@ import { cost, findProgram } from "./watch-boot.mjs";
 const CMDLINE = "console=ttyS0 cryptomgr.notests quiet";
 const MOST_MS = 600_000;
 const NAMESPACE = `nbb${process.pid}`;
+/** iproute2: of the host, and in no package. */
+const IP = "ip";
 const TAP = "bench0";
 const MAC = "52:54:00:12:34:56";
 const TESTS = ["send", "receive"];
@@ -100,7 +102,7 @@ function mediansOf(results) {
 async function measure(link, command) {
   const isTap = link === "tap";
   const port = isTap ? 5201 : await freePort();
-  const scope = isTap ? ["ip", "netns", "exec", NAMESPACE] : [];
+  const scope = isTap ? [IP, "netns", "exec", NAMESPACE] : [];
   const initrd = join(directory, "initrd.img");
   await writeInitrd(initrd, LINKS[link], port);
   if (isTap) makeNamespace(`${LINKS.tap.host}/24`);
@@ -112,7 +114,7 @@ async function measure(link, command) {
   } finally {
     listener.kill();
     await once(listener, "close");
-    if (isTap) execFileSync("ip", ["netns", "del", NAMESPACE]);
+    if (isTap) execFileSync(IP, ["netns", "del", NAMESPACE]);
   }
 }
 
@@ -159,14 +161,14 @@ poweroff -f
 }
 
 function makeNamespace(address) {
-  execFileSync("ip", ["netns", "add", NAMESPACE]);
+  execFileSync(IP, ["netns", "add", NAMESPACE]);
   for (const step of [
     "link set lo up",
     `tuntap add mode tap name ${TAP}`,
     `addr add ${address} dev ${TAP}`,
     `link set ${TAP} up`,
   ]) {
-    execFileSync("ip", ["-n", NAMESPACE, ...step.split(" ")]);
+    execFileSync(IP, ["-n", NAMESPACE, ...step.split(" ")]);
   }
 }
 
