@@ -2,7 +2,7 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { PassThrough } from "node:stream";
 import { text } from "node:stream/consumers";
-import { builtInHypervisor, builtInRegistry, runCli } from "@northbridge/cli";
+import { builtInHypervisor, registryFor, runCli } from "@northbridge/cli";
 import { beforeAll, expect, it } from "vitest";
 
 const here = import.meta.dirname;
@@ -20,7 +20,7 @@ it("prints through its port and powers off", async () => {
     stdin: stdin as unknown as NodeJS.ReadStream,
     stdout: stdout as unknown as NodeJS.WriteStream,
     stderr: stderr as unknown as NodeJS.WriteStream,
-    registry: builtInRegistry(),
+    registry: registryFor,
     hypervisor: builtInHypervisor,
   });
   stdout.end();

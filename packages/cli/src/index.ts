@@ -1,4 +1,5 @@
 export { builtInHypervisor } from "./built-in-hypervisor.ts";
+export { registryFor } from "./built-in-packages.ts";
 export { builtInRegistry } from "./built-in-registry.ts";
 export { runCli } from "./cli.ts";
 export { ExitCode } from "./exit-codes.ts";

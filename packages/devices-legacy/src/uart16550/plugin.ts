@@ -8,7 +8,7 @@ import {
   HostEnds,
 } from "@northbridge/sdk";
 import * as v from "valibot";
-import { Uart16550 } from "./uart16550.ts";
+import { type FlowControl, Uart16550 } from "./uart16550.ts";
 
 /** Where the guest finds the port: its I/O base and IRQ. */
 export type SerialPosition = "com1" | "com2" | "com3" | "com4";
@@ -18,6 +18,16 @@ export interface SerialConfig {
   readonly at?: SerialPosition | undefined;
   /** What it is connected to: `{ kind: file, path: com2.log }` or another character back end. @defaultValue the console */
   readonly to?: HostEndOptions | undefined;
+  /**
+   * `rts`: input waits until the guest asserts RTS, so that none is lost while its driver still looks for the port.
+   * `none`: for guests that never do. @defaultValue `"rts"`
+   */
+  readonly flowControl?: FlowControl | undefined;
+}
+
+interface ParsedConfig extends SerialConfig {
+  readonly at: SerialPosition;
+  readonly flowControl: FlowControl;
 }
 
 const Position: Readonly<
@@ -29,9 +39,10 @@ const Position: Readonly<
   com4: { base: 0x2e8, irq: 3, uid: 3 },
 };
 
-const Config: ConfigSchema<SerialConfig, SerialConfig & { readonly at: SerialPosition }> = v.strictObject({
+const Config: ConfigSchema<SerialConfig, ParsedConfig> = v.strictObject({
   at: v.optional(v.picklist(["com1", "com2", "com3", "com4"]), "com1"),
   to: v.optional(v.looseObject({ kind: v.string() })),
+  flowControl: v.optional(v.picklist(["none", "rts"]), "rts"),
 });
 
 /** A 16550A serial port: output at once, input with back-pressure. */
@@ -40,7 +51,7 @@ export const serial: DevicePlugin<SerialConfig> = definePlugin({
   config: Config,
   requires: [Console, HostEnds],
   ends: { to: "char" },
-  async setup(ctx, { at, to }) {
+  async setup(ctx, { at, to, flowControl }) {
     const { base, irq, uid } = Position[at];
     const end: CharEnd = to === undefined ? ctx.get(Console) : await ctx.get(HostEnds).char(to);
     if (to !== undefined) ctx.onClose(() => end.close?.());
@@ -50,6 +61,7 @@ export const serial: DevicePlugin<SerialConfig> = definePlugin({
       onRoom: () => {
         end.resume();
       },
+      flowControl,
     });
     ctx.mapPorts({ base, length: Uart16550.PORT_COUNT, widest: 1 }, uart);
     ctx.describe({

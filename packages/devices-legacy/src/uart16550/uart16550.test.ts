@@ -3,16 +3,18 @@ import { Console, type HostEndOptions, HostEnds } from "@northbridge/sdk";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { serial } from "./plugin.ts";
-import { Uart16550, type Uart16550StateV1 } from "./uart16550.ts";
+import { Uart16550, type Uart16550Deps, type Uart16550StateV1 } from "./uart16550.ts";
 
 // Repeated from the data sheet, so that a wrong constant cannot agree with itself.
 const [DATA, IER, IIR, FCR, LCR, MCR, LSR, MSR, SCR] = [0, 1, 2, 2, 3, 4, 5, 6, 7] as const;
+const RTS = 0x02;
 const COM1 = 0x3f8;
 
-function setup() {
+function setup(options: Pick<Uart16550Deps, "flowControl"> = {}) {
   const irq = new FakeLine();
   const host = new FakeCharBackend();
   const uart = new Uart16550({
+    ...options,
     irq,
     tx: host,
     onRoom: () => {
@@ -75,10 +77,11 @@ describe("Uart16550", () => {
 
   it("keeps the line low while OUT2 is clear", () => {
     const com = setup();
+    com.out(MCR, RTS);
     com.out(IER, 0x01);
     com.uart.receive(bytes("x"));
     expect(com.irq.level).toBe(false);
-    com.out(MCR, 0x08);
+    com.out(MCR, 0x08 | RTS);
     expect(com.irq.level).toBe(true);
   });
 
@@ -107,6 +110,7 @@ describe("Uart16550", () => {
     const com = setup();
     com.out(FCR, fcr);
     com.out(IER, 0x01);
+    com.out(MCR, RTS);
     com.uart.receive(new Uint8Array(level));
     expect(com.in(IIR)).toBe(0xc4);
     com.in(DATA);
@@ -115,6 +119,7 @@ describe("Uart16550", () => {
 
   it("tells the host how much input fits", () => {
     const com = setup();
+    com.out(MCR, RTS);
     expect(com.uart.receive(bytes("ab"))).toBe(1);
     com.out(FCR, 0x03);
     expect(com.uart.receive(new Uint8Array(20))).toBe(16);
@@ -125,6 +130,7 @@ describe("Uart16550", () => {
     const com = setup();
     com.connect();
     com.out(FCR, 0x07);
+    com.out(MCR, RTS);
     const sent = Uint8Array.from({ length: 1000 }, (_, i) => i & 0xff);
     com.host.type(sent);
     const got: number[] = [];
@@ -137,10 +143,26 @@ describe("Uart16550", () => {
   it("holds host input back during loopback and takes it afterwards", () => {
     const com = setup();
     com.connect();
-    com.out(MCR, 0x10);
+    com.out(MCR, 0x10 | RTS);
     com.host.type("x");
     expect(com.in(LSR) & 1).toBe(0);
-    com.out(MCR, 0);
+    com.out(MCR, RTS);
+    expect(com.in(DATA)).toBe(0x78);
+  });
+
+  it("leaves input with the host until the driver that resets the FIFO asserts RTS", () => {
+    const com = setup();
+    com.connect();
+    com.host.type("early");
+    com.out(FCR, 0x07);
+    expect(com.in(LSR) & 1).toBe(0);
+    com.out(MCR, RTS);
+    expect(String.fromCharCode(...Array.from({ length: 5 }, () => com.in(DATA)))).toBe("early");
+  });
+
+  it("takes input without RTS where there is no flow control", () => {
+    const com = setup({ flowControl: "none" });
+    expect(com.uart.receive(bytes("x"))).toBe(1);
     expect(com.in(DATA)).toBe(0x78);
   });
 
@@ -230,7 +252,7 @@ describe("Uart16550 under Linux's autodetection", () => {
 
 describe("Uart16550 state", () => {
   // Uniform bytes rarely enable an interrupt: bias toward the values that do.
-  const interesting = fc.constantFrom(0x02, 0x0f, 0x08, 0x18, 0x01, 0xc1, 0x80, 0x10);
+  const interesting = fc.constantFrom(RTS, 0x0f, 0x08, 0x18, 0x01, 0xc1, 0x80, 0x10);
   const op = fc.oneof(
     {
       weight: 3,
@@ -298,9 +320,11 @@ describe("Uart16550 state", () => {
   it("takes input again after a restore", () => {
     const com = setup();
     com.connect();
+    com.out(MCR, RTS);
+    const empty = com.uart.save();
     com.host.type("abc");
     expect(com.host.waiting).toBe(2);
-    com.uart.restore(setup().uart.save());
+    com.uart.restore(empty);
     expect(com.host.waiting).toBe(2); // the interrupt controllers may not be restored yet
     com.uart.resume();
     expect(com.host.waiting).toBe(1);
@@ -315,7 +339,7 @@ describe("serial()", () => {
     await machine.add(serial());
     machine.ports.out(COM1, 0x41);
     expect(host.text).toBe("A");
-    machine.ports.out(COM1 + MCR, 0x08);
+    machine.ports.out(COM1 + MCR, 0x08 | RTS);
     machine.ports.out(COM1 + IER, 0x01);
     host.type("z");
     expect(machine.gsi(4)).toBe(true);
@@ -337,6 +361,7 @@ describe("serial()", () => {
       .provide(Console, host)
       .provide(HostEnds, { char } as Partial<HostEnds> as HostEnds);
     await machine.add(serial({ at: "com3", to: { kind: "ring" } }));
+    machine.ports.out(0x3e8 + MCR, RTS);
     machine.ports.out(0x3e8, 0x21);
     other.type("x");
     expect([other.text, host.text, machine.ports.in(0x3e8)]).toEqual(["!", "", 0x78]);

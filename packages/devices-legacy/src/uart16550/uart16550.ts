@@ -64,12 +64,16 @@ const powerOn = (): Regs => ({
   rx: [],
 });
 
+export type FlowControl = "none" | "rts";
+
 /** What the port is plugged into. */
 export interface Uart16550Deps {
   readonly irq: InterruptLine;
   readonly tx: ByteSink;
   /** The receiver has room again after `receive` refused bytes. May call `receive` at once. */
   readonly onRoom?: () => void;
+  /** Whether the other end sends only while RTS is asserted (§8.7). @defaultValue "rts" */
+  readonly flowControl?: FlowControl;
 }
 
 /**
@@ -84,6 +88,7 @@ export class Uart16550 implements IoHandler, Resettable, Snapshottable<Uart16550
   readonly #irq: InterruptLine;
   readonly #tx: ByteSink;
   readonly #onRoom: (() => void) | undefined;
+  readonly #flowControl: FlowControl;
   #r: Regs = powerOn();
   /** Input was refused: say so once there is room. Host state, not the guest's. */
   #refused = false;
@@ -92,12 +97,13 @@ export class Uart16550 implements IoHandler, Resettable, Snapshottable<Uart16550
     this.#irq = deps.irq;
     this.#tx = deps.tx;
     this.#onRoom = deps.onRoom;
+    this.#flowControl = deps.flowControl ?? "rts";
   }
 
   /** Hands host input to the guest. Returns how many bytes fit; keep the rest until `onRoom`. */
   receive(bytes: Uint8Array): number {
     const { rx } = this.#r;
-    const accepted = this.#loopback ? 0 : Math.max(0, Math.min(this.#rxDepth - rx.length, bytes.length));
+    const accepted = !this.#listens ? 0 : Math.max(0, Math.min(this.#rxDepth - rx.length, bytes.length));
     for (let i = 0; i < accepted; i++) rx.push(bytes[i] ?? 0);
     if (accepted < bytes.length) this.#refused = true;
     this.#drive();
@@ -263,7 +269,7 @@ export class Uart16550 implements IoHandler, Resettable, Snapshottable<Uart16550
 
   /** Waits until the receiver is empty: refilling after each character would cost a call per byte. */
   #offerRoom(): void {
-    if (this.#r.rx.length > 0 || this.#loopback) return;
+    if (this.#r.rx.length > 0 || !this.#listens) return;
     this.#refused = false;
     this.#onRoom?.();
   }
@@ -271,6 +277,11 @@ export class Uart16550 implements IoHandler, Resettable, Snapshottable<Uart16550
   /** On a PC, OUT2 gates the interrupt. */
   get #level(): boolean {
     return (this.#r.mcr & Mcr.OUT2) !== 0 && this.#pending() !== Iir.NONE;
+  }
+
+  /** Whether the other end sends. What it sent to a driver that still looks for the port would be lost with the FIFO. */
+  get #listens(): boolean {
+    return !this.#loopback && (this.#flowControl === "none" || (this.#r.mcr & Mcr.RTS) !== 0);
   }
 
   get #loopback(): boolean {
