@@ -153,9 +153,9 @@ describe("northbridge run", () => {
     expect(third).toEqual(second);
   });
 
-  it("exits with 1 where it cannot save, and leaves nothing", async () => {
+  it("exits with 1 where it cannot save, before the guest runs, and leaves nothing", async () => {
     await file("used", "x");
-    const { code, err } = await runFake(
+    const { code, out, err } = await runFake(
       print("MARK more"),
       "run",
       machine,
@@ -163,7 +163,7 @@ describe("northbridge run", () => {
       "MARK",
       join(directory, "used"),
     );
-    expect(code).toBe(1);
+    expect([code, out]).toEqual([1, ""]);
     expect(err).toMatch(/^northbridge: \S+used: cannot save the machine: [^\n]+\n$/);
     expect((await readdir(directory)).sort()).toEqual(["machine.yaml", "used"]);
   });
@@ -452,6 +452,17 @@ describe("northbridge validate", () => {
       code: 2,
       err: `northbridge: ${path}:3:17: boot.kernel: expected a file that can be read, found ${join(directory, "none")}: there is no such file or directory\n`,
     });
+  });
+
+  it("looks into the kernel as a run would", async () => {
+    await file("text", "no kernel");
+    const path = await file(
+      "bad-kernel.yaml",
+      "machine: fake-1\nmemory: { mib: 1 }\nboot: { kernel: ./text }\n",
+    );
+    const error = `northbridge: ${join(directory, "text")}: expected a bzImage or an ELF vmlinux, found 9 bytes that begin with 6e 6f 20 6b 65 72 6e 65\n`;
+    expect(await runFake([], "validate", path)).toMatchObject({ code: 2, err: error });
+    expect(await runFake([], "run", path)).toMatchObject({ code: 2, err: error });
   });
 });
 

@@ -7,6 +7,7 @@ import {
   fileErrorReason,
   loadMachineConfig,
   planMachine,
+  tryBoot,
 } from "@northbridge/core";
 import { type MachineConfig, NorthbridgeError } from "@northbridge/core/contracts";
 import type { CliHost } from "../host.ts";
@@ -46,9 +47,10 @@ async function validate(file: string, overrides: readonly string[], host: CliHos
   const problems = new ConfigProblems();
   try {
     const hypervisor = await host.hypervisor(config.backend ?? "auto");
-    await problems.check(() => planMachine(config, registry, hypervisor));
+    const plan = await problems.check(() => planMachine(config, registry, hypervisor));
     await expectFiles(config, problems);
     problems.settle();
+    if (plan !== undefined) await tryBoot(plan);
   } catch (error) {
     throw explain(error);
   }

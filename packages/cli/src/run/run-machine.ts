@@ -1,5 +1,6 @@
 import {
   createMachine,
+  expectUnused,
   type Machine,
   type MachineOptions,
   type PluginRegistry,
@@ -38,7 +39,9 @@ export async function runMachine(options: RunOptions, host: CliHost): Promise<nu
   // Which devices are the command's own, a watch can tell only with all of them.
   const registry = await host.registry(options.watch === true ? undefined : config);
   for (const kind of source.hostEnds) registry.hostEnds.add(kind);
+  // What would fail at the end is said at the start.
   if (options.stats !== undefined) await expectWritable(options.stats);
+  if (options.saveOn !== undefined) await expectUnused(options.saveOn.directory);
   const hypervisor = await chooseHypervisor(config, options, host);
   using recording = options.record === undefined ? undefined : new FileRecording(options.record);
   const run = new Run(host);
@@ -197,8 +200,9 @@ class Run {
       cleanUps.push(() => {
         for (const timer of timers) if (timer) clearTimeout(timer);
       });
-      this.#stdio.open();
       await machine.start();
+      // Not before: a terminal that is raw, and a word on input that has ended, are for machines that run.
+      this.#stdio.open();
       const reason = await machine.stopped;
       for (const cleanUp of cleanUps.splice(0).reverse()) cleanUp();
       return await this.#conclude(reason, statistics, options);

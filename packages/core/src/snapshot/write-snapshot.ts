@@ -29,7 +29,7 @@ export async function writeSnapshot(subject: SnapshotSubject, directory: string)
   let partial: string | undefined;
   let firstMade: string | undefined;
   try {
-    await refuseUsed(target, directory);
+    await expectUnused(directory);
     firstMade = await mkdir(dirname(target), { recursive: true });
     partial = await mkdtemp(join(dirname(target), `.${basename(target)}.partial-`));
     const manifest = await saveParts(subject, partial);
@@ -41,15 +41,14 @@ export async function writeSnapshot(subject: SnapshotSubject, directory: string)
     if (partial !== undefined) await rm(partial, { recursive: true, force: true });
     if (firstMade !== undefined) await removeEmpty(dirname(target), firstMade);
     if (error instanceof NorthbridgeError && error.code === "NB_SNAPSHOT") throw error;
-    throw new NorthbridgeError(
-      "NB_SNAPSHOT",
-      `${directory}: cannot save the machine: ${fileErrorReason(error)}`,
-      {
-        cause: error,
-      },
-    );
+    throw cannotSave(directory, error);
   }
 }
+
+const cannotSave = (directory: string, cause: unknown): NorthbridgeError =>
+  new NorthbridgeError("NB_SNAPSHOT", `${directory}: cannot save the machine: ${fileErrorReason(cause)}`, {
+    cause,
+  });
 
 /** Removes `directory` and those above it, up to `last`, until one is in use. */
 async function removeEmpty(directory: string, last: string): Promise<void> {
@@ -60,18 +59,19 @@ async function removeEmpty(directory: string, last: string): Promise<void> {
   }
 }
 
-async function refuseUsed(target: string, asWritten: string): Promise<void> {
+/** Throws `NB_SNAPSHOT` where a machine could not be saved to `directory` because something is in it. */
+export async function expectUnused(directory: string): Promise<void> {
   let found: readonly string[];
   try {
-    found = await readdir(target);
+    found = await readdir(resolve(directory));
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === "ENOENT") return;
-    throw error;
+    throw cannotSave(directory, error);
   }
   if (found.length > 0) {
     throw new NorthbridgeError(
       "NB_SNAPSHOT",
-      `${asWritten}: cannot save the machine: expected a new or empty directory`,
+      `${directory}: cannot save the machine: expected a new or empty directory`,
     );
   }
 }
