@@ -1,6 +1,7 @@
 import type { DrivenClock, LocalApicRemainder } from "@northbridge/sdk";
 import { type Address, isAddressed } from "./destination.ts";
 import { LvtTimer } from "./lvt-timer.ts";
+import type { LocalApicPins } from "./pins.ts";
 import { hasVector, highestVector, isReadable, setVector } from "./register-page.ts";
 import {
   ApicBase,
@@ -15,22 +16,6 @@ import {
   VERSION_VALUE,
 } from "./spec.ts";
 import type { TimeStampCounter } from "../scheduler/time-stamp-counter.ts";
-
-/** What a local APIC drives. None of these may re-enter the APIC that calls. */
-export interface LocalApicPins {
-  /** `hasInterrupt` or `acceptsExtInt` may have changed. */
-  interruptChanged(): void;
-  nmi(): void;
-  init(): void;
-  /** @param page start-up vector: execution begins at `page << 12` in real mode */
-  startUp(page: number): void;
-  /** The task priority, as CR8 shows it. */
-  taskPriorityChanged(cr8: number): void;
-  /** A level-triggered interrupt was completed: the I/O APIC hears of it. */
-  endOfInterrupt(vector: number): void;
-  /** An interrupt command: `low` is ICR bits 0–31. */
-  sendCommand(low: number, destination: number): void;
-}
 
 /**
  * One processor's local APIC in xAPIC and x2APIC mode (Intel SDM 3A §11). Not modelled: SMI, CMCI, the APIC
