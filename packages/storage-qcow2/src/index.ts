@@ -13,6 +13,8 @@ export { stream } from "./graph/stream-job.ts";
 export { nbd, type NbdEndOptions } from "./host-ends/nbd-end.ts";
 export { qcow2, type Qcow2EndOptions } from "./host-ends/qcow2-end.ts";
 export { ImageError, type ImageFault } from "./image-error.ts";
+export type { LuksHeader, LuksSlot } from "./luks/luks-header.ts";
+export { luksBytes, type LuksOptions } from "./luks/luks-key.ts";
 export { exportImage, type NbdExport, type StatusExtent, type StatusSource } from "./nbd/nbd-export.ts";
 export type { NbdTls } from "./nbd/handshake.ts";
 export { NbdClient, type NbdClientOptions } from "./nbd/nbd-client.ts";

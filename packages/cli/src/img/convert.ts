@@ -6,7 +6,7 @@ import { collect } from "../commands/validate.ts";
 import type { RegisterCommand } from "../commands/register-command.ts";
 import { CommandFailed } from "../host.ts";
 import { makeImage, parseNewImage } from "./create-options.ts";
-import { type AccessOptions, asQcow2, openAs, parseFormat, withAccess } from "./image-access.ts";
+import { type AccessOptions, asQcow2, openAs, parseFormat, unlocking, withAccess } from "./image-access.ts";
 import { ProgressLine } from "./progress.ts";
 import { parseCount, parseSize } from "./sizes.ts";
 
@@ -78,7 +78,10 @@ export const registerConvert: RegisterCommand = (img, host) => {
         const image = parseNewImage(format, options.o, {
           ...(options.B === undefined ? {} : { backingFile: options.B }),
           ...(options.F === undefined ? {} : { backingFormat: options.F }),
+          objects: options.object,
         });
+        if (options.c === true && image.qcow2.encryption !== undefined)
+          throw new CommandFailed(1, "Compression and encryption not supported at the same time");
         if (image.backingFile !== undefined && image.backingFormat === undefined) {
           throw new CommandFailed(1, `-B: the format of '${image.backingFile}' must be stated with -F`);
         }
@@ -91,6 +94,7 @@ export const registerConvert: RegisterCommand = (img, host) => {
       const out = openImage(target, {
         format,
         unsafe: isUnsafe,
+        ...unlocking(options),
         // The command line names the backing image, so it may lie anywhere.
         allowedDirectories: [
           ...(options.allowDir ?? []),

@@ -1,12 +1,15 @@
 import {
   createQcow2,
   type ImageFormat,
+  luksBytes,
   type MeasuredLayout,
   NodeFile,
   openImage,
   type Qcow2CreateOptions,
 } from "@northbridge/storage-qcow2";
 import { CommandFailed } from "../host.ts";
+import { splitOptions } from "./key-values.ts";
+import { findSecret } from "./secrets.ts";
 import { parseCount, parseSize } from "./sizes.ts";
 
 /** What `-o` and its fellows ask of a new image. */
@@ -35,27 +38,28 @@ const KNOWN: Readonly<Record<ImageFormat, readonly string[]>> = {
     "data_file_raw",
     "compression_type",
     "extended_l2",
+    "encryption",
+    "encrypt.format",
+    "encrypt.key-secret",
+    "encrypt.cipher-alg",
+    "encrypt.cipher-mode",
+    "encrypt.ivgen-alg",
+    "encrypt.ivgen-hash-alg",
+    "encrypt.hash-alg",
+    "encrypt.iter-time",
   ],
 };
-
-/** Splits `a=1,b=2`; a doubled comma stands for one in a value. */
-export function splitOptions(lists: readonly string[]): Map<string, string> {
-  const options = new Map<string, string>();
-  for (const list of lists) {
-    for (const part of list.split(/(?<!,),(?!,)/)) {
-      const text = part.replaceAll(",,", ",");
-      const equals = text.indexOf("=");
-      if (text === "") continue;
-      options.set(equals < 0 ? text : text.slice(0, equals), equals < 0 ? "on" : text.slice(equals + 1));
-    }
-  }
-  return options;
-}
 
 export function parseNewImage(
   format: ImageFormat,
   lists: readonly string[],
-  more: { readonly size?: number; readonly backingFile?: string; readonly backingFormat?: string } = {},
+  more: {
+    readonly size?: number;
+    readonly backingFile?: string;
+    readonly backingFormat?: string;
+    /** `--object` as often as it was given. */
+    readonly objects?: readonly string[] | undefined;
+  } = {},
 ): NewImage {
   const options = splitOptions(lists);
   for (const name of options.keys()) {
@@ -93,6 +97,53 @@ export function parseNewImage(
       compressionType: compression,
       ...(dataFile === undefined ? {} : { dataFile }),
       dataFileRaw: isOn(options, "data_file_raw"),
+      ...encryptionOf(options, more.objects ?? []),
+    },
+  };
+}
+
+/** `-o encrypt.…`. */
+function encryptionOf(
+  options: ReadonlyMap<string, string>,
+  objects: readonly string[],
+): Pick<Qcow2CreateOptions, "encryption"> {
+  const format = options.get("encrypt.format");
+  if (isOn(options, "encryption") || (format !== undefined && format !== "luks")) {
+    throw new CommandFailed(1, `-o encrypt.format: expected luks, found '${format ?? "the old encryption"}'`);
+  }
+  if (format === undefined) {
+    const stray = [...options.keys()].find((name) => name.startsWith("encrypt."));
+    if (stray !== undefined) throw new CommandFailed(1, `-o ${stray}: expected encrypt.format=luks with it`);
+    return {};
+  }
+  const secret = options.get("encrypt.key-secret");
+  const passphrase = secret === undefined ? undefined : findSecret(objects, secret);
+  if (passphrase === undefined) {
+    throw new CommandFailed(1, "-o encrypt.key-secret: expected the id of an --object secret");
+  }
+  const oneOf = <T extends string>(name: string, known: readonly T[], usual: T): T => {
+    const value = options.get(`encrypt.${name}`) ?? usual;
+    const found = known.find((each) => each === value);
+    if (found === undefined) {
+      throw new CommandFailed(1, `-o encrypt.${name}: expected ${known.join(", ")}, found '${value}'`);
+    }
+    return found;
+  };
+  const hash = options.get("encrypt.hash-alg");
+  const ivHash = options.get("encrypt.ivgen-hash-alg");
+  const iterationMs = mapped(options.get("encrypt.iter-time"), (text) =>
+    parseCount(text, "-o encrypt.iter-time"),
+  );
+  const bits = { "aes-128": 128, "aes-256": 256 } as const;
+  return {
+    encryption: {
+      passphrase,
+      cipherBits: bits[oneOf("cipher-alg", ["aes-128", "aes-256"], "aes-256")],
+      cipherMode: oneOf("cipher-mode", ["xts", "cbc"], "xts"),
+      ivGenerator: oneOf("ivgen-alg", ["plain64", "plain", "essiv"], "plain64"),
+      ...(ivHash === undefined ? {} : { ivHash }),
+      ...(hash === undefined ? {} : { hash }),
+      ...(iterationMs === undefined ? {} : { iterationMs }),
     },
   };
 }
@@ -103,6 +154,7 @@ export const layoutOf = ({ qcow2, preallocation }: NewImage): MeasuredLayout => 
   extendedL2: qcow2.extendedL2 ?? false,
   version: qcow2.version ?? 3,
   isPreallocated: preallocation === "full" || preallocation === "falloc",
+  ...(qcow2.encryption === undefined ? {} : { luksBytes: luksBytes(qcow2.encryption) }),
 });
 
 /** Makes the file. A data file is made where there is none. */

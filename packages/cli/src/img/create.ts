@@ -4,7 +4,7 @@ import { collect } from "../commands/validate.ts";
 import type { RegisterCommand } from "../commands/register-command.ts";
 import { CommandFailed } from "../host.ts";
 import { formattingLine, makeImage, parseNewImage, sizeOfBacking } from "./create-options.ts";
-import { parseFormat } from "./image-access.ts";
+import { parseFormat, SECRET_HELP } from "./image-access.ts";
 import { parseSize } from "./sizes.ts";
 
 interface CreateOptions {
@@ -15,6 +15,7 @@ interface CreateOptions {
   readonly u?: boolean;
   readonly o: readonly string[];
   readonly allowDir: readonly string[];
+  readonly object: readonly string[];
 }
 
 export const registerCreate: RegisterCommand = (img, host) => {
@@ -29,6 +30,7 @@ export const registerCreate: RegisterCommand = (img, host) => {
     .option("-F <FMT>", "the format of that image")
     .option("-u", "do not open the backing image")
     .option("-o <OPTIONS>", "options of the format: a=1,b=2; may be repeated", collect, [])
+    .option("--object <SECRET>", SECRET_HELP, collect, [])
     .option("--allow-dir <DIR>", "let the backing image name files in this directory too", collect, [])
     .action((path: string, sizeText: string | undefined, options: CreateOptions) => {
       const format = parseFormat(options.f, "-f") ?? "raw";
@@ -36,6 +38,7 @@ export const registerCreate: RegisterCommand = (img, host) => {
         ...(sizeText === undefined ? {} : { size: parseSize(sizeText, "SIZE") }),
         ...(options.b === undefined ? {} : { backingFile: options.b }),
         ...(options.F === undefined ? {} : { backingFormat: options.F }),
+        objects: options.object,
       });
       if (format === "raw" && image.backingFile !== undefined) {
         throw new CommandFailed(1, "-b: a raw image cannot stand on another image");

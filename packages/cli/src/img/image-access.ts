@@ -8,6 +8,8 @@ import {
 import { type Command, Option } from "commander";
 import { CommandFailed } from "../host.ts";
 import { collect } from "../commands/validate.ts";
+import { splitOptions } from "./key-values.ts";
+import { findSecret } from "./secrets.ts";
 
 /** Options that every command of `img` has which opens images. */
 export interface AccessOptions {
@@ -17,7 +19,12 @@ export interface AccessOptions {
   readonly t?: string;
   readonly T?: string;
   readonly allowDir?: readonly string[];
+  readonly object?: readonly string[];
+  readonly imageOpts?: boolean;
 }
+
+/** What `--object` says of itself. */
+export const SECRET_HELP = "secret,id=ID,file=FILE or env=NAME: the passphrase of encrypted images";
 
 /** Adds `-f`, `-q`, `-U`, the cache modes, and the rule of what images may open. */
 export const withAccess = (command: Command): Command =>
@@ -32,7 +39,9 @@ export const withAccess = (command: Command): Command =>
       "let images name backing and data files in this directory too; may be repeated",
       collect,
       [],
-    );
+    )
+    .option("--object <SECRET>", SECRET_HELP, collect, [])
+    .option("--image-opts", "the image is driver=FMT,file.filename=FILE[,encrypt.key-secret=ID]");
 
 const CACHE_MODES = ["none", "writeback", "writethrough", "directsync", "unsafe"];
 
@@ -48,14 +57,50 @@ export function openAs(path: string, options: AccessOptions, more: OpenImageOpti
       throw new CommandFailed(1, `expected a cache mode (${CACHE_MODES.join(", ")}), found '${mode}'`);
     }
   }
-  const format = more.format ?? parseFormat(options.f, "-f");
-  return openImage(path, {
+  const named =
+    options.imageOpts === true ? parseImageOptions(path) : { path, format: options.f, secret: undefined };
+  const format = more.format ?? parseFormat(named.format, "-f");
+  return openImage(named.path, {
     allowedDirectories: options.allowDir ?? [],
     ...(options.forceShare === true ? { forceShare: true } : {}),
     ...(options.t === "unsafe" ? { unsafe: true } : {}),
+    ...unlocking(options, named.secret),
     ...more,
     ...(format === undefined ? {} : { format }),
   });
+}
+
+/** The secret that the command line has for encrypted images. */
+export function unlocking(options: AccessOptions, id?: string): Pick<OpenImageOptions, "passphrase"> {
+  const passphrase = findSecret(options.object ?? [], id);
+  return passphrase === undefined ? {} : { passphrase };
+}
+
+/** FILE under `--image-opts`. */
+function parseImageOptions(text: string): {
+  readonly path: string;
+  readonly format: string | undefined;
+  readonly secret: string | undefined;
+} {
+  const options = splitOptions([text]);
+  const path = options.get("file.filename") ?? options.get("filename");
+  for (const name of options.keys()) {
+    if (
+      ![
+        "driver",
+        "file.driver",
+        "file.filename",
+        "filename",
+        "encrypt.format",
+        "encrypt.key-secret",
+      ].includes(name)
+    ) {
+      throw new CommandFailed(1, `--image-opts: '${name}' is not known here`);
+    }
+  }
+  if (path === undefined)
+    throw new CommandFailed(1, `--image-opts: expected file.filename=FILE, found '${text}'`);
+  return { path, format: options.get("driver"), secret: options.get("encrypt.key-secret") };
 }
 
 /** Opens, uses and closes an image. What fails to close makes the command fail. */

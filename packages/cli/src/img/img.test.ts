@@ -1,43 +1,12 @@
-import { spawnSync } from "node:child_process";
 import { copyFileSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { FakeHypervisor } from "@northbridge/core/testing";
-import { afterAll, describe, expect, it } from "vitest";
-import { CliHarness } from "../testing/cli-harness.ts";
+import { describe, expect, it } from "vitest";
+import { hasQemu, ours, type Outcome, qemu, scratchDirectory } from "../testing/img-tools.ts";
 
 /** Seeds of the comparison with qemu-img: `NORTHBRIDGE_IMG_SEEDS=1000` runs as many. */
 const SEEDS = Number(process.env["NORTHBRIDGE_IMG_SEEDS"] ?? 6);
 
-const hasQemu = spawnSync("qemu-img", ["--version"]).status === 0;
-if (!hasQemu) process.stderr.write("cli: qemu-img is not installed: img commands are not compared with it\n");
-
-const root = mkdtempSync(join(tmpdir(), "northbridge-img-"));
-afterAll(() => {
-  rmSync(root, { recursive: true, force: true });
-});
-
-interface Outcome {
-  readonly code: number | null;
-  readonly out: string;
-  readonly err: string;
-}
-
-function qemu(directory: string, tool: "qemu-img" | "qemu-io", ...args: readonly string[]): Outcome {
-  const { status, stdout, stderr } = spawnSync(tool, args, { cwd: directory, encoding: "utf8" });
-  return { code: status, out: stdout, err: stderr };
-}
-
-/** Our command, as if run in `directory`: the names of images are relative to it. */
-async function ours(directory: string, ...args: readonly string[]): Promise<Outcome> {
-  const before = process.cwd();
-  process.chdir(directory);
-  try {
-    return await new CliHarness(new FakeHypervisor([])).run("img", ...args);
-  } finally {
-    process.chdir(before);
-  }
-}
+const root = scratchDirectory();
 
 /** A seeded generator (mulberry32). */
 function generator(seed: number): (below: number) => number {

@@ -2,6 +2,7 @@ import { dirname, isAbsolute, join } from "node:path";
 import {
   type DiskImage,
   type ImageFormat,
+  type LuksHeader,
   Qcow2Image,
   RawImage,
   type SnapshotEntry,
@@ -58,6 +59,7 @@ interface ImageInfo {
         readonly backingFile: string | undefined;
         readonly backingFormat: string | undefined;
         readonly isDirty: boolean;
+        readonly isEncrypted: boolean;
         readonly snapshots: readonly SnapshotEntry[];
         readonly specific: Json;
       };
@@ -81,6 +83,7 @@ function describe(image: DiskImage): ImageInfo {
     }));
   }
   specific["refcount-bits"] = about.refcountBits;
+  if (about.encryption !== undefined) specific["encrypt"] = encryptionJson(about.encryption);
   if (about.version === 3) specific["corrupt"] = about.isCorrupt;
   if (about.dataFile !== undefined) specific["data-file"] = about.dataFile;
   if (about.dataFile !== undefined) specific["data-file-raw"] = about.dataFileRaw;
@@ -92,9 +95,32 @@ function describe(image: DiskImage): ImageInfo {
       backingFile: about.backingFile,
       backingFormat: about.backingFormat,
       isDirty: about.isDirty,
+      isEncrypted: about.encryption !== undefined,
       snapshots: image.snapshots(),
       specific,
     },
+  };
+}
+
+function encryptionJson(luks: LuksHeader): Json {
+  const [mode = "", generator = "", hash] = luks.cipherMode.split(/[-:]/);
+  const bits = (luks.keyBytes * 8) / (mode === "xts" ? 2 : 1);
+  return {
+    "ivgen-alg": generator,
+    ...(hash === undefined ? {} : { "ivgen-hash-alg": hash }),
+    "hash-alg": luks.hash,
+    "cipher-alg": `${luks.cipherName}-${bits}`,
+    uuid: luks.uuid,
+    format: "luks",
+    "cipher-mode": mode,
+    slots: luks.slots.map(({ isActive, iterations, keyOffset, stripes }) => ({
+      active: isActive,
+      ...(isActive ? { iters: iterations } : {}),
+      "key-offset": keyOffset,
+      ...(isActive ? { stripes } : {}),
+    })),
+    "payload-offset": luks.payloadOffset,
+    "master-key-iters": luks.digestIterations,
   };
 }
 
@@ -106,6 +132,7 @@ const fullBacking = (path: string, backing: string): string =>
 function toJson(info: ImageInfo): Json {
   const json: Json = { "virtual-size": info.size, filename: info.path, format: info.format };
   if (info.allocated !== undefined) json["actual-size"] = info.allocated;
+  if (info.qcow2?.isEncrypted === true) json["encrypted"] = true;
   json["dirty-flag"] = info.qcow2?.isDirty ?? false;
   if (info.qcow2 === undefined) return json;
   const { clusterSize, backingFile, backingFormat, snapshots, specific } = info.qcow2;
@@ -139,6 +166,7 @@ function toText(info: ImageInfo): string {
   lines.push(`disk size: ${info.allocated === undefined ? "unavailable" : humanSize(info.allocated)}`);
   const { qcow2 } = info;
   if (qcow2 !== undefined) {
+    if (qcow2.isEncrypted) lines.push("encrypted: yes");
     if (qcow2.isDirty) lines.push("cleanly shut down: no");
     lines.push(`cluster_size: ${qcow2.clusterSize}`);
     if (qcow2.backingFile !== undefined) {

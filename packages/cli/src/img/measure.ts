@@ -29,7 +29,7 @@ export const registerMeasure: RegisterCommand = (img, host) => {
         throw new CommandFailed(1, "Either --size N or one filename must be specified.");
       }
       const format = parseFormat(options.O, "-O") ?? "raw";
-      const image = parseNewImage(format, options.o);
+      const image = parseNewImage(format, options.o, { objects: options.object });
       const measure = (size: number, source: DiskImage | undefined): Measurement => {
         const sectors = Math.ceil(size / 512) * 512;
         if (format === "raw") return { required: sectors, fullyAllocated: sectors, bitmaps: undefined };

@@ -2,7 +2,14 @@ import { dirname, isAbsolute, join } from "node:path";
 import { copyForRebase, type DiskImage, openImage } from "@northbridge/storage-qcow2";
 import type { RegisterCommand } from "../commands/register-command.ts";
 import { CommandFailed } from "../host.ts";
-import { type AccessOptions, asQcow2, parseFormat, usingImage, withAccess } from "./image-access.ts";
+import {
+  type AccessOptions,
+  asQcow2,
+  parseFormat,
+  unlocking,
+  usingImage,
+  withAccess,
+} from "./image-access.ts";
 import { ProgressLine } from "./progress.ts";
 
 interface RebaseOptions extends AccessOptions {
@@ -34,6 +41,7 @@ export const registerRebase: RegisterCommand = (img, host) => {
           next = openImage(full, {
             readOnly: true,
             allowedDirectories: options.allowDir ?? [],
+            ...unlocking(options),
             ...(format === undefined ? {} : { format }),
           });
         }

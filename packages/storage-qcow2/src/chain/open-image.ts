@@ -13,7 +13,7 @@ const MAX_CHAIN = 200;
 
 /** How {@link openImage} opens. */
 export interface OpenImageOptions
-  extends Pick<Qcow2Options, "l2CacheBytes" | "refcountCacheBytes" | "unsafe" | "snapshot"> {
+  extends Pick<Qcow2Options, "l2CacheBytes" | "refcountCacheBytes" | "unsafe" | "snapshot" | "passphrase"> {
   /** Without it the format is taken from the first bytes: for an image whose content is trusted. */
   readonly format?: ImageFormat;
   readonly readOnly?: boolean;

@@ -1,6 +1,8 @@
 import { defineHostEnd, type HostEndKind } from "@northbridge/sdk";
+import { readFileSync } from "node:fs";
 import * as v from "valibot";
 import { openImage } from "../chain/open-image.ts";
+import { hostError } from "../image-error.ts";
 
 /** `{ kind: qcow2, … }` in a config. */
 export interface Qcow2EndOptions {
@@ -17,6 +19,8 @@ export interface Qcow2EndOptions {
     | undefined;
   /** An internal snapshot to read, by id or name. The device must be read-only. */
   readonly snapshot?: string | undefined;
+  /** A file with the passphrase of an encrypted image, to the last byte. */
+  readonly secret?: { readonly path: string } | undefined;
   /** Bound of the cache of L2 tables: 16 MiB by default, which cover 128 GiB at clusters of 64 KiB. */
   readonly l2CacheMib?: number | undefined;
 }
@@ -29,6 +33,7 @@ const options: v.GenericSchema<Qcow2EndOptions> = v.strictObject({
     v.union([v.picklist(["refuse", "beside"]), v.strictObject({ allow: v.array(v.strictObject({ path })) })]),
   ),
   snapshot: v.optional(v.string()),
+  secret: v.optional(v.strictObject({ path })),
   l2CacheMib: v.optional(v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(4096))),
 });
 
@@ -37,13 +42,22 @@ export const qcow2: HostEndKind<"block", Qcow2EndOptions, Qcow2EndOptions> = def
   kind: "qcow2",
   of: "block",
   options,
-  open: ({ path: file, backing, snapshot, l2CacheMib }, { readOnly }) =>
+  open: ({ path: file, backing, snapshot, secret, l2CacheMib }, { readOnly }) =>
     openImage(file, {
       format: "qcow2",
       readOnly,
       backing: backing === "refuse" ? "refuse" : "follow",
       allowedDirectories: typeof backing === "object" ? backing.allow.map((directory) => directory.path) : [],
       ...(snapshot === undefined ? {} : { snapshot }),
+      ...(secret === undefined ? {} : { passphrase: readSecret(secret.path) }),
       ...(l2CacheMib === undefined ? {} : { l2CacheBytes: l2CacheMib * 2 ** 20 }),
     }),
 });
+
+function readSecret(path: string): Uint8Array {
+  try {
+    return readFileSync(path);
+  } catch (error) {
+    throw hostError(path, "read the secret", error);
+  }
+}

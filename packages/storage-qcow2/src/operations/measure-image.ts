@@ -18,6 +18,8 @@ export interface MeasuredLayout {
   readonly version: 2 | 3;
   /** The data will be allocated whether they are zeroes or not. */
   readonly isPreallocated: boolean;
+  /** Bytes of the LUKS header. @defaultValue 0 */
+  readonly luksBytes?: number;
 }
 
 /** What a qcow2 image of `size` bytes comes to, with the content of `source` where there is one. */
@@ -59,7 +61,7 @@ function dataBytes(source: DiskImage, clusterSize: number): number {
 
 /** Header, tables and data of an image that has every cluster. */
 function allocatedSize(
-  { clusterSize, refcountBits, extendedL2 }: MeasuredLayout,
+  { clusterSize, refcountBits, extendedL2, luksBytes = 0 }: MeasuredLayout,
   virtualSize: number,
 ): number {
   const roundUp = (value: number, to: number): number => Math.ceil(value / to) * to;
@@ -67,7 +69,7 @@ function allocatedSize(
   const l2Entries = roundUp(virtualSize / clusterSize, clusterSize / l2EntryBytes);
   const l2Bytes = l2Entries * l2EntryBytes;
   const l1Bytes = roundUp(l2Bytes / clusterSize, clusterSize / 8) * 8;
-  const tables = clusterSize + l2Bytes + l1Bytes;
+  const tables = clusterSize + l2Bytes + l1Bytes + roundUp(luksBytes, clusterSize);
   return (
     virtualSize + tables + refcountBytes((tables + virtualSize) / clusterSize, clusterSize, refcountBits)
   );

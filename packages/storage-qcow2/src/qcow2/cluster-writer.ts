@@ -110,7 +110,7 @@ export class ClusterWriter {
     const bytes = new Uint8Array(end - first);
     this.#old.readOld(base + first, bytes);
     bytes.set(part, within - first);
-    meta.dataFile.write(hostOffset + first, bytes);
+    meta.writeData(hostOffset + first, bytes);
   }
 
   #subclustersAfterWrite(next: ClusterEntry, old: ClusterEntry, within: number, length: number): void {
@@ -161,6 +161,8 @@ export class ClusterWriter {
     if (meta.hasDataFile) {
       throw new ImageError(meta.path, "request", "compressed clusters cannot lie in an external data file");
     }
+    if (meta.isEncrypted)
+      throw new ImageError(meta.path, "request", "compressed clusters cannot be encrypted");
     if (offset % clusterSize !== 0 || from.length > clusterSize) {
       throw new ImageError(meta.path, "request", "only whole clusters can be compressed");
     }
@@ -233,7 +235,7 @@ export class ClusterWriter {
       else this.#replace(cluster, entry, UNALLOCATED);
       return;
     }
-    if (hasRawDataFile(meta.header)) meta.dataFile.write(cluster * meta.clusterSize, new Uint8Array(length));
+    if (hasRawDataFile(meta.header)) meta.writeData(cluster * meta.clusterSize, new Uint8Array(length));
     const keep = (!mayUnmap || meta.hasDataFile) && entry.isCopied && ownsCluster(entry);
     const next: ClusterEntry = {
       ...UNALLOCATED,
@@ -349,7 +351,7 @@ class PendingWrite {
 
   flush(): void {
     if (this.#from === undefined) return;
-    this.#meta.dataFile.write(this.#hostOffset, this.#from.subarray(this.#start, this.#start + this.#length));
+    this.#meta.writeData(this.#hostOffset, this.#from.subarray(this.#start, this.#start + this.#length));
     this.#from = undefined;
     this.#length = 0;
   }

@@ -1,11 +1,13 @@
 import type { BlockFile } from "../file/block-file.ts";
 import { ImageError } from "../image-error.ts";
+import { formatLuks, type LuksOptions } from "../luks/luks-key.ts";
 import {
   encodeHeader,
   featureNameTable,
   l1EntriesFor,
   type Qcow2Header,
   setExtensionText,
+  setLuksRange,
   writeOffset,
 } from "./header.ts";
 import {
@@ -39,6 +41,8 @@ export interface Qcow2CreateOptions {
   /** The name of an external data file, as it is to stand in the image. */
   readonly dataFile?: string;
   readonly dataFileRaw?: boolean;
+  /** Guest data are encrypted. */
+  readonly encryption?: LuksOptions;
 }
 
 /**
@@ -49,11 +53,13 @@ export function createQcow2(file: BlockFile, options: Qcow2CreateOptions): void 
   const header = headerFor(options, file.path);
   const clusterSize = 2 ** header.clusterBits;
   const perBlock = (clusterSize * 8) / 2 ** header.refcountOrder;
+  const luks = options.encryption && formatLuks(options.encryption, file.path);
+  const luksClusters = Math.ceil((luks?.length ?? 0) / clusterSize);
   const l1Clusters = Math.ceil((header.l1Size * 8) / clusterSize);
   let blocks = 1;
   let tableClusters = 1;
   for (;;) {
-    const total = 1 + tableClusters + blocks + l1Clusters;
+    const total = 1 + tableClusters + blocks + l1Clusters + luksClusters;
     const neededBlocks = Math.ceil(total / perBlock);
     const neededTable = Math.ceil((neededBlocks * 8) / clusterSize);
     if (neededBlocks <= blocks && neededTable <= tableClusters) break;
@@ -67,7 +73,7 @@ export function createQcow2(file: BlockFile, options: Qcow2CreateOptions): void 
       "the image is too large for its cluster size and refcount width",
     );
   }
-  const total = 1 + tableClusters + blocks + l1Clusters;
+  const total = 1 + tableClusters + blocks + l1Clusters + luksClusters;
   header.refcountTableOffset = clusterSize;
   header.refcountTableClusters = tableClusters;
   header.l1TableOffset = clusterSize * (1 + tableClusters + blocks);
@@ -85,6 +91,13 @@ export function createQcow2(file: BlockFile, options: Qcow2CreateOptions): void 
   const zeroes = new Uint8Array(clusterSize);
   for (let cluster = 0; cluster < l1Clusters; cluster += 1) {
     file.write(header.l1TableOffset + cluster * clusterSize, zeroes);
+  }
+  if (luks !== undefined) {
+    const offset = clusterSize * (total - luksClusters);
+    const padded = new Uint8Array(luksClusters * clusterSize);
+    padded.set(luks);
+    file.write(offset, padded);
+    setLuksRange(header, offset, luks.length);
   }
   const head = new Uint8Array(clusterSize);
   head.set(encodeHeader(header, file.path));
@@ -142,6 +155,10 @@ function headerFor(options: Qcow2CreateOptions, path: string): Qcow2Header {
   refuse(
     options.dataFileRaw === true && (options.dataFile === undefined || options.backingFile !== undefined),
     "data_file_raw: needs a data_file and no backing file",
+  );
+  refuse(
+    options.encryption !== undefined && options.dataFileRaw === true,
+    "encrypt.format: the data file of an encrypted image is not raw",
   );
   refuse(
     options.backingFile !== undefined && options.backingFormat === undefined,

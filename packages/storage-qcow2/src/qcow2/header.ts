@@ -3,12 +3,14 @@ import { ImageError } from "../image-error.ts";
 import {
   Autoclear,
   CompressionType,
+  CryptMethod,
   Extension,
   FEATURE_NAMES,
   Incompatible,
   MAX_BACKING_NAME_BYTES,
   MAX_CLUSTER_BITS,
   MAX_L1_BYTES,
+  MAX_LUKS_BYTES,
   MAX_REFCOUNT_TABLE_BYTES,
   MAX_SNAPSHOTS,
   MIN_CLUSTER_BITS,
@@ -200,13 +202,20 @@ function expectSane(header: Qcow2Header, path: string): void {
     header.cryptMethod === 1,
     "the image is encrypted with AES-CBC (crypt_method 1), which is not supported",
   );
-  refuse(
-    header.cryptMethod === 2,
-    "the image is encrypted with LUKS (crypt_method 2), which is not supported yet",
-  );
-  expect(header.cryptMethod === 0, `crypt_method: expected 0 to 2, found ${header.cryptMethod}`);
+  expect([0, 2].includes(header.cryptMethod), `crypt_method: expected 0 to 2, found ${header.cryptMethod}`);
   expect(header.refcountOrder <= 6, `refcount_order: expected at most 6, found ${header.refcountOrder}`);
   expect(Number.isSafeInteger(header.size), `size: expected less than 2^53 bytes, found ${header.size}`);
+  const luks = luksRange(header);
+  expect(
+    header.cryptMethod !== CryptMethod.LUKS ||
+      (luks !== undefined &&
+        Number.isSafeInteger(luks.offset) &&
+        luks.offset > 0 &&
+        luks.offset % clusterSize === 0 &&
+        luks.length <= MAX_LUKS_BYTES),
+    `the LUKS header: expected at most ${MAX_LUKS_BYTES} bytes at a multiple of ${clusterSize}, found ` +
+      (luks === undefined ? "none" : `${luks.length} at ${luks.offset}`),
+  );
   const extended = (header.incompatible & Incompatible.EXTENDED_L2) !== 0n;
   expect(
     !extended || header.clusterBits >= MIN_EXTENDED_L2_CLUSTER_BITS,
@@ -329,6 +338,29 @@ export function extensionText(header: Qcow2Header, type: number): string | undef
 export function setExtensionText(header: Qcow2Header, type: number, value: string | undefined): void {
   const kept = header.extensions.filter((extension) => extension.type !== type);
   header.extensions = value === undefined ? kept : [{ type, data: bytesOf(value) }, ...kept];
+}
+
+/** Where the LUKS header of an encrypted image lies (docs/interop/qcow2: Full disk encryption header pointer). */
+export function luksRange(
+  header: Qcow2Header,
+): { readonly offset: number; readonly length: number } | undefined {
+  const data = header.extensions.find(({ type }) => type === Extension.CRYPTO)?.data;
+  if (header.cryptMethod !== CryptMethod.LUKS || data?.length !== 16) return undefined;
+  const view = new DataView(data.buffer, data.byteOffset, data.byteLength);
+  return { offset: readOffset(view, 0), length: readOffset(view, 8) };
+}
+
+/** Makes the header say where LUKS's lies. */
+export function setLuksRange(header: Qcow2Header, offset: number, length: number): void {
+  const data = new Uint8Array(16);
+  const view = new DataView(data.buffer);
+  writeOffset(view, 0, offset);
+  writeOffset(view, 8, length);
+  header.cryptMethod = CryptMethod.LUKS;
+  header.extensions = [
+    { type: Extension.CRYPTO, data },
+    ...header.extensions.filter(({ type }) => type !== Extension.CRYPTO),
+  ];
 }
 
 /** The table of feature names that a new version 3 image carries. */

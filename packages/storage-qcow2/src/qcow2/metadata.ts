@@ -1,7 +1,9 @@
 import type { BlockFile } from "../file/block-file.ts";
+import type { SectorCipher } from "../luks/sector-cipher.ts";
+import { SECTOR } from "../luks/spec.ts";
 import { ImageError } from "../image-error.ts";
 import { BarrierFile } from "./barrier-file.ts";
-import { hasDataFile, hasExtendedL2, type Qcow2Header } from "./header.ts";
+import { hasDataFile, hasExtendedL2, luksRange, type Qcow2Header } from "./header.ts";
 import { HeaderWriter } from "./header-writer.ts";
 import { PointerTable } from "./pointer-table.ts";
 import { type RefcountHost, Refcounts } from "./refcounts.ts";
@@ -14,6 +16,9 @@ export interface CacheBounds {
   readonly l2CacheBytes?: number;
   readonly refcountCacheBytes?: number;
 }
+
+/** How guest data stand in the file. `locked`: encrypted, and nobody said how. */
+export type DataEncryption = SectorCipher | "none" | "locked";
 
 /** More waiting frees than this make a write-back. */
 const MAX_RELEASED_RUNS = 65536;
@@ -45,6 +50,7 @@ export class Qcow2Metadata implements RefcountHost {
   readonly #isLazy: boolean;
   #isUnsafe = false;
   readonly #l2: SliceCache;
+  readonly #encryption: DataEncryption;
   /** Clusters of the header and the tables, so that a damaged image cannot make us write over them. */
   readonly #metadata = new Set<number>();
 
@@ -52,13 +58,14 @@ export class Qcow2Metadata implements RefcountHost {
     header: Qcow2Header,
     file: BlockFile,
     dataFile: BlockFile | undefined,
-    options: CacheBounds & { readonly unsafe: boolean },
+    options: CacheBounds & { readonly unsafe: boolean; readonly encryption: DataEncryption },
   ) {
     this.path = file.path;
     this.header = header;
     this.file = new BarrierFile(file, options.unsafe);
     this.dataFile = dataFile === undefined ? this.file : new BarrierFile(dataFile, options.unsafe);
     if (dataFile !== undefined) this.file.orderAfter(this.dataFile);
+    this.#encryption = options.encryption;
     this.#isLazy = (header.compatible & Compatible.LAZY_REFCOUNTS) !== 0n;
     this.#headerWriter = new HeaderWriter(this.file, header);
     this.readOnly = file.readOnly;
@@ -113,6 +120,8 @@ export class Qcow2Metadata implements RefcountHost {
     const { header } = this;
     this.#metadata.add(0);
     this.noteMetadataRange(header.l1TableOffset, header.l1Size * 8);
+    const luks = luksRange(header);
+    if (luks !== undefined) this.noteMetadataRange(luks.offset, luks.length);
     this.noteMetadataRange(header.refcountTableOffset, header.refcountTableClusters * this.clusterSize);
     for (const table of [this.refcounts.table, this.l1]) {
       for (let index = 0; index < table.entries; index += 1) {
@@ -120,6 +129,45 @@ export class Qcow2Metadata implements RefcountHost {
         if (pointer !== 0) this.#metadata.add(pointer / this.clusterSize);
       }
     }
+  }
+
+  /** Reads guest data at an offset of the file that has them. */
+  readData(hostOffset: number, into: Uint8Array): void {
+    const cipher = this.#encryption;
+    if (cipher === "none") {
+      this.dataFile.file.read(hostOffset, into);
+      return;
+    }
+    const lead = hostOffset % SECTOR;
+    const whole = lead === 0 && into.length % SECTOR === 0;
+    const sectors = whole ? into : new Uint8Array(Math.ceil((lead + into.length) / SECTOR) * SECTOR);
+    this.dataFile.file.read(hostOffset - lead, sectors);
+    this.#unlocked(cipher).decrypt((hostOffset - lead) / SECTOR, sectors);
+    if (!whole) into.set(sectors.subarray(lead, lead + into.length));
+  }
+
+  /** Writes guest data, in whole sectors where the image is encrypted. */
+  writeData(hostOffset: number, from: Uint8Array): void {
+    const cipher = this.#encryption;
+    if (cipher === "none") {
+      this.dataFile.write(hostOffset, from);
+      return;
+    }
+    if (hostOffset % SECTOR !== 0 || from.length % SECTOR !== 0) {
+      throw new ImageError(this.path, "request", "an encrypted image is written in whole sectors");
+    }
+    const encrypted = new Uint8Array(from.length);
+    this.#unlocked(cipher).encrypt(hostOffset / SECTOR, from, encrypted);
+    this.dataFile.write(hostOffset, encrypted);
+  }
+
+  get isEncrypted(): boolean {
+    return this.#encryption !== "none";
+  }
+
+  #unlocked(cipher: SectorCipher | "locked"): SectorCipher {
+    if (cipher !== "locked") return cipher;
+    throw new ImageError(this.path, "request", "the image is encrypted, and no secret was given for it");
   }
 
   /** Offset of the L2 table of an L1 entry, 0 where there is none. */

@@ -7,6 +7,8 @@ import {
 } from "../disk-image.ts";
 import type { BlockFile } from "../file/block-file.ts";
 import { ImageError } from "../image-error.ts";
+import { decodeLuksHeader, type LuksHeader } from "../luks/luks-header.ts";
+import { unlockLuks } from "../luks/luks-key.ts";
 import { Bitmaps } from "./bitmaps.ts";
 import { checkQcow2 } from "./check/check-qcow2.ts";
 import { ClusterWriter } from "./cluster-writer.ts";
@@ -17,11 +19,12 @@ import {
   hasDataFile,
   hasRawDataFile,
   l1EntriesFor,
+  luksRange,
   type Qcow2Header,
   readHeader,
   setExtensionText,
 } from "./header.ts";
-import { type CacheBounds, Qcow2Metadata } from "./metadata.ts";
+import { type CacheBounds, type DataEncryption, Qcow2Metadata } from "./metadata.ts";
 import { resizeQcow2 } from "./resize.ts";
 import { readSnapshotTable, type SnapshotEntry } from "./snapshot-table.ts";
 import { type SnapshotTime, Snapshots } from "./snapshots.ts";
@@ -37,6 +40,8 @@ export interface Qcow2Options extends CacheBounds {
   readonly unsafe?: boolean;
   /** Reads this internal snapshot, by id or name, in place of the active state. Needs a file opened for reading. */
   readonly snapshot?: string;
+  /** Of an encrypted image. Without it, its data can be neither read nor written. */
+  readonly passphrase?: Uint8Array;
 }
 
 /** What {@link Qcow2Image.describe} tells. */
@@ -53,9 +58,10 @@ export interface Qcow2Description {
   readonly backingFormat: string | undefined;
   readonly dataFile: string | undefined;
   readonly dataFileRaw: boolean;
+  readonly encryption: LuksHeader | undefined;
 }
 
-/** A qcow2 image, version 2 or 3 (docs/interop/qcow2). Not modelled: encryption. */
+/** A qcow2 image, version 2 or 3 (docs/interop/qcow2). Not modelled: the old encryption, method 1. */
 export class Qcow2Image extends SynchronousImage {
   readonly format = "qcow2";
   readonly path: string;
@@ -82,6 +88,7 @@ export class Qcow2Image extends SynchronousImage {
     this.meta = new Qcow2Metadata(header, file, options.dataFile, {
       ...options,
       unsafe: options.unsafe ?? false,
+      encryption: encryptionOf(header, file, options.passphrase),
     });
     this.bitmaps = Bitmaps.load(this.meta);
     this.#snapshots = new Snapshots(this.meta);
@@ -171,6 +178,7 @@ export class Qcow2Image extends SynchronousImage {
       backingFormat: extensionText(header, Extension.BACKING_FORMAT),
       dataFile: extensionText(header, Extension.DATA_FILE),
       dataFileRaw: hasRawDataFile(header),
+      encryption: luksRange(header) && decodeLuksHeader(readLuks(header, this.#file), this.path),
     };
   }
 
@@ -183,7 +191,7 @@ export class Qcow2Image extends SynchronousImage {
       const part = into.subarray(done, done + run.length);
       switch (run.kind) {
         case "data":
-          this.meta.dataFile.file.read(run.hostOffset, part);
+          this.meta.readData(run.hostOffset, part);
           break;
         case "zero":
           part.fill(0);
@@ -299,7 +307,7 @@ export class Qcow2Image extends SynchronousImage {
     return {
       length: run.length,
       kind: run.kind,
-      fileOffset: run.hostOffset < 0 ? undefined : run.hostOffset,
+      fileOffset: run.hostOffset < 0 || this.meta.isEncrypted ? undefined : run.hostOffset,
     };
   }
 
@@ -372,6 +380,23 @@ export class Qcow2Image extends SynchronousImage {
     this.meta.writeHeader();
     this.meta.file.sync();
   }
+}
+
+/** Header and key slots of LUKS. */
+function readLuks(header: Qcow2Header, file: BlockFile): Uint8Array {
+  const range = luksRange(header);
+  const bytes = new Uint8Array(range?.length ?? 0);
+  file.read(range?.offset ?? 0, bytes);
+  return bytes;
+}
+
+function encryptionOf(
+  header: Qcow2Header,
+  file: BlockFile,
+  passphrase: Uint8Array | undefined,
+): DataEncryption {
+  if (luksRange(header) === undefined) return "none";
+  return passphrase === undefined ? "locked" : unlockLuks(readLuks(header, file), passphrase, file.path);
 }
 
 /** The last writer did not close the image: its refcounts may not hold. */

@@ -16,6 +16,8 @@ export const MAX_REFCOUNT_TABLE_BYTES: number = 8 << 20;
 export const MAX_SNAPSHOTS = 65536;
 export const MAX_SNAPSHOT_TABLE_BYTES: number = 64 << 20;
 export const MAX_SNAPSHOT_EXTRA_BYTES = 1024;
+/** The header of LUKS with its key slots: those of QEMU take 2 MiB. */
+export const MAX_LUKS_BYTES: number = 16 << 20;
 export const MAX_BACKING_NAME_BYTES = 1023;
 
 export const Incompatible = {
@@ -50,6 +52,8 @@ export const FEATURE_NAMES: readonly (readonly [type: number, bit: number, name:
   [2, 0, "bitmaps"],
   [2, 1, "raw external data"],
 ];
+
+export const CryptMethod = { NONE: 0, AES: 1, LUKS: 2 } as const;
 
 export const CompressionType = { DEFLATE: 0, ZSTD: 1 } as const;
 
