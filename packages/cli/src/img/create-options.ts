@@ -121,7 +121,7 @@ function encryptionOf(
   if (passphrase === undefined) {
     throw new CommandFailed(1, "-o encrypt.key-secret: expected the id of an --object secret");
   }
-  const oneOf = <T extends string>(name: string, known: readonly T[], usual: T): T => {
+  const oneOf = <const T extends string>(name: string, known: readonly T[], usual: NoInfer<T>): T => {
     const value = options.get(`encrypt.${name}`) ?? usual;
     const found = known.find((each) => each === value);
     if (found === undefined) {
