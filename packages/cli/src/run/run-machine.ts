@@ -20,6 +20,7 @@ import { type CliHost, CommandFailed } from "../host.ts";
 import { ESCAPE_HELP, EscapeKeys } from "../terminal/escape-keys.ts";
 import { LineEditor } from "../terminal/line-editor.ts";
 import { Monitor } from "../terminal/monitor.ts";
+import { isSharedOutput } from "../terminal/shared-output.ts";
 import { serveMonitor } from "../terminal/monitor-socket.ts";
 import { DeviceWatch } from "./device-watch.ts";
 import { endOnSignals, onUncaught } from "./end-on-signals.ts";
@@ -320,7 +321,7 @@ class Run {
     this.#stdio.flush();
     const { stdin, stdout, stderr } = this.#host;
     const end = stdin.isTTY ? "\r\n" : "\n";
-    const isBehindText = this.#stdio.isLineOpen && stdout.isTTY && stderr.isTTY;
+    const isBehindText = this.#stdio.isLineOpen && isSharedOutput(stdout, stderr);
     stderr.write(`${isBehindText ? end : ""}northbridge: ${text}${end}`);
   }
 }
