@@ -1,16 +1,16 @@
 /**
  * `pnpm bench:kvm`: what the KVM backend adds to KVM. A loop in C that does nothing but count exits of the same guest
- * is the peer, in the same run. Reports medians; judges nothing. Needs /dev/kvm and gcc.
+ * is the peer, in the same run. Reports medians; judges nothing. Needs /dev/kvm, gcc and the built packages.
  *
- * Options: `--exits N` (20000), `--rounds N` (5), `--json FILE`. Runs the sources: no build needed.
+ * Options: `--exits N` (20000), `--rounds N` (5), `--json FILE`.
  */
 import { execFileSync } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { RealtimeClock } from "../packages/core/src/index.ts";
-import { kvmHypervisor } from "../packages/kvm-backend/src/index.ts";
+import { RealtimeClock } from "../packages/core/dist/index.js";
+import { kvmHypervisor } from "../packages/kvm-backend/dist/index.js";
 
 const { values } = parseArgs({
   options: {
@@ -85,13 +85,26 @@ async function forwardedExit() {
   return median(at.subarray(1).map((time, i) => time - at[i]));
 }
 
+/** From one access of the guest to the next, answered on the vCPU's thread. */
+async function exitOnVcpu() {
+  const shared = new SharedArrayBuffer(exits * Float64Array.BYTES_PER_ELEMENT);
+  const kick = { read: () => 0xff, write: () => guest.vcpu.kick() };
+  const guest = await createVm(OUT_LOOP, { ports: kick });
+  const module = new URL("hot-port.mjs", import.meta.url).href;
+  guest.vm.shortcuts.ports.onVcpus(0xe0, 1, { module, shared });
+  await guest.vcpu.run();
+  await guest.vm.close();
+  const at = new Float64Array(shared);
+  return median(at.subarray(1).map((time, i) => time - at[i]));
+}
+
 /** From ring to ring: the guest rings, the device answers in memory, the guest sees it and rings again. */
 async function doorbell() {
   const many = Math.min(exits, 5000);
   const at = new Float64Array(many);
   let count = 0;
   const guest = await createVm(PING);
-  guest.vm.doorbell(BELL, {}, () => {
+  guest.vm.shortcuts.mmio.doorbell(BELL, {}, () => {
     if (count < many) at[count++] = now();
     else guest.vcpu.kick();
     guest.bytes[0x2000]++;
@@ -138,13 +151,15 @@ async function firstExit() {
 const directory = mkdtempSync(join(tmpdir(), "northbridge-bench-"));
 try {
   const program = join(directory, "kvm-exits");
-  execFileSync("gcc", ["-O2", "-o", program, new URL("kvm-exits.c", import.meta.url).pathname]);
+  execFileSync("gcc", ["-O2", "-pthread", "-o", program, new URL("kvm-exits.c", import.meta.url).pathname]);
   const runs = [];
   for (let round = 0; round < rounds; round++) {
     const peer = JSON.parse(execFileSync(program, [String(exits)], { encoding: "utf8" }));
     runs.push({
       peerExitNs: peer.exitNs,
+      peerKickNs: peer.kickNs,
       peerCreateToFirstExitNs: peer.createToFirstExitNs,
+      exitOnVcpuNs: await exitOnVcpu(),
       forwardedExitNs: await forwardedExit(),
       doorbellRoundTripNs: await doorbell(),
       kickNs: await kick(),
@@ -154,14 +169,18 @@ try {
   const result = Object.fromEntries(
     Object.keys(runs[0]).map((key) => [key, median(runs.map((run) => run[key]))]),
   );
+  result.exitOnVcpuRatio = median(runs.map((run) => run.exitOnVcpuNs / run.peerExitNs));
   result.forwardedExitAddsNs = median(runs.map((run) => run.forwardedExitNs - run.peerExitNs));
   const us = (ns) => `${(ns / 1000).toFixed(1)} µs`;
   console.log(`an exit, loop in C            ${us(result.peerExitNs)}`);
   console.log(
+    `an exit, on the vCPU's thread  ${us(result.exitOnVcpuNs)}, ${result.exitOnVcpuRatio.toFixed(2)} of C's`,
+  );
+  console.log(
     `an exit, on the machine thread ${us(result.forwardedExitNs)}, adds ${us(result.forwardedExitAddsNs)}`,
   );
   console.log(`doorbell and answer           ${us(result.doorbellRoundTripNs)}`);
-  console.log(`kick to the end of the run    ${us(result.kickNs)}`);
+  console.log(`kick to the end of the run    ${us(result.kickNs)} (C: ${us(result.peerKickNs)})`);
   console.log(
     `creation to the first exit    ${us(result.createToFirstExitNs)} (C: ${us(result.peerCreateToFirstExitNs)})`,
   );

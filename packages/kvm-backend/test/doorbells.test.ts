@@ -1,14 +1,10 @@
-import { AddressSpace } from "@northbridge/core";
 import type { Doorbell, VirtualMachine } from "@northbridge/sdk";
 import { afterEach, describe, expect, it } from "vitest";
-import { kvmHypervisor } from "../src/index.ts";
-import { realtime } from "./host-time.ts";
+import { RealModeGuest } from "./real-mode-guest.ts";
 import { hasKvm } from "./usable-kvm.ts";
 
-const RAM = 0x10000;
 const COUNT = 0x2000;
-const BELL = 0x20000;
-/** Real mode, ES at BELL: INC word [COUNT]; MOV AX, [COUNT]; MOV ES:[0], AX; JMP to the first. */
+/** Real mode, ES at the bell: INC word [COUNT]; MOV AX, [COUNT]; MOV ES:[0], AX; JMP to the first. */
 const LOOP = [0xff, 0x06, 0x00, 0x20, 0xa1, 0x00, 0x20, 0x26, 0xa3, 0x00, 0x00, 0xeb, 0xf3];
 
 const open = new Set<VirtualMachine>();
@@ -22,38 +18,17 @@ async function createRinger(
   doorbells: readonly Doorbell[],
   write: (offset: number, width: number, value: number, count: number) => void,
 ): Promise<{ readonly vm: VirtualMachine; readonly count: () => number; readonly unmap: () => void }> {
-  const mmio = new AddressSpace("MMIO", 2 ** 52);
-  const ports = { read: () => 0xff, write: () => undefined };
-  const vm = await kvmHypervisor().createVm({ vcpus: 1, clock: realtime(), memoryBytes: RAM, ports, mmio });
-  open.add(vm);
-  mmio.doorbell = vm.doorbell;
-  const { bytes } = vm.addMemory({ name: "ram", gpa: 0, length: RAM });
-  const count = (): number => bytes[COUNT]! | (bytes[COUNT + 1]! << 8);
-  const unmap = mmio.map(
-    { name: "bell", base: BELL, length: 0x1000 },
-    {
-      doorbells,
-      read: () => 0,
-      write: (offset, width, value) => {
-        write(offset, width, value, count());
-      },
-    },
-  );
-  bytes.set(LOOP, 0x1000);
-  vm.memoryWritten(0, RAM);
-  const vcpu = vm.vcpus[0]!;
-  const { regs, sregs, ...rest } = vcpu.getState();
-  vcpu.setState({
-    ...rest,
-    regs: { ...regs, rip: 0x1000n },
-    sregs: {
-      ...sregs,
-      cs: { ...sregs.cs, base: 0n, selector: 0 },
-      ds: { ...sregs.ds, base: 0n, selector: 0 },
-      es: { ...sregs.es, base: BigInt(BELL), selector: BELL >> 4 },
+  const guest = await RealModeGuest.create(LOOP);
+  open.add(guest.vm);
+  const count = (): number => guest.word(COUNT);
+  const unmap = guest.mapMmio({
+    doorbells,
+    read: () => 0,
+    write: (offset, width, value) => {
+      write(offset, width, value, count());
     },
   });
-  return { vm, count, unmap };
+  return { vm: guest.vm, count, unmap };
 }
 
 describe.skipIf(!hasKvm)("doorbells under KVM", () => {

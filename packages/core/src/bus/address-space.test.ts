@@ -154,10 +154,12 @@ describe("AddressSpace", () => {
   it("hangs a region's doorbells on the backend for as long as it is mapped", () => {
     const bus = mmioBus();
     const hung = new Map<number, () => void>();
-    bus.doorbell = (gpa, bell, ring) => {
-      if (bell.value === 7) return undefined; // no room for it
-      hung.set(gpa, ring);
-      return () => void hung.delete(gpa);
+    bus.shortcuts = {
+      doorbell: (gpa, bell, ring) => {
+        if (bell.value === 7) return undefined; // no room for it
+        hung.set(gpa, ring);
+        return () => void hung.delete(gpa);
+      },
     };
     const seen: number[][] = [];
     const unmap = bus.map(
@@ -180,5 +182,27 @@ describe("AddressSpace", () => {
     ]);
     unmap();
     expect(hung.size).toBe(0);
+  });
+
+  it("offers the backend posted registers and code for the vCPUs' threads for as long as they are mapped", () => {
+    const bus = mmioBus();
+    const taken = new Set<unknown>();
+    const take = (...what: unknown[]): (() => void) => {
+      taken.add(what);
+      return () => void taken.delete(what);
+    };
+    bus.shortcuts = { posted: take, onVcpus: take };
+    const source = { module: "file:///hot.js", shared: new SharedArrayBuffer(8) };
+    const onVcpus = [{ offset: 0x10, length: 2, ...source }];
+    const unmap = bus.map(
+      { name: "hot", base: 0x1000, length: 0x100 },
+      { posted: [{ offset: 8, length: 4 }], onVcpus, read: () => 0, write: () => undefined },
+    );
+    expect([...taken]).toEqual([
+      [0x1008, 4],
+      [0x1010, 2, source],
+    ]);
+    unmap();
+    expect(taken.size).toBe(0);
   });
 });

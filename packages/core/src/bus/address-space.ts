@@ -1,12 +1,4 @@
-import type {
-  Bus,
-  Doorbell,
-  IoHandler,
-  IoRegion,
-  IoWidth,
-  Unmap,
-  VirtualMachine,
-} from "../contracts/index.ts";
+import type { Bus, BusShortcuts, IoHandler, IoRegion, IoWidth, Unmap } from "../contracts/index.ts";
 import { DeviceFault, NorthbridgeError } from "../contracts/index.ts";
 import { AccessLog, describeAccess } from "./access-log.ts";
 
@@ -56,8 +48,8 @@ export class AddressSpace implements Bus {
   #last: MappedRegion = NOWHERE;
   readonly #log = new AccessLog();
   readonly unclaimed: { reads: number; writes: number } = { reads: 0, writes: 0 };
-  /** Where the backend takes doorbells. Regions mapped before it is set have none. */
-  doorbell: VirtualMachine["doorbell"];
+  /** What the backend can take over. Regions mapped before it is set stay as they are. */
+  shortcuts: BusShortcuts | undefined;
 
   /** @param size one past the last address */
   constructor(name: string, size: number) {
@@ -94,9 +86,9 @@ export class AddressSpace implements Bus {
     }
     const mapped: MappedRegion = { region, base, end, widest, handler, counter };
     this.#mapped = [...this.#mapped, mapped].sort((a, b) => a.base - b.base);
-    const bells = this.#hang(base, handler.doorbells ?? []);
+    const taken = this.#offer(region, handler);
     return () => {
-      for (const unhang of bells.splice(0)) unhang();
+      for (const takeBack of taken.splice(0)) takeBack();
       this.#mapped = this.#mapped.filter((other) => other !== mapped);
       if (this.#last === mapped) this.#last = NOWHERE;
     };
@@ -211,16 +203,21 @@ export class AddressSpace implements Bus {
     return new DeviceFault(region.name, `${access}: ${reason}`, this.#log.of(region), { cause });
   }
 
-  #hang(base: number, doorbells: readonly Doorbell[]): Unmap[] {
-    const { doorbell } = this;
-    if (doorbell === undefined) return [];
-    return doorbells
-      .map(({ offset, ...bell }) =>
-        doorbell(base + offset, bell, () => {
+  /** Offers the backend what the handler says of its registers. */
+  #offer({ base }: IoRegion, handler: IoHandler): Unmap[] {
+    const { shortcuts } = this;
+    if (shortcuts === undefined) return [];
+    const { doorbells = [], posted = [], onVcpus = [] } = handler;
+    const taken = [
+      ...doorbells.map(({ offset, ...bell }) =>
+        shortcuts.doorbell?.(base + offset, bell, () => {
           this.write(base + offset, bell.width ?? 4, bell.value ?? 0);
         }),
-      )
-      .filter((unhang) => unhang !== undefined);
+      ),
+      ...posted.map((range) => shortcuts.posted?.(base + range.offset, range.length)),
+      ...onVcpus.map(({ offset, length, ...source }) => shortcuts.onVcpus?.(base + offset, length, source)),
+    ];
+    return taken.filter((takeBack) => takeBack !== undefined);
   }
 
   /** Index of the first region that ends after `address`. */

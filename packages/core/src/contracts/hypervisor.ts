@@ -1,4 +1,4 @@
-import type { BusAccess, Doorbell, Unmap } from "./io.ts";
+import type { BusAccess, Doorbell, Unmap, VcpuHandlerSource } from "./io.ts";
 import type { DrivenClock } from "./clock.ts";
 import type { MemorySlot } from "./memory.ts";
 import type { MsiTarget } from "./interrupt.ts";
@@ -75,20 +75,28 @@ export interface VirtualMachine {
    * another backend, which goes on without it.
    */
   readonly schedule?: Snapshottable<unknown>;
-  /**
-   * Lets guest writes to an MMIO address pass without stopping the vCPU. `ring` is called on the machine thread soon
-   * after, once for several writes, and before the last pending `run` ends. `undefined` where the backend has no more
-   * of them: those writes are accesses then. Absent where it has none.
-   */
-  readonly doorbell?: (
-    gpa: number,
-    bell: Pick<Doorbell, "width" | "value">,
-    ring: () => void,
-  ) => Unmap | undefined;
+  /** Absent where every access stops the vCPU, or where that costs nothing. */
+  readonly shortcuts?: { readonly ports: BusShortcuts; readonly mmio: BusShortcuts };
   readonly dirtyLog: DirtyLog;
   /** Instructions and exits by kind since creation, for `--stats`. */
   stats(): Readonly<Record<string, number>>;
   close(): Promise<void>;
+}
+
+/**
+ * What a backend can do about accesses to one bus before they reach the machine thread. Each call gives `undefined`
+ * where the backend has no more of it: those are accesses like any then.
+ */
+export interface BusShortcuts {
+  /**
+   * Lets writes to an address pass without stopping the vCPU. `ring` is called on the machine thread soon after, once
+   * for several writes, and before the last pending `run` ends.
+   */
+  doorbell?(address: number, bell: Pick<Doorbell, "width" | "value">, ring: () => void): Unmap | undefined;
+  /** Collects writes to a range; they reach the bus in their order before any other access does. */
+  posted?(address: number, length: number): Unmap | undefined;
+  /** Has a module answer accesses to a range on the vCPUs' threads. */
+  onVcpus?(address: number, length: number, source: VcpuHandlerSource): Unmap | undefined;
 }
 
 /** Which pages were written, by the guest or by devices. */

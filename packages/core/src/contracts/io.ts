@@ -15,6 +15,45 @@ export interface IoHandler {
    * once for several writes, before the machine is paused at the latest. Looked at when the region is mapped.
    */
   readonly doorbells?: readonly Doorbell[];
+  /**
+   * Registers of the region whose writes may come late: in their order, before any other access that this handler or
+   * another one answers, some milliseconds later at most. Looked at when the region is mapped.
+   */
+  readonly posted?: readonly PostedRange[];
+  /**
+   * Registers that a module answers on the threads of vCPUs, where a backend has such (docs/adr/0033): `read` and
+   * `write` of this handler see what it left to them. Looked at when the region is mapped.
+   */
+  readonly onVcpus?: readonly VcpuRange[];
+}
+
+/** Part of a region. */
+export interface PostedRange {
+  readonly offset: number;
+  /** Bytes. */
+  readonly length: number;
+}
+
+/** Part of a region, and who answers it. */
+export interface VcpuRange extends PostedRange, VcpuHandlerSource {}
+
+/** Code of a device that runs on the threads of vCPUs: each makes its own handler, over the same shared state. */
+export interface VcpuHandlerSource {
+  /** URL of an ECMAScript module without top-level `await`; its default export is a `CreateVcpuHandler`. */
+  readonly module: string;
+  /** All the state there is. vCPUs use it at the same time: by `Atomics` wherever that matters. */
+  readonly shared: SharedArrayBuffer;
+}
+
+/** Default export of a `VcpuHandlerSource`'s module. */
+export type CreateVcpuHandler = (shared: SharedArrayBuffer) => VcpuHandler;
+
+/** Answers accesses on a vCPU's thread; offsets count from the range's start. It has no context: no interrupt, clock or memory but `shared`. */
+export interface VcpuHandler {
+  /** `undefined`: the machine thread answers. */
+  read(offset: number, width: IoWidth): number | undefined;
+  /** `false`: the machine thread takes the write. */
+  write(offset: number, width: IoWidth, value: number): boolean;
 }
 
 /** A register to which a write says no more than "look": what was written before matters, not when it rang. */

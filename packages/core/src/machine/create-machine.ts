@@ -93,7 +93,8 @@ export async function createMachine(options: MachineOptions): Promise<Machine> {
     memoryBytes: bytesOf(map) + bytesOf(owned.map(({ place }) => place)),
     cpuModel,
   });
-  mmio.doorbell = vm.doorbell;
+  ports.shortcuts = vm.shortcuts?.ports;
+  mmio.shortcuts = vm.shortcuts?.mmio;
   let closeDevices = (): Promise<void> => Promise.resolve();
   try {
     const slots = map.map(({ gpa, length, kind }) =>

@@ -34,6 +34,7 @@ export const SizeOf = {
   kvm_msi: 0x20,
   kvm_pit_config: 0x40,
   kvm_ioeventfd: 0x40,
+  kvm_coalesced_mmio_zone: 0x10,
 } as const;
 
 export type RequestName =
@@ -52,6 +53,8 @@ export type RequestName =
   | "KVM_IRQ_LINE"
   | "KVM_GET_IRQCHIP"
   | "KVM_SET_IRQCHIP"
+  | "KVM_REGISTER_COALESCED_MMIO"
+  | "KVM_UNREGISTER_COALESCED_MMIO"
   | "KVM_SET_GSI_ROUTING"
   | "KVM_CREATE_PIT2"
   | "KVM_IOEVENTFD"
@@ -95,6 +98,8 @@ export const Request: Readonly<Record<RequestName, number>> = {
   KVM_IRQ_LINE: write(0x61, SizeOf.kvm_irq_level),
   KVM_GET_IRQCHIP: both(0x62, SizeOf.kvm_irqchip),
   KVM_SET_IRQCHIP: read(0x63, SizeOf.kvm_irqchip),
+  KVM_REGISTER_COALESCED_MMIO: write(0x67, SizeOf.kvm_coalesced_mmio_zone),
+  KVM_UNREGISTER_COALESCED_MMIO: write(0x68, SizeOf.kvm_coalesced_mmio_zone),
   KVM_SET_GSI_ROUTING: write(0x6a, SizeOf.kvm_irq_routing),
   KVM_CREATE_PIT2: write(0x77, SizeOf.kvm_pit_config),
   KVM_IOEVENTFD: write(0x79, SizeOf.kvm_ioeventfd),
@@ -142,6 +147,8 @@ export const Capability = {
   KVM_CAP_READONLY_MEM: 81,
   KVM_CAP_IOEVENTFD: 36,
   KVM_CAP_IOEVENTFD_ANY_LENGTH: 122,
+  KVM_CAP_COALESCED_MMIO: 15,
+  KVM_CAP_COALESCED_PIO: 162,
   KVM_CAP_IMMEDIATE_EXIT: 136,
 } as const;
 
@@ -189,6 +196,16 @@ export const MemoryFlag = { LOG_DIRTY_PAGES: 1, READONLY: 2 } as const;
 
 /** `kvm_ioeventfd.flags`. */
 export const IoEventFdFlag = { DATAMATCH: 1, PIO: 2, DEASSIGN: 4 } as const;
+
+/** `kvm_coalesced_mmio_ring`, in the page that `KVM_CAP_COALESCED_MMIO` names: two indices, then entries. */
+export const CoalescedRing = {
+  PAGE: 4096,
+  FIRST: 0,
+  LAST: 4,
+  ENTRIES: 8,
+  ENTRY_BYTES: 24,
+  ENTRY_COUNT: 170,
+} as const;
 
 export const MpState = {
   RUNNABLE: 0,

@@ -40,8 +40,8 @@ export class Accesses {
     let at = run.getUint32(Run.IO_DATA_OFFSET, true);
     this.#counts[isWrite ? "portWrites" : "portReads"] += count;
     for (let i = 0; i < count; i++, at += width) {
-      if (isWrite) this.#ports.write(port, width, this.#get(at, width));
-      else this.#put(at, width, this.#ports.read(port, width));
+      if (isWrite) this.#ports.write(port, width, getValue(run, at, width));
+      else putValue(run, at, width, this.#ports.read(port, width));
     }
   }
 
@@ -54,24 +54,25 @@ export class Accesses {
       run.getUint32(Run.MMIO_ADDRESS, true) + run.getUint32(Run.MMIO_ADDRESS + 4, true) * 2 ** 32;
     this.#counts[isWrite ? "mmioWrites" : "mmioReads"]++;
     for (let done = 0; done < length; ) {
-      const left = length - done;
-      const width: IoWidth = left >= 4 ? 4 : left >= 2 ? 2 : 1;
+      const width = partOf(length - done);
       const at = Run.MMIO_DATA + done;
-      if (isWrite) this.#mmio.write(address + done, width, this.#get(at, width));
-      else this.#put(at, width, this.#mmio.read(address + done, width));
+      if (isWrite) this.#mmio.write(address + done, width, getValue(run, at, width));
+      else putValue(run, at, width, this.#mmio.read(address + done, width));
       done += width;
     }
   }
+}
 
-  #get(at: number, width: IoWidth): number {
-    const run = this.#run;
-    return width === 1 ? run.getUint8(at) : width === 2 ? run.getUint16(at, true) : run.getUint32(at, true);
-  }
+/** The widest access that a bus takes of `left` bytes. */
+export const partOf = (left: number): IoWidth => (left >= 4 ? 4 : left >= 2 ? 2 : 1);
 
-  #put(at: number, width: IoWidth, value: number): void {
-    const run = this.#run;
-    if (width === 1) run.setUint8(at, value);
-    else if (width === 2) run.setUint16(at, value, true);
-    else run.setUint32(at, value, true);
-  }
+/** A value of `width` bytes at `at`, little-endian. */
+export function getValue(view: DataView, at: number, width: IoWidth): number {
+  return width === 1 ? view.getUint8(at) : width === 2 ? view.getUint16(at, true) : view.getUint32(at, true);
+}
+
+export function putValue(view: DataView, at: number, width: IoWidth, value: number): void {
+  if (width === 1) view.setUint8(at, value);
+  else if (width === 2) view.setUint16(at, value, true);
+  else view.setUint32(at, value, true);
 }

@@ -1,6 +1,9 @@
+import type { VcpuHandlerSource } from "@northbridge/sdk";
+
 /**
- * Words of the mailbox between a vCPU's thread and the machine thread. The vCPU's thread only ever enters the guest;
- * what an exit means is decided on the machine thread, which reads `kvm_run` itself (docs/adr/0012).
+ * Words of the mailbox between a vCPU's thread and the machine thread. The vCPU's thread enters the guest and answers
+ * what devices put there (docs/adr/0033); what any other exit means is decided on the machine thread, which reads
+ * `kvm_run` itself (docs/adr/0012).
  */
 export const Word = {
   /** One of `Turn`. Whoever's turn it is owns `kvm_run`. */
@@ -9,8 +12,12 @@ export const Word = {
   ERRNO: 1,
   /** The kernel's number of the vCPU's thread. */
   TID: 2,
+  /** Messages sent to the vCPU's thread. It takes them before it enters the guest. */
+  MAIL: 3,
+  /** Exits that the vCPU's thread answered by itself. */
+  ANSWERED: 4,
 } as const;
-export const WORDS = 4;
+export const WORDS = 8;
 
 export const Turn = {
   STARTING: 0,
@@ -24,8 +31,27 @@ export const Turn = {
 /** Interrupts KVM_RUN; a realtime signal that nothing else in a Node process uses. */
 export const KICK_SIGNAL = 40;
 
+/** What a vCPU's thread is started with. */
 export interface ThreadData {
   readonly words: SharedArrayBuffer;
-  readonly fd: number;
   readonly name: string;
 }
+
+/** The vCPU that the thread runs: its descriptor and `kvm_run`. */
+export interface VcpuMail {
+  readonly kind: "vcpu";
+  readonly fd: number;
+  readonly run: SharedArrayBuffer;
+}
+
+/** A range of ports or addresses that a module answers on the vCPU's thread. */
+export interface RangeMail extends VcpuHandlerSource {
+  readonly kind: "range";
+  readonly space: "ports" | "mmio";
+  readonly base: number;
+  readonly length: number;
+  /** One word: not 0 while the range is mapped. */
+  readonly gate: SharedArrayBuffer;
+}
+
+export type Mail = VcpuMail | RangeMail;

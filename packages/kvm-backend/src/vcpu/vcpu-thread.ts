@@ -1,7 +1,16 @@
-import { Worker } from "node:worker_threads";
+import { SHARE_ENV, Worker } from "node:worker_threads";
 import { interruptOn, signalThread } from "@northbridge/linux";
 import { NorthbridgeError } from "@northbridge/sdk";
-import { KICK_SIGNAL, type ThreadData, Turn, Word, WORDS } from "./mailbox.ts";
+import {
+  KICK_SIGNAL,
+  type Mail,
+  type RangeMail,
+  type ThreadData,
+  Turn,
+  type VcpuMail,
+  Word,
+  WORDS,
+} from "./mailbox.ts";
 
 const isSource = import.meta.url.endsWith(".ts");
 /** Beside this file in the sources; beside the bundle in the package. */
@@ -9,11 +18,26 @@ const WORKER = new URL(isSource ? "./vcpu-worker.ts" : "./vcpu-worker.js", impor
 
 /** The machine thread's end of one vCPU's thread. */
 export class VcpuThread {
+  readonly #worker: Worker;
   readonly #words: Int32Array<SharedArrayBuffer>;
   readonly #gone: Promise<void>;
   #failure: Error | undefined;
+  /** Wakes who awaits the thread, where the machine thread itself sees that it is back. */
+  #wake: (() => void) | undefined;
 
-  private constructor(worker: Worker, words: Int32Array<SharedArrayBuffer>) {
+  /** Starts the thread, which takes some tens of milliseconds: `attach` waits for it. */
+  constructor(name: string) {
+    interruptOn(KICK_SIGNAL);
+    const shared = new SharedArrayBuffer(WORDS * Int32Array.BYTES_PER_ELEMENT);
+    const words = new Int32Array(shared);
+    const workerData: ThreadData = { words: shared, name };
+    const worker = new Worker(WORKER, {
+      workerData,
+      env: SHARE_ENV,
+      trackUnmanagedFds: false,
+      ...(isSource && { execArgv: ["--conditions=northbridge-source", "--no-warnings"] }),
+    });
+    this.#worker = worker;
     this.#words = words;
     worker.on("error", (error) => {
       this.#failure = error instanceof Error ? error : new Error(String(error));
@@ -27,19 +51,16 @@ export class VcpuThread {
     });
   }
 
-  /** Starts the thread; resolves when it can be handed turns. Throws `NB_BACKEND`. */
-  static async start(fd: number, name: string): Promise<VcpuThread> {
-    interruptOn(KICK_SIGNAL);
-    const shared = new SharedArrayBuffer(WORDS * Int32Array.BYTES_PER_ELEMENT);
-    const workerData: ThreadData = { words: shared, fd, name };
-    const worker = new Worker(WORKER, {
-      workerData,
-      ...(isSource && { execArgv: ["--conditions=northbridge-source", "--no-warnings"] }),
-    });
-    const thread = new VcpuThread(worker, new Int32Array(shared));
-    await thread.#whileTurnIs(Turn.STARTING);
-    thread.#expectAlive();
-    return thread;
+  /** Gives the thread its vCPU; resolves when it can be handed turns. Throws `NB_BACKEND`. */
+  async attach(vcpu: Omit<VcpuMail, "kind">): Promise<void> {
+    this.#send({ kind: "vcpu", ...vcpu });
+    await this.#whileTurnIs(Turn.STARTING);
+    this.#expectAlive();
+  }
+
+  /** Has a range answered on the thread, from the next entry into the guest on. */
+  addRange(range: Omit<RangeMail, "kind">): void {
+    this.#send({ kind: "range", ...range });
   }
 
   get tid(): number {
@@ -53,6 +74,11 @@ export class VcpuThread {
   /** Number of the errno of the last entry, 0 where it ended with an exit. */
   get errno(): number {
     return Atomics.load(this.#words, Word.ERRNO);
+  }
+
+  /** Exits that the thread answered by itself. */
+  get answered(): number {
+    return Atomics.load(this.#words, Word.ANSWERED);
   }
 
   /** Lets the guest go on. `exited` says when it is back. */
@@ -73,22 +99,41 @@ export class VcpuThread {
     this.#expectAlive();
   }
 
-  /** Interrupts KVM_RUN. The caller has set `kvm_run.immediate_exit`: the thread may not have got there yet. */
+  /**
+   * Interrupts KVM_RUN. The caller has set `kvm_run.immediate_exit`: the thread may not have got there yet.
+   */
   interrupt(): void {
     signalThread(this.tid, KICK_SIGNAL);
   }
 
-  /** Only while it is the machine thread's turn. */
+  /** Blocks until the guest is back, at most so long. Whoever awaits the exit goes on with the next microtask. */
+  blockUntilBack(patienceMs: number): void {
+    if (this.isInGuest) Atomics.wait(this.#words, Word.TURN, Turn.GUEST, patienceMs);
+    if (!this.isInGuest) this.#wake?.();
+  }
+
+  /** Only while it is the machine thread's turn, or before the first one. */
   async stop(): Promise<void> {
     Atomics.store(this.#words, Word.TURN, Turn.QUIT);
     Atomics.notify(this.#words, Word.TURN);
     await this.#gone;
   }
 
+  #send(mail: Mail): void {
+    this.#worker.postMessage(mail);
+    Atomics.add(this.#words, Word.MAIL, 1);
+  }
+
   async #whileTurnIs(turn: number): Promise<void> {
     while (Atomics.load(this.#words, Word.TURN) === turn) {
       const waiting = Atomics.waitAsync(this.#words, Word.TURN, turn);
-      if (waiting.async) await waiting.value;
+      if (!waiting.async) return;
+      await new Promise<void>((resolve) => {
+        this.#wake = resolve;
+        void waiting.value.then(() => {
+          resolve();
+        });
+      });
     }
   }
 

@@ -1,18 +1,17 @@
-import { workerData } from "node:worker_threads";
+import { parentPort, receiveMessageOnPort, workerData } from "node:worker_threads";
 import { errnoNumber, gettid, ioctlUnchecked, nameThread } from "@northbridge/linux";
 import { Request } from "../abi/spec.ts";
-import { type ThreadData, Turn, Word } from "./mailbox.ts";
+import { type Mail, type ThreadData, Turn, Word } from "./mailbox.ts";
+import { VcpuRanges } from "./vcpu-ranges.ts";
 
 /** Looks at the mailbox this often before it sleeps: a register access is often answered within microseconds. */
 const SPINS = 400;
 
-const { words: shared, fd, name } = workerData as ThreadData;
+const { words: shared, name } = workerData as ThreadData;
 const words = new Int32Array(shared);
-
-function handOver(turn: number): void {
-  Atomics.store(words, Word.TURN, turn);
-  Atomics.notify(words, Word.TURN);
-}
+let fd = -1;
+let ranges: VcpuRanges | undefined;
+let taken = 0;
 
 function awaitTurn(): number {
   for (let i = 0; i < SPINS; i++) {
@@ -26,11 +25,36 @@ function awaitTurn(): number {
   }
 }
 
+function takeMail(): void {
+  if (parentPort === null) return;
+  for (; taken !== Atomics.load(words, Word.MAIL); taken++) {
+    const { message: mail } = receiveMessageOnPort(parentPort) as { readonly message: Mail };
+    if (mail.kind === "range") ranges?.add(mail);
+    else {
+      fd = mail.fd;
+      ranges = new VcpuRanges(new DataView(mail.run));
+    }
+  }
+}
+
+/** Runs the guest until an exit that the machine thread must see. */
+function enterGuest(): void {
+  for (;;) {
+    if (taken !== Atomics.load(words, Word.MAIL)) takeMail();
+    const result = ioctlUnchecked(fd, Request.KVM_RUN, 0);
+    if (result < 0) return void Atomics.store(words, Word.ERRNO, errnoNumber());
+    if (ranges?.answer() !== true) return void Atomics.store(words, Word.ERRNO, 0);
+    words[Word.ANSWERED] = (words[Word.ANSWERED] ?? 0) + 1;
+  }
+}
+
 nameThread(name);
 Atomics.store(words, Word.TID, gettid());
-handOver(Turn.MACHINE);
+// Unless it is told to quit already.
+Atomics.compareExchange(words, Word.TURN, Turn.STARTING, Turn.MACHINE);
+Atomics.notify(words, Word.TURN);
 while (awaitTurn() === Turn.GUEST) {
-  const result = ioctlUnchecked(fd, Request.KVM_RUN, 0);
-  Atomics.store(words, Word.ERRNO, result < 0 ? errnoNumber() : 0);
-  handOver(Turn.MACHINE);
+  enterGuest();
+  Atomics.store(words, Word.TURN, Turn.MACHINE);
+  Atomics.notify(words, Word.TURN);
 }

@@ -2,36 +2,47 @@ import { EventFd, FdWatch, ioctl, ioctlBuffer, RootedBuffer, SystemCallError } f
 import type { Doorbell, Unmap } from "@northbridge/sdk";
 import { Capability, IoEventFdFlag, Request, SizeOf } from "../abi/spec.ts";
 
+/** Where a bell hangs. */
+interface Place extends Pick<Doorbell, "width" | "value"> {
+  readonly space: "ports" | "mmio";
+  readonly address: number;
+}
+
 interface Bell {
   readonly event: EventFd;
   readonly watch: FdWatch;
   readonly ring: () => void;
 }
 
-/** MMIO writes that the kernel turns into events of a descriptor, without a word to the vCPU's thread (ioeventfd). */
+/** Writes that the kernel turns into events of a descriptor, without a word to the vCPU's thread (ioeventfd). */
 export class Doorbells {
   readonly #vm: number;
   readonly #takesAnyLength: boolean;
   readonly #request = new RootedBuffer(SizeOf.kvm_ioeventfd);
   readonly #bells = new Set<Bell>();
+  readonly #before: () => void;
   readonly #failed: (error: Error) => void;
   /** Bells that rang. */
   rung = 0;
 
-  /** @param failed hears what a bell that rang in the event loop threw */
-  constructor(vm: number, failed: (error: Error) => void) {
+  /**
+   * @param before is called before bells ring
+   * @param failed hears what a bell that rang in the event loop threw
+   */
+  constructor(vm: number, before: () => void, failed: (error: Error) => void) {
     this.#vm = vm;
+    this.#before = before;
     this.#failed = failed;
     const has = (capability: number): boolean =>
       ioctl(vm, Request.KVM_CHECK_EXTENSION, capability, "KVM_CHECK_EXTENSION") > 0;
     this.#takesAnyLength = has(Capability.KVM_CAP_IOEVENTFD_ANY_LENGTH);
   }
 
-  /** See `VirtualMachine.doorbell`. */
-  hang(gpa: number, at: Pick<Doorbell, "width" | "value">, ring: () => void): Unmap | undefined {
+  /** See `BusShortcuts.doorbell`. */
+  hang(at: Place, ring: () => void): Unmap | undefined {
     if (at.width === undefined && (!this.#takesAnyLength || at.value !== undefined)) return undefined;
     const event = new EventFd();
-    if (!this.#assign(gpa, at, event.fd, 0)) {
+    if (!this.#assign(at, event.fd, 0)) {
       event.close();
       return undefined;
     }
@@ -51,7 +62,7 @@ export class Doorbells {
     this.#bells.add(bell);
     return () => {
       if (!this.#bells.delete(bell)) return;
-      this.#assign(gpa, at, event.fd, IoEventFdFlag.DEASSIGN);
+      this.#assign(at, event.fd, IoEventFdFlag.DEASSIGN);
       // What rang before counts, although the register is gone.
       this.#drain(bell);
       this.#release(bell);
@@ -71,6 +82,7 @@ export class Doorbells {
   #drain(bell: Bell): void {
     if (bell.event.drain() === 0n) return;
     this.rung++;
+    this.#before();
     bell.ring();
   }
 
@@ -80,18 +92,14 @@ export class Doorbells {
   }
 
   /** Whether the kernel took it: it has room for some hundreds, and one per address and value. */
-  #assign(
-    gpa: number,
-    { width, value }: Pick<Doorbell, "width" | "value">,
-    fd: number,
-    flags: number,
-  ): boolean {
+  #assign({ space, address, width, value }: Place, fd: number, flags: number): boolean {
     const { view } = this.#request;
     view.setBigUint64(0, BigInt(value ?? 0), true);
-    view.setBigUint64(8, BigInt(gpa), true);
+    view.setBigUint64(8, BigInt(address), true);
     view.setUint32(16, width ?? 0, true);
     view.setInt32(20, fd, true);
-    view.setUint32(24, flags | (value === undefined ? 0 : IoEventFdFlag.DATAMATCH), true);
+    const match = value === undefined ? 0 : IoEventFdFlag.DATAMATCH;
+    view.setUint32(24, flags | match | (space === "ports" ? IoEventFdFlag.PIO : 0), true);
     try {
       ioctlBuffer(this.#vm, Request.KVM_IOEVENTFD, this.#request, "KVM_IOEVENTFD");
       return true;

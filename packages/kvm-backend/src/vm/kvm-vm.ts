@@ -1,5 +1,6 @@
 import { close, ioctl, ioctlBuffer, RootedBuffer, SharedMapping } from "@northbridge/linux";
 import type {
+  BusShortcuts,
   CpuModel,
   DirtyLog,
   MemorySlot,
@@ -22,6 +23,7 @@ import { Doorbells } from "./doorbells.ts";
 import { HaltWatch } from "./halt-watch.ts";
 import { Irqchip } from "./irqchip.ts";
 import { MemorySlots } from "./memory-slots.ts";
+import { PostedWrites } from "./posted-writes.ts";
 
 /** How this backend makes machines. */
 export interface KvmOptions {
@@ -41,7 +43,7 @@ export class KvmVm implements VirtualMachine {
   readonly msi: MsiTarget;
   readonly irqchip: Snapshottable<unknown>;
   readonly dirtyLog: DirtyLog;
-  readonly doorbell: NonNullable<VirtualMachine["doorbell"]>;
+  readonly shortcuts: { readonly ports: BusShortcuts; readonly mmio: BusShortcuts };
   readonly #fd: number;
   readonly #memory: MemorySlots;
   readonly #irqchip: Irqchip;
@@ -50,6 +52,7 @@ export class KvmVm implements VirtualMachine {
   readonly #watch: HaltWatch;
   readonly #clock: ClockDriver;
   readonly #doorbells: Doorbells;
+  readonly #posted: PostedWrites;
   #isClosed = false;
 
   private constructor(parts: {
@@ -61,6 +64,7 @@ export class KvmVm implements VirtualMachine {
     readonly watch: HaltWatch;
     readonly clock: ClockDriver;
     readonly doorbells: Doorbells;
+    readonly posted: PostedWrites;
     readonly cpuModel: CpuModel;
   }) {
     this.#fd = parts.fd;
@@ -71,7 +75,8 @@ export class KvmVm implements VirtualMachine {
     this.#watch = parts.watch;
     this.#clock = parts.clock;
     this.#doorbells = parts.doorbells;
-    this.doorbell = (gpa, bell, ring) => parts.doorbells.hang(gpa, bell, ring);
+    this.#posted = parts.posted;
+    this.shortcuts = { ports: this.#shortcutsOf("ports"), mmio: this.#shortcutsOf("mmio") };
     this.vcpus = parts.processors;
     this.cpuModel = parts.cpuModel;
     this.msi = parts.irqchip;
@@ -81,26 +86,33 @@ export class KvmVm implements VirtualMachine {
 
   /** @param kvm an open `/dev/kvm`, which stays the caller's. Throws `SystemCallError` or `NB_BACKEND`. */
   static async create(kvm: number, options: VmOptions, how: KvmOptions): Promise<KvmVm> {
-    const fd = ioctl(kvm, Request.KVM_CREATE_VM, 0, "KVM_CREATE_VM");
+    // They start while the kernel makes the machine.
+    const threads = Array.from({ length: options.vcpus }, (_, index) => new VcpuThread(`vcpu ${index}`));
     const processors: KvmVcpu[] = [];
+    let fd: number | undefined;
     try {
-      return await KvmVm.#assemble({ kvm, fd, processors, options, how });
+      fd = ioctl(kvm, Request.KVM_CREATE_VM, 0, "KVM_CREATE_VM");
+      const vm = KvmVm.#assemble({ kvm, fd, threads, processors, options, how });
+      await Promise.all(processors.map((vcpu) => vcpu.ready()));
+      return vm;
     } catch (error) {
+      await Promise.all(threads.map((thread) => thread.stop()));
       await Promise.all(processors.map((vcpu) => vcpu.close()));
-      close(fd);
+      if (fd !== undefined) close(fd);
       throw error;
     }
   }
 
-  static async #assemble(parts: {
+  static #assemble(parts: {
     readonly kvm: number;
     readonly fd: number;
-    /** Filled one by one: what is in it holds a thread and a descriptor. */
+    readonly threads: readonly VcpuThread[];
+    /** Filled one by one: what is in it holds a descriptor and a mapping. */
     readonly processors: KvmVcpu[];
     readonly options: VmOptions;
     readonly how: KvmOptions;
-  }): Promise<KvmVm> {
-    const { kvm, fd, processors, options, how } = parts;
+  }): KvmVm {
+    const { kvm, fd, threads, processors, options, how } = parts;
     ioctl(fd, Request.KVM_SET_TSS_ADDR, TSS_ADDRESS, "KVM_SET_TSS_ADDR");
     const map = new RootedBuffer(8);
     map.view.setBigUint64(0, BigInt(IDENTITY_MAP_ADDRESS), true);
@@ -120,21 +132,26 @@ export class KvmVm implements VirtualMachine {
     };
     const watch = new HaltWatch(processors);
     const clock = new ClockDriver(options.clock);
-    const doorbells = new Doorbells(fd, (error) => {
+    const failed = (error: Error): void => {
       processors.find(({ isPending }) => isPending)?.abort(error);
-    });
+    };
+    const posted = new PostedWrites(fd, options, failed);
+    const drainPosted = (): void => {
+      posted.drain();
+    };
+    const doorbells = new Doorbells(fd, drainPosted, failed);
     const cpuModel = options.cpuModel ?? { name: "host", leaves: supportedCpuid(kvm) };
     const runBytes = ioctl(kvm, Request.KVM_GET_VCPU_MMAP_SIZE, 0, "KVM_GET_VCPU_MMAP_SIZE");
-    for (let index = 0; index < options.vcpus; index++) {
+    threads.forEach((thread, index) => {
       const vcpu = ioctl(fd, Request.KVM_CREATE_VCPU, index, `KVM_CREATE_VCPU of vCPU ${index}`);
       let mapping: SharedMapping | undefined;
       try {
         setCpuid(vcpu, index, cpuModel);
         const msrs = new MsrAccess(vcpu);
         const state = new StateAccess({ fd: vcpu, index, msrs, savable: findSavableMsrs(kvm, msrs) });
-        const powerOn = state.save();
         mapping = new SharedMapping(vcpu, runBytes, `kvm_run of vCPU ${index}`);
-        const thread = await VcpuThread.start(vcpu, `vcpu ${index}`);
+        const run = new DataView(mapping.buffer);
+        if (index === 0) posted.attach(run);
         processors.push(
           new KvmVcpu({
             index,
@@ -142,16 +159,18 @@ export class KvmVm implements VirtualMachine {
             thread,
             mapping,
             state,
-            powerOn,
+            powerOn: state.save(),
             ports: options.ports,
             mmio: options.mmio,
             counts,
             peek: (gpa, length) => memory.peek(gpa, length),
             onEmulationFailure: how.onEmulationFailure,
+            beforeExit: drainPosted,
             pendingChanged: () => {
               watch.pendingChanged();
               const isRunning = processors.some(({ isPending }) => isPending);
               clock.set(isRunning);
+              posted.set(isRunning);
               if (!isRunning) doorbells.drain();
             },
           }),
@@ -161,8 +180,8 @@ export class KvmVm implements VirtualMachine {
         close(vcpu);
         throw error;
       }
-    }
-    return new KvmVm({ fd, memory, irqchip, counts, processors, watch, clock, doorbells, cpuModel });
+    });
+    return new KvmVm({ fd, memory, irqchip, counts, processors, watch, clock, doorbells, posted, cpuModel });
   }
 
   addMemory(slot: {
@@ -183,7 +202,12 @@ export class KvmVm implements VirtualMachine {
   }
 
   stats(): Readonly<Record<string, number>> {
-    return { ...this.#counts, doorbells: this.#doorbells.rung };
+    return {
+      ...this.#counts,
+      doorbells: this.#doorbells.rung,
+      posted: this.#posted.taken,
+      answeredOnVcpus: this.#processors.reduce((sum, { answered }) => sum + answered, 0),
+    };
   }
 
   async close(): Promise<void> {
@@ -193,7 +217,21 @@ export class KvmVm implements VirtualMachine {
     this.#watch.close();
     this.#clock.set(false);
     this.#doorbells.close();
+    this.#posted.close();
     this.#memory.close();
     close(this.#fd);
+  }
+
+  #shortcutsOf(space: "ports" | "mmio"): BusShortcuts {
+    return {
+      doorbell: (address, bell, ring) => this.#doorbells.hang({ ...bell, space, address }, ring),
+      posted: (address, length) => this.#posted.collect(space, address, length),
+      onVcpus: (base, length, { module, shared }) => {
+        const gate = new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT);
+        const isMapped = new Int32Array(gate).fill(1);
+        for (const vcpu of this.#processors) vcpu.addRange({ space, base, length, module, shared, gate });
+        return () => void Atomics.store(isMapped, 0, 0);
+      },
+    };
   }
 }

@@ -1,4 +1,11 @@
-import type { Doorbell, IoHandler, IoWidth, Unmap } from "@northbridge/core/contracts";
+import type {
+  Doorbell,
+  IoHandler,
+  IoWidth,
+  PostedRange,
+  Unmap,
+  VcpuRange,
+} from "@northbridge/core/contracts";
 import { NorthbridgeError } from "@northbridge/core/contracts";
 import type { ConfigSpace } from "./config-space.ts";
 import { Bar as Bits, Command, Reg } from "./spec.ts";
@@ -37,6 +44,8 @@ export class BarWindow implements IoHandler {
   readonly index: number;
   readonly options: BarOptions;
   readonly doorbells: readonly Doorbell[];
+  readonly posted: readonly PostedRange[];
+  readonly onVcpus: readonly VcpuRange[];
   readonly #map: MapRegion;
   readonly #name: string;
   #unmap: Unmap | undefined;
@@ -46,9 +55,15 @@ export class BarWindow implements IoHandler {
   constructor(name: string, options: BarOptions, map: MapRegion) {
     this.index = options.index;
     this.options = options;
-    this.doorbells = options.regions.flatMap(({ offset, handler }) =>
-      (handler.doorbells ?? []).map((bell) => ({ ...bell, offset: offset + bell.offset })),
-    );
+    const ofRegions = <T extends { readonly offset: number }>(
+      of: (handler: IoHandler) => readonly T[],
+    ): T[] =>
+      options.regions.flatMap(({ offset, handler }) =>
+        of(handler).map((part) => ({ ...part, offset: offset + part.offset })),
+      );
+    this.doorbells = ofRegions(({ doorbells = [] }) => doorbells);
+    this.posted = ofRegions(({ posted = [] }) => posted);
+    this.onVcpus = ofRegions(({ onVcpus = [] }) => onVcpus);
     this.#name = name;
     this.#map = map;
   }
