@@ -22,6 +22,7 @@ const RECORDED: Readonly<Record<keyof typeof Request, number>> = {
   KVM_UNREGISTER_COALESCED_MMIO: 0x4010ae68,
   KVM_SET_GSI_ROUTING: 0x4008ae6a,
   KVM_CREATE_PIT2: 0x4040ae77,
+  KVM_IRQFD: 0x4020ae76,
   KVM_IOEVENTFD: 0x4040ae79,
   KVM_RUN: 0xae80,
   KVM_GET_REGS: 0x8090ae81,
@@ -44,8 +45,10 @@ const RECORDED: Readonly<Record<keyof typeof Request, number>> = {
   KVM_GET_XSAVE: 0x9000aea4,
   KVM_SET_XSAVE: 0x5000aea5,
   KVM_SIGNAL_MSI: 0x4020aea5,
+  KVM_ENABLE_CAP: 0x4068aea3,
   KVM_GET_XCRS: 0x8188aea6,
   KVM_SET_XCRS: 0x4188aea7,
+  KVM_RESET_DIRTY_RINGS: 0xaec7,
 };
 
 describe("KVM's ABI", () => {

@@ -15,26 +15,26 @@ export class RealModeGuest {
   readonly mmio: AddressSpace = mmioBus();
   readonly ram: Uint8Array;
 
-  private constructor(vm: VirtualMachine, buses: Pick<RealModeGuest, "ports" | "mmio">) {
+  private constructor(vm: VirtualMachine, buses: Pick<RealModeGuest, "ports" | "mmio">, ram: number) {
     this.vm = vm;
     this.ports = buses.ports;
     this.mmio = buses.mmio;
     this.ports.shortcuts = vm.shortcuts?.ports;
     this.mmio.shortcuts = vm.shortcuts?.mmio;
-    this.ram = vm.addMemory({ name: "ram", gpa: 0, length: RAM }).bytes;
+    this.ram = vm.addMemory({ name: "ram", gpa: 0, length: ram }).bytes;
   }
 
   /** @param code what every processor executes; `regs.ax` of each is its number */
   static async create(
     code: readonly number[],
-    options: KvmOptions & { readonly vcpus?: number } = {},
+    options: KvmOptions & { readonly vcpus?: number; readonly ram?: number } = {},
   ): Promise<RealModeGuest> {
     const buses = { ports: portBus(), mmio: mmioBus() };
-    const { vcpus = 1, ...how } = options;
-    const vm = await kvmHypervisor(how).createVm({ vcpus, clock: realtime(), memoryBytes: RAM, ...buses });
-    const guest = new RealModeGuest(vm, buses);
+    const { vcpus = 1, ram = RAM, ...how } = options;
+    const vm = await kvmHypervisor(how).createVm({ vcpus, clock: realtime(), memoryBytes: ram, ...buses });
+    const guest = new RealModeGuest(vm, buses, ram);
     guest.ram.set(code, CODE);
-    vm.memoryWritten(0, RAM);
+    vm.memoryWritten(0, ram);
     vm.vcpus.forEach((vcpu, i) => {
       const { regs, sregs, ...rest } = vcpu.getState();
       const flat = { base: 0n, selector: 0 };

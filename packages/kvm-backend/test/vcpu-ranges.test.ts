@@ -1,6 +1,6 @@
 import type { IoHandler, VcpuRange, VirtualMachine } from "@northbridge/sdk";
 import { afterEach, describe, expect, it } from "vitest";
-import { Shared } from "./hot-counter.ts";
+import { Shared } from "./hot-counter.vcpu.ts";
 import { RealModeGuest } from "./real-mode-guest.ts";
 import { hasKvm } from "./usable-kvm.ts";
 
@@ -23,7 +23,7 @@ const words = (limit: number): Int32Array<SharedArrayBuffer> => {
   all[Shared.LIMIT] = limit;
   return all;
 };
-const onVcpus = (shared: SharedArrayBuffer, module = "./hot-counter.ts"): readonly VcpuRange[] => [
+const onVcpus = (shared: SharedArrayBuffer, module = "./hot-counter.vcpu.ts"): readonly VcpuRange[] => [
   { offset: 0, length: 8, module: new URL(module, import.meta.url).href, shared },
 ];
 

@@ -35,6 +35,8 @@ export const SizeOf = {
   kvm_pit_config: 0x40,
   kvm_ioeventfd: 0x40,
   kvm_coalesced_mmio_zone: 0x10,
+  kvm_enable_cap: 0x68,
+  kvm_irqfd: 0x20,
 } as const;
 
 export type RequestName =
@@ -57,6 +59,7 @@ export type RequestName =
   | "KVM_UNREGISTER_COALESCED_MMIO"
   | "KVM_SET_GSI_ROUTING"
   | "KVM_CREATE_PIT2"
+  | "KVM_IRQFD"
   | "KVM_IOEVENTFD"
   | "KVM_RUN"
   | "KVM_GET_REGS"
@@ -79,8 +82,10 @@ export type RequestName =
   | "KVM_GET_XSAVE"
   | "KVM_SET_XSAVE"
   | "KVM_SIGNAL_MSI"
+  | "KVM_ENABLE_CAP"
   | "KVM_GET_XCRS"
-  | "KVM_SET_XCRS";
+  | "KVM_SET_XCRS"
+  | "KVM_RESET_DIRTY_RINGS";
 
 export const Request: Readonly<Record<RequestName, number>> = {
   KVM_GET_API_VERSION: none(0x00),
@@ -102,6 +107,7 @@ export const Request: Readonly<Record<RequestName, number>> = {
   KVM_UNREGISTER_COALESCED_MMIO: write(0x68, SizeOf.kvm_coalesced_mmio_zone),
   KVM_SET_GSI_ROUTING: write(0x6a, SizeOf.kvm_irq_routing),
   KVM_CREATE_PIT2: write(0x77, SizeOf.kvm_pit_config),
+  KVM_IRQFD: write(0x76, SizeOf.kvm_irqfd),
   KVM_IOEVENTFD: write(0x79, SizeOf.kvm_ioeventfd),
   KVM_RUN: none(0x80),
   KVM_GET_REGS: read(0x81, SizeOf.kvm_regs),
@@ -124,8 +130,10 @@ export const Request: Readonly<Record<RequestName, number>> = {
   KVM_GET_XSAVE: read(0xa4, SizeOf.kvm_xsave),
   KVM_SET_XSAVE: write(0xa5, SizeOf.kvm_xsave),
   KVM_SIGNAL_MSI: write(0xa5, SizeOf.kvm_msi),
+  KVM_ENABLE_CAP: write(0xa3, SizeOf.kvm_enable_cap),
   KVM_GET_XCRS: read(0xa6, SizeOf.kvm_xcrs),
   KVM_SET_XCRS: write(0xa7, SizeOf.kvm_xcrs),
+  KVM_RESET_DIRTY_RINGS: none(0xc7),
 };
 
 export const API_VERSION = 12;
@@ -149,6 +157,9 @@ export const Capability = {
   KVM_CAP_IOEVENTFD_ANY_LENGTH: 122,
   KVM_CAP_COALESCED_MMIO: 15,
   KVM_CAP_COALESCED_PIO: 162,
+  KVM_CAP_DIRTY_LOG_RING: 192,
+  KVM_CAP_DIRTY_LOG_RING_ACQ_REL: 223,
+  KVM_CAP_IRQFD: 32,
   KVM_CAP_IMMEDIATE_EXIT: 136,
 } as const;
 
@@ -206,6 +217,9 @@ export const CoalescedRing = {
   ENTRY_BYTES: 24,
   ENTRY_COUNT: 170,
 } as const;
+
+/** `kvm_dirty_gfn`: flags, slot, offset in pages; the rings are mapped behind `kvm_run` at this page. */
+export const DirtyGfn = { BYTES: 16, DIRTY: 1, RESET: 2, PAGE_OFFSET: 64 } as const;
 
 export const MpState = {
   RUNNABLE: 0,

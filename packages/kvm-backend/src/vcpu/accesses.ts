@@ -9,6 +9,7 @@ export interface ExitCounts {
   mmioWrites: number;
   emulationFailures: number;
   kicks: number;
+  dirtyRingFull: number;
 }
 
 /** Turns the accesses that `kvm_run` describes into calls of the machine's buses. */

@@ -24,6 +24,10 @@ const CALM = 16;
 const KICK_SPINS = 4000;
 /** Then the machine thread sleeps so long for it: its own processor may be the one that the vCPU's thread waits for. */
 const KICK_PATIENCE_MS = 0.1;
+/** How long to sleep between looks for a guest that was interrupted. */
+const NUDGE_PATIENCE_MS = 10;
+/** So often in a row a dirty ring may be full and yet empty. */
+const MOST_VAIN_RING_EXITS = 10;
 /** Exits served in one go before timers and sockets get their turn. */
 const BATCH = 64;
 
@@ -46,6 +50,7 @@ export class KvmVcpu implements Vcpu {
   readonly #peek: (gpa: number, length: number) => Uint8Array;
   readonly #onEmulationFailure: EmulationFailureHook | undefined;
   readonly #beforeExit: () => void;
+  readonly #ringFull: () => boolean;
   readonly #pendingChanged: () => void;
   #isPending = false;
   #isKicked = false;
@@ -55,6 +60,7 @@ export class KvmVcpu implements Vcpu {
   #debug: Debug | undefined;
   /** Exits still to be awaited without spinning. */
   #calm = 0;
+  #vainRingExits = 0;
 
   constructor(deps: {
     readonly index: number;
@@ -71,6 +77,8 @@ export class KvmVcpu implements Vcpu {
     readonly onEmulationFailure: EmulationFailureHook | undefined;
     /** An exit is about to be served. */
     readonly beforeExit: () => void;
+    /** The vCPU's dirty ring must be read before it can go on. Returns whether any ring had anything in it. */
+    readonly ringFull: () => boolean;
     /** A run began or ended. */
     readonly pendingChanged: () => void;
   }) {
@@ -84,6 +92,7 @@ export class KvmVcpu implements Vcpu {
     this.#peek = deps.peek;
     this.#onEmulationFailure = deps.onEmulationFailure;
     this.#beforeExit = deps.beforeExit;
+    this.#ringFull = deps.ringFull;
     this.#pendingChanged = deps.pendingChanged;
     this.#accesses = new Accesses({ ...deps, run: this.#run });
     this.#powerOn = deps.powerOn;
@@ -181,6 +190,12 @@ export class KvmVcpu implements Vcpu {
   }
   #onExamined: (isDead: boolean) => void = () => undefined;
 
+  /** Returns when the guest has left: a pending run goes on afterwards. */
+  nudge(): void {
+    if (!this.#interrupt()) return;
+    while (this.#thread.isInGuest) this.#thread.blockUntilBack(NUDGE_PATIENCE_MS);
+  }
+
   /** Makes the pending run reject: something that it caused failed outside of it. */
   abort(error: Error): void {
     this.#abortion = error;
@@ -248,6 +263,8 @@ export class KvmVcpu implements Vcpu {
         return this.#serveErrno(EINTR);
       case Exit.INTERNAL_ERROR:
         return this.#serveInternalError();
+      case Exit.DIRTY_RING_FULL:
+        return this.#serveRingFull();
       case Exit.FAIL_ENTRY:
         return this.#fail(
           `the processor refused the guest's state: reason 0x${this.#run.getBigUint64(Run.HARDWARE_REASON, true).toString(16)}`,
@@ -272,6 +289,14 @@ export class KvmVcpu implements Vcpu {
       return { kind: "interrupted" };
     }
     return this.#isDeclaredDead ? { kind: "halt" } : undefined;
+  }
+
+  /** Another vCPU's exit may have emptied the ring already; but a KVM that lets one overflow says so for ever. */
+  #serveRingFull(): VmExit | undefined {
+    this.#counts.dirtyRingFull++;
+    this.#vainRingExits = this.#ringFull() ? 0 : this.#vainRingExits + 1;
+    if (this.#vainRingExits < MOST_VAIN_RING_EXITS) return undefined;
+    return this.#fail("the kernel wrote more pages than the dirty ring has room for: it needs more entries");
   }
 
   #serveInternalError(): VmExit | undefined {

@@ -19,6 +19,7 @@ import { findSavableMsrs, MsrAccess } from "../vcpu/msr-set.ts";
 import { StateAccess } from "../vcpu/vcpu-state.ts";
 import { VcpuThread } from "../vcpu/vcpu-thread.ts";
 import { ClockDriver } from "./clock-driver.ts";
+import { DirtyRings } from "./dirty-ring.ts";
 import { Doorbells } from "./doorbells.ts";
 import { HaltWatch } from "./halt-watch.ts";
 import { Irqchip } from "./irqchip.ts";
@@ -34,6 +35,11 @@ export interface KvmOptions {
    * @defaultValue false
    */
   readonly kernelPit?: boolean | undefined;
+  /**
+   * Entries of the ring that each vCPU logs pages in, a power of two. Absent: the kernel keeps a bitmap of each memory
+   * slot. Rings cost what is written, bitmaps what memory there is.
+   */
+  readonly dirtyRing?: number | undefined;
 }
 
 /** One guest under KVM. */
@@ -121,7 +127,15 @@ export class KvmVm implements VirtualMachine {
     if (how.kernelPit === true)
       ioctlBuffer(fd, Request.KVM_CREATE_PIT2, new RootedBuffer(SizeOf.kvm_pit_config), "KVM_CREATE_PIT2");
     const limit = ioctl(kvm, Request.KVM_CHECK_EXTENSION, Capability.KVM_CAP_NR_MEMSLOTS, "memory slots");
-    const memory = new MemorySlots({ vm: fd, limit });
+    const rings = how.dirtyRing === undefined ? undefined : new DirtyRings(fd, how.dirtyRing);
+    const memory = new MemorySlots({
+      vm: fd,
+      limit,
+      rings,
+      flush: () => {
+        for (const vcpu of processors) vcpu.nudge();
+      },
+    });
     const counts: ExitCounts = {
       portReads: 0,
       portWrites: 0,
@@ -129,6 +143,7 @@ export class KvmVm implements VirtualMachine {
       mmioWrites: 0,
       emulationFailures: 0,
       kicks: 0,
+      dirtyRingFull: 0,
     };
     const watch = new HaltWatch(processors);
     const clock = new ClockDriver(options.clock);
@@ -152,6 +167,7 @@ export class KvmVm implements VirtualMachine {
         mapping = new SharedMapping(vcpu, runBytes, `kvm_run of vCPU ${index}`);
         const run = new DataView(mapping.buffer);
         if (index === 0) posted.attach(run);
+        rings?.add(vcpu, index);
         processors.push(
           new KvmVcpu({
             index,
@@ -166,6 +182,7 @@ export class KvmVm implements VirtualMachine {
             peek: (gpa, length) => memory.peek(gpa, length),
             onEmulationFailure: how.onEmulationFailure,
             beforeExit: drainPosted,
+            ringFull: () => memory.collectRings(),
             pendingChanged: () => {
               watch.pendingChanged();
               const isRunning = processors.some(({ isPending }) => isPending);

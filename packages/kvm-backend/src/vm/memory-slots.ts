@@ -1,28 +1,42 @@
 import { close, createMemfd, ioctlBuffer, PAGE_SIZE, RootedBuffer, SharedMapping } from "@northbridge/linux";
 import { type DirtyLog, type MemorySlot, NorthbridgeError } from "@northbridge/sdk";
 import { MemoryFlag, Request, SizeOf } from "../abi/spec.ts";
+import type { DirtyRings } from "./dirty-ring.ts";
 
 interface PlacedSlot extends MemorySlot {
   readonly number: number;
   readonly fd: number;
   readonly mapping: SharedMapping;
-  /** One bit a page: KVM's answer, and what host code wrote. */
+  /** One bit a page: KVM's answer, and what is known to be written beside it: by host code, and from dirty rings. */
   readonly log: RootedBuffer;
-  readonly hostLog: Uint8Array;
+  readonly written: Uint8Array;
 }
 
 /** The guest's memory: one memfd a slot, mapped where every thread of JavaScript sees it. */
 export class MemorySlots implements DirtyLog {
   readonly #vm: number;
   readonly #limit: number;
+  readonly #rings: DirtyRings | undefined;
+  readonly #flush: () => void;
   readonly #slots: PlacedSlot[] = [];
   readonly #region = new RootedBuffer(SizeOf.kvm_userspace_memory_region);
   readonly #query = new RootedBuffer(SizeOf.kvm_dirty_log);
   #isLogging = false;
 
-  constructor(deps: { readonly vm: number; readonly limit: number }) {
+  /**
+   * @param deps.rings where the kernel logs pages in rings instead of in a bitmap a slot
+   * @param deps.flush has every vCPU leave the guest for a moment, so that what it wrote is in its ring
+   */
+  constructor(deps: {
+    readonly vm: number;
+    readonly limit: number;
+    readonly rings: DirtyRings | undefined;
+    readonly flush: () => void;
+  }) {
     this.#vm = deps.vm;
     this.#limit = deps.limit;
+    this.#rings = deps.rings;
+    this.#flush = deps.flush;
   }
 
   /** Throws `NB_MEMORY`. */
@@ -56,7 +70,7 @@ export class MemorySlots implements DirtyLog {
       fd,
       mapping,
       log: new RootedBuffer(logBytes),
-      hostLog: new Uint8Array(logBytes),
+      written: new Uint8Array(logBytes),
     };
     this.#slots.push(placed);
     this.#publish(placed);
@@ -69,18 +83,15 @@ export class MemorySlots implements DirtyLog {
     for (const slot of this.#slots) {
       const from = Math.max(gpa, slot.gpa) - slot.gpa;
       const to = Math.min(gpa + length, slot.gpa + slot.length) - slot.gpa;
-      for (let page = Math.floor(from / PAGE_SIZE); page * PAGE_SIZE < to; page++) {
-        slot.hostLog[page >> 3] = (slot.hostLog[page >> 3] ?? 0) | (1 << (page & 7));
-      }
+      for (let page = Math.floor(from / PAGE_SIZE); page * PAGE_SIZE < to; page++) mark(slot, page);
     }
   }
 
   enable(): void {
     this.#isLogging = true;
-    for (const slot of this.#slots) {
-      slot.hostLog.fill(0);
-      this.#publish(slot);
-    }
+    for (const slot of this.#slots) this.#publish(slot);
+    this.#rings?.collect(() => undefined); // of an earlier time
+    for (const slot of this.#slots) slot.written.fill(0);
   }
 
   disable(): void {
@@ -91,20 +102,27 @@ export class MemorySlots implements DirtyLog {
   harvest(): number[] {
     const pages: number[] = [];
     if (!this.#isLogging) return pages;
+    if (this.#rings !== undefined) this.#flush();
+    this.collectRings();
     for (const slot of [...this.#slots].sort((a, b) => a.gpa - b.gpa)) {
-      this.#query.view.setUint32(0, slot.number, true);
-      this.#query.view.setBigUint64(8, slot.log.address, true);
-      slot.log.lend(() =>
-        ioctlBuffer(this.#vm, Request.KVM_GET_DIRTY_LOG, this.#query, `dirty log of ${slot.name}`),
-      );
+      if (this.#rings === undefined) this.#readBitmap(slot);
       const first = slot.gpa / PAGE_SIZE;
       slot.log.bytes.forEach((byte, i) => {
-        const both = byte | (slot.hostLog[i] ?? 0);
+        const both = byte | (slot.written[i] ?? 0);
         for (let bit = 0; bit < 8; bit++) if ((both & (1 << bit)) !== 0) pages.push(first + 8 * i + bit);
       });
-      slot.hostLog.fill(0);
+      slot.written.fill(0);
     }
     return pages;
+  }
+
+  /** Makes room in the vCPUs' rings. Returns whether there was anything in them. */
+  collectRings(): boolean {
+    const dirty = (number: number, page: number): void => {
+      const slot = this.#slots[number];
+      if (slot !== undefined) mark(slot, page);
+    };
+    return this.#rings?.collect(dirty) ?? false;
   }
 
   /** A copy of guest-physical memory as far as it is there. */
@@ -118,10 +136,19 @@ export class MemorySlots implements DirtyLog {
   }
 
   close(): void {
+    this.#rings?.close();
     for (const slot of this.#slots.splice(0)) {
       slot.mapping.unmap();
       close(slot.fd);
     }
+  }
+
+  #readBitmap(slot: PlacedSlot): void {
+    this.#query.view.setUint32(0, slot.number, true);
+    this.#query.view.setBigUint64(8, slot.log.address, true);
+    slot.log.lend(() =>
+      ioctlBuffer(this.#vm, Request.KVM_GET_DIRTY_LOG, this.#query, `dirty log of ${slot.name}`),
+    );
   }
 
   #publish(slot: PlacedSlot): void {
@@ -137,4 +164,8 @@ export class MemorySlots implements DirtyLog {
     view.setBigUint64(24, slot.mapping.address, true);
     ioctlBuffer(this.#vm, Request.KVM_SET_USER_MEMORY_REGION, this.#region, `memory slot ${slot.name}`);
   }
+}
+
+function mark(slot: PlacedSlot, page: number): void {
+  slot.written[page >> 3] = (slot.written[page >> 3] ?? 0) | (1 << (page & 7));
 }
