@@ -1,5 +1,6 @@
 import { spawnSync } from "node:child_process";
-import { mkdir, mkdtemp, readdir, rm, symlink, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, readFile, rm, symlink, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { FakeHypervisor } from "@northbridge/core/testing";
 import { afterEach, beforeEach, expect, it } from "vitest";
@@ -53,7 +54,67 @@ it("refuses names that are none and directories that are there", async () => {
   });
   await mkdir(join(directory, "there"));
   expect(await harness.run("device", "new", join(directory, "there"))).toMatchObject({
+    code: 2,
+    err: expect.stringContaining(`device new: ${join(directory, "there")} is there already`),
+  });
+  expect(await harness.run("device", "new", join(directory, "no/where"))).toMatchObject({
     code: 1,
-    err: expect.stringContaining("cannot make the project"),
+    err: expect.stringContaining("cannot make the project: there is no such file or directory"),
   });
 });
+
+it("depends on packages of a checkout where it is given them", async () => {
+  const harness = new CliHarness(new FakeHypervisor([]));
+  const packed = join(directory, "packed");
+  const make = () => harness.run("device", "new", join(directory, "gadget"), "--packages", packed);
+  expect(await make()).toMatchObject({ code: 2, err: expect.stringContaining("no such file or directory") });
+  await mkdir(packed);
+  expect(await make()).toMatchObject({ code: 2, err: expect.stringContaining("found nothing") });
+  for (const name of ["cli", "core", "sdk", "net-tap"])
+    await writeFile(join(packed, `northbridge-${name}-0.0.0.tgz`), "");
+  expect(await make()).toMatchObject({ code: 0 });
+  const file = (name: string): string => `file:${join(packed, `northbridge-${name}-0.0.0.tgz`)}`;
+  expect(JSON.parse(await readFile(join(directory, "gadget/package.json"), "utf8"))).toMatchObject({
+    dependencies: { "@northbridge/sdk": file("sdk") },
+    devDependencies: {
+      "@northbridge/cli": file("cli"),
+      "@northbridge/core": file("core"),
+      "@northbridge/net-tap": file("net-tap"),
+    },
+  });
+});
+
+const PACKED = process.env["NORTHBRIDGE_PACKED"];
+if (PACKED === undefined)
+  console.log("a new project from packages skips: NORTHBRIDGE_PACKED names no `.northbridge/packed`");
+
+it.skipIf(PACKED === undefined)(
+  "makes a project that npm installs, whose guest is fetched, and that tests and boots",
+  { timeout: 600_000 },
+  async () => {
+    const outside = await mkdtemp(join(tmpdir(), "northbridge-new-"));
+    try {
+      const project = join(outside, "gadget");
+      const harness = new CliHarness(new FakeHypervisor([]));
+      expect(await harness.run("device", "new", project, "--packages", PACKED ?? "")).toMatchObject({ code: 0 });
+      const run = (command: string) =>
+        spawnSync("sh", ["-c", command], {
+          cwd: project,
+          encoding: "utf8",
+          env: { ...process.env, PATH: `${join(root, "node_modules/.bin")}:${process.env["PATH"]}`, NO_COLOR: "1" },
+        });
+      const begun = performance.now();
+      expect(run("npm install --no-audit --no-fund")).toMatchObject({ status: 0 });
+      expect(run("npx northbridge guest linux --out guest")).toMatchObject({ status: 0 });
+      const tests = run("npm test");
+      expect(tests.stdout + tests.stderr).toMatch(/Tests +7 passed/);
+      expect(run('npm start -- --append "rdinit=/bin/busybox -- poweroff -f"')).toMatchObject({
+        status: 0,
+        stdout: expect.stringContaining("Power down"),
+      });
+      console.log(`from nothing to a booted machine: ${((performance.now() - begun) / 1000).toFixed(1)} s`);
+    } finally {
+      await rm(outside, { recursive: true });
+    }
+  },
+);

@@ -1,8 +1,14 @@
-/** The files of a new device project by path. `name` is kebab-case. */
-export function deviceTemplate(name: string): Readonly<Record<string, string>> {
+/**
+ * The files of a new device project by path. `name` is kebab-case.
+ * @param packages specifiers of our packages by name, each of them; the registry's where absent
+ */
+export function deviceTemplate(
+  name: string,
+  packages?: Readonly<Record<string, string>>,
+): Readonly<Record<string, string>> {
   const camel = name.replaceAll(/-([a-z0-9])/g, (_, letter: string) => letter.toUpperCase());
   return {
-    "package.json": `${JSON.stringify(manifest(name), undefined, 2)}\n`,
+    "package.json": `${JSON.stringify(manifest(name, packages), undefined, 2)}\n`,
     "tsconfig.json": `${JSON.stringify(TSCONFIG, undefined, 2)}\n`,
     [`${name}.ts`]: device(name, camel),
     [`${name}.test.ts`]: test(name, camel),
@@ -11,14 +17,19 @@ export function deviceTemplate(name: string): Readonly<Record<string, string>> {
   };
 }
 
-const manifest = (name: string): object => ({
+const manifest = (
+  name: string,
+  { "@northbridge/sdk": sdk = "*", "@northbridge/cli": cli = "*", ...others }: Readonly<Record<string, string>> = {},
+): object => ({
   name,
   version: "0.0.0",
   type: "module",
   scripts: { test: "vitest run", start: "northbridge run machine.config.ts" },
-  dependencies: { "@northbridge/sdk": "*", valibot: "^1.5.0" },
+  dependencies: { "@northbridge/sdk": sdk, valibot: "^1.5.0" },
   devDependencies: {
-    "@northbridge/cli": "*",
+    "@northbridge/cli": cli,
+    // npm takes these for what our packages ask for among themselves.
+    ...others,
     "@types/node": "^24.19.2",
     "fast-check": "^4.10.2",
     typescript: "^6.0.3",
@@ -114,7 +125,7 @@ deviceConformance({ describe, it }, { create: () => ${camel}(), registers, code:
 
 describe("under Linux", () => {
   it("is done for the guest", { timeout: 600_000 }, async (context) => {
-    context.skip(!existsSync("guest/vmlinuz"), "no guest: northbridge guest linux --out guest");
+    context.skip(!existsSync("guest/vmlinuz"), "no guest: npx northbridge guest linux --out guest");
     await using linux = await bootLinux({
       hypervisor: builtInHypervisor("soft"),
       registry: builtInRegistry(),
@@ -145,8 +156,8 @@ const readme = (name: string): string => `# ${name}
 
 \`\`\`sh
 npm install
-northbridge guest linux --out guest    # a stock kernel, once
-npm test                               # bench, fuzzer, and under Linux
-npm start                              # a machine with the device
+npx northbridge guest linux --out guest    # a stock kernel, once
+npm test                                   # bench, fuzzer, and under Linux
+npm start                                  # a machine with the device
 \`\`\`
 `;

@@ -1,5 +1,5 @@
-import { mkdir, writeFile } from "node:fs/promises";
-import { basename, join } from "node:path";
+import { mkdir, readdir, writeFile } from "node:fs/promises";
+import { basename, join, resolve } from "node:path";
 import { fileErrorReason } from "@northbridge/core";
 import { NorthbridgeError } from "@northbridge/core/contracts";
 import type { RegisterCommand } from "../commands/register-command.ts";
@@ -14,7 +14,11 @@ export const registerDevice: RegisterCommand = (program, host) => {
     .command("new")
     .description("make a project with a device, its tests and a machine")
     .argument("<NAME>", "of the directory to make; its last part names the device, as in my-device")
-    .action(async (directory: string) => {
+    .option(
+      "--packages <dir>",
+      "depend on the packages in this directory, as `pnpm check:packages` of a checkout leaves them in .northbridge/packed (default: the registry's)",
+    )
+    .action(async (directory: string, options: { readonly packages?: string }) => {
       const name = basename(directory);
       if (!NAME.test(name)) {
         throw new NorthbridgeError(
@@ -22,21 +26,55 @@ export const registerDevice: RegisterCommand = (program, host) => {
           `device new: expected a name of lower-case letters, digits and dashes, found ${name}`,
         );
       }
+      const files = deviceTemplate(name, await packedPackages(options.packages));
+      await makeDirectory(directory);
       try {
-        await mkdir(directory);
-        for (const [path, content] of Object.entries(deviceTemplate(name))) {
-          await writeFile(join(directory, path), content);
-        }
+        for (const [path, content] of Object.entries(files)) await writeFile(join(directory, path), content);
       } catch (error) {
-        throw new NorthbridgeError(
-          "NB_HOST",
-          `${directory}: cannot make the project: ${fileErrorReason(error)}`,
-          {
-            cause: error,
-          },
-        );
+        throw cannotMake(directory, error);
       }
       host.stdout.write(`${directory}: npm install, then npm test\n`);
     });
   registerFuzz(device, host);
 };
+
+async function makeDirectory(directory: string): Promise<void> {
+  try {
+    await mkdir(directory);
+  } catch (error) {
+    const isTaken = error instanceof Error && "code" in error && error.code === "EEXIST";
+    throw isTaken
+      ? new NorthbridgeError("NB_CONFIG", `device new: ${directory} is there already`)
+      : cannotMake(directory, error);
+  }
+}
+
+const cannotMake = (directory: string, cause: unknown): NorthbridgeError =>
+  new NorthbridgeError("NB_HOST", `${directory}: cannot make the project: ${fileErrorReason(cause)}`, {
+    cause,
+  });
+
+const TARBALL = /^northbridge-([a-z0-9-]+?)-\d[^/]*\.tgz$/;
+
+/** Our packages as files: specifiers by name. Throws `NB_CONFIG` where the directory has none. */
+async function packedPackages(
+  directory: string | undefined,
+): Promise<Readonly<Record<string, string>> | undefined> {
+  if (directory === undefined) return undefined;
+  const names = await readdir(directory).catch((error: unknown) => {
+    throw new NorthbridgeError("NB_CONFIG", `--packages ${directory}: ${fileErrorReason(error)}`);
+  });
+  const found = names.flatMap((file) => {
+    const [, name] = TARBALL.exec(file) ?? [];
+    return name === undefined ? [] : [[`@northbridge/${name}`, `file:${resolve(directory, file)}`] as const];
+  });
+  const packages = Object.fromEntries(found);
+  for (const needed of ["@northbridge/cli", "@northbridge/sdk"]) {
+    if (needed in packages) continue;
+    throw new NorthbridgeError(
+      "NB_CONFIG",
+      `--packages ${directory}: expected a tarball of ${needed}, found ${names.length === 0 ? "nothing" : names.slice(0, 3).join(", ")}`,
+    );
+  }
+  return packages;
+}

@@ -20,30 +20,31 @@ export interface FuzzOptions {
 
 /** The device answers any program with values of the right width and never throws. */
 export function fuzzDevice(device: DeviceUnderTest, options: FuzzOptions = {}): Promise<void> {
-  return expectNone(answersInWidth, device, options);
+  return fuzzLaw(answersInWidth, device, options);
 }
 
 /** Saving and restoring between any two operations cannot be observed. */
 export function fuzzSnapshots(device: DeviceUnderTest, options: FuzzOptions = {}): Promise<void> {
-  return expectNone(survivesSaving, device, options);
+  return fuzzLaw(survivesSaving, device, options);
 }
 
 /** Reset drops every line and leaves nothing of what was before. */
 export function fuzzReset(device: DeviceUnderTest, options: FuzzOptions = {}): Promise<void> {
-  return expectNone(resetsToPowerOn, device, options);
+  return fuzzLaw(resetsToPowerOn, device, options);
 }
 
 /** Interrupt lines are levels, never pulses. */
 export function fuzzInterrupts(device: DeviceUnderTest, options: FuzzOptions = {}): Promise<void> {
-  return expectNone(holdsLevels, device, options);
+  return fuzzLaw(holdsLevels, device, options);
 }
 
 /** Reset values and access rules are those of the register map; nothing to do where there is none. */
 export function fuzzRegisters(device: DeviceUnderTest, options: FuzzOptions = {}): Promise<void> {
-  return expectNone(keepsRegisterMap, device, options);
+  return fuzzLaw(keepsRegisterMap, device, options);
 }
 
-async function expectNone(judge: Judge, device: DeviceUnderTest, options: FuzzOptions): Promise<void> {
+/** Rejects with a counterexample, as a test to paste, where the device breaks the law. */
+export async function fuzzLaw(judge: Judge, device: DeviceUnderTest, options: FuzzOptions): Promise<void> {
   const found = await findCounterexample(judge, device, options);
   if (found === undefined) return;
   throw new Error(await describeCounterexample(device, found));

@@ -80,6 +80,27 @@ const withBug = (bug?: Bug): DeviceUnderTest => ({
 
 deviceConformance({ describe, it }, withBug());
 
+describe("deviceConformance()", () => {
+  const lawsTried = (device: DeviceUnderTest): readonly string[] => {
+    const names: string[] = [];
+    const it = (name: string): void => void names.push(name);
+    deviceConformance({ describe: (_name, body) => void body(), it }, device);
+    return names;
+  };
+
+  it("leaves out what a device says it does not keep, and the map where there is none", () => {
+    const { registers, ...unmapped } = withBug();
+    expect(registers).toBe(map);
+    expect(lawsTried(withBug())).toHaveLength(5);
+    expect(lawsTried({ ...withBug(), except: ["save and restore", "fuzz"] })).toEqual([
+      "cannot be told from a new one after reset",
+      "holds its interrupt lines",
+      "keeps to its register map",
+    ]);
+    expect(lawsTried({ ...unmapped, except: ["reset", "interrupt levels"] })).toHaveLength(2);
+  });
+});
+
 describe("fuzzing", () => {
   it("finds a value that is none", async () => {
     await expect(fuzzDevice(withBug("NaN"))).rejects.toThrow(/gave NaN, expected an unsigned integer/);

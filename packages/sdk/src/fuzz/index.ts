@@ -10,4 +10,4 @@ export {
   fuzzReset,
   fuzzSnapshots,
 } from "./fuzz-device.ts";
-export type { DeviceUnderTest } from "./run-program.ts";
+export type { DeviceUnderTest, LawName } from "./run-program.ts";

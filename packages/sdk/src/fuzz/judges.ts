@@ -5,7 +5,7 @@ import type { RegisterSpecs } from "../registers/declaration.ts";
 import type { RegisterLayout } from "../registers/register-layout.ts";
 import type { RegisterMap } from "../registers/register-map.ts";
 import type { Step } from "./program.ts";
-import { benchFor, clone, type DeviceUnderTest, observeStep, runStep } from "./run-program.ts";
+import { benchFor, clone, type DeviceUnderTest, type LawName, observeStep, runStep } from "./run-program.ts";
 
 /** What a law does beside a program: where in it, and with which register and value. */
 export interface Experiment {
@@ -16,7 +16,7 @@ export interface Experiment {
 
 /** A law that every device keeps: rejects where `program` shows that this one does not. */
 export interface Judge {
-  readonly name: string;
+  readonly name: LawName;
   /** Said of a counterexample, at the place of the cut. */
   readonly atCut?: string;
   judge(device: DeviceUnderTest, program: readonly Step[], experiment: Experiment): Promise<void>;

@@ -6,6 +6,9 @@ import type { RegisterMap } from "../registers/register-map.ts";
 import { FakeClock } from "../testing/fake-clock.ts";
 import type { Place, Step } from "./program.ts";
 
+/** What a device is judged by. */
+export type LawName = "fuzz" | "register map" | "save and restore" | "reset" | "interrupt levels";
+
 /** A device to judge: how to make one, always the same. */
 export interface DeviceUnderTest {
   create(): DeviceEntry;
@@ -15,8 +18,8 @@ export interface DeviceUnderTest {
   readonly prepare?: TestBenchOptions<RegisterSpecs>["prepare"];
   /** Its interrupt lines drive edge-triggered inputs: they may go up and down at once. */
   readonly pulses?: boolean;
-  /** Laws that it does not keep, by name. */
-  readonly except?: readonly string[];
+  /** Laws that it does not keep: nothing tries them. */
+  readonly except?: readonly LawName[];
   /** How a counterexample makes the device. @defaultValue `"device()"` */
   readonly code?: string;
 }
