@@ -96,12 +96,18 @@ it.skipIf(PACKED === undefined)(
     try {
       const project = join(outside, "gadget");
       const harness = new CliHarness(new FakeHypervisor([]));
-      expect(await harness.run("device", "new", project, "--packages", PACKED ?? "")).toMatchObject({ code: 0 });
+      expect(await harness.run("device", "new", project, "--packages", PACKED ?? "")).toMatchObject({
+        code: 0,
+      });
       const run = (command: string) =>
         spawnSync("sh", ["-c", command], {
           cwd: project,
           encoding: "utf8",
-          env: { ...process.env, PATH: `${join(root, "node_modules/.bin")}:${process.env["PATH"]}`, NO_COLOR: "1" },
+          env: {
+            ...process.env,
+            PATH: `${join(root, "node_modules/.bin")}:${process.env["PATH"]}`,
+            NO_COLOR: "1",
+          },
         });
       const begun = performance.now();
       expect(run("npm install --no-audit --no-fund")).toMatchObject({ status: 0 });

@@ -19,7 +19,11 @@ export function deviceTemplate(
 
 const manifest = (
   name: string,
-  { "@northbridge/sdk": sdk = "*", "@northbridge/cli": cli = "*", ...others }: Readonly<Record<string, string>> = {},
+  {
+    "@northbridge/sdk": sdk = "*",
+    "@northbridge/cli": cli = "*",
+    ...others
+  }: Readonly<Record<string, string>> = {},
 ): object => ({
   name,
   version: "0.0.0",

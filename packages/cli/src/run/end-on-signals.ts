@@ -1,4 +1,5 @@
 import { constants } from "node:os";
+import { CommandFailed } from "../host.ts";
 import { ExitCode } from "../exit-codes.ts";
 
 const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
@@ -21,8 +22,21 @@ export function endOnSignals(end: (exitCode: number) => void): () => void {
   };
 }
 
-/** Hands what nobody caught to `fail`, so that the terminal is given back first. Returns what undoes that. */
+/**
+ * Hands what nobody caught to `fail`, so that the terminal is given back first: a promise of a device, or a callback of
+ * the host. It says where it was thrown, since nothing says by whom. Returns what undoes that.
+ */
 export function onUncaught(fail: (error: Error) => void): () => void {
-  process.on("uncaughtException", fail);
-  return () => process.off("uncaughtException", fail);
+  const listener = (error: unknown): void => {
+    const cause = error instanceof Error ? error : new Error(String(error));
+    const place = thrownAt(cause.stack ?? "");
+    const where = place === undefined ? "" : ` (thrown at ${place})`;
+    fail(new CommandFailed(ExitCode.HOST_FAILURE, `nobody caught: ${cause.message}${where}`, { cause }));
+  };
+  process.on("uncaughtException", listener);
+  return () => process.off("uncaughtException", listener);
 }
+
+/** The innermost frame that is a file: not Node's own. */
+const thrownAt = (stack: string): string | undefined =>
+  /(?:file:\/\/)?(\/[^()\n]*:\d+:\d+)\)?$/m.exec(stack)?.[1];

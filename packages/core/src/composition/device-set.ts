@@ -1,4 +1,5 @@
 import {
+  Console,
   type Device,
   type DeviceContext,
   type FirmwareEntry,
@@ -11,7 +12,8 @@ import {
 } from "../contracts/index.ts";
 import type { AddressSpaces, ComposedDevice, DeviceServices } from "./device-services.ts";
 import type { PlannedDevice } from "./device-order.ts";
-import { GuardedClock, guardedDevice } from "./guarded-device.ts";
+import { GuardedClock, guardedDevice, guardOf } from "./guarded-device.ts";
+import { guardedChar, guardedEnds } from "./guarded-ends.ts";
 import { located } from "./host-end-opener.ts";
 import type { ServiceContainer } from "./service-container.ts";
 
@@ -70,18 +72,24 @@ export class DeviceSet {
   #contextOf(planned: PlannedDevice, accesses: ComposedDevice["accesses"]): DeviceContext {
     const services = this.#services;
     const container = this.#container;
-    const ends = services.hostEnds.endsOf(planned);
-    const own = <T>(token: Token<T>): T | undefined => (token === HostEnds ? (ends as T) : undefined);
     const owner = `device ${planned.id} (${planned.spec.name})`;
+    const guard = guardOf(planned.id, (fault) => {
+      services.onFault(fault);
+    });
+    const ends = guardedEnds(services.hostEnds.endsOf(planned), guard);
+    const own = <T>(token: Token<T>): T | undefined => {
+      if ((token as symbol) === HostEnds) return ends as T;
+      return (token as symbol) === Console
+        ? (guardedChar(container.get(Console, owner), guard) as T)
+        : undefined;
+    };
     const map =
       (space: keyof AddressSpaces) =>
       (region: Omit<IoRegion, "name"> & { readonly name?: string }, handler: IoHandler): Unmap =>
         services.spaces[space].map({ ...region, name: region.name ?? planned.id }, handler, accesses[space]);
     return {
       id: planned.id,
-      clock: new GuardedClock(services.clock, planned.id, (fault) => {
-        services.onFault(fault);
-      }),
+      clock: new GuardedClock(services.clock, guard),
       memory: services.memory,
       power: services.power,
       msi: services.msi,

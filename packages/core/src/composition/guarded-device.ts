@@ -1,4 +1,5 @@
 import { type Clock, type Device, DeviceFault, NorthbridgeError } from "../contracts/index.ts";
+import type { Guard } from "./guarded-ends.ts";
 
 /** What a device's own code threw, with the device and what it was doing in front. */
 function deviceFault(device: string, what: string, error: unknown): NorthbridgeError {
@@ -48,16 +49,31 @@ const named =
     }
   };
 
-/** The machine's clock as a device sees it: what its timers throw goes to `onFault`, never to who drives the clock. */
+/** A guard of the device's callbacks: what they throw, or reject with where they are async, goes to `onFault`. */
+export function guardOf(device: string, onFault: (fault: NorthbridgeError) => void): Guard {
+  return (what, callback, instead) =>
+    (...args) => {
+      try {
+        const result = callback(...args);
+        if (!(result instanceof Promise)) return result;
+        result.catch((error: unknown) => {
+          onFault(deviceFault(device, what, error));
+        });
+      } catch (error) {
+        onFault(deviceFault(device, what, error));
+      }
+      return instead;
+    };
+}
+
+/** The machine's clock as a device sees it: what its timers throw never reaches who drives the clock. */
 export class GuardedClock implements Clock {
   readonly #clock: Clock;
-  readonly #device: string;
-  readonly #onFault: (fault: NorthbridgeError) => void;
+  readonly #guard: Guard;
 
-  constructor(clock: Clock, device: string, onFault: (fault: NorthbridgeError) => void) {
+  constructor(clock: Clock, guard: Guard) {
     this.#clock = clock;
-    this.#device = device;
-    this.#onFault = onFault;
+    this.#guard = guard;
   }
 
   get kind(): Clock["kind"] {
@@ -73,12 +89,6 @@ export class GuardedClock implements Clock {
   }
 
   createTimer(callback: () => void): ReturnType<Clock["createTimer"]> {
-    return this.#clock.createTimer(() => {
-      try {
-        callback();
-      } catch (error) {
-        this.#onFault(deviceFault(this.#device, "a timer", error));
-      }
-    });
+    return this.#clock.createTimer(this.#guard("a timer", callback, undefined));
   }
 }

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import type { DeviceEntry, MachineConfig, StopReason } from "../contracts/index.ts";
+import { Console, type DeviceEntry, type MachineConfig, type StopReason } from "../contracts/index.ts";
 import { PluginRegistry } from "../composition/plugin-registry.ts";
 import { RingBufferBackend } from "../host/ring-buffer.ts";
 import { debugConsole, fakePlugin, powerPort } from "../testing/fake-devices.ts";
@@ -267,12 +267,14 @@ describe("Machine", () => {
     const end = async (
       setup: Parameters<typeof fakePlugin>[1],
       program: readonly FakeStep[],
+      options: Partial<MachineOptions> = {},
     ): Promise<{ machine: Machine; reason: StopReason }> => {
       const faulty = fakePlugin("@fake/devices/faulty", setup);
       const machine = await createMachine({
         config: { ...bare, devices: [faulty({}, { id: "gadget" })] },
         hypervisor: new FakeHypervisor(program),
         registry,
+        ...options,
       });
       await machine.start();
       return { machine, reason: await machine.stopped };
@@ -337,6 +339,41 @@ describe("Machine", () => {
       expect(reset.reason).toEqual({
         kind: "error",
         detail: "device gadget: reset: boom",
+      });
+    });
+
+    it("says which device's callback it was, at once or later", async () => {
+      const later = (): never => Promise.reject(new TypeError("boom")) as never;
+      const idle: FakeStep[] = Array.from(
+        { length: 1000 },
+        (): FakeStep =>
+          (_vm, { clock }) => {
+            clock.runDue();
+            return undefined;
+          },
+      );
+      for (const receive of [boom, later]) {
+        const typed: Parameters<typeof fakePlugin>[1] = (ctx) => {
+          ctx.get(Console).connect(receive);
+          return {
+            resume: () => {
+              console.send("x");
+            },
+          };
+        };
+        const console = new RingBufferBackend();
+        expect((await end(typed, idle, { console })).reason).toEqual({
+          kind: "error",
+          detail: "device gadget: input: boom",
+        });
+      }
+      const timed: Parameters<typeof fakePlugin>[1] = (ctx) => {
+        ctx.clock.createTimer(later).arm(0);
+        return {};
+      };
+      expect((await end(timed, idle)).reason).toEqual({
+        kind: "error",
+        detail: "device gadget: a timer: boom",
       });
     });
 
