@@ -84,7 +84,15 @@ describe("deviceConformance()", () => {
   const lawsTried = (device: DeviceUnderTest): readonly string[] => {
     const names: string[] = [];
     const it = (name: string): void => void names.push(name);
-    deviceConformance({ describe: (_name, body) => void body(), it }, device);
+    deviceConformance(
+      {
+        describe: (_name, body) => {
+          body();
+        },
+        it,
+      },
+      device,
+    );
     return names;
   };
 
