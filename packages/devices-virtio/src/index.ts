@@ -13,12 +13,13 @@ export { type InputKind } from "./input/capabilities.ts";
 export { type InputEvent } from "./input/input-event.ts";
 export { VirtioInput, type VirtioInputStateV1 } from "./input/virtio-input.ts";
 export { virtioNet, type VirtioNetConfig } from "./net/plugin.ts";
-export { VirtioNet, type VirtioNetOptions, type VirtioNetStateV1 } from "./net/virtio-net.ts";
+export { type NetLimits, VirtioNet, type VirtioNetOptions, type VirtioNetStateV1 } from "./net/virtio-net.ts";
+export { type RateLimits } from "./rate-limiter.ts";
 export { VirtioPci, type VirtioPciStateV1 } from "./pci/virtio-pci.ts";
 export { virtioPmem, type VirtioPmemConfig } from "./pmem/plugin.ts";
 export { VirtioPmem } from "./pmem/virtio-pmem.ts";
-export { virtioRng } from "./rng/plugin.ts";
-export { VirtioRng } from "./rng/virtio-rng.ts";
+export { virtioRng, type VirtioRngConfig } from "./rng/plugin.ts";
+export { VirtioRng, type VirtioRngStateV1 } from "./rng/virtio-rng.ts";
 export { type ScsiTargetConfig, virtioScsi, type VirtioScsiConfig } from "./scsi/plugin.ts";
 export {
   type ScsiTarget,

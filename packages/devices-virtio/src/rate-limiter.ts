@@ -51,6 +51,13 @@ export class RateLimiter {
 
   /** Pays for one request; false where it is too early for it: `onReady` follows. */
   take(bytes: number): boolean {
+    if (!this.allows(bytes)) return false;
+    this.pay(bytes);
+    return true;
+  }
+
+  /** Whether there are tokens for one request, to be paid once it is done. False: `onReady` follows. */
+  allows(bytes: number): boolean {
     const now = this.#clock.nowNs();
     const passed = (now - this.#atNs) / NS_PER_S;
     this.#atNs = now;
@@ -61,9 +68,12 @@ export class RateLimiter {
       this.#timer.arm(now + Math.max(1, Math.ceil(wait * NS_PER_S)));
       return false;
     }
+    return true;
+  }
+
+  pay(bytes: number): void {
     this.#operations.pay(1);
     this.#bytes.pay(bytes);
-    return true;
   }
 
   save(): RateLimiterStateV1 {

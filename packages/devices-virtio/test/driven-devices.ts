@@ -190,7 +190,11 @@ export const drivenDevices: readonly DrivenDevice[] = [
   {
     name: "balloon",
     make: () => ({ device: new VirtioBalloon() }),
-    head: fc.oneof(anyHead, fc.constantFrom(u32(0xffff_ffff), [...u32(4), ...u32(5)])),
+    // Pages behind the buffers of the test, where they are memory: what is in them is lost.
+    head: fc.oneof(
+      fc.constantFrom(u32(0xffff_ffff), [...u32(0xf0), ...u32(0xf1)], u32(0x100), u32(0)),
+      anyHead.map(([n = 0]) => u32(0xe0 + n)),
+    ),
     lengths: anyLengths,
   },
   {

@@ -10,6 +10,8 @@ export class Wire implements NetBackend {
   readonly headers: (Uint8Array | undefined)[] = [];
   readonly offloads?: NetOffloads;
   taken: NetOffloads | undefined;
+  /** How often the device has asked for frames. */
+  resumes = 0;
   /** Frames it has room for. */
   room: number = Infinity;
   receive: (frame: Uint8Array, header?: Uint8Array) => boolean = () => false;
@@ -42,8 +44,9 @@ export class Wire implements NetBackend {
     this.plug = listener;
   }
 
+  /** Tests offer frames themselves. */
   resume(): void {
-    // Tests offer frames themselves.
+    this.resumes++;
   }
 
   close(): Promise<void> {

@@ -28,7 +28,16 @@ export {
   setInterfaceUp,
 } from "./interfaces.ts";
 export type { Address } from "./libc.ts";
-export { addSeals, createMemfd, mapUnder, PAGE_SIZE, Seal, sealsOf, SharedMapping } from "./mapping.ts";
+export {
+  addSeals,
+  createMemfd,
+  discardPages,
+  mapUnder,
+  PAGE_SIZE,
+  Seal,
+  sealsOf,
+  SharedMapping,
+} from "./mapping.ts";
 export { RootedBuffer } from "./rooted-buffer.ts";
 export {
   acceptUnix,

@@ -30,6 +30,7 @@ export interface Libc {
     fd: number,
     offset: number,
   ) => Address | number;
+  readonly madvise: (address: Address, length: number, advice: number) => number;
   readonly memfd_create: (name: string, flags: number) => number;
   readonly ftruncate: (fd: number, length: number) => number;
   readonly eventfd: (initial: number, flags: number) => number;
@@ -96,6 +97,7 @@ function load(): Libc {
     ioctl: declare("int ioctl(int fd, unsigned long request, unsigned long argument)"),
     ioctlAt: declare("int ioctl(int fd, unsigned long request, uintptr_t argument)"),
     mmap: library.func("mmap", "uintptr_t", ["uintptr_t", "size_t", "int", "int", "int", "int64_t"]) as never,
+    madvise: library.func("madvise", "int", ["uintptr_t", "size_t", "int"]) as never,
     memfd_create: declare("int memfd_create(const char *name, unsigned int flags)"),
     ftruncate: declare("int ftruncate(int fd, int64_t length)"),
     eventfd: declare("int eventfd(unsigned int initial, int flags)"),

@@ -11,6 +11,8 @@ const MAP_PRIVATE = 0x02;
 const MAP_FIXED = 0x10;
 const MAP_ANONYMOUS = 0x20;
 const MAP_NORESERVE = 0x4000;
+const MADV_DONTNEED = 4;
+const MADV_REMOVE = 9;
 const MAP_FAILED = 0xffff_ffff_ffff_ffffn;
 const WASM_PAGE = 65536;
 
@@ -118,12 +120,28 @@ export class SharedMapping {
  * @param bytes of shared WebAssembly memory: no other memory of JavaScript may be mapped over
  */
 export function mapUnder(bytes: Uint8Array, fd: number, what: string): void {
+  const address = wholePages(bytes, what);
+  copyIn(bytes, fd);
+  map({ address, length: bytes.length, flags: MAP_SHARED | MAP_FIXED | MAP_NORESERVE, fd, offset: 0 }, what);
+}
+
+/**
+ * Gives whole pages back to the system: they take no memory, and read as zeros, until they are written. Of a shared file
+ * its storage goes, for all who map it. Throws `SystemCallError`.
+ */
+export function discardPages(bytes: Uint8Array): void {
+  const address = wholePages(bytes, "discarded pages");
+  if (libc().madvise(address, bytes.length, MADV_REMOVE) === 0) return;
+  if (errnoName() !== "EINVAL") throw new SystemCallError("madvise", errnoName(), "discarded pages");
+  check(libc().madvise(address, bytes.length, MADV_DONTNEED), "madvise", "discarded pages"); // no shared file
+}
+
+function wholePages(bytes: Uint8Array, what: string): Address {
   const address = libc().address(bytes);
   if (address % BigInt(PAGE_SIZE) !== 0n || bytes.length % PAGE_SIZE !== 0) {
     throw new SystemCallError("mmap", "EINVAL", `${what}: not whole pages of memory`);
   }
-  copyIn(bytes, fd);
-  map({ address, length: bytes.length, flags: MAP_SHARED | MAP_FIXED | MAP_NORESERVE, fd, offset: 0 }, what);
+  return address;
 }
 
 /** Writes the bytes to the start of the file, leaving holes where there are only zeros. */

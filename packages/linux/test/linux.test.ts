@@ -1,4 +1,4 @@
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Worker } from "node:worker_threads";
@@ -200,6 +200,31 @@ describe.skipIf(process.platform !== "linux" || process.arch !== "x64")("Linux s
     part.unmap();
     linux.close(fd);
     linux.close(other);
+  });
+
+  it("gives pages back: they read as zeros, and hold no memory", () => {
+    const resident = (): number =>
+      Number(/Rss:\s+(\d+)/.exec(readFileSync("/proc/self/smaps_rollup", "utf8"))?.[1]);
+    const fd = linux.createMemfd("discarded", 16 << 20);
+    const shared = new linux.SharedMapping(fd, 16 << 20, "discarded");
+    const { Memory } = (
+      globalThis as unknown as { WebAssembly: { Memory: new (of: object) => { buffer: SharedArrayBuffer } } }
+    ).WebAssembly;
+    const anonymous = new Memory({ initial: 256, maximum: 256, shared: true });
+    for (const buffer of [shared.buffer, anonymous.buffer]) {
+      const bytes = new Uint8Array(buffer).fill(7);
+      const before = resident();
+      linux.discardPages(bytes.subarray(linux.PAGE_SIZE, -linux.PAGE_SIZE));
+      expect(before - resident()).toBeGreaterThan(14_000); // KiB
+      if (buffer === shared.buffer)
+        expect(statSync(`/proc/self/fd/${fd}`).blocks).toBe((2 * linux.PAGE_SIZE) / 512);
+      expect([0, 1, 2, -2, -1].map((page) => bytes.at(page * linux.PAGE_SIZE))).toEqual([7, 0, 0, 0, 7]);
+      expect(() => {
+        linux.discardPages(bytes.subarray(1));
+      }).toThrow("not whole pages of memory");
+    }
+    shared.unmap();
+    linux.close(fd);
   });
 
   it("names threads and interrupts a system call of one by a signal", async () => {

@@ -28,6 +28,7 @@ import { FileRecording } from "../trace/record-to-file.ts";
 import { detectPanic } from "./panic-detector.ts";
 import { resolveConfig } from "./resolve-config.ts";
 import type { RunOptions } from "./run-options.ts";
+import { reclaimPages } from "./reclaim-pages.ts";
 import { saveFault } from "./save-fault.ts";
 import type { SaveOn } from "./save-on.ts";
 import { expectWritable, RunStatistics } from "./statistics.ts";
@@ -61,6 +62,7 @@ export async function runMachine(options: RunOptions, host: CliHost): Promise<nu
       log: run.log,
       onState: run.onState,
       onPause: run.onPause,
+      reclaimPages,
       adapt,
     });
   } catch (error) {

@@ -1,3 +1,5 @@
+import { type Token, token } from "./token.ts";
+
 /** One range of guest-physical memory. Page-aligned in base, length and host address. */
 export interface MemorySlot {
   readonly name: string;
@@ -45,3 +47,12 @@ export interface GuestMemory {
   writeU16(gpa: number, value: number): boolean;
   writeU32(gpa: number, value: number): boolean;
 }
+
+/**
+ * Gives whole pages of guest memory back to the host: they read as zeros until somebody writes them. Whether they take
+ * none of the host's memory until then is the host's affair. Say `written` as for any change.
+ */
+export type ReclaimPages = (pages: Uint8Array) => void;
+
+/** Provided by the machine. */
+export const ReclaimPages: Token<ReclaimPages> = token<ReclaimPages>("reclaimPages");

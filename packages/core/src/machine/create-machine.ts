@@ -11,6 +11,7 @@ import {
   Log,
   type MachineConfig,
   type MemoryMapEntry,
+  ReclaimPages,
   type VirtualMachine,
 } from "../contracts/index.ts";
 import { loadBoot } from "../boot/index.ts";
@@ -46,6 +47,8 @@ export interface MachineOptions {
   readonly log?: ByteSink;
   /** @defaultValue as `config.clock` says, from 0 */
   readonly clock?: DrivenClock;
+  /** @defaultValue zeroes them, and the host has nothing of it */
+  readonly reclaimPages?: ReclaimPages;
   /** Gives another plugin of the same kind in a device's place: a recording one, one that can be replaced while it runs. */
   readonly adapt?: (spec: DevicePluginSpec<never, never>, id: string) => DevicePluginSpec<never, never>;
   /** Hears of every change of the machine's state; of `running`, just before the next instruction. */
@@ -77,6 +80,7 @@ export async function createMachine(options: MachineOptions): Promise<Machine> {
   container.provide(Console, console, "the machine");
   container.provide(Entropy, createEntropy(config.clock), "the machine");
   container.provide(Log, log, "the machine");
+  container.provide(ReclaimPages, options.reclaimPages ?? ((pages) => void pages.fill(0)), "the machine");
 
   const ports = portBus();
   const mmio = mmioBus();

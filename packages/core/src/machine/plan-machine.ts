@@ -8,6 +8,7 @@ import {
   type MachineConfig,
   type MachineType,
   type MemoryMapEntry,
+  ReclaimPages,
 } from "../contracts/index.ts";
 import { inOrderOfServices, type PlannedDevice } from "../composition/device-order.ts";
 import { planDevices } from "../composition/plan-devices.ts";
@@ -18,7 +19,7 @@ import { configuredCpu } from "../cpu/configured-cpu.ts";
 import { memoryMap } from "../memory/layout.ts";
 
 const DEFAULT_MACHINE = "pc-1";
-const OF_THE_MACHINE: ReadonlySet<symbol> = new Set<symbol>([Console, Log, HostEnds, Entropy]);
+const OF_THE_MACHINE: ReadonlySet<symbol> = new Set<symbol>([Console, Log, HostEnds, Entropy, ReclaimPages]);
 
 /** A config that has been checked through and through. */
 export interface MachinePlan {

@@ -1,4 +1,4 @@
-import { type ConfigSchema, definePlugin, type DevicePlugin } from "@northbridge/sdk";
+import { type ConfigSchema, definePlugin, type DevicePlugin, ReclaimPages } from "@northbridge/sdk";
 import * as v from "valibot";
 import { attach, placement, type PlacementConfig } from "../attach.ts";
 import { MAX_MIB } from "./spec.ts";
@@ -19,5 +19,6 @@ const Config: ConfigSchema<VirtioBalloonConfig, VirtioBalloonConfig & { readonly
 export const virtioBalloon: DevicePlugin<VirtioBalloonConfig> = definePlugin({
   name: "@northbridge/devices-virtio/virtioBalloon",
   config: Config,
-  setup: (ctx, { mib, ...place }) => attach(ctx, new VirtioBalloon({ targetMib: mib }), place),
+  setup: (ctx, { mib, ...place }) =>
+    attach(ctx, new VirtioBalloon({ targetMib: mib, reclaim: ctx.find(ReclaimPages) }), place),
 });

@@ -3,13 +3,18 @@ import { describe, expect, it } from "vitest";
 import { VirtioBalloon } from "./virtio-balloon.ts";
 
 function setup() {
-  const device = new VirtioBalloon({ targetMib: 2 });
+  const reclaimed: Uint8Array[] = [];
+  const reclaim = (pages: Uint8Array): void => {
+    reclaimed.push(pages);
+    pages.fill(0);
+  };
+  const device = new VirtioBalloon({ targetMib: 2, reclaim });
   const bench = new VirtioBench(device).start();
   const tell = (queue: number, bytes: Uint8Array): void => {
     bench.queue(queue).add([{ gpa: bench.allocBytes(bytes), length: bytes.length }], []);
     bench.kick(queue);
   };
-  return { device, bench, tell };
+  return { device, bench, tell, reclaimed };
 }
 
 /** Tag and value, as the driver packs them (virtio 1.3 §5.5.6.3). */
@@ -35,6 +40,41 @@ describe("VirtioBalloon", () => {
     expect(bench.queue(0).collect()).toHaveLength(1);
     expect(bench.endpoint.stats()).toMatchObject({ pagesInflated: 3, pagesDeflated: 1 });
     expect(device.actualMib).toBe(3 / 256);
+  });
+
+  it("gives pages of the balloon back, neighbours together, and only memory", () => {
+    const { bench, tell, reclaimed } = setup();
+    const rising = [0x300, 0x301, 0x302];
+    const falling = [0x402, 0x401];
+    const beyond = [0x1000, 0xffff_ffff]; // 16 MiB is where memory ends
+    for (const page of [...rising, ...falling]) bench.memory.writeU32(page * 4096, 7);
+    tell(0, new Uint8Array(Uint32Array.of(...rising, ...falling, ...beyond).buffer));
+    expect(reclaimed.map(({ byteOffset, length }) => [byteOffset / 4096, length / 4096])).toEqual([
+      [0x300, 3],
+      [0x401, 2],
+    ]);
+    expect([...rising, ...falling].map((page) => bench.memory.readU32(page * 4096))).toEqual([0, 0, 0, 0, 0]);
+    expect(bench.endpoint.stats()).toMatchObject({ pagesInflated: 7, pagesReclaimed: 5, pagesDeflated: 0 });
+    expect(bench.queue(0).collect()).toHaveLength(1);
+  });
+
+  it.each([3, 4])("gives whole pages back that the guest reports as free, on queue %i", (queue) => {
+    const { bench, reclaimed } = setup();
+    bench.memory.writeU32(0x20_0000, 7);
+    bench.queue(queue).add(
+      [],
+      [
+        { gpa: 0x20_0000, length: 0x20_0000 },
+        { gpa: 0x50_0800, length: 0x1000 }, // half of two pages
+        { gpa: 0x60_0800, length: 0x2000 },
+      ],
+    );
+    bench.kick(queue);
+    expect(reclaimed.map(({ byteOffset, length }) => [byteOffset, length])).toEqual([
+      [0x20_0000, 0x20_0000],
+      [0x60_1000, 0x1000],
+    ]);
+    expect(bench.queue(queue).collect()).toHaveLength(1);
   });
 
   it("moves the target by a configuration interrupt", () => {

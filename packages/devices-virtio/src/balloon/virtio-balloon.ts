@@ -1,4 +1,4 @@
-import { type IoWidth, NorthbridgeError, RestoreError } from "@northbridge/sdk";
+import { type IoWidth, NorthbridgeError, type ReclaimPages, RestoreError } from "@northbridge/sdk";
 import {
   type DescriptorChain,
   serve,
@@ -6,7 +6,18 @@ import {
   type VirtioSession,
   virtioSpec,
 } from "@northbridge/sdk/virtio";
-import { Config, Feature, MAX_MIB, MAX_PAGES, PAGES_PER_MIB, Queue, STAT_LENGTH, STATS } from "./spec.ts";
+import { PageReclaimer } from "./page-reclaimer.ts";
+import {
+  Config,
+  Feature,
+  MAX_MIB,
+  MAX_PAGES,
+  PAGE,
+  PAGES_PER_MIB,
+  Queue,
+  STAT_LENGTH,
+  STATS,
+} from "./spec.ts";
 
 const QUEUE_SIZE = 128;
 
@@ -16,26 +27,34 @@ export interface VirtioBalloonStateV1 {
   readonly inflated: number;
   readonly deflated: number;
   readonly statistics: Readonly<Record<string, number>>;
+  /** Absent in states of before pages were given back. */
+  readonly reclaimed?: number;
 }
 
 /**
- * Memory balloon (virtio 1.3 §5.5): a target the host sets and moves, and the guest's statistics on request. Pages in
- * the balloon are counted; their memory stays with the machine. Not modelled: free page hints and reporting, poison.
+ * Memory balloon (virtio 1.3 §5.5): a target the host sets and moves, and the guest's statistics on request. The memory
+ * of pages in the balloon, and of those the guest reports as free, goes back to the host. Not modelled: free page hints,
+ * poison.
  */
 export class VirtioBalloon implements VirtioDevice {
   readonly deviceId: number = virtioSpec.DeviceId.BALLOON;
-  readonly features: readonly number[] = [Feature.STATS_VQ, Feature.DEFLATE_ON_OOM];
-  readonly queues: readonly number[] = [QUEUE_SIZE, QUEUE_SIZE, QUEUE_SIZE];
+  readonly features: readonly number[] = [Feature.STATS_VQ, Feature.DEFLATE_ON_OOM, Feature.PAGE_REPORTING];
+  readonly queues: readonly number[] = new Array<number>(5).fill(QUEUE_SIZE);
   readonly config: Uint8Array = new Uint8Array(Config.LENGTH);
   readonly #view: DataView;
+  readonly #reclaim: ReclaimPages;
   #session: VirtioSession | undefined;
+  #pages: PageReclaimer | undefined;
+  #reclaimed = 0;
   #inflated = 0;
   #deflated = 0;
   #statistics: Record<string, number> = {};
   /** The driver's buffer of statistics, held until the host wants new ones. */
   #held: DescriptorChain | undefined;
 
-  constructor(options: { readonly targetMib?: number } = {}) {
+  /** @param options.reclaim gives pages back to the host; without, they are zeroed */
+  constructor(options: { readonly targetMib?: number; readonly reclaim?: ReclaimPages | undefined } = {}) {
+    this.#reclaim = options.reclaim ?? ((pages) => void pages.fill(0));
     this.#view = new DataView(this.config.buffer);
     this.#view.setUint32(Config.NUM_PAGES, (options.targetMib ?? 0) * PAGES_PER_MIB, true);
   }
@@ -98,6 +117,7 @@ export class VirtioBalloon implements VirtioDevice {
 
   start(session: VirtioSession): void {
     this.#session = session;
+    this.#pages = new PageReclaimer(session.memory, this.#reclaim, PAGE);
   }
 
   notify(index: number): void {
@@ -110,9 +130,9 @@ export class VirtioBalloon implements VirtioDevice {
         this.#held = chain;
         return;
       }
-      const pages = Math.min(Math.floor(chain.readableBytes / 4), MAX_PAGES);
-      if (index === Queue.INFLATE) this.#inflated += pages;
-      else this.#deflated += pages;
+      if (index === Queue.INFLATE) this.#inflate(chain);
+      else if (index === Queue.DEFLATE) this.#deflated += pagesOf(chain);
+      else this.#report(chain);
       queue.push(chain, 0);
     });
   }
@@ -129,7 +149,12 @@ export class VirtioBalloon implements VirtioDevice {
   }
 
   stats(): Readonly<Record<string, number>> {
-    return { pagesInflated: this.#inflated, pagesDeflated: this.#deflated, actualMib: this.actualMib };
+    return {
+      pagesInflated: this.#inflated,
+      pagesDeflated: this.#deflated,
+      pagesReclaimed: this.#reclaimed,
+      actualMib: this.actualMib,
+    };
   }
 
   save(): VirtioBalloonStateV1 {
@@ -137,18 +162,38 @@ export class VirtioBalloon implements VirtioDevice {
       version: 1,
       inflated: this.#inflated,
       deflated: this.#deflated,
+      reclaimed: this.#reclaimed,
       statistics: { ...this.#statistics },
     };
   }
 
   restore(state: unknown): void {
-    const { version, inflated, deflated, statistics } = state as VirtioBalloonStateV1;
+    const { version, inflated, deflated, statistics, reclaimed = 0 } = state as VirtioBalloonStateV1;
     const found: unknown = version;
     if (found !== 1) throw new RestoreError("virtioBalloon", `version ${String(found)}, expected 1`);
     this.#inflated = inflated;
     this.#deflated = deflated;
+    this.#reclaimed = reclaimed;
     this.#statistics = { ...statistics };
     // The buffer of statistics was in flight: the queue gives it again at the next look.
+  }
+
+  /** Numbers of pages that the guest gives up (§5.5.6). */
+  #inflate(chain: DescriptorChain): void {
+    const count = pagesOf(chain);
+    for (let i = 0; i < count; i++) this.#pages?.add(chain.readU32(4 * i) * PAGE, PAGE);
+    this.#inflated += count;
+    this.#giveBack();
+  }
+
+  /** Memory that the guest has no use for now: the request's writable part is it (§5.5.6.7). */
+  #report(chain: DescriptorChain): void {
+    chain.visitWritable((gpa, length) => this.#pages?.add(gpa, length));
+    this.#giveBack();
+  }
+
+  #giveBack(): void {
+    this.#reclaimed += this.#pages?.flush() ?? 0;
   }
 
   #learn(chain: DescriptorChain): void {
@@ -159,3 +204,5 @@ export class VirtioBalloon implements VirtioDevice {
     }
   }
 }
+
+const pagesOf = (chain: DescriptorChain): number => Math.min(Math.floor(chain.readableBytes / 4), MAX_PAGES);

@@ -2,8 +2,9 @@ import { type ConfigSchema, definePlugin, type DevicePlugin, HostEnds } from "@n
 import * as v from "valibot";
 import { attach, placement, type PlacementConfig } from "../attach.ts";
 import { hostEnd, type HostEndConfig } from "../host-end.ts";
+import { rateLimits } from "../rate-limiter.ts";
 import { defaultMac, parseMac } from "./mac.ts";
-import { MAX_PAIRS, VirtioNet } from "./virtio-net.ts";
+import { MAX_PAIRS, type NetLimits, VirtioNet } from "./virtio-net.ts";
 
 export interface VirtioNetConfig extends PlacementConfig {
   /** `{ kind: loopback }`, or any other network back end. */
@@ -16,6 +17,8 @@ export interface VirtioNetConfig extends PlacementConfig {
   readonly speedMbps?: number | undefined;
   /** Whether the guest may leave checksums and segmentation to the device. @defaultValue true */
   readonly offloads?: boolean | undefined;
+  /** How much may pass in each direction. @defaultValue any amount */
+  readonly limits?: NetLimits | undefined;
 }
 
 const Config: ConfigSchema<VirtioNetConfig, VirtioNetConfig> = v.strictObject({
@@ -33,6 +36,7 @@ const Config: ConfigSchema<VirtioNetConfig, VirtioNetConfig> = v.strictObject({
   queuePairs: v.optional(v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(MAX_PAIRS))),
   speedMbps: v.optional(v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(0x7fff_ffff))),
   offloads: v.optional(v.boolean()),
+  limits: v.optional(v.strictObject({ receive: v.optional(rateLimits), transmit: v.optional(rateLimits) })),
 });
 
 /** A virtio network card. */
@@ -41,11 +45,18 @@ export const virtioNet: DevicePlugin<VirtioNetConfig> = definePlugin({
   config: Config,
   requires: [HostEnds],
   ends: { link: "net" },
-  async setup(ctx, { link, mac, queuePairs, speedMbps, offloads, ...place }) {
+  async setup(ctx, { link, mac, queuePairs, speedMbps, offloads, limits, ...place }) {
     const backend = await ctx.get(HostEnds).net(link);
     ctx.onClose(() => backend.close());
     const address = (mac === undefined ? undefined : parseMac(mac)) ?? defaultMac(ctx.id);
-    const device = new VirtioNet({ backend, mac: address, pairs: queuePairs, speedMbps, offloads });
+    const device = new VirtioNet({
+      backend,
+      mac: address,
+      pairs: queuePairs,
+      speedMbps,
+      offloads,
+      limits: limits && { rates: limits, clock: ctx.clock },
+    });
     return attach(ctx, device, place);
   },
 });

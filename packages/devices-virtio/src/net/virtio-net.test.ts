@@ -1,5 +1,7 @@
 import { describe, expect, it } from "vitest";
-import { MAC, NetDriver } from "../../test/net-driver.ts";
+import { FakeClock, VirtioBench } from "@northbridge/sdk/testing";
+import { VirtioNet } from "@northbridge/devices-virtio";
+import { MAC, NetDriver, Wire } from "../../test/net-driver.ts";
 
 describe("VirtioNet", () => {
   const frame = Uint8Array.from({ length: 100 }, (_, i) => i);
@@ -21,6 +23,39 @@ describe("VirtioNet", () => {
     wire.writable();
     expect(wire.sent).toEqual([frame]);
     expect(bench.queue(1).collect()).toHaveLength(1);
+  });
+
+  it("sends and receives no more than it may, and goes on in time", () => {
+    const clock = new FakeClock();
+    const rates = { transmit: { operationsPerSecond: 10 }, receive: { bytesPerSecond: 1000 } };
+    const { wire, bench } = new NetDriver({ limits: { rates, clock } });
+    const gpa = bench.allocBytes(Uint8Array.from([...new Uint8Array(12), ...frame]));
+    for (let i = 0; i < 25; i++) bench.queue(1).add([{ gpa, length: 112 }], []);
+    bench.kick(1);
+    expect(wire.sent.length).toBe(1); // what an idle device has saved up in a tenth of a second
+    wire.room = 0;
+    clock.advanceTo(1e8);
+    expect(wire.sent.length).toBe(1);
+    wire.room = Infinity;
+    wire.writable(); // what a full link did not take is not paid for
+    expect(wire.sent.length).toBe(2);
+    clock.advanceTo(1e9);
+    expect(wire.sent.length).toBe(11);
+
+    for (let i = 0; i < 20; i++) bench.queue(0).add([], [{ gpa: bench.alloc(2048), length: 2048 }]);
+    expect([wire.receive(frame), wire.receive(frame)]).toEqual([true, false]);
+    const resumed = wire.resumes;
+    clock.advanceTo(1.1e9);
+    expect(wire.resumes).toBeGreaterThan(resumed);
+    expect([wire.receive(frame), wire.receive(frame)]).toEqual([true, false]);
+
+    // A machine that was saved is no faster.
+    const other = new Wire();
+    const twin = new VirtioNet({ backend: other, mac: MAC, limits: { rates, clock } });
+    new VirtioBench(twin, { memory: bench.memory }).endpoint.restore(bench.endpoint.save());
+    expect(other.receive(frame)).toBe(false);
+    clock.advanceTo(1.2e9);
+    expect(other.receive(frame)).toBe(true);
   });
 
   it("receives into one buffer, or merges several, or waits for them", () => {

@@ -1,4 +1,10 @@
-import { type NetBackend, type NetOffloads, NorthbridgeError, RestoreError } from "@northbridge/sdk";
+import {
+  type Clock,
+  type NetBackend,
+  type NetOffloads,
+  NorthbridgeError,
+  RestoreError,
+} from "@northbridge/sdk";
 import {
   type DescriptorChain,
   FeatureSet,
@@ -6,6 +12,7 @@ import {
   type VirtioSession,
   virtioSpec,
 } from "@northbridge/sdk/virtio";
+import { RateLimiter, type RateLimiterStateV1, type RateLimits } from "../rate-limiter.ts";
 import { NetControl } from "./control.ts";
 import {
   both,
@@ -48,6 +55,13 @@ export interface VirtioNetStateV1 {
   readonly steering: readonly number[];
   /** By pair: pieces of the first frame in the transmit queue that have left already. */
   readonly sentPieces: readonly number[];
+  readonly limiters?: { readonly receive?: RateLimiterStateV1; readonly transmit?: RateLimiterStateV1 };
+}
+
+/** How much may pass; a direction that is absent is not limited. */
+export interface NetLimits {
+  readonly receive?: RateLimits | undefined;
+  readonly transmit?: RateLimits | undefined;
 }
 
 export interface VirtioNetOptions {
@@ -59,6 +73,7 @@ export interface VirtioNetOptions {
   readonly speedMbps?: number | undefined;
   /** Whether a driver may leave checksums and segmentation undone. @defaultValue true */
   readonly offloads?: boolean | undefined;
+  readonly limits?: { readonly rates: NetLimits; readonly clock: Clock } | undefined;
 }
 
 /**
@@ -83,6 +98,7 @@ export class VirtioNet implements VirtioDevice {
     dropped: 0,
     filtered: 0,
     segmented: 0,
+    throttled: 0,
   };
   readonly #filter: ReceiveFilter;
   readonly #control: NetControl;
@@ -92,6 +108,7 @@ export class VirtioNet implements VirtioDevice {
   readonly #undone = new OffloadHeader();
   readonly #header: Uint8Array = new Uint8Array(Header.LENGTH);
   readonly #sentPieces: number[];
+  readonly #limiters: { readonly receive?: RateLimiter; readonly transmit?: RateLimiter };
   /** Of the header in front of each frame. */
   #headerLength: number = Header.LENGTH;
   #session: VirtioSession | undefined;
@@ -105,7 +122,7 @@ export class VirtioNet implements VirtioDevice {
   #turn = 0;
 
   constructor(options: VirtioNetOptions) {
-    const { backend, mac, pairs = 1, speedMbps, offloads = true } = options;
+    const { backend, mac, pairs = 1, speedMbps, offloads = true, limits } = options;
     this.#backend = backend;
     this.#mac = mac.slice();
     this.#maxPairs = pairs;
@@ -142,6 +159,15 @@ export class VirtioNet implements VirtioDevice {
         this.#setGuestFeatures(features);
       },
     });
+    const limiter = (rates: RateLimits | undefined, onReady: () => void): RateLimiter | undefined =>
+      rates === undefined || limits === undefined ? undefined : new RateLimiter(rates, limits.clock, onReady);
+    const receive = limiter(limits?.rates.receive, () => {
+      this.#backend.resume();
+    });
+    const transmit = limiter(limits?.rates.transmit, () => {
+      this.#transmitAll();
+    });
+    this.#limiters = { ...(receive && { receive }), ...(transmit && { transmit }) };
     backend.connect(
       (frame, header) => this.#receive(frame, header),
       () => {
@@ -249,6 +275,7 @@ export class VirtioNet implements VirtioDevice {
   }
 
   save(): VirtioNetStateV1 {
+    const { receive, transmit } = this.#limiters;
     return {
       version: 1,
       pairs: this.#pairs,
@@ -256,11 +283,16 @@ export class VirtioNet implements VirtioDevice {
       guestOffloads: [this.#guestFeatures.low, this.#guestFeatures.high],
       steering: this.#steering.save(),
       sentPieces: [...this.#sentPieces],
+      limiters: {
+        ...(receive && { receive: receive.save() }),
+        ...(transmit && { transmit: transmit.save() }),
+      },
     };
   }
 
   restore(state: unknown): void {
-    const { version, pairs, filter, guestOffloads: guest, steering, sentPieces } = state as VirtioNetStateV1;
+    const saved = state as VirtioNetStateV1;
+    const { version, pairs, filter, guestOffloads: guest, steering, sentPieces, limiters } = saved;
     const found: unknown = version;
     if (found !== 1) throw new RestoreError("virtioNet", `version ${String(found)}, expected 1`);
     if (sentPieces.length !== this.#maxPairs || pairs < 1 || pairs > this.#maxPairs) {
@@ -271,6 +303,8 @@ export class VirtioNet implements VirtioDevice {
     this.#steering.restore(steering);
     sentPieces.forEach((count, pair) => (this.#sentPieces[pair] = count));
     this.#setGuestFeatures(new FeatureSet(...guest));
+    if (limiters?.receive !== undefined) this.#limiters.receive?.restore(limiters.receive);
+    if (limiters?.transmit !== undefined) this.#limiters.transmit?.restore(limiters.transmit);
   }
 
   get #status(): number {
@@ -302,7 +336,7 @@ export class VirtioNet implements VirtioDevice {
     this.#turn = (this.#turn + 1) % this.#maxPairs;
   }
 
-  /** False where the link is full. */
+  /** False where the link is full, or enough has been sent for now. */
   #transmit(pair: number): boolean {
     if (pair > 0 && this.#session?.features.has(Feature.MQ) !== true) return true;
     const queue = this.#session?.queue(2 * pair + 1);
@@ -310,11 +344,15 @@ export class VirtioNet implements VirtioDevice {
     do {
       queue.disableNotifications();
       for (let chain = queue.pop(); chain !== undefined; chain = queue.pop()) {
-        if (!this.#send(chain, pair)) {
+        const length = chain.readableBytes - this.#headerLength;
+        const isAllowed = this.#limiters.transmit?.allows(length) ?? true;
+        if (!isAllowed) this.#counts.throttled++;
+        if (!isAllowed || !this.#send(chain, pair)) {
           queue.unpop(chain);
           queue.flush();
-          return false; // the back end says when it has room
+          return false; // the limiter or the back end says when there is room
         }
+        this.#limiters.transmit?.pay(length);
         queue.push(chain, 0);
       }
     } while (!queue.enableNotifications());
@@ -384,6 +422,10 @@ export class VirtioNet implements VirtioDevice {
       this.#counts.filtered++;
       return true;
     }
+    if (this.#limiters.receive?.allows(frame.length) === false) {
+      this.#counts.throttled++;
+      return false;
+    }
     const pair = this.#pairs > 1 ? this.#steering.pairOf(frame) % this.#pairs : 0;
     const queue = session.queue(2 * pair);
     if (queue === undefined) return false;
@@ -392,6 +434,7 @@ export class VirtioNet implements VirtioDevice {
     const delivery = this.#receiver.deliver(queue, whole, features.has(Feature.MRG_RXBUF));
     if (delivery === "noBuffers") return false;
     if (delivery === "tooSmall") return this.#drop();
+    this.#limiters.receive?.pay(frame.length);
     this.#counts.framesIn++;
     this.#counts.bytesIn += frame.length;
     return true;

@@ -1,8 +1,15 @@
-import type { EntropySource } from "@northbridge/sdk";
-import { serve, type VirtioDevice, type VirtioSession, virtioSpec } from "@northbridge/sdk/virtio";
+import { type Clock, type EntropySource, RestoreError } from "@northbridge/sdk";
+import { type VirtioDevice, type VirtioSession, virtioSpec } from "@northbridge/sdk/virtio";
+import { RateLimiter, type RateLimiterStateV1, type RateLimits } from "../rate-limiter.ts";
 import { MAX_BYTES, REQUEST_QUEUE } from "./spec.ts";
 
 const QUEUE_SIZE = 8;
+
+/** Saved form, version 1. Frozen: add a `V2` and an upgrade instead of editing it. */
+export interface VirtioRngStateV1 {
+  readonly version: 1;
+  readonly limiter: RateLimiterStateV1;
+}
 
 /** Entropy device (virtio 1.3 §5.4). A request gets up to 64 KiB at once. */
 export class VirtioRng implements VirtioDevice {
@@ -11,11 +18,23 @@ export class VirtioRng implements VirtioDevice {
   readonly queues: readonly number[] = [QUEUE_SIZE];
   readonly config: Uint8Array = new Uint8Array(0);
   readonly #entropy: EntropySource;
+  readonly #limiter: RateLimiter | undefined;
   #session: VirtioSession | undefined;
   #bytes = 0;
+  #throttled = 0;
 
-  constructor(deps: { readonly entropy: EntropySource }) {
-    this.#entropy = deps.entropy;
+  constructor(deps: {
+    readonly entropy: EntropySource;
+    /** @defaultValue any amount */
+    readonly limits?: { readonly rates: RateLimits; readonly clock: Clock };
+  }) {
+    const { entropy, limits } = deps;
+    this.#entropy = entropy;
+    this.#limiter =
+      limits &&
+      new RateLimiter(limits.rates, limits.clock, () => {
+        this.notify();
+      });
   }
 
   start(session: VirtioSession): void {
@@ -25,13 +44,23 @@ export class VirtioRng implements VirtioDevice {
   notify(): void {
     const queue = this.#session?.queue(REQUEST_QUEUE);
     if (queue === undefined) return;
-    serve(queue, (chain) => {
-      const length = Math.min(chain.writableBytes, MAX_BYTES);
-      for (const view of chain.writable(0, length)) this.#entropy.fill(view);
-      chain.written(0, length);
-      this.#bytes += length;
-      queue.push(chain, length);
-    });
+    do {
+      queue.disableNotifications();
+      for (let chain = queue.pop(); chain !== undefined; chain = queue.pop()) {
+        const length = Math.min(chain.writableBytes, MAX_BYTES);
+        if (this.#limiter?.take(length) === false) {
+          this.#throttled++;
+          queue.unpop(chain); // the limiter notifies once it has tokens: until then the driver need not
+          queue.flush();
+          return;
+        }
+        for (const view of chain.writable(0, length)) this.#entropy.fill(view);
+        chain.written(0, length);
+        this.#bytes += length;
+        queue.push(chain, length);
+      }
+    } while (!queue.enableNotifications());
+    queue.flush();
   }
 
   reset(): void {
@@ -39,14 +68,19 @@ export class VirtioRng implements VirtioDevice {
   }
 
   stats(): Readonly<Record<string, number>> {
-    return { bytes: this.#bytes };
+    return { bytes: this.#bytes, throttled: this.#throttled };
   }
 
-  save(): undefined {
-    return undefined;
+  /** Queues are all there is without limits. */
+  save(): VirtioRngStateV1 | undefined {
+    return this.#limiter && { version: 1, limiter: this.#limiter.save() };
   }
 
-  restore(): void {
-    // Queues are all there is.
+  restore(state: unknown): void {
+    if (state === undefined) return;
+    const { version, limiter } = state as VirtioRngStateV1;
+    const found: unknown = version;
+    if (found !== 1) throw new RestoreError("virtioRng", `version ${String(found)}, expected 1`);
+    this.#limiter?.restore(limiter);
   }
 }

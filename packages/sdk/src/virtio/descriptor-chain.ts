@@ -76,6 +76,11 @@ export class DescriptorChain {
     return this.#views(this.#readable, this.#count, offset, length);
   }
 
+  /** Where the writable bytes are in guest memory. */
+  visitWritable(visit: (gpa: number, length: number) => void): void {
+    for (let i = this.#readable; i < this.#count; i++) visit(this.#gpa[i] ?? 0, this.#length[i] ?? 0);
+  }
+
   /** Says that the device filled `length` writable bytes from `offset` through views. */
   written(offset: number, length: number): void {
     let skip = offset;

@@ -203,10 +203,7 @@ export class VirtioEndpoint {
 
   resume(): void {
     this.device.resume?.();
-    if (!this.#isStarted) return;
-    this.queues.forEach(({ queue }, index) => {
-      if (queue !== undefined) this.device.notify(index);
-    });
+    if (this.#isStarted) this.#lookAtQueues();
   }
 
   stats(): Record<string, number> {
@@ -292,6 +289,14 @@ export class VirtioEndpoint {
       for (const registers of this.queues) registers.queue?.close();
     }
     this.device.start(this.#session);
+    // Linux's balloon driver notifies of its first buffer too early, and never again.
+    this.#lookAtQueues();
+  }
+
+  #lookAtQueues(): void {
+    this.queues.forEach(({ queue }, index) => {
+      if (queue?.isOpen === true) this.device.notify(index);
+    });
   }
 
   readonly #session: VirtioSession = ((): VirtioSession => {

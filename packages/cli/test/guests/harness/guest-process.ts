@@ -57,6 +57,10 @@ export class GuestProcess implements AsyncDisposable {
     });
   }
 
+  get pid(): number {
+    return this.#child.pid ?? 0;
+  }
+
   /** What the guest has written so far. */
   get out(): string {
     return this.#out;
