@@ -24,6 +24,7 @@ export { commitImage, emptyImage, imagesAbove } from "./operations/commit-image.
 export { compareImages, type Difference } from "./operations/compare-images.ts";
 export { copyImage, type CopyOptions, type Progress } from "./operations/copy-image.ts";
 export { type MeasuredLayout, type Measurement, measureQcow2 } from "./operations/measure-image.ts";
+export type { Preallocation } from "./operations/preallocate.ts";
 export { copyForRebase } from "./operations/rebase-image.ts";
 export { BitmapFlag } from "./qcow2/bitmap-directory.ts";
 export { Bitmap, type Bitmaps } from "./qcow2/bitmaps.ts";

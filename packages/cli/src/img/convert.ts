@@ -122,6 +122,8 @@ export const registerConvert: RegisterCommand = (img, host) => {
   ): Promise<void> {
     const total = sources.reduce((sum, { size }) => sum + size, 0);
     const progress = new ProgressLine(host, options.p === true && options.quiet !== true);
+    // What is preallocated in an encrypted image reads as anything.
+    const isNew = options.n !== true && !(out instanceof Qcow2Image && out.meta.isEncrypted);
     let targetOffset = 0;
     for (const source of sources) {
       await copyImage(source, out, {
@@ -129,7 +131,7 @@ export const registerConvert: RegisterCommand = (img, host) => {
         compress: options.c === true,
         parallel: Math.min(16, Math.max(1, parseCount(options.m, "-m"))),
         sharedBacking: options.B !== undefined,
-        targetIsZero: options.targetIsZero === true || (options.n !== true && options.B === undefined),
+        targetIsZero: options.targetIsZero === true || (isNew && options.B === undefined),
         ...(options.S === undefined ? {} : { sparseBytes: sparseBytes(options.S) }),
         ...(options.salvage === true
           ? {

@@ -1,3 +1,4 @@
+import { dirname } from "node:path";
 import {
   createQcow2,
   type ImageFormat,
@@ -5,6 +6,9 @@ import {
   type MeasuredLayout,
   NodeFile,
   openImage,
+  type Preallocation,
+  Qcow2Image,
+  RawImage,
   type Qcow2CreateOptions,
 } from "@northbridge/storage-qcow2";
 import { CommandFailed } from "../host.ts";
@@ -18,7 +22,7 @@ export interface NewImage {
   readonly size: number | undefined;
   readonly backingFile: string | undefined;
   readonly backingFormat: string | undefined;
-  readonly preallocation: string;
+  readonly preallocation: Preallocation;
   readonly qcow2: Omit<Qcow2CreateOptions, "size" | "backingFile" | "backingFormat">;
 }
 
@@ -76,10 +80,7 @@ export function parseNewImage(
   if (compression !== "zlib" && compression !== "zstd") {
     throw new CommandFailed(1, `-o compression_type: expected zlib or zstd, found '${compression}'`);
   }
-  const preallocation = options.get("preallocation") ?? "off";
-  if (preallocation !== "off") {
-    throw new CommandFailed(1, `-o preallocation: only off is implemented, found '${preallocation}'`);
-  }
+  const preallocation = parsePreallocation(options.get("preallocation") ?? "off", "-o preallocation");
   const dataFile = options.get("data_file");
   return {
     format,
@@ -100,6 +101,14 @@ export function parseNewImage(
       ...encryptionOf(options, more.objects ?? []),
     },
   };
+}
+
+export function parsePreallocation(text: string, option: string): Preallocation {
+  const modes: readonly Preallocation[] = ["off", "metadata", "falloc", "full"];
+  const found = modes.find((mode) => mode === text);
+  if (found === undefined)
+    throw new CommandFailed(1, `${option}: expected ${modes.join(", ")}, found '${text}'`);
+  return found;
 }
 
 /** `-o encrypt.…`. */
@@ -159,6 +168,32 @@ export const layoutOf = ({ qcow2, preallocation }: NewImage): MeasuredLayout => 
 
 /** Makes the file. A data file is made where there is none. */
 export function makeImage(path: string, image: NewImage, size: number): void {
+  if (image.preallocation !== "off" && image.backingFile !== undefined && image.qcow2.extendedL2 !== true) {
+    throw new CommandFailed(
+      1,
+      `${path}: Backing file and preallocation can only be used at the same time if extended_l2 is on`,
+    );
+  }
+  if (image.preallocation === "metadata" && image.format === "raw") {
+    throw new CommandFailed(1, `${path}: Unsupported preallocation mode: metadata`);
+  }
+  makeEmptyImage(path, image, size);
+  if (image.preallocation === "off") return;
+  const { encryption } = image.qcow2;
+  const made = openImage(path, {
+    format: image.format,
+    withoutBacking: true,
+    ...(image.qcow2.dataFile === undefined ? {} : { allowedDirectories: [dirname(image.qcow2.dataFile)] }),
+    ...(encryption === undefined ? {} : { passphrase: encryption.passphrase }),
+  });
+  try {
+    if (made instanceof Qcow2Image || made instanceof RawImage) made.preallocate(0, image.preallocation);
+  } finally {
+    made.closeNow();
+  }
+}
+
+function makeEmptyImage(path: string, image: NewImage, size: number): void {
   const file = NodeFile.open(path, { create: true });
   try {
     if (image.format === "raw") {
@@ -187,11 +222,15 @@ export function makeImage(path: string, image: NewImage, size: number): void {
 
 /** The line that `qemu-img create` prints. */
 export function formattingLine(path: string, image: NewImage, size: number): string {
-  if (image.format === "raw") return `Formatting '${path}', fmt=raw size=${size}`;
+  const preallocation = image.preallocation === "off" ? "" : ` preallocation=${image.preallocation}`;
+  if (image.format === "raw") return `Formatting '${path}', fmt=raw size=${size}${preallocation}`;
   const onOff = (value: boolean | undefined): string => (value === true ? "on" : "off");
   const { qcow2 } = image;
   const parts = [`Formatting '${path}', fmt=qcow2`];
-  parts.push(`cluster_size=${qcow2.clusterSize ?? 65536}`, `extended_l2=${onOff(qcow2.extendedL2)}`);
+  parts.push(
+    `cluster_size=${qcow2.clusterSize ?? 65536}`,
+    `extended_l2=${onOff(qcow2.extendedL2)}${preallocation}`,
+  );
   parts.push(`compression_type=${qcow2.compressionType ?? "zlib"}`, `size=${size}`);
   if (qcow2.version === 2) parts.splice(1, 0, "compat=0.10");
   if (image.backingFile !== undefined) parts.push(`backing_file=${image.backingFile}`);

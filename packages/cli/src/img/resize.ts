@@ -1,6 +1,7 @@
 import { Qcow2Image, RawImage } from "@northbridge/storage-qcow2";
 import type { RegisterCommand } from "../commands/register-command.ts";
 import { CommandFailed } from "../host.ts";
+import { parsePreallocation } from "./create-options.ts";
 import { type AccessOptions, usingImage, withAccess } from "./image-access.ts";
 import { parseSize } from "./sizes.ts";
 
@@ -15,16 +16,11 @@ export const registerResize: RegisterCommand = (img, host) => {
     .argument("<FILE>")
     .argument("<SIZE>", "bytes, or with K, M, G, T; with + or - before it, a difference")
     .option("--shrink", "let it become smaller: what lies behind the new end is lost")
-    .option("--preallocation <MODE>", "off", "off")
+    .option("--preallocation <MODE>", "of what is new: off, metadata, falloc or full", "off")
     // -1G is a size here.
     .allowUnknownOption()
     .action((path: string, sizeText: string, options: ResizeOptions) => {
-      if (options.preallocation !== "off") {
-        throw new CommandFailed(
-          1,
-          `--preallocation: only off is implemented, found '${options.preallocation}'`,
-        );
-      }
+      const preallocation = parsePreallocation(options.preallocation, "--preallocation");
       return usingImage(path, options, {}, (image) => {
         const sign = sizeText.startsWith("+") ? 1 : sizeText.startsWith("-") ? -1 : 0;
         const value = parseSize(sign === 0 ? sizeText : sizeText.slice(1), "SIZE");
@@ -36,7 +32,12 @@ export const registerResize: RegisterCommand = (img, host) => {
         if (!(image instanceof Qcow2Image || image instanceof RawImage)) {
           throw new CommandFailed(1, `${path}: the image cannot change its size`);
         }
+        const before = image.size;
+        if (preallocation !== "off" && size < before) {
+          throw new CommandFailed(1, "Preallocation can only be used for growing images");
+        }
         image.resize(size);
+        image.preallocate(before, preallocation);
         if (options.quiet !== true) host.stdout.write("Image resized.\n");
       });
     });

@@ -19,6 +19,8 @@ export interface BlockFile {
   extentAt?(offset: number, length: number): FileExtent;
   /** Makes a range inside the file read as zeroes and gives its storage back. False: the host cannot. */
   punch?(offset: number, length: number): boolean;
+  /** Has the host keep storage for a range, growing the file where needed. False: the host cannot. */
+  allocate?(offset: number, length: number): boolean;
   /** Bytes the host allocated for the file. */
   allocated?(): number;
   close(): void;

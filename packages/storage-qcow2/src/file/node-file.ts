@@ -142,6 +142,14 @@ export class NodeFile implements BlockFile {
     );
   }
 
+  allocate(offset: number, length: number): boolean {
+    const calls = linuxCalls();
+    this.#last = undefined;
+    const done = host(this.path, "fallocate", () => calls?.fallocate(this.#fd, 0, offset, length) === true);
+    if (done) this.#size = Math.max(this.#size, offset + length);
+    return done;
+  }
+
   close(): void {
     if (this.#closed) return;
     this.#closed = true;

@@ -27,10 +27,11 @@ export class BarrierFile {
     this.file.write(offset, from);
   }
 
-  /** Gives the storage of a range inside the file back, where the host can. */
-  punch(offset: number, length: number): void {
-    if (offset + length > this.file.size()) return;
-    if (this.file.punch?.(offset, length) === true) this.#written = true;
+  /** Gives the storage of a range inside the file back. False: the host cannot. */
+  punch(offset: number, length: number): boolean {
+    if (offset + length > this.file.size() || this.file.punch?.(offset, length) !== true) return false;
+    this.#written = true;
+    return true;
   }
 
   truncate(size: number): void {

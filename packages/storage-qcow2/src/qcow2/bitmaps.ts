@@ -286,7 +286,7 @@ export class Bitmaps {
   }
 
   /** Fits the bitmaps to a disk of another size. */
-  resized(size: number): void {
+  resized(size: number, before: number): void {
     for (const stored of this.#stored) {
       if (stored.bitmap.isInconsistent) continue;
       this.#load(stored);
@@ -296,6 +296,8 @@ export class Bitmaps {
         if (isDirty) kept.push([offset, length]);
       bitmap.clear();
       for (const [offset, length] of kept) bitmap.mark(offset, length);
+      // What is new may have been there before with other content.
+      if (size > before && bitmap.isEnabled) bitmap.mark(before, size - before);
       if (stored.entry !== undefined) this.#directoryChanged = true;
     }
   }

@@ -4,7 +4,11 @@ import type { CompressedClusters } from "./compressed-clusters.ts";
 import { compress } from "./compression.ts";
 import { hasRawDataFile } from "./header.ts";
 import type { Qcow2Metadata } from "./metadata.ts";
+import { keepStorage, type Preallocation, writeZeroes } from "../operations/preallocate.ts";
 import { SUBCLUSTERS } from "./spec.ts";
+
+/** Clusters that {@link ClusterWriter.preallocate} maps at once. */
+const MAX_MAPPED_AT_ONCE = 1024;
 
 /** What a writer needs of the image whose clusters it changes. */
 export interface OldContent {
@@ -210,6 +214,55 @@ export class ClusterWriter {
     const end = at + length;
     this.#packAt = end % clusterSize === 0 ? 0 : end;
     return at;
+  }
+
+  /** Maps what is not mapped to clusters of its own, which come with storage as `mode` says. */
+  preallocate(offset: number, end: number, mode: Exclude<Preallocation, "off">): void {
+    const meta = this.#meta;
+    const { clusterSize } = meta;
+    let clusters: number[] = [];
+    let start = 0;
+    const map = (): void => {
+      if (clusters.length === 0) return;
+      this.#giveStorage(start, clusters.length * clusterSize, mode);
+      for (const [index, cluster] of clusters.entries()) {
+        storeEntry(meta, cluster, {
+          ...UNALLOCATED,
+          kind: meta.isExtendedL2 ? "subclusters" : "data",
+          zeroes: entryAt(meta, cluster).zeroes,
+          hostOffset: start + index * clusterSize,
+          isCopied: true,
+        });
+        meta.bound();
+      }
+      clusters = [];
+    };
+    for (let cluster = Math.floor(offset / clusterSize); cluster * clusterSize < end; cluster += 1) {
+      const entry = entryAt(meta, cluster);
+      const isFree = entry.kind === "subclusters" ? entry.allocated === 0 : entry.kind === "unallocated";
+      if (!isFree || ownsCluster(entry)) continue;
+      const hostOffset = this.#allocate(cluster);
+      if (hostOffset !== start + clusters.length * clusterSize || clusters.length >= MAX_MAPPED_AT_ONCE) {
+        map();
+        start = hostOffset;
+      }
+      clusters.push(cluster);
+    }
+    map();
+  }
+
+  /** Makes new clusters read as zeroes, which hold anything where they were in use before. */
+  #giveStorage(start: number, length: number, mode: Exclude<Preallocation, "off">): void {
+    const { dataFile } = this.#meta;
+    const used = Math.min(length, Math.max(0, dataFile.file.size() - start));
+    if (used < length) dataFile.truncate(start + length);
+    if (mode === "full" && this.#meta.isEncrypted) {
+      this.#meta.writeData(start, new Uint8Array(length));
+      return;
+    }
+    if (used > 0 && mode !== "full" && !dataFile.punch(start, used)) writeZeroes(dataFile, start, used);
+    if (mode === "full") writeZeroes(dataFile, start, length);
+    if (mode === "falloc") keepStorage(dataFile.file, start, length);
   }
 
   writeZeroes(offset: number, length: number, mayUnmap: boolean): void {

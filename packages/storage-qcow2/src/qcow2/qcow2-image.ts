@@ -9,6 +9,7 @@ import type { BlockFile } from "../file/block-file.ts";
 import { ImageError } from "../image-error.ts";
 import { decodeLuksHeader, type LuksHeader } from "../luks/luks-header.ts";
 import { unlockLuks } from "../luks/luks-key.ts";
+import type { Preallocation } from "../operations/preallocate.ts";
 import { Bitmaps } from "./bitmaps.ts";
 import { checkQcow2 } from "./check/check-qcow2.ts";
 import { ClusterWriter } from "./cluster-writer.ts";
@@ -236,6 +237,23 @@ export class Qcow2Image extends SynchronousImage {
     this.#writer.unmap(offset, length);
   }
 
+  /**
+   * Gives clusters from `offset` on that have none a place in the file, where they read as zeroes (of an encrypted image:
+   * as anything, but with `full`). Over a backing image only subclusters can have a place and yet show what is below.
+   */
+  preallocate(offset: number, mode: Preallocation): void {
+    expectWritable(this);
+    if (mode === "off") return;
+    if (this.header.backingFile !== undefined && !this.meta.isExtendedL2) {
+      throw new ImageError(
+        this.path,
+        "request",
+        "Backing file and preallocation can only be used at the same time if extended_l2 is on",
+      );
+    }
+    this.#writer.preallocate(offset, this.size, mode);
+  }
+
   /** Internal snapshots, oldest first. */
   snapshots(): SnapshotEntry[] {
     return this.#snapshots.list();
@@ -271,6 +289,7 @@ export class Qcow2Image extends SynchronousImage {
   /** Changes the size that a guest sees; what is new reads as zeroes. */
   resize(size: number): void {
     expectWritable(this);
+    const before = this.size;
     this.#writer.forgetPacking();
     resizeQcow2(
       this.meta,
@@ -282,7 +301,7 @@ export class Qcow2Image extends SynchronousImage {
       size,
     );
     this.#dataFile?.truncate(size);
-    if (!this.bitmaps.isEmpty) this.bitmaps.resized(size);
+    if (!this.bitmaps.isEmpty) this.bitmaps.resized(size, before);
   }
 
   /**

@@ -6,8 +6,8 @@ import {
   SynchronousImage,
 } from "../disk-image.ts";
 import type { BlockFile } from "../file/block-file.ts";
-
-const ZEROES = new Uint8Array(1 << 20);
+import { ImageError } from "../image-error.ts";
+import { keepStorage, type Preallocation, writeZeroes } from "../operations/preallocate.ts";
 
 /** A file whose bytes are the disk's bytes. A file that ends inside a block reads as if zeroes followed. */
 export class RawImage extends SynchronousImage {
@@ -44,9 +44,7 @@ export class RawImage extends SynchronousImage {
     expectWritable(this);
     expectInside(this, offset, length);
     if (mayUnmap && this.#file.punch?.(offset, length) === true) return;
-    for (let done = 0; done < length; done += ZEROES.length) {
-      this.#file.write(offset + done, ZEROES.subarray(0, Math.min(ZEROES.length, length - done)));
-    }
+    writeZeroes(this.#file, offset, length);
   }
 
   /** Makes a hole where the host can. */
@@ -60,6 +58,16 @@ export class RawImage extends SynchronousImage {
     expectWritable(this);
     this.#file.truncate(size);
     this.#size = Math.ceil(size / 512) * 512;
+  }
+
+  /** Gives the disk storage from `offset` on. */
+  preallocate(offset: number, mode: Preallocation): void {
+    expectWritable(this);
+    if (mode === "metadata") {
+      throw new ImageError(this.path, "request", "preallocation: a raw image has no metadata");
+    }
+    if (mode === "falloc") keepStorage(this.#file, offset, this.#size - offset);
+    if (mode === "full") writeZeroes(this.#file, offset, this.#size - offset);
   }
 
   flushNow(): void {
