@@ -94,6 +94,7 @@ export const registerConvert: RegisterCommand = (img, host) => {
       const out = openImage(target, {
         format,
         unsafe: isUnsafe,
+        direct: options.t === "none" || options.t === "directsync",
         ...unlocking(options),
         // The command line names the backing image, so it may lie anywhere.
         allowedDirectories: [

@@ -45,6 +45,9 @@ export const withAccess = (command: Command): Command =>
 
 const CACHE_MODES = ["none", "writeback", "writethrough", "directsync", "unsafe"];
 
+/** Cache modes that go past the page cache. */
+const DIRECT_MODES = ["none", "directsync"];
+
 export function parseFormat(name: string | undefined, option: string): ImageFormat | undefined {
   if (name === undefined || name === "raw" || name === "qcow2") return name;
   throw new CommandFailed(1, `${option}: expected raw or qcow2, found '${name}'`);
@@ -63,6 +66,7 @@ export function openAs(path: string, options: AccessOptions, more: OpenImageOpti
   return openImage(named.path, {
     allowedDirectories: options.allowDir ?? [],
     ...(options.forceShare === true ? { forceShare: true } : {}),
+    direct: DIRECT_MODES.includes((more.readOnly === true ? options.T : options.t) ?? ""),
     ...(options.t === "unsafe" ? { unsafe: true } : {}),
     ...unlocking(options, named.secret),
     ...more,

@@ -1,4 +1,5 @@
 import type { Machine } from "@northbridge/core";
+import { block, BLOCK_HELP } from "./block.ts";
 import { info } from "./info.ts";
 
 const HELP = [
@@ -13,6 +14,7 @@ const HELP = [
   "save DIR     save the machine to a new directory",
   "quit         end the machine",
   "help         this list",
+  BLOCK_HELP,
 ].join("\n");
 
 /** A machine's monitor: one command a line, one answer each. */
@@ -44,6 +46,8 @@ export class Monitor {
         return `${machine.state}${machine.pauseReason === undefined ? "" : `: ${machine.pauseReason}`}, guest time ${(machine.clock.nowNs() / 1e9).toFixed(3)} s`;
       case "device":
         return await this.#ofDevice(args);
+      case "block":
+        return await block(machine, args);
       case "info":
         return info(machine, args[0] ?? "nothing");
       case "link":

@@ -1,6 +1,8 @@
 import { realpathSync } from "node:fs";
 import { dirname, isAbsolute, join, sep } from "node:path";
 import type { DiskImage, ImageFormat } from "../disk-image.ts";
+import type { BlockFile } from "../file/block-file.ts";
+import { DirectFile } from "../file/direct-file.ts";
 import { NodeFile } from "../file/node-file.ts";
 import { hostError, ImageError } from "../image-error.ts";
 import { extensionText, hasDataFile, readHeader } from "../qcow2/header.ts";
@@ -25,6 +27,8 @@ export interface OpenImageOptions
   readonly withoutBacking?: boolean;
   /** The backing image may be changed too: for commit. */
   readonly writableBacking?: boolean;
+  /** Goes past the host's page cache (`O_DIRECT`), where the host and its file system can. */
+  readonly direct?: boolean;
   /** Reads though another process may write, and does not keep it from doing so: what is read may be torn. */
   readonly forceShare?: boolean;
 }
@@ -49,8 +53,10 @@ function openLink(path: string, options: OpenImageOptions, above: Set<string>): 
     throw new ImageError(path, "invalid", `the chain has more than ${MAX_CHAIN} images`);
   above.add(real);
   const readOnly = options.readOnly ?? false;
-  const file = NodeFile.open(path, { readOnly, sharing: "later" });
-  let dataFile: NodeFile | undefined;
+  const direct = options.direct ?? false;
+  const opened = NodeFile.open(path, { readOnly, sharing: "later", direct });
+  const file = direct ? new DirectFile(opened) : opened;
+  let dataFile: BlockFile | undefined;
   let backing: DiskImage | undefined;
   try {
     const format = options.format ?? probeFormat(file);
@@ -61,13 +67,14 @@ function openLink(path: string, options: OpenImageOptions, above: Set<string>): 
         : format === "raw" && isTop && readOnly
           ? "writers"
           : "readers";
-    file.lock(sharing);
+    opened.lock(sharing);
     if (format === "raw") return new RawImage(file);
     const header = readHeader(file);
     if (hasDataFile(header)) {
       const name = extensionText(header, Extension.DATA_FILE);
       if (name === undefined) throw new ImageError(path, "invalid", "the image does not name its data file");
-      dataFile = NodeFile.open(confined(path, name, "data file", options), { readOnly, sharing });
+      const named = NodeFile.open(confined(path, name, "data file", options), { readOnly, sharing, direct });
+      dataFile = direct ? new DirectFile(named) : named;
     }
     if (header.backingFile !== undefined && options.backing === "refuse") {
       throw new ImageError(
@@ -100,7 +107,7 @@ function openLink(path: string, options: OpenImageOptions, above: Set<string>): 
 }
 
 /** What the first bytes look like. Anything may look like anything: state the format of a file you do not trust. */
-export function probeFormat(file: NodeFile): ImageFormat {
+export function probeFormat(file: Pick<BlockFile, "read">): ImageFormat {
   const magic = new Uint8Array(4);
   file.read(0, magic);
   return new DataView(magic.buffer).getUint32(0) === QCOW2_MAGIC ? "qcow2" : "raw";

@@ -13,6 +13,9 @@ import type { BlockFile, FileExtent } from "./block-file.ts";
 import { lockImage, type Sharing } from "./image-lock.ts";
 import { linuxCalls } from "./linux-calls.ts";
 
+/** Missing on hosts that are not Linux. */
+const { O_DIRECT } = constants as { readonly O_DIRECT?: number };
+
 /** How {@link NodeFile.open} opens. */
 export interface NodeFileOptions {
   readonly readOnly?: boolean;
@@ -20,6 +23,8 @@ export interface NodeFileOptions {
   readonly create?: boolean;
   /** What others may do meanwhile; `later` leaves the lock to {@link NodeFile.lock}. `readers` by default. */
   readonly sharing?: Sharing | "later";
+  /** Opens with `O_DIRECT`: what uses the file must know. */
+  readonly direct?: boolean;
 }
 
 /** A {@link BlockFile} on the host's file system through `node:fs` (pread(2), pwrite(2), fdatasync(2)). */
@@ -44,8 +49,15 @@ export class NodeFile implements BlockFile {
     const flags = readOnly
       ? constants.O_RDONLY
       : constants.O_RDWR | (options.create === true ? constants.O_CREAT : 0);
+    if (options.direct === true && (O_DIRECT === undefined || linuxCalls() === undefined)) {
+      throw new ImageError(path, "unsupported", "O_DIRECT needs Linux on x86-64 with koffi");
+    }
     return host(path, "open", () => {
-      const fd = openSync(path, flags | constants.O_NONBLOCK, 0o644);
+      const fd = openSync(
+        path,
+        flags | constants.O_NONBLOCK | (options.direct === true ? (O_DIRECT ?? 0) : 0),
+        0o644,
+      );
       try {
         const stat = fstatSync(fd);
         if (!stat.isFile() && !stat.isBlockDevice()) {

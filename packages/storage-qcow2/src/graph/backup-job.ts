@@ -11,6 +11,8 @@ export interface BackupOptions extends JobOptions {
    * written since this one. A backup that fails gives its bits back.
    */
   readonly bitmap?: Bitmap;
+  /** Copies everything, and begins the bitmap anew: for the first of such backups. */
+  readonly isFull?: boolean;
 }
 
 /**
@@ -34,11 +36,9 @@ export async function backup(
   const toDo = new Bitmap("backup", granularity, 4096, true);
   const { bitmap } = options;
   const wanted = new Bitmap("wanted", granularity, 4096, true);
-  if (bitmap === undefined) wanted.mark(0, size);
-  else {
-    wanted.merge(bitmap, size);
-    bitmap.clear();
-  }
+  if (bitmap === undefined || options.isFull === true) wanted.mark(0, size);
+  else wanted.merge(bitmap, size);
+  bitmap?.clear();
   toDo.merge(wanted, size);
   const copies = new CopyBeforeWrite(() => disk.image, target, toDo, size);
   disk.observe(copies);

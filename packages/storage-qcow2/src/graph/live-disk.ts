@@ -17,9 +17,9 @@ export interface WriteObserver {
  * reads or switches within one turn sees no half of a request.
  */
 export class LiveDisk implements BlockBackend {
-  readonly size: number;
   readonly blockSize: number;
   readonly readOnly: boolean;
+  #size: number;
   #backend: BlockBackend;
   #image: DiskImage | undefined;
   readonly #observers = new Set<WriteObserver>();
@@ -28,11 +28,15 @@ export class LiveDisk implements BlockBackend {
   #idle: (() => void) | undefined;
 
   constructor(image: DiskImage) {
-    this.size = image.size;
+    this.#size = image.size;
     this.blockSize = image.blockSize;
     this.readOnly = image.readOnly;
     this.#backend = image;
     this.#image = image;
+  }
+
+  get size(): number {
+    return this.#size;
   }
 
   /** The image on top. @throws where the disk went to a place that is no image of this process */
@@ -60,6 +64,23 @@ export class LiveDisk implements BlockBackend {
 
   discard(offset: number, length: number): Promise<void> {
     return this.#change(offset, length, async (backend) => backend.discard?.(offset, length));
+  }
+
+  /** Refused while a job looks on, which knows of one size only. */
+  async resize(size: number): Promise<void> {
+    const backend = this.#backend;
+    if (backend.resize === undefined)
+      throw new NorthbridgeError("NB_HOST", "this disk cannot have another size");
+    if (this.#observers.size > 0) {
+      throw new NorthbridgeError("NB_LIFECYCLE", "the disk has a job and cannot have another size meanwhile");
+    }
+    await this.hold();
+    try {
+      await backend.resize(size);
+      this.#size = size;
+    } finally {
+      this.release();
+    }
   }
 
   flush(): Promise<void> {
@@ -127,6 +148,10 @@ export class LiveDisk implements BlockBackend {
     while (this.#held !== undefined) await this.#held.until;
     this.#changing += 1;
     try {
+      if (this.#observers.size === 0) {
+        await act(this.#backend);
+        return;
+      }
       // Jobs may begin while this waits: each is asked once, and nobody is new when the disk changes.
       const asked = new Set<WriteObserver>();
       for (;;) {

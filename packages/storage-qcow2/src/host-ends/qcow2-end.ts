@@ -1,7 +1,8 @@
 import { defineHostEnd, type HostEndKind } from "@northbridge/sdk";
 import { readFileSync } from "node:fs";
 import * as v from "valibot";
-import { openImage } from "../chain/open-image.ts";
+import { openImage, type OpenImageOptions } from "../chain/open-image.ts";
+import { ManagedDisk } from "../graph/disk-jobs.ts";
 import { hostError } from "../image-error.ts";
 
 /** `{ kind: qcow2, … }` in a config. */
@@ -21,6 +22,8 @@ export interface Qcow2EndOptions {
   readonly snapshot?: string | undefined;
   /** A file with the passphrase of an encrypted image, to the last byte. */
   readonly secret?: { readonly path: string } | undefined;
+  /** Goes past the host's page cache, as QEMU's `cache.direct=on`. */
+  readonly direct?: boolean | undefined;
   /** Bound of the cache of L2 tables: 16 MiB by default, which cover 128 GiB at clusters of 64 KiB. */
   readonly l2CacheMib?: number | undefined;
 }
@@ -34,6 +37,7 @@ const options: v.GenericSchema<Qcow2EndOptions> = v.strictObject({
   ),
   snapshot: v.optional(v.string()),
   secret: v.optional(v.strictObject({ path })),
+  direct: v.optional(v.boolean()),
   l2CacheMib: v.optional(v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(4096))),
 });
 
@@ -42,16 +46,22 @@ export const qcow2: HostEndKind<"block", Qcow2EndOptions, Qcow2EndOptions> = def
   kind: "qcow2",
   of: "block",
   options,
-  open: ({ path: file, backing, snapshot, secret, l2CacheMib }, { readOnly }) =>
-    openImage(file, {
-      format: "qcow2",
-      readOnly,
+  open: ({ path: file, backing, snapshot, secret, direct, l2CacheMib }, { readOnly }) => {
+    const shared: OpenImageOptions = {
       backing: backing === "refuse" ? "refuse" : "follow",
       allowedDirectories: typeof backing === "object" ? backing.allow.map((directory) => directory.path) : [],
-      ...(snapshot === undefined ? {} : { snapshot }),
+      direct: direct ?? false,
       ...(secret === undefined ? {} : { passphrase: readSecret(secret.path) }),
       ...(l2CacheMib === undefined ? {} : { l2CacheBytes: l2CacheMib * 2 ** 20 }),
-    }),
+    };
+    const image = openImage(file, {
+      ...shared,
+      format: "qcow2",
+      readOnly,
+      ...(snapshot === undefined ? {} : { snapshot }),
+    });
+    return new ManagedDisk(image, (path, more) => openImage(path, { ...shared, ...more }));
+  },
 });
 
 function readSecret(path: string): Uint8Array {

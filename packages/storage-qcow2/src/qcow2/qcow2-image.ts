@@ -355,6 +355,11 @@ export class Qcow2Image extends SynchronousImage {
     below?.closeNow();
   }
 
+  /** Stands on the same image that was opened again. */
+  replaceBacking(backing: DiskImage): void {
+    this.#backing = backing;
+  }
+
   /** Closes this image and leaves those below open. */
   closeAlone(): void {
     this.#backing = undefined;
