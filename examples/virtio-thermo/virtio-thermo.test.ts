@@ -8,7 +8,7 @@ import { thermometer } from "./virtio-thermo.ts";
 
 describe.each(places)("in $name", (place) => {
   it("gets half a degree warmer every second", { timeout: 600_000 }, async (context) => {
-    const missing = place.missing();
+    const missing = await place.missing();
     if (missing !== undefined) return context.skip(missing);
     const [first = 0, second = 0, ...more] = (await place.temperatures()).map(Number);
     expect(more).toEqual([]);
