@@ -140,7 +140,7 @@ describe.skipIf(!hasQemu())("beside QEMU's own", () => {
     ["INTx", false],
     ["MSI", true],
   ])("answers every driver as that does, with %s", async (_name, usesMsi) => {
-    await using qemu = await QtestMachine.start("-device", `edu,addr=${SLOT}`);
+    await using qemu = await QtestMachine.pc("-device", `edu,addr=${SLOT}`);
     await qemu.configWrite32(SLOT, 0x10, BAR);
     await qemu.configWrite32(SLOT, 0x04, 0x0406);
     await qemu.configWrite32(SLOT, 0x04, 0x0006);

@@ -1,13 +1,15 @@
-import { type ChildProcess, spawn, spawnSync } from "node:child_process";
+import { type ChildProcessByStdio, spawn, spawnSync } from "node:child_process";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { createServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import type { Readable, Writable } from "node:stream";
 
-const QEMU = "qemu-system-x86_64";
+type QemuProcess = ChildProcessByStdio<Writable, Readable, null>;
 
 /** Whether this host has a QEMU to compare with. */
-export const hasQemu = (): boolean => spawnSync(QEMU, ["--version"]).status === 0;
+export const hasQemu = (program = "qemu-system-x86_64"): boolean =>
+  spawnSync(program, ["--version"]).status === 0;
 
 /** A ROM whose reset vector is `cli; hlt`: the machine is there and nothing runs. */
 function haltedRom(): Uint8Array {
@@ -18,17 +20,17 @@ function haltedRom(): Uint8Array {
 
 /**
  * A QEMU without a guest, whose buses a test drives by the qtest protocol (QEMU, docs/devel/testing/qtest): one command
- * a line, one answer a line. Guest time jumps to the next timer at once, since nothing runs.
+ * a line, one answer a line.
  */
 export class QtestMachine implements AsyncDisposable {
-  readonly #child: ChildProcess;
+  readonly #child: QemuProcess;
   readonly #socket: Socket;
   readonly #directory: string;
   readonly #waiting: ((line: string) => void)[] = [];
   readonly #ended: Promise<never>;
   #text = "";
 
-  private constructor(child: ChildProcess, socket: Socket, directory: string, ended: Promise<never>) {
+  private constructor(child: QemuProcess, socket: Socket, directory: string, ended: Promise<never>) {
     this.#ended = ended;
     this.#child = child;
     this.#socket = socket;
@@ -42,32 +44,64 @@ export class QtestMachine implements AsyncDisposable {
     });
   }
 
-  /** @param args beside those that make a machine without anything */
-  static async start(...args: readonly string[]): Promise<QtestMachine> {
+  /** A PC without anything. Guest time jumps to the next timer at once, since nothing runs. */
+  static async pc(...args: readonly string[]): Promise<QtestMachine> {
+    return QtestMachine.start("qemu-system-x86_64", async (directory) => {
+      const rom = join(directory, "halted.rom");
+      await writeFile(rom, haltedRom());
+      return ["-M", "pc", "-m", "64", "-nodefaults", "-bios", rom, "-icount", "shift=0,sleep=off", ...args];
+    });
+  }
+
+  /** @param argsFor what else QEMU is told; the directory is gone with the machine */
+  static async start(
+    program: string,
+    argsFor: (directory: string) => Promise<readonly string[]>,
+  ): Promise<QtestMachine> {
     const directory = await mkdtemp(join(tmpdir(), "northbridge-qtest-"));
     const path = join(directory, "qtest.sock");
     const server = createServer();
     await new Promise<void>((resolve) => void server.listen(path, resolve));
     const connected = new Promise<Socket>((resolve) => void server.once("connection", resolve));
-    const rom = join(directory, "halted.rom");
-    await writeFile(rom, haltedRom());
-    const child = spawn(
-      QEMU,
-      [
-        ...["-M", "pc", "-m", "64", "-nodefaults", "-display", "none", "-bios", rom],
-        ...["-icount", "shift=0,sleep=off", "-qtest", `unix:${path}`, "-qtest-log", "none"],
-        ...args,
-      ],
-      { stdio: ["ignore", "ignore", "inherit"] },
-    );
+    const qtest = ["-display", "none", "-qtest", `unix:${path}`, "-qtest-log", "none", "-qmp", "stdio"];
+    const child = spawn(program, [...qtest, ...(await argsFor(directory))], {
+      stdio: ["pipe", "pipe", "inherit"],
+      env: { ...process.env, QEMU_AUDIO_DRV: "none" },
+    });
     const ended = new Promise<never>((_resolve, reject) => {
-      child.once("exit", (code) => reject(new Error(`${QEMU} ended with ${code}`)));
+      child.once("exit", (code) => reject(new Error(`${program} ended with ${code}`)));
       child.once("error", reject);
     });
     ended.catch(() => undefined);
     const socket = await Promise.race([connected, ended]);
     server.close();
     return new QtestMachine(child, socket, directory, ended);
+  }
+
+  /** The object of that type in QEMU's tree that was made first. */
+  async objectOf(type: string): Promise<string> {
+    const { stdin, stdout } = this.#child;
+    const answer = new Promise<readonly { readonly name: string; readonly type: string }[]>((resolve) => {
+      let text = "";
+      stdout.setEncoding("utf8").on("data", (more: string) => {
+        text += more;
+        for (const line of text.split("\n").slice(0, -1)) {
+          const { return: found } = JSON.parse(line) as { readonly return?: unknown };
+          if (Array.isArray(found)) resolve(found as never);
+        }
+      });
+    });
+    const unattached = "/machine/unattached";
+    stdin.write('{"execute":"qmp_capabilities"}\n');
+    stdin.write(`{"execute":"qom-list","arguments":{"path":"${unattached}"}}\n`);
+    const objects = (await answer).filter((object) => object.type === `child<${type}>`);
+    const numbers = objects.map(({ name }) => Number(/\[(\d+)\]/.exec(name)?.[1]));
+    return `${unattached}/device[${Math.min(...numbers)}]`;
+  }
+
+  /** Puts a level on an input of an object that has no name of its own. */
+  async setInput(object: string, input: number, level: boolean): Promise<void> {
+    await this.#ask(`set_irq_in ${object} unnamed-gpio-in ${input} ${level ? 1 : 0}`);
   }
 
   async #ask(command: string): Promise<string> {

@@ -83,10 +83,13 @@ function knownAccess(place: Place, map: RegisterMap<RegisterSpecs>): fc.Arbitrar
 }
 
 /** Field by field: nothing, everything, a named value, or anything. */
-function valueOf({ spec, width, reset }: RegisterLayout): fc.Arbitrary<number> {
+function valueOf({ spec, width, resets }: RegisterLayout): fc.Arbitrary<number> {
   const all = 2 ** (8 * width) - 1;
   const fields = Object.values(spec.fields ?? {});
-  const plain = fc.oneof(fc.constantFrom(0, 1, reset, all, ...(spec.examples ?? [])), fc.nat(all));
+  const plain = fc.oneof(
+    fc.constantFrom(0, 1, ...resets.slice(0, 4), all, ...(spec.examples ?? [])),
+    fc.nat(all),
+  );
   if (fields.length === 0) return plain;
   const composed = fc
     .tuple(

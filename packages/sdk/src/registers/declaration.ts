@@ -25,12 +25,14 @@ export interface RegisterSpec {
   readonly offset: number;
   /** Bytes. A 64-bit register is two, low half first. @defaultValue 4 */
   readonly width?: 1 | 2 | 4;
-  /** @defaultValue 0 */
-  readonly reset?: number;
+  /** Of an array, one for all or one for each. @defaultValue 0 */
+  readonly reset?: number | readonly number[];
   /** @defaultValue `"rw"` */
   readonly access?: RegisterAccess;
   /** As of {@link FieldSpec}, for all bits. */
   readonly volatile?: boolean;
+  /** Not where the device keeps what is behind it itself, and hooks make what is read. @defaultValue true */
+  readonly isSaved?: boolean;
   /** Values worth trying, for fuzzers: addresses, lengths, keys. */
   readonly examples?: readonly number[];
   /** Bits that no field covers are reserved. Without fields all bits have the register's access. */

@@ -10,13 +10,13 @@ export function registerReference<R extends RegisterSpecs>(map: RegisterMap<R>):
     "",
     "| Offset | Register | Bytes | Access | Reset | |",
     "|---|---|---|---|---|---|",
-    ...map.layouts.map(({ name, offset, width, reset, isArray, count, stride, spec }) =>
+    ...map.layouts.map(({ name, offset, width, resets, isArray, count, stride, spec }) =>
       row(
         isArray ? `${hex(offset)} + ${stride} × n` : hex(offset),
         isArray ? `${name}[${count}]` : name,
         String(width),
         spec.access ?? "rw",
-        hex(reset),
+        [...new Set(resets)].map(hex).join(", "),
         spec.description ?? "",
       ),
     ),

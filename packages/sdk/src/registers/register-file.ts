@@ -64,7 +64,8 @@ export class RegisterFile<R extends RegisterSpecs>
   save(): RegisterState {
     const registers: Record<string, number | readonly number[]> = {};
     const values: Readonly<Record<string, number | readonly number[]>> = this.values;
-    for (const { name } of this.#parts.layouts) {
+    for (const { name, spec } of this.#parts.layouts) {
+      if (spec.isSaved === false) continue;
       const value = values[name] ?? 0;
       registers[name] = typeof value === "number" ? value : [...value];
     }
@@ -74,13 +75,13 @@ export class RegisterFile<R extends RegisterSpecs>
   /** Loads what `save` gave, of this version or an older one with an upgrade. Throws `RestoreError`; loads all or nothing. */
   restore(state: RegisterState): void {
     const registers = this.#upgraded(state);
-    const expected = new Set(this.#parts.layouts.map(({ name }) => name));
+    const layouts = this.#parts.layouts.filter(({ spec }) => spec.isSaved !== false);
+    const expected = new Set(layouts.map(({ name }) => name));
     for (const name of Object.keys(registers)) {
       if (!expected.has(name)) throw this.#refuse(`there is no register ${name}`);
     }
     const loaded: Record<string, number | number[]> = {};
-    for (const layout of this.#parts.layouts)
-      loaded[layout.name] = this.#parse(layout, registers[layout.name]);
+    for (const layout of layouts) loaded[layout.name] = this.#parse(layout, registers[layout.name]);
     Object.assign(this.values, loaded);
   }
 
@@ -122,10 +123,14 @@ export function resetValues(
   layouts: readonly RegisterLayout[],
   values: Record<string, number | number[]>,
 ): void {
-  for (const { name, reset, isArray, count } of layouts) {
+  for (const { name, resets, isArray } of layouts) {
     const held = values[name];
-    if (!isArray) values[name] = reset;
-    else if (typeof held === "object") held.fill(reset);
-    else values[name] = Array.from({ length: count }, () => reset);
+    if (!isArray) {
+      values[name] = resets[0] ?? 0;
+    } else if (typeof held === "object") {
+      for (const [index, reset] of resets.entries()) held[index] = reset;
+    } else {
+      values[name] = [...resets];
+    }
   }
 }

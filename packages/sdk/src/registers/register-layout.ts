@@ -6,7 +6,8 @@ export interface RegisterLayout {
   readonly name: string;
   readonly offset: number;
   readonly width: IoWidth;
-  readonly reset: number;
+  /** Of each element. */
+  readonly resets: readonly number[];
   readonly isArray: boolean;
   readonly count: number;
   readonly stride: number;
@@ -51,6 +52,9 @@ export function layOut(map: string, specs: RegisterSpecs): readonly RegisterLayo
 
 function layOutOne(map: string, name: string, spec: RegisterSpec): RegisterLayout {
   const { offset, width = 4, reset = 0, count = 1 } = spec;
+  const isCount = Number.isInteger(count) && count > 0 && count <= MOST_ELEMENTS;
+  const resets =
+    typeof reset !== "number" ? reset : isCount ? Array.from({ length: count }, () => reset) : [];
   const stride = spec.stride ?? width;
   const all = 2 ** (8 * width) - 1;
   const expect = (holds: boolean, reason: string): void => {
@@ -58,20 +62,18 @@ function layOutOne(map: string, name: string, spec: RegisterSpec): RegisterLayou
   };
   expect(NAME.test(name), "a name is letters, digits and _, and starts with a letter");
   expect(Number.isInteger(offset) && offset >= 0, `offset ${offset} is not an integer from 0`);
-  expect(
-    Number.isInteger(reset) && reset >= 0 && reset <= all,
-    `reset value ${reset} has not ${width} bytes`,
-  );
-  expect(
-    Number.isInteger(count) && count > 0 && count <= MOST_ELEMENTS,
-    `count ${count} is not from 1 to ${MOST_ELEMENTS}`,
-  );
+  expect(isCount, `count ${count} is not from 1 to ${MOST_ELEMENTS}`);
+  expect(resets.length === count, `${resets.length} reset values for ${count} registers`);
+  for (const value of resets) {
+    const isValue = Number.isInteger(value) && value >= 0 && value <= all;
+    expect(isValue, `reset value ${value} has not ${width} bytes`);
+  }
   expect(Number.isInteger(stride) && stride >= width, `stride ${stride} is less than the width ${width}`);
   return {
     name,
     offset,
     width,
-    reset,
+    resets,
     isArray: spec.count !== undefined,
     count,
     stride,

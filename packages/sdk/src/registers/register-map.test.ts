@@ -86,6 +86,16 @@ describe("registerMap()", () => {
     expect([regs.read(8, 4), regs.read(8, 2), regs.values.MIX]).toEqual([0xf5, 0xf5, 0x55]);
   });
 
+  it("resets each element of an array to a value of its own", () => {
+    const map = registerMap("id", { ID: { offset: 0, width: 1, count: 3, reset: [1, 2, 3], access: "rw" } });
+    const regs = map.create();
+    regs.write(1, 1, 9);
+    expect(regs.values.ID).toEqual([1, 9, 3]);
+    regs.reset();
+    expect([0, 1, 2].map((offset) => regs.read(offset, 1))).toEqual([1, 2, 3]);
+    expect(registerReference(map)).toContain("| ID[3] | 1 | rw | 0x01, 0x02, 0x03 |");
+  });
+
   it("calls hooks with the old and the new value, then sync", () => {
     const calls: unknown[] = [];
     const regs = timer.create({
@@ -129,6 +139,9 @@ describe("registerMap()", () => {
     );
     expect(refusal({ "A;x()": { offset: 0 } })).toThrow(/a name is/);
     expect(refusal({ A: { offset: 0, width: 1, reset: 256 } })).toThrow(/reset value 256/);
+    expect(refusal({ A: { offset: 0, count: 3, reset: [1, 2] } })).toThrow(/2 reset values for 3 registers/);
+    expect(refusal({ A: { offset: 0, reset: [1, 2] } })).toThrow(/2 reset values for 1 registers/);
+    expect(refusal({ A: { offset: 0, count: -1 } })).toThrow(/count -1/);
   });
 
   it("decodes whole registers as it does the parts, for any map", () => {
@@ -203,6 +216,20 @@ describe("saved registers", () => {
     );
     expect(() => fresh.restore({ ...state, version: 2 })).toThrow(/version 2 is newer than 1/);
     expect(fresh.save()).toEqual(timer.create().save());
+  });
+
+  it("leave out what the device keeps itself", () => {
+    const map = registerMap("window", { A: { offset: 0 }, PINS: { offset: 4, count: 4, isSaved: false } });
+    const regs = map.create({ hooks: { PINS: { read: (_stored, index) => index } } });
+    regs.write(0, 4, 1);
+    regs.write(8, 4, 7);
+    expect(regs.save().registers).toEqual({ A: 1 });
+    const other = map.create();
+    other.restore(regs.save());
+    expect(other.values).toEqual({ A: 1, PINS: [0, 0, 0, 0] });
+    expect(() => other.restore({ version: 1, registers: { A: 1, PINS: [0, 0, 0, 0] } })).toThrow(
+      /no register PINS/,
+    );
   });
 
   it("of an older version are upgraded step by step", () => {
