@@ -38,6 +38,7 @@ export {
   sealsOf,
   SharedMapping,
 } from "./mapping.ts";
+export { enterNetworkNamespace } from "./namespaces.ts";
 export { RootedBuffer } from "./rooted-buffer.ts";
 export {
   acceptUnix,

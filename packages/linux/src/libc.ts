@@ -66,6 +66,7 @@ export interface Libc {
   readonly gettid: () => number;
   readonly tgkill: (tgid: number, tid: number, signal: number) => number;
   readonly sigaction: (signal: number, action: Address, old: Address) => number;
+  readonly setns: (fd: number, type: number) => number;
   readonly prctl: (option: number, argument: Address) => number;
   /** `errno` of this thread's last failed call: ask at once. */
   readonly errno: () => number;
@@ -133,6 +134,7 @@ function load(): Libc {
     gettid: declare("int gettid()"),
     tgkill: declare("int tgkill(int tgid, int tid, int signal)"),
     sigaction: declare("int sigaction(int signal, uintptr_t action, uintptr_t old)"),
+    setns: declare("int setns(int fd, int type)"),
     prctl: declare("int prctl(int option, uintptr_t argument)"),
     errno: () => koffi.errno(),
     errnoNames,

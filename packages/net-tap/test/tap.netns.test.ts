@@ -72,6 +72,21 @@ describe.skipIf(obstacle !== undefined)(`a tap${obstacle === undefined ? "" : `:
     }
   });
 
+  it("is in the network namespace that was asked for, with what is there", async () => {
+    await using namespace = await NetworkNamespace.make();
+    await namespace.run("ip", "link", "add", "br0", "type", "bridge");
+    const name = freshName();
+    const net = tap({ name, namespace: namespace.name, bridge: "br0" });
+    expect(exists(name)).toBe(false);
+    expect(await namespace.run("ip", "link", "show", name)).toMatch(/<[^>]*\bUP\b[^>]*> .* master br0/);
+    await net.close();
+    await expect(namespace.run("ip", "link", "show", name)).rejects.toThrow(/does not exist/);
+    // And this thread is where it was.
+    const here = tap({ name });
+    expect(exists(name)).toBe(true);
+    await here.close();
+  });
+
   it("loses frames while its interface is down or gone, and nothing else happens", async () => {
     const net = tap({ name: freshName(), up: false });
     const card = new GuestCard(net);
@@ -94,6 +109,7 @@ describe.skipIf(obstacle !== undefined)(`a tap${obstacle === undefined ? "" : `:
     [{ name: "a b" }, /^name: expected the name of an interface/],
     [{ queues: 9 }, /^queues: expected a whole number from 1 to 8, found 9$/],
     [{ mtu: 20 }, /^mtu: expected a whole number from 68/],
+    [{ namespace: "a/b" }, /^namespace: expected a name of `ip netns`, or a path, found "a\/b"$/],
     [{ fds: [] }, /^fds: expected at least one/],
     [{ fds: [3], name: "x" }, /^fds: the interface is there already/],
   ])("refuses %j as a config", (options, message) => {
@@ -120,6 +136,12 @@ describe.skipIf(obstacle !== undefined)(`a tap${obstacle === undefined ? "" : `:
     });
     expect(refused({ name: freshName(), bridge: "nobridge" })).toMatchObject({
       message: "bridge: there is no bridge nobridge: `northbridge net setup` makes one",
+    });
+    expect(refused({ namespace: "nowhere" })).toMatchObject({
+      message: "namespace: there is no namespace nowhere: `ip netns add nowhere`",
+    });
+    expect(refused({ namespace: "/dev/null" })).toMatchObject({
+      message: expect.stringMatching(/^namespace: expected a network namespace: .*EINVAL/),
     });
     expect(refused({ fds: [0] })).toMatchObject({
       message: expect.stringMatching(/^fds: expected open queues of a tap/),

@@ -13,6 +13,7 @@ export const tapKind: HostEndKind<"net", TapOptions & CommonNetConfig> = defineN
   kind: "tap",
   options: {
     name: text,
+    namespace: text,
     fds: v.optional(v.array(v.number("expected a descriptor"))),
     queues: number,
     bridge: text,

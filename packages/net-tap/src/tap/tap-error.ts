@@ -18,6 +18,17 @@ function diagnose(
   const owned =
     "`ip tuntap add mode tap user $USER name NAME` as root, or run with CAP_NET_ADMIN, or use kind: user";
   if (options.fds !== undefined) return { path: "fds", reason: `expected open queues of a tap: ${message}` };
+  const { namespace } = options;
+  if (namespace !== undefined && message.includes(namespace)) {
+    if (errno === "EPERM")
+      return { path: "namespace", reason: `this user may not enter ${namespace}: run with CAP_SYS_ADMIN` };
+    if (errno === "ENOENT")
+      return {
+        path: "namespace",
+        reason: `there is no namespace ${namespace}: \`ip netns add ${namespace}\``,
+      };
+    return { path: "namespace", reason: `expected a network namespace: ${message}` };
+  }
   if (message.includes("/dev/net/tun")) {
     if (errno === "ENOENT")
       return { path: "kind", reason: "there is no /dev/net/tun: `modprobe tun`, or use kind: user" };

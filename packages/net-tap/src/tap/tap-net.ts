@@ -2,6 +2,7 @@ import {
   adoptTapQueue,
   attachToBridge,
   close,
+  enterNetworkNamespace,
   FdWatch,
   interfaceMtu,
   openTapQueue,
@@ -95,7 +96,9 @@ export class TapNet implements NetBackend {
   static open(options: TapOptions): TapNet {
     checkTapOptions(options);
     const opened: TapQueue[] = [];
+    let leave: (() => void) | undefined;
     try {
+      if (options.namespace !== undefined) leave = enterNetworkNamespace(namespacePath(options.namespace));
       if (options.fds !== undefined) {
         for (const fd of options.fds) {
           opened.push(adoptTapQueue(fd));
@@ -113,6 +116,8 @@ export class TapNet implements NetBackend {
     } catch (error) {
       for (const { fd } of opened) if (options.fds === undefined) close(fd);
       throw explainTapError(error, options);
+    } finally {
+      leave?.();
     }
   }
 
@@ -224,8 +229,11 @@ export class TapNet implements NetBackend {
   }
 }
 
+/** Where iproute2 keeps the namespaces that it has names for (ip-netns(8)). */
+const namespacePath = (name: string): string => (name.startsWith("/") ? name : `/run/netns/${name}`);
+
 /**
- * A tap interface of this host's network namespace, made or adopted. Needs CAP_NET_ADMIN, or an interface that was made
+ * A tap interface of a network namespace of this host, made or adopted. Needs CAP_NET_ADMIN, or an interface that was made
  * for this user beforehand. Throws `NB_CONFIG` and `NB_HOST`.
  */
 export function tap(options: TapOptions = {}): TapNet {

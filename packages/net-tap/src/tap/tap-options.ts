@@ -4,6 +4,8 @@ import { NorthbridgeError } from "@northbridge/sdk";
 export interface TapOptions {
   /** Name of the interface, at most 15 bytes; `%d` numbers it. Made where it is not there. @defaultValue `"nb%d"` */
   readonly name?: string | undefined;
+  /** Network namespace that the interface is in: a name of `ip netns`, or a path. Not with `fds`. @defaultValue ours */
+  readonly namespace?: string | undefined;
   /** Descriptors of queues that another process opened, instead of a name. */
   readonly fds?: readonly number[] | undefined;
   /** Queues, 1 to 8. @defaultValue 1 */
@@ -23,7 +25,7 @@ export function checkTapOptions(options: TapOptions): void {
   const fail = (message: string): never => {
     throw new NorthbridgeError("NB_CONFIG", message);
   };
-  const { name, fds, queues, mtu, bridge } = options;
+  const { name, namespace, fds, queues, mtu, bridge } = options;
   for (const [path, value] of [
     ["name", name],
     ["bridge", bridge],
@@ -35,8 +37,11 @@ export function checkTapOptions(options: TapOptions): void {
       fail(`${path}: expected the name of an interface, found "${value}"`);
     }
   }
-  if (fds !== undefined && (name !== undefined || queues !== undefined)) {
-    fail("fds: the interface is there already: leave out name and queues");
+  if (fds !== undefined && (name !== undefined || queues !== undefined || namespace !== undefined)) {
+    fail("fds: the interface is there already: leave out name, queues and namespace");
+  }
+  if (namespace !== undefined && !/^(\/.+|[^/]+)$/.test(namespace)) {
+    fail(`namespace: expected a name of \`ip netns\`, or a path, found "${namespace}"`);
   }
   if (fds?.length === 0) fail("fds: expected at least one descriptor, found none");
   if (queues !== undefined && (!Number.isInteger(queues) || queues < 1 || queues > 8)) {
