@@ -9,7 +9,7 @@ export interface FileServer extends AsyncDisposable {
 }
 
 /** An HTTP server of this host that serves `length` bytes without a pattern at every path. */
-export async function fileServer(length: number): Promise<FileServer> {
+export async function fileServer(length: number, host = "127.0.0.1"): Promise<FileServer> {
   const bytes = new Uint32Array(length / 4);
   let state = 0x9e37_79b9;
   for (let index = 0; index < bytes.length; index += 1) {
@@ -23,7 +23,7 @@ export async function fileServer(length: number): Promise<FileServer> {
   const server = createServer((_request, response) => {
     response.writeHead(200, { "content-length": length }).end(body);
   });
-  server.listen(0, "127.0.0.1");
+  server.listen(0, host);
   await once(server, "listening");
   const bound = server.address();
   return {

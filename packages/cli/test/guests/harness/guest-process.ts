@@ -20,6 +20,8 @@ export interface GuestProcessOptions {
   readonly stdin?: "pipe" | "ignore";
   /** Another program than `northbridge`. */
   readonly program?: string;
+  /** Number of the user and group that it runs as. */
+  readonly user?: number | undefined;
 }
 
 /** A `northbridge` command in a process of its own, run from its sources; or another program that has a guest. */
@@ -34,12 +36,15 @@ export class GuestProcess implements AsyncDisposable {
   #waiter: Waiter | undefined;
 
   constructor(args: readonly string[], options: GuestProcessOptions = {}) {
-    const { program, stdin = "pipe" } = options;
+    const { program, stdin = "pipe", user } = options;
     const [file, all] =
       program === undefined
         ? [process.execPath, ["--conditions=northbridge-source", MAIN, ...args]]
         : [program, args];
-    this.#child = spawn(file, all, { stdio: [stdin, "pipe", "pipe"] });
+    this.#child = spawn(file, all, {
+      stdio: [stdin, "pipe", "pipe"],
+      ...(user !== undefined && { uid: user, gid: user }),
+    });
     this.#child.stdout?.setEncoding("latin1").on("data", (text: string) => {
       this.#out += text;
       this.#look();

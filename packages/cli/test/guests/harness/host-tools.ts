@@ -1,10 +1,10 @@
 import { execFile } from "node:child_process";
 import { existsSync } from "node:fs";
-import { join } from "node:path";
+import { delimiter, join } from "node:path";
 import { promisify } from "node:util";
 
 const runFile = promisify(execFile);
-const PLACES = ["/usr/sbin", "/sbin", "/usr/bin", "/bin"];
+const PLACES = [...(process.env["PATH"] ?? "").split(delimiter), "/usr/sbin", "/sbin", "/usr/bin", "/bin"];
 
 /** Where a program of the host is; the name itself where it is not. */
 export const hostTool = (name: string): string =>

@@ -4,6 +4,7 @@ import { once } from "node:events";
 /** A name server on a free port of this host that answers every A question with one address (RFC 1035 §4.1). */
 export async function stubResolver(
   address: readonly [number, number, number, number],
+  port = 0,
 ): Promise<AsyncDisposable & { readonly port: number }> {
   const socket = createSocket("udp4");
   socket.on("message", (query, from) => {
@@ -14,7 +15,7 @@ export async function stubResolver(
     const record = Buffer.from([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, ...address]);
     socket.send(isA ? Buffer.concat([header, record]) : header, from.port, from.address);
   });
-  socket.bind(0, "127.0.0.1");
+  socket.bind(port, "127.0.0.1");
   await once(socket, "listening");
   return {
     port: socket.address().port,

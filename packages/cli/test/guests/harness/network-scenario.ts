@@ -1,0 +1,107 @@
+import { execFile } from "node:child_process";
+import { createHash } from "node:crypto";
+import { once } from "node:events";
+import { readFile } from "node:fs/promises";
+import { createConnection, createServer, type Socket } from "node:net";
+import { join } from "node:path";
+import { promisify } from "node:util";
+import { expect } from "vitest";
+import type { FileServer } from "./file-server.ts";
+import { type GuestFiles, initrdWith, program } from "./find-guest.ts";
+import type { GuestShell } from "./guest-shell.ts";
+
+const runFile = promisify(execFile);
+
+/** Bytes of the file that goes both ways. */
+export const SERVED: number = 100 << 20;
+const CROWD = 500;
+/** Ports of the guest: its web server, and the one for the crowd. */
+export const WEB_PORT = 8000;
+export const CROWD_PORT = 8001;
+
+/** Where the guest and the host find each other. */
+export interface Neighbourhood {
+  /** The host's file server as the guest reaches it: a name or an address, and the same over IPv6. */
+  readonly serverUrl: string;
+  readonly serverUrl6: string;
+  /** Who answers echo requests. */
+  readonly echo: string;
+  readonly echo6: string;
+  /** The guest's ports as the host reaches them. */
+  readonly web: { readonly host: string; readonly port: number };
+  readonly web6: { readonly host: string; readonly port: number };
+  readonly crowd: { readonly host: string; readonly port: number };
+}
+
+/** The guest's files with Perl, which accepts the crowd, and other programs of this host. */
+export async function networkGuest(
+  guest: GuestFiles,
+  directory: string,
+  ...programs: readonly string[]
+): Promise<GuestFiles> {
+  const added = await Promise.all(programs.map((path) => program(path)));
+  const extra = [...(await program("/usr/bin/perl", "/opt/perl")), ...added.flat()];
+  return initrdWith(guest, extra, join(directory, "initrd.img"));
+}
+
+/** A free port of this host: the machine's own process listens on it a moment later. */
+export async function freePort(): Promise<number> {
+  const server = createServer().listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const bound = server.address();
+  server.close();
+  await once(server, "close");
+  return bound !== null && typeof bound === "object" ? bound.port : 0;
+}
+
+/** Asserts that a large file comes to the guest and back, that a crowd is served at a time, and echo, on both families. */
+export async function exerciseNetwork(
+  shell: GuestShell,
+  directory: string,
+  server: FileServer,
+  place: Neighbourhood,
+): Promise<void> {
+  expect(await shell.ask(`ping -c 3 ${place.echo}`)).toContain("3 packets received, 0% packet loss");
+  expect(await shell.ask(`wget -q -O /tmp/file ${place.serverUrl} && sha256sum /tmp/file`)).toContain(
+    server.sha256,
+  );
+  await shell.ask(`cd /tmp && echo small > hello && httpd -p ${WEB_PORT} -h /tmp`);
+  const copy = join(directory, "copy");
+  await runFile("curl", ["-sS", "-o", copy, `http://${place.web.host}:${place.web.port}/file`]);
+  expect(
+    createHash("sha256")
+      .update(await readFile(copy))
+      .digest("hex"),
+  ).toBe(server.sha256);
+  await serveCrowd(shell, place.crowd);
+  await shell.ask(
+    "until ip -6 addr show dev eth0 scope global | grep -v tentative | grep -q inet6; do usleep 100000; done",
+  );
+  expect(await shell.ask(`ping -c 3 ${place.echo6}`)).toContain("3 packets received, 0% packet loss");
+  expect(await shell.ask(`wget -q -O - '${place.serverUrl6}' | sha256sum`)).toContain(server.sha256);
+  const six = await runFile("curl", ["-gsS", `http://${place.web6.host}:${place.web6.port}/hello`]);
+  expect(six.stdout).toBe("small\n");
+}
+
+/** So many connections at a time: each is greeted before the first is answered. */
+async function serveCrowd(shell: GuestShell, crowd: Neighbourhood["crowd"]): Promise<void> {
+  const script = [
+    `socket S,2,1,0;bind S,pack("Sna4x8",2,${CROWD_PORT},"\\0\\0\\0\\0") or die;listen S,512;`,
+    `for(1..${CROWD}){accept my $c,S;syswrite $c,"hello";push @c,$c}`,
+    'for(@c){sysread $_,$b,99;syswrite $_,"bye $b";close $_}',
+  ].join("");
+  const listens = `grep -q :${CROWD_PORT.toString(16).toUpperCase()} /proc/net/tcp`;
+  await shell.ask(`/opt/perl -e '${script}' & until ${listens}; do usleep 50000; done`);
+  const sockets = Array.from({ length: CROWD }, () => createConnection(crowd));
+  await Promise.all(sockets.map((socket) => once(socket, "data")));
+  sockets.forEach((socket, index) => socket.write(`${index}\n`));
+  const answers = await Promise.all(sockets.map(readAll));
+  expect(answers).toEqual(sockets.map((_, index) => `bye ${index}\n`));
+}
+
+/** Everything that `socket` says until it ends. */
+async function readAll(socket: Socket): Promise<string> {
+  let text = "";
+  for await (const chunk of socket) text += String(chunk);
+  return text;
+}
