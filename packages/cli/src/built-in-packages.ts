@@ -34,6 +34,7 @@ export const PACKAGES: readonly BuiltInPackage[] = [
   { names: ["nbd", "qcow2"], load: () => import("@northbridge/storage-qcow2") },
   { names: ["directory", "file"], load: () => import("./host-ends.ts") },
   { names: ["vhostUserBlk", "vhostUserFs"], load: () => import("./vhost-user/front-end-plugins.ts") },
+  { names: ["vhostUserNet"], load: () => import("./vhost-user/net-front-end.ts") },
 ];
 
 /**

@@ -69,6 +69,22 @@ describe("network kinds of a machine's config", () => {
       { subnet: "10.0.0.0/33" },
       /^subnet: expected a network such as 10\.0\.2\.0\/24 with a prefix of 8 to 27/,
     ],
+    [
+      "user",
+      {
+        hostPorts: [{ guestPort: 80, hostPort: 8080 }],
+        forwards: [
+          { hostPort: 8081, guestPort: 80 },
+          { hostAddress: "0.0.0.0", hostPort: 8080, guestPort: 80 },
+        ],
+      },
+      /^hostPorts\[0\]: a forwarding loop: port 8080 of the host is forwards\[1\], .*: remove one of the two$/,
+    ],
+    [
+      "user",
+      { hostPorts: [{ guestPort: 80, path: "/tmp/x" }], forwards: [{ path: "/tmp/x", guestPort: 80 }] },
+      /^hostPorts\[0\]: a forwarding loop: \/tmp\/x is forwards\[0\]/,
+    ],
     ["user", { subnet6: "fd00::1/64" }, /^subnet6: "fd00::1\/64" has bits of the host set/],
     [
       "user",

@@ -4,6 +4,7 @@ import { describe, expect, it } from "vitest";
 import { ethernetSwitch, hub, serveSwitch, stream } from "../src/index.ts";
 import { ethernet, GuestCard } from "./guest-card.ts";
 import { scratch } from "./scratch.ts";
+import { VirtualTime } from "./virtual-time.ts";
 
 const mac = (index: number): number[] => [2, 0, 0, 0, 0, index];
 const all = [255, 255, 255, 255, 255, 255];
@@ -53,6 +54,32 @@ describe("a switch", () => {
         expect(cards.map(marks)).toEqual(expected);
       }),
     );
+  });
+
+  it("cuts a port off that leads to another one, tells whose frames went round, and tries it again later", () => {
+    const time = new VirtualTime();
+    const loops: string[] = [];
+    const options = { scheduler: time, onLoop: (address: string) => loops.push(address) };
+    for (const make of [ethernetSwitch, hub]) {
+      const [one, two] = [make(options), make(options)];
+      const [a, b] = [new GuestCard(one.port()), new GuestCard(two.port())];
+      one.uplink(two.port());
+      b.send(frame(all, mac(2), 1));
+      expect(marks(a)).toEqual([1]);
+      one.uplink(two.port());
+      a.send(frame(all, mac(1), 2));
+      expect(one.stats["loopsCut"]! + two.stats["loopsCut"]!).toBe(1);
+      expect(loops.splice(0)).toEqual(["02:00:00:00:00:01"]);
+      const heard = b.received.length;
+      a.send(frame(all, mac(1), 3));
+      b.send(frame(all, mac(2), 4));
+      expect(marks(b).slice(heard)).toEqual([3]);
+      expect(marks(a).filter((mark) => mark === 4)).toEqual([4]);
+      time.after(10_001, () => undefined);
+      time.run(time.nowMs() + 10_001);
+      a.send(frame(all, mac(1), 5));
+      expect(loops.splice(0)).toHaveLength(1);
+    }
   });
 
   it("holds frames for a port without room, up to a bound, in order", () => {

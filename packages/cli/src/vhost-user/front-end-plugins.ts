@@ -49,7 +49,7 @@ const FsConfig: ConfigSchema<VhostUserFsConfig, Parsed<VhostUserFsConfig>> = v.s
 });
 
 /** The machine's RAM in files, once for all of its devices. */
-async function sharedRam(ctx: DeviceContext): Promise<SharedRam> {
+export async function sharedRam(ctx: DeviceContext): Promise<SharedRam> {
   const known = ctx.find(Ram);
   if (known !== undefined) return known;
   const vhostUser = await import("@northbridge/vhost-user");

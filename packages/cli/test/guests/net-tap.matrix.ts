@@ -11,7 +11,14 @@ import { GuestShell } from "./harness/guest-shell.ts";
 import { hostTool, missingTools, runTool } from "./harness/host-tools.ts";
 import { linuxConfig, machineFile, scratch, TUNED } from "./harness/machine-file.ts";
 import { namespaceScope, scopeObstacle } from "./harness/namespace-scope.ts";
-import { CROWD_PORT, exerciseNetwork, networkGuest, SERVED, WEB_PORT } from "./harness/network-scenario.ts";
+import {
+  CROWD_PORT,
+  exerciseNetwork,
+  freePort,
+  networkGuest,
+  SERVED,
+  WEB_PORT,
+} from "./harness/network-scenario.ts";
 import { stubResolver } from "./harness/stub-resolver.ts";
 
 const guest = await stockGuest("cloud");
@@ -75,7 +82,7 @@ it("joins a stock guest to a bridge of the host through tap(), as `net setup` ma
     const lease = await shell.ask("udhcpc -i eth0 -n -q -x hostname:guest 2>&1");
     const [, address = ""] = /lease of (10\.77\.0\.\d+) obtained/.exec(lease) ?? [];
     expect(address).not.toBe("");
-    expect(await shell.ask("nslookup guest 10.77.0.1")).toContain(`Address: ${address}`);
+    expect(await shell.ask("nslookup -type=a guest 10.77.0.1")).toContain(`Address: ${address}`);
     await shell.ask("ip -6 addr add fd77::2/64 dev eth0");
     await exerciseNetwork(shell, directory.path, server, {
       serverUrl: `http://10.77.0.1:${server.port}/file`,
@@ -192,4 +199,61 @@ it("joins a stock guest to one of QEMU's on the same switch", async (context) =>
   await measure(ours, there, "switch: our guest");
   expect(await theirs.end()).toMatchObject({ code: 0 });
   expect(await ours.end()).toMatchObject({ code: 0, err: "" });
+});
+
+it("joins a stock guest to user() in another process by vhost-user, which sees its cable pulled meanwhile", async (context) => {
+  if ("missing" in guest) return context.skip(guest.missing);
+  const missing = missingTools("curl");
+  if (missing !== undefined) return context.skip(missing);
+  await using directory = await scratch();
+  await using server = await fileServer(SERVED);
+  const [port, many, port6] = [await freePort(), await freePort(), await freePort()];
+  const link = {
+    kind: "user",
+    hostPorts: [{ guestPort: 80, hostPort: server.port }],
+    forwards: [
+      { hostPort: port, guestPort: WEB_PORT },
+      { hostPort: many, guestPort: CROWD_PORT },
+      { hostPort: port6, guestPort: WEB_PORT, guestAddress: "fd6e:6f72:7468:2:5054:ff:fe12:3456" },
+    ],
+  };
+  const path = join(directory.path, "net.sock");
+  const serve = async (): Promise<GuestProcess> => {
+    const config = ["--set", `link=${JSON.stringify(link)}`];
+    const process = new GuestProcess(["vhost-user", "net", "--socket", path, ...config], { stdin: "ignore" });
+    await process.waitFor(/listening at/);
+    return process;
+  };
+  let backEnd = await serve();
+  try {
+    const files = await networkGuest(guest.files, directory.path);
+    const card = { plugin: "vhostUserNet", mac: MAC, path };
+    const config = { ...linuxConfig({ ...files, mib: 512 }), devices: [card] };
+    await using shell = await GuestShell.boot([
+      await machineFile(directory.path, config),
+      "--timeout",
+      "800",
+    ]);
+    expect(await shell.ask("cat /sys/class/net/eth0/address")).toBe(MAC);
+    expect(await shell.ask("udhcpc -i eth0 -n -q 2>&1")).toContain("lease of 10.0.2.15 obtained");
+    await exerciseNetwork(shell, directory.path, server, {
+      serverUrl: "http://10.0.2.2/file",
+      serverUrl6: "http://[fd6e:6f72:7468:2::2]/file",
+      echo: "10.0.2.2",
+      echo6: "fd6e:6f72:7468:2::2",
+      web: { host: "127.0.0.1", port },
+      web6: { host: "127.0.0.1", port: port6 },
+      crowd: { host: "127.0.0.1", port: many },
+    });
+    backEnd.kill("SIGKILL");
+    await backEnd.ended;
+    await shell.ask("until [ $(cat /sys/class/net/eth0/carrier) = 0 ]; do usleep 50000; done");
+    backEnd = await serve();
+    await shell.ask("until [ $(cat /sys/class/net/eth0/carrier) = 1 ]; do usleep 50000; done");
+    expect(await shell.ask("ping -c 3 10.0.2.2")).toContain("3 packets received, 0% packet loss");
+    expect(await shell.end()).toMatchObject({ code: 0, err: "" });
+  } finally {
+    backEnd.kill("SIGKILL");
+    await backEnd.ended;
+  }
 });

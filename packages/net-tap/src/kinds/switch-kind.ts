@@ -28,8 +28,14 @@ export const switchKind: HostEndKind<"net", SwitchConfig & CommonNetConfig> = de
     uplink: v.optional(v.looseObject({ kind: v.string() })),
   },
   ends: { uplink: "net" },
-  async open({ path, host, port, learns, mtu, uplink }, { ends }) {
-    const fabric = new EthernetSwitch({ learns, mtu });
+  async open({ path, host, port, learns, mtu, uplink }, { ends, device, log }) {
+    const onLoop = (address: string): void => {
+      const remedy = "end one of two connections that lead to the same place";
+      const line = `${device}: a forwarding loop: frames of ${address} go round; a port is cut off: ${remedy}\n`;
+      for (const byte of new TextEncoder().encode(line)) log.write(byte);
+      log.flush?.();
+    };
+    const fabric = new EthernetSwitch({ learns, mtu, onLoop });
     const served = await serveSwitch(fabric, { path, host, port });
     let up: NetBackend | undefined;
     try {

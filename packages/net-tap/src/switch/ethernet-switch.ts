@@ -2,8 +2,9 @@ import type { NetBackend } from "@northbridge/sdk";
 import { gather, lengthOf } from "../link/frame.ts";
 import { patch } from "../link/patch.ts";
 import { hostScheduler, type Scheduler } from "../scheduler.ts";
-import { isGroupMac, macKey } from "../wire/address.ts";
+import { formatMac, isGroupMac, macKey } from "../wire/address.ts";
 import { Ethernet } from "../wire/spec.ts";
+import { isLooping, type Sighting, sighted } from "./loop-guard.ts";
 
 /** Options of `ethernetSwitch()`. */
 export interface SwitchOptions {
@@ -12,6 +13,8 @@ export interface SwitchOptions {
   /** @defaultValue 1500 */
   readonly mtu?: number | undefined;
   readonly scheduler?: Scheduler | undefined;
+  /** Two ports lead to each other; one was cut off for a while. `address` is of whose frames went round. */
+  readonly onLoop?: ((address: string) => void) | undefined;
 }
 
 /** Frames that wait for a port whose guest has no buffer; more are lost, as in any switch. */
@@ -21,9 +24,10 @@ const MOST_ADDRESSES = 4096;
 const AGEING_MS = 300_000;
 const SWEEP_MS = 1000;
 const LONGEST_FRAME = 65_553;
+/** How long a port is cut off that leads to another one of the switch. */
+const CUT_MS = 10_000;
 
-interface Learnt {
-  port: SwitchPort;
+interface Learnt extends Sighting<SwitchPort> {
   seenMs: number;
 }
 
@@ -32,6 +36,7 @@ export class EthernetSwitch {
   readonly mtu: number;
   readonly #learns: boolean;
   readonly #scheduler: Scheduler;
+  readonly #onLoop: ((address: string) => void) | undefined;
   readonly #ports = new Set<SwitchPort>();
   readonly #addresses = new Map<number, Learnt>();
   readonly #frame = new Uint8Array(LONGEST_FRAME);
@@ -42,19 +47,22 @@ export class EthernetSwitch {
   framesForwarded = 0;
   framesFlooded = 0;
   framesDropped = 0;
+  loopsCut = 0;
 
   constructor(options: SwitchOptions = {}) {
     this.mtu = options.mtu ?? 1500;
     this.#learns = options.learns ?? true;
     this.#scheduler = options.scheduler ?? hostScheduler;
+    this.#onLoop = options.onLoop;
   }
 
   get stats(): Readonly<Record<string, number>> {
-    const { framesForwarded, framesFlooded, framesDropped } = this;
+    const { framesForwarded, framesFlooded, framesDropped, loopsCut } = this;
     return {
       framesForwarded,
       framesFlooded,
       framesDropped,
+      loopsCut,
       ports: this.#ports.size,
       addresses: this.#addresses.size,
     };
@@ -101,13 +109,17 @@ export class EthernetSwitch {
   /** For ports: one is gone. */
   remove(port: SwitchPort): void {
     this.#ports.delete(port);
-    for (const [key, learnt] of this.#addresses) if (learnt.port === port) this.#addresses.delete(key);
+    for (const [key, { port: last, home }] of this.#addresses)
+      if (last === port || home === port) this.#addresses.delete(key);
   }
 
   #forward(from: SwitchPort, frame: Uint8Array): void {
-    if (this.#learns && !isGroupMac(frame, Ethernet.SOURCE))
-      this.#learn(macKey(frame, Ethernet.SOURCE), from);
-    const to = isGroupMac(frame, 0) ? undefined : this.#addresses.get(macKey(frame, 0));
+    if (from.cutUntilMs > this.#scheduler.nowMs()) {
+      this.framesDropped += 1;
+      return;
+    }
+    if (!isGroupMac(frame, Ethernet.SOURCE) && !this.#learn(frame, from)) return;
+    const to = !this.#learns || isGroupMac(frame, 0) ? undefined : this.#addresses.get(macKey(frame, 0));
     if (to !== undefined && this.#scheduler.nowMs() - to.seenMs < AGEING_MS) {
       if (to.port === from) return;
       this.framesForwarded += 1;
@@ -115,34 +127,50 @@ export class EthernetSwitch {
       return;
     }
     this.framesFlooded += 1;
+    const now = this.#scheduler.nowMs();
     for (const port of this.#ports) {
-      if (port !== from && !port.offer(frame)) this.framesDropped += 1;
+      if (port !== from && port.cutUntilMs <= now && !port.offer(frame)) this.framesDropped += 1;
     }
   }
 
-  #learn(key: number, port: SwitchPort): void {
+  /** False where the frame has been here before: its port leads to another one. */
+  #learn(frame: Uint8Array, port: SwitchPort): boolean {
     const now = this.#scheduler.nowMs();
+    const key = macKey(frame, Ethernet.SOURCE);
     const known = this.#addresses.get(key);
     if (known !== undefined) {
-      known.port = port;
       known.seenMs = now;
-      return;
+      if (!isLooping(known, port, now)) return true;
+      this.#cut(port, known, now);
+      this.#onLoop?.(formatMac(frame, Ethernet.SOURCE));
+      return false;
     }
     if (this.#addresses.size >= MOST_ADDRESSES) {
       // Not at each frame: a guest that makes up addresses would have the whole table searched for each.
-      if (now < this.#sweepMs) return;
+      if (now < this.#sweepMs) return true;
       this.#sweepMs = now + SWEEP_MS;
       for (const [old, { seenMs }] of this.#addresses)
         if (now - seenMs >= AGEING_MS) this.#addresses.delete(old);
       // A full table floods, and learns again as entries age: no guest makes it grow.
-      if (this.#addresses.size >= MOST_ADDRESSES) return;
+      if (this.#addresses.size >= MOST_ADDRESSES) return true;
     }
-    this.#addresses.set(key, { port, seenMs: now });
+    this.#addresses.set(key, { ...sighted(port), seenMs: now });
+    return true;
+  }
+
+  #cut(port: SwitchPort, known: Learnt, now: number): void {
+    port.cutUntilMs = now + CUT_MS;
+    this.loopsCut += 1;
+    known.port = known.home;
+    known.moves = 0;
+    this.framesDropped += 1;
   }
 }
 
 class SwitchPort implements NetBackend {
   readonly #switch: EthernetSwitch;
+  /** Nothing goes in or out before. */
+  cutUntilMs = 0;
   readonly #waiting: Uint8Array[] = [];
   #receive: ((frame: Uint8Array) => boolean) | undefined;
 

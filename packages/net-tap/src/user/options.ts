@@ -95,6 +95,27 @@ export interface Ipv6Network {
   readonly router: Ipv6;
 }
 
+/** Throws `NB_CONFIG` where a port of the host that the guest is given leads back to a guest. */
+function checkLoops({ hostPorts = [], forwards = [] }: UserNetOptions): void {
+  for (const [index, one] of hostPorts.entries()) {
+    const again = forwards.findIndex((forward) => leadsTo(one, forward));
+    if (again < 0) continue;
+    const where = one.path ?? `port ${one.hostPort ?? one.guestPort} of the host`;
+    throw new NorthbridgeError(
+      "NB_CONFIG",
+      `hostPorts[${index}]: a forwarding loop: ${where} is forwards[${again}], which leads back to the guest: remove one of the two`,
+    );
+  }
+}
+
+function leadsTo(one: HostPort, forward: PortForward): boolean {
+  if (one.path !== undefined || forward.path !== undefined) return one.path === forward.path;
+  const on = forward.hostAddress ?? "127.0.0.1";
+  const isThere = on === "0.0.0.0" || on === "::" || on === (one.host ?? "127.0.0.1");
+  const isSame = (one.protocol ?? "tcp") === (forward.protocol ?? "tcp");
+  return isSame && isThere && (one.hostPort ?? one.guestPort) === forward.hostPort;
+}
+
 /** The virtual network that the options describe, checked. */
 export interface UserNetwork {
   readonly subnet: Subnet;
@@ -115,6 +136,7 @@ export interface UserNetwork {
 
 /** Checks the options. Throws `NB_CONFIG` that names the option at fault. */
 export function resolveNetwork(options: UserNetOptions): UserNetwork {
+  checkLoops(options);
   const subnet = parseSubnet(options.subnet ?? "10.0.2.0/24", "subnet", [8, 27]);
   const mtu = options.mtu ?? 1500;
   const v6 = options.subnet6 === false ? undefined : ipv6Network(options.subnet6);

@@ -89,6 +89,11 @@ export function parseMac(text: string, path: string): Uint8Array {
   return mac;
 }
 
+/** An address as it is written. */
+export function formatMac(bytes: Uint8Array, at: number): string {
+  return Array.from(bytes.subarray(at, at + 6), (byte) => byte.toString(16).padStart(2, "0")).join(":");
+}
+
 /** The I/G bit: multicast or broadcast (IEEE 802-2014 §8.2.2). */
 export function isGroupMac(bytes: Uint8Array, at: number): boolean {
   return ((bytes[at] ?? 0) & 1) !== 0;

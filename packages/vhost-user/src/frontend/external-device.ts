@@ -24,6 +24,15 @@ export interface ExternalDeviceOptions {
   /** The configuration space, where it is not the back end's; else as many bytes of the back end's. */
   readonly config: Uint8Array | number;
   readonly ram: SharedRam;
+  /** Which features of the device's own the guest is offered. @defaultValue all that the back end has */
+  readonly features?: {
+    /** Those of the back end's that may be used. */
+    readonly theirs: readonly number[];
+    /** Those that need no back end: it is not told of them. */
+    readonly ours: readonly number[];
+  };
+  /** Hears when the back end is there and when it is gone; may change the configuration space to say so. */
+  readonly connected?: (isConnected: boolean, config: Uint8Array) => void;
 }
 
 /**
@@ -36,12 +45,15 @@ export class ExternalDevice implements VirtioDevice {
   readonly queues: readonly number[];
   readonly config: Uint8Array;
   readonly #options: ExternalDeviceOptions;
+  /** Features that the back end does not hear of. */
+  readonly #ours: readonly number[];
   readonly #counts = { requests: 0, reconnects: 0, configChanges: 0 };
   #front: FrontEnd;
   #session: VirtioSession | undefined;
   #rings: ShadowRing[] = [];
   /** The back end serves the rings. */
   #isServing = false;
+  #isConnected = true;
   #isClosed = false;
   #retry: NodeJS.Timeout | undefined;
   /** What is being said to the back end. */
@@ -54,7 +66,14 @@ export class ExternalDevice implements VirtioDevice {
     this.queues = options.queues;
     this.config = config;
     const bits = Array.from({ length: 64 }, (_, bit) => bit);
-    this.features = bits.filter((bit) => (bit < 24 || bit >= 50) && front.features.has(bit));
+    const { theirs, ours = [] } = options.features ?? {};
+    this.#ours = ours;
+    const offered = bits.filter((bit) => (bit < 24 || bit >= 50) && front.features.has(bit));
+    this.features = [
+      ...offered.filter((bit) => theirs?.includes(bit) !== false && !ours.includes(bit)),
+      ...ours,
+    ];
+    options.connected?.(true, config);
   }
 
   /** Connects to the back end. Throws `NB_HOST` where nobody listens, or it has too few queues. */
@@ -69,7 +88,9 @@ export class ExternalDevice implements VirtioDevice {
       },
     });
     await front.negotiate();
-    const most = await front.queueNum();
+    const said = await front.queueNum();
+    // Back ends of network cards count pairs.
+    const most = said !== undefined && options.deviceId === virtioSpec.DeviceId.NET ? 2 * said : said;
     if (most !== undefined && most < options.queues.length) {
       front.close();
       const found = `${options.socket}: expected ${options.queues.length} queues, found ${most}`;
@@ -165,7 +186,7 @@ export class ExternalDevice implements VirtioDevice {
     if (session === undefined) return;
     const front = this.#front;
     for (const ring of this.#rings.splice(0)) ring.close();
-    const bits = this.features.filter((bit) => session.features.has(bit));
+    const bits = this.features.filter((bit) => session.features.has(bit) && !this.#ours.includes(bit));
     const hasEventIdx = front.features.has(Feature.EVENT_IDX);
     await front.setFeatures(
       FeatureSet.of([...bits, Feature.VERSION_1, ...(hasEventIdx ? [Feature.EVENT_IDX] : [])]),
@@ -213,7 +234,16 @@ export class ExternalDevice implements VirtioDevice {
     this.#rings.forEach((_, index) => {
       this.#collect(index);
     });
+    this.#sayConnected(false);
     this.#retry = setTimeout(() => void this.#reconnect(), RETRY_MS);
+  }
+
+  #sayConnected(isConnected: boolean): void {
+    const { connected } = this.#options;
+    if (connected === undefined || isConnected === this.#isConnected) return;
+    this.#isConnected = isConnected;
+    connected(isConnected, this.config);
+    this.#session?.configChanged();
   }
 
   async #reconnect(): Promise<void> {
@@ -232,6 +262,7 @@ export class ExternalDevice implements VirtioDevice {
       return;
     }
     this.#counts.reconnects++;
+    this.#sayConnected(true);
     const waiting = this.#takeBack();
     this.#say(() => this.#serve(waiting));
   }
