@@ -61,4 +61,5 @@ export {
   TunOffload,
   TunRequest,
 } from "./tap.ts";
+export { VhostNet, type VhostRegion, VhostRequest, type VhostRing } from "./vhost.ts";
 export { gettid, interruptOn, nameThread, signalThread } from "./threads.ts";
