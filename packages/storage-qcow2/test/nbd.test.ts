@@ -315,6 +315,52 @@ describe("the NBD client", () => {
     });
   });
 
+  it.skipIf(qemuImg === undefined)(
+    "waits for a server that comes back, and sends again what had no answer",
+    async () => {
+      await inDirectory(async (directory) => {
+        const path = join(directory, "disk.qcow2");
+        qemu("qemu-img", "create", "-q", "-f", "qcow2", path, "8M");
+        const random = new Random(4);
+        const model = new Uint8Array(8 << 20);
+        let client: NbdClient;
+        const requests: Promise<void>[] = [];
+        const write = (index: number): void => {
+          const bytes = random.bytes(65536);
+          model.set(bytes, index * 65536);
+          requests.push(client.write(index * 65536, [bytes]));
+        };
+        {
+          await using server = await new QemuNbd(directory, "-f", "qcow2", path).ready();
+          client = await NbdClient.connect({ path: server.socket, reconnectMs: 600_000 });
+          for (let index = 0; index < 60; index += 1) write(index);
+          await requests[20];
+        }
+        for (let index = 60; index < 100; index += 1) write(index);
+        {
+          await using server = await new QemuNbd(directory, "-f", "qcow2", path).ready();
+          await Promise.all(requests);
+          const found = new Uint8Array(8 << 20);
+          await client.read(0, [found]);
+          expect(Buffer.compare(found, model)).toBe(0);
+          await client.close();
+        }
+        {
+          await using server = await new QemuNbd(directory, "-f", "qcow2", path).ready();
+          client = await NbdClient.connect({ path: server.socket, reconnectMs: 600_000 });
+        }
+        const smaller = join(directory, "smaller.qcow2");
+        qemu("qemu-img", "create", "-q", "-f", "qcow2", smaller, "4M");
+        await using server = await new QemuNbd(directory, "-f", "qcow2", smaller).ready();
+        expect(existsSync(server.socket)).toBe(true);
+        await expect(client.read(0, [new Uint8Array(512)])).rejects.toThrow(
+          "another disk came back, of 4194304 bytes",
+        );
+        await client.close();
+      });
+    },
+  );
+
   it("fails what is under way when the server goes, and what comes after", async () => {
     await serving(async (path, _image, server) => {
       const client = await NbdClient.connect({ path });

@@ -10,6 +10,8 @@ export interface NbdEndOptions {
   readonly port?: number | undefined;
   /** Name of the export; the empty one is the server's default. */
   readonly export?: string | undefined;
+  /** How long requests wait for a lost connection to come back. 0 by default: not at all. */
+  readonly reconnectSec?: number | undefined;
 }
 
 const options: v.GenericSchema<NbdEndOptions> = v.pipe(
@@ -18,6 +20,7 @@ const options: v.GenericSchema<NbdEndOptions> = v.pipe(
     host: v.optional(v.pipe(v.string(), v.nonEmpty())),
     port: v.optional(v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(65535))),
     export: v.optional(v.string()),
+    reconnectSec: v.optional(v.pipe(v.number(), v.minValue(0), v.maxValue(86400))),
   }),
   v.check(
     ({ path, host, port }) => (path === undefined) !== (host === undefined && port === undefined),
@@ -30,9 +33,10 @@ export const nbd: HostEndKind<"block", NbdEndOptions, NbdEndOptions> = defineHos
   kind: "nbd",
   of: "block",
   options,
-  open: ({ path, host, port, export: exportName }, { readOnly }) =>
+  open: ({ path, host, port, export: exportName, reconnectSec }, { readOnly }) =>
     NbdClient.connect({
       readOnly,
+      reconnectMs: (reconnectSec ?? 0) * 1000,
       ...(path === undefined ? {} : { path }),
       ...(host === undefined ? {} : { host }),
       ...(port === undefined ? {} : { port }),

@@ -25,11 +25,18 @@ export interface NbdClientOptions {
   readonly exportName?: string;
   readonly readOnly?: boolean;
   readonly tls?: ConnectionOptions;
+  /**
+   * How long requests wait for a connection that was lost to come back; they are sent again then. What the server had
+   * not made stable may be lost with it, where the server and not the connection went away. @defaultValue 0
+   */
+  readonly reconnectMs?: number;
 }
 
 interface Pending {
   readonly command: number;
+  readonly flags: number;
   readonly offset: number;
+  readonly from: readonly Uint8Array[];
   readonly into: readonly Uint8Array[];
   readonly length: number;
   readonly extents: StatusExtent[];
@@ -41,9 +48,12 @@ interface Pending {
 
 const MAX_PAYLOAD = (32 << 20) + 65536;
 
+/** Between two attempts to connect again, at first and at most. */
+const RETRY_MS = { first: 50, most: 2000 } as const;
+
 /**
- * A disk of an NBD server as a back end (doc/proto.md). Requests run at the same time; a connection that is lost fails
- * those under way and every later one by name.
+ * A disk of an NBD server as a back end (doc/proto.md). Requests run at the same time; a connection that is lost and
+ * does not come back in time fails those under way and every later one by name.
  */
 export class NbdClient implements BlockBackend {
   readonly size: number;
@@ -51,19 +61,22 @@ export class NbdClient implements BlockBackend {
   readonly readOnly: boolean;
   readonly discard?: (offset: number, length: number) => Promise<void>;
   readonly writeZeroes?: (offset: number, length: number, mayUnmap: boolean) => Promise<void>;
-  readonly #connection: NbdConnection;
+  #connection: NbdConnection;
+  readonly #options: NbdClientOptions;
   readonly #where: string;
   readonly #pending = new Map<bigint, Pending>();
   #cookie = 0n;
   #lost: Error | undefined;
+  #isReconnecting = false;
   #closed = false;
 
-  private constructor(connection: NbdConnection, where: string, readOnly: boolean) {
+  private constructor(connection: NbdConnection, options: NbdClientOptions) {
     this.#connection = connection;
-    this.#where = where;
+    this.#options = options;
+    this.#where = whereOf(options);
     this.blockSize = Math.max(512, connection.leastBlockBytes);
     this.size = Math.floor(connection.size / this.blockSize) * this.blockSize;
-    this.readOnly = readOnly;
+    this.readOnly = options.readOnly ?? false;
     if ((connection.flags & TransmissionFlag.SEND_TRIM) !== 0) {
       this.discard = (offset, length) => this.#split(Command.TRIM, 0, offset, length);
     }
@@ -71,35 +84,12 @@ export class NbdClient implements BlockBackend {
       this.writeZeroes = (offset, length, mayUnmap) =>
         this.#split(Command.WRITE_ZEROES, mayUnmap ? 0 : CommandFlag.NO_HOLE, offset, length);
     }
-    void this.#receive();
+    void this.#receive(connection);
   }
 
   /** @throws NorthbridgeError with code `NB_HOST`, or `NB_CONFIG` where the export cannot be written but should be */
   static async connect(options: NbdClientOptions): Promise<NbdClient> {
-    const name = options.exportName ?? "";
-    const where = `nbd ${options.path ?? `${options.host ?? "localhost"}:${options.port ?? 10809}`}`;
-    const socket =
-      options.path === undefined
-        ? connect(options.port ?? 10809, options.host ?? "localhost")
-        : connect(options.path);
-    try {
-      await new Promise<void>((resolve, reject) => {
-        socket.once("connect", resolve);
-        socket.once("error", (error) => {
-          reject(new NorthbridgeError("NB_HOST", `${where}: ${error.message}`, { cause: error }));
-        });
-      });
-      socket.setNoDelay(true);
-      const connection = await chooseExport(socket, name, where, options.tls);
-      const serverReadOnly = (connection.flags & TransmissionFlag.READ_ONLY) !== 0;
-      if (serverReadOnly && options.readOnly !== true) {
-        throw new NorthbridgeError("NB_CONFIG", `${where}: the export '${name}' can only be read`);
-      }
-      return new NbdClient(connection, where, options.readOnly ?? false);
-    } catch (error) {
-      socket.destroy();
-      throw error;
-    }
+    return new NbdClient(await dial(options), options);
   }
 
   async read(offset: number, into: readonly Uint8Array[]): Promise<void> {
@@ -132,7 +122,7 @@ export class NbdClient implements BlockBackend {
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
-    if (this.#lost === undefined) {
+    if (this.#lost === undefined && !this.#isReconnecting) {
       await this.#connection.stream.write(
         fields([32, REQUEST_MAGIC], [16, 0], [16, Command.DISC], [64, 0], [64, 0], [32, 0]),
       );
@@ -172,8 +162,10 @@ export class NbdClient implements BlockBackend {
     const cookie = (this.#cookie += 1n);
     const isRead = command === Command.READ;
     return new Promise((resolve, reject) => {
-      this.#pending.set(cookie, {
+      const pending: Pending = {
         command,
+        flags,
+        from: isRead ? [] : parts,
         offset,
         length,
         into: isRead ? parts : [],
@@ -182,26 +174,32 @@ export class NbdClient implements BlockBackend {
         error: undefined,
         resolve,
         reject,
-      });
-      const head = fields(
-        [32, REQUEST_MAGIC],
-        [16, flags],
-        [16, command],
-        [64, cookie],
-        [64, offset],
-        [32, length],
-      );
-      this.#connection.stream.write(head, ...(isRead ? [] : parts)).catch((error: unknown) => {
-        this.#lose(error);
-      });
+      };
+      this.#pending.set(cookie, pending);
+      if (!this.#isReconnecting) this.#send(cookie, pending);
     });
   }
 
-  async #receive(): Promise<void> {
+  #send(cookie: bigint, { command, flags, offset, length, from }: Pending): void {
+    const connection = this.#connection;
+    const head = fields(
+      [32, REQUEST_MAGIC],
+      [16, flags],
+      [16, command],
+      [64, cookie],
+      [64, offset],
+      [32, length],
+    );
+    connection.stream.write(head, ...from).catch((error: unknown) => {
+      this.#lose(connection, error);
+    });
+  }
+
+  async #receive(connection: NbdConnection): Promise<void> {
     try {
       for (;;) await this.#receiveReply();
     } catch (error) {
-      this.#lose(error);
+      this.#lose(connection, error);
     }
   }
 
@@ -326,9 +324,52 @@ export class NbdClient implements BlockBackend {
     else pending.reject(pending.error);
   }
 
-  #lose(error: unknown): void {
+  #lose(connection: NbdConnection, error: unknown): void {
+    if (connection !== this.#connection || this.#isReconnecting) return;
+    connection.stream.destroy();
+    if (this.#closed || (this.#options.reconnectMs ?? 0) === 0) this.#fail(error);
+    else {
+      this.#isReconnecting = true;
+      void this.#reconnect(error);
+    }
+  }
+
+  async #reconnect(error: unknown): Promise<void> {
+    const until = performance.now() + (this.#options.reconnectMs ?? 0);
+    let last = error;
+    for (let delay: number = RETRY_MS.first; ; delay = Math.min(delay * 2, RETRY_MS.most)) {
+      try {
+        const connection = await dial(this.#options);
+        if (connection.size !== this.#connection.size || connection.flags !== this.#connection.flags) {
+          connection.stream.destroy();
+          last = new NorthbridgeError(
+            "NB_HOST",
+            `${this.#where}: another disk came back, of ${connection.size} bytes`,
+          );
+          break;
+        }
+        this.#connection = connection;
+        this.#isReconnecting = false;
+        void this.#receive(connection);
+        for (const [cookie, pending] of this.#pending) {
+          pending.received = 0;
+          pending.extents.length = 0;
+          pending.error = undefined;
+          this.#send(cookie, pending);
+        }
+        return;
+      } catch (failure) {
+        last = failure;
+      }
+      if (this.#closed || performance.now() + delay > until) break;
+      await new Promise((resolve) => setTimeout(resolve, delay));
+    }
+    this.#isReconnecting = false;
+    this.#fail(last);
+  }
+
+  #fail(error: unknown): void {
     this.#lost ??= error instanceof Error ? error : new Error(String(error));
-    this.#connection.stream.destroy();
     for (const pending of this.#pending.values()) pending.reject(this.#lost);
     this.#pending.clear();
   }
@@ -342,6 +383,37 @@ export class NbdClient implements BlockBackend {
 
   #nonsense(what: string): NorthbridgeError {
     return new NorthbridgeError("NB_HOST", `${this.#where}: the server sent ${what}`);
+  }
+}
+
+const whereOf = ({ path, host, port }: NbdClientOptions): string =>
+  `nbd ${path ?? `${host ?? "localhost"}:${port ?? 10809}`}`;
+
+/** Connects and agrees on the export. */
+async function dial(options: NbdClientOptions): Promise<NbdConnection> {
+  const where = whereOf(options);
+  const name = options.exportName ?? "";
+  const socket =
+    options.path === undefined
+      ? connect(options.port ?? 10809, options.host ?? "localhost")
+      : connect(options.path);
+  try {
+    await new Promise<void>((resolve, reject) => {
+      socket.once("connect", resolve);
+      socket.once("error", (error) => {
+        reject(new NorthbridgeError("NB_HOST", `${where}: ${error.message}`, { cause: error }));
+      });
+    });
+    socket.setNoDelay(true);
+    const connection = await chooseExport(socket, name, where, options.tls);
+    const serverReadOnly = (connection.flags & TransmissionFlag.READ_ONLY) !== 0;
+    if (serverReadOnly && options.readOnly !== true) {
+      throw new NorthbridgeError("NB_CONFIG", `${where}: the export '${name}' can only be read`);
+    }
+    return connection;
+  } catch (error) {
+    socket.destroy();
+    throw error;
   }
 }
 
