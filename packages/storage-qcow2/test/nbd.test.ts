@@ -340,6 +340,7 @@ describe("the NBD client", () => {
         {
           await using server = await new QemuNbd(directory, "-f", "qcow2", path).ready();
           await Promise.all(requests);
+          expect(existsSync(server.socket)).toBe(true);
           const found = new Uint8Array(8 << 20);
           await client.read(0, [found]);
           expect(Buffer.compare(found, model)).toBe(0);

@@ -51,15 +51,14 @@ export class ThrottledDisk implements BlockBackend {
     this.#clock = clock;
     this.#requests = requests === undefined ? undefined : new Meter(requests, burstMs);
     this.#bytes = bytes === undefined ? undefined : new Meter(bytes, burstMs);
-    const { discard, writeZeroes, resize } = disk;
-    if (discard !== undefined) {
-      this.discard = (offset, length) => this.#after(0, () => discard.call(disk, offset, length));
+    if (disk.discard !== undefined) {
+      this.discard = (offset, length) => this.#after(0, () => disk.discard?.(offset, length));
     }
-    if (writeZeroes !== undefined) {
+    if (disk.writeZeroes !== undefined) {
       this.writeZeroes = (offset, length, mayUnmap) =>
-        this.#after(0, () => writeZeroes.call(disk, offset, length, mayUnmap));
+        this.#after(0, () => disk.writeZeroes?.(offset, length, mayUnmap));
     }
-    if (resize !== undefined) this.resize = resize.bind(disk);
+    if (disk.resize !== undefined) this.resize = disk.resize.bind(disk);
   }
 
   get size(): number {
@@ -104,7 +103,7 @@ export class ThrottledDisk implements BlockBackend {
     await this.#disk.close();
   }
 
-  async #after(bytes: number, act: () => Promise<void>): Promise<void> {
+  async #after(bytes: number, act: () => Promise<void> | undefined): Promise<void> {
     const now = this.#clock.nowNs();
     const at = Math.max(this.#requests?.take(1, now) ?? 0, this.#bytes?.take(bytes, now) ?? 0);
     if (at > now) {

@@ -32,10 +32,11 @@ export const throttled: HostEndKind<"block", ThrottledEndOptions, ThrottledEndOp
     kind: "throttled",
     of: "block",
     options,
-    open: async ({ disk, requestsPerSec, bytesPerSec, burstMs }, { clock, ends, readOnly, onStats }) => {
+    open: async ({ disk, requestsPerSec, bytesPerSec, burstMs }, context) => {
+      const { clock, ends, readOnly } = context;
       const limits = { requests: requestsPerSec, bytes: bytesPerSec, burstMs };
       const limited = new ThrottledDisk(await ends.block(disk, { readOnly }), clock, limits);
-      onStats(() => ({ throttled: limited.throttled }));
+      context.onStats(() => ({ throttled: limited.throttled }));
       return limited;
     },
   }),
