@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { mkdir, readFile, stat, truncate, writeFile } from "node:fs/promises";
+import { readFile, stat, truncate, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import type { CpioEntry } from "../../src/guest/index.ts";
@@ -9,6 +9,7 @@ import { GuestProcess } from "./harness/guest-process.ts";
 import { hostTool, missingTools, runTool } from "./harness/host-tools.ts";
 import { linuxConfig, machineFile, scratch } from "./harness/machine-file.ts";
 import { MonitorClient } from "./harness/monitor-client.ts";
+import { ROOT_INIT, rootFileSystem } from "./harness/root-file-system.ts";
 
 const MIB = 2 ** 20;
 const guest = await stockGuest("cloud");
@@ -102,22 +103,7 @@ describe("a virtio disk", () => {
     await using directory = await scratch();
     const path = (name: string): string => join(directory.path, name);
     await rootFileSystem(guest.files.initrd, path("root"), path("root.img"));
-    const init: CpioEntry = {
-      kind: "file",
-      path: "/init",
-      mode: 0o755,
-      bytes: new TextEncoder().encode(
-        [
-          "#!/bin/busybox sh",
-          "export PATH=/bin:/sbin",
-          "mount -t proc proc /proc; mount -t sysfs sysfs /sys; mount -t devtmpfs devtmpfs /dev",
-          "modprobe virtio_pci; modprobe virtio_blk",
-          "mount -t ext4 -o ro /dev/vda /mnt && umount /proc /sys",
-          "exec switch_root /mnt /sbin/init\n",
-        ].join("\n"),
-      ),
-    };
-    const files = await initrdWith(guest.files, [init], path("initrd.img"));
+    const files = await initrdWith(guest.files, [ROOT_INIT], path("initrd.img"));
     const devices = [{ plugin: "virtioBlk", disk: { kind: "file", path: "root.img" } }];
     const file = await machineFile(directory.path, linuxConfig({ ...files, devices }));
     await using run = new GuestProcess(["run", file, "--timeout", "600"]);
@@ -258,23 +244,3 @@ describe("a virtio disk", () => {
     expect(await shell.end()).toMatchObject({ code: 0 });
   });
 });
-
-/** An ext4 image of a busybox system, made without privileges out of an initramfs' programs. */
-async function rootFileSystem(initrd: string, root: string, image: string): Promise<void> {
-  await mkdir(root);
-  // Devices need privileges, and the guest makes its own.
-  await runTool("sh", "-c", `cd "${root}" && cpio -idm --quiet -f 'dev/*' < "${initrd}"`);
-  const put = (name: string, text: string): Promise<void> => writeFile(join(root, name), text);
-  await put(
-    "etc/inittab",
-    "::sysinit:/etc/rcS\nttyS0::respawn:/sbin/getty -L ttyS0 115200 vt100\n::shutdown:/bin/umount -a -r\n",
-  );
-  await writeFile(
-    join(root, "etc/rcS"),
-    "#!/bin/sh\nmount -t proc proc /proc\nmount -t sysfs sysfs /sys\nmount -t devtmpfs devtmpfs /dev\nmount -o remount,rw /\nhostname northbridge\n",
-    { mode: 0o755 },
-  );
-  await put("etc/passwd", "root::0:0:root:/root:/bin/sh\n");
-  await put("etc/securetty", "ttyS0\n");
-  await runTool("mke2fs", "-q", "-t", "ext4", "-E", "root_owner=0:0", "-d", root, image, "32M");
-}
