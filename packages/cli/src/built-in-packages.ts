@@ -31,7 +31,7 @@ export const PACKAGES: readonly BuiltInPackage[] = [
     names: ["capture", "dgram", "stream", "switch", "tap", "user"],
     load: () => import("@northbridge/net-tap"),
   },
-  { names: ["nbd", "qcow2"], load: () => import("@northbridge/storage-qcow2") },
+  { names: ["nbd", "qcow2", "throttled"], load: () => import("@northbridge/storage-qcow2") },
   { names: ["directory", "file"], load: () => import("./host-ends.ts") },
   { names: ["vhostUserBlk", "vhostUserFs"], load: () => import("./vhost-user/front-end-plugins.ts") },
   { names: ["vhostUserNet"], load: () => import("./vhost-user/net-front-end.ts") },

@@ -2,16 +2,6 @@ import type { Machine } from "@northbridge/core";
 import { NorthbridgeError } from "@northbridge/core/contracts";
 import { type DiskJobs, ManagedDisk, Qcow2Image } from "@northbridge/storage-qcow2";
 
-/** What `block` takes, for the monitor's help. */
-export const BLOCK_HELP = `block VERB DISK …  change a qcow2 disk under its guest; DISK as in info block:
-  snapshot DISK FILE                 go on in a new overlay
-  commit DISK [IMAGE]                write what is above an image into it, and go on with that
-  stream DISK                        copy what is below into the image on top
-  mirror DISK FILE|nbd:unix:SOCKET   copy the disk; complete DISK [stay] goes on with the copy, or stays
-  backup DISK FILE [BITMAP [LAST]]   copy the disk as it is now, or what changed since the backup LAST
-  bitmap add|remove|clear DISK NAME  have writes noted from now on
-  status DISK, cancel DISK           of the job under way`;
-
 /** The monitor's `block`. @throws what the job throws before it begins */
 export async function block(machine: Machine, words: readonly string[]): Promise<string> {
   const [verb = "nothing", ...rest] = words;

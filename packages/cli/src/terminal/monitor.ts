@@ -1,6 +1,15 @@
 import type { Machine } from "@northbridge/core";
-import { block, BLOCK_HELP } from "./block.ts";
 import { info } from "./info.ts";
+
+/** What `block` takes, for the monitor's help. */
+const BLOCK_HELP = `block VERB DISK …  change a qcow2 disk under its guest; DISK as in info block:
+  snapshot DISK FILE                 go on in a new overlay
+  commit DISK [IMAGE]                write what is above an image into it, and go on with that
+  stream DISK                        copy what is below into the image on top
+  mirror DISK FILE|nbd:unix:SOCKET   copy the disk; complete DISK [stay] goes on with the copy, or stays
+  backup DISK FILE [BITMAP [LAST]]   copy the disk as it is now, or what changed since the backup LAST
+  bitmap add|remove|clear DISK NAME  have writes noted from now on
+  status DISK, cancel DISK           of the job under way`;
 
 const HELP = [
   "status       state of the machine, why a device paused it, and guest time",
@@ -47,7 +56,8 @@ export class Monitor {
       case "device":
         return await this.#ofDevice(args);
       case "block":
-        return await block(machine, args);
+        // Loaded by who asks: most machines have no such disk.
+        return await (await import("./block.ts")).block(machine, args);
       case "info":
         return info(machine, args[0] ?? "nothing");
       case "link":
