@@ -127,6 +127,7 @@ export interface Vcpu {
   setState(state: VcpuState): void;
   /** Power-on or INIT state of the architecture; vCPUs other than 0 then wait for SIPI. */
   reset(): void;
+  /** At any time: a pending `run` soon goes on with it. A breakpoint stops before its instruction; the next run executes it. */
   setDebug(
     debug: { readonly singleStep?: boolean; readonly breakpoints?: readonly bigint[] } | undefined,
   ): void;

@@ -36,6 +36,8 @@ interface Debug {
   readonly breakpoints: readonly bigint[];
 }
 
+const OFF: Debug = { singleStep: false, breakpoints: [] };
+
 /** One processor under KVM. Its thread enters the guest; everything else happens on the machine thread. */
 export class KvmVcpu implements Vcpu {
   readonly index: number;
@@ -152,7 +154,6 @@ export class KvmVcpu implements Vcpu {
   setDebug(
     debug: { readonly singleStep?: boolean; readonly breakpoints?: readonly bigint[] } | undefined,
   ): void {
-    this.#assertStopped("setDebug");
     const breakpoints = debug?.breakpoints ?? [];
     if (breakpoints.length > MAX_BREAKPOINTS) {
       throw new NorthbridgeError(
@@ -161,6 +162,8 @@ export class KvmVcpu implements Vcpu {
       );
     }
     this.#debug = { singleStep: debug?.singleStep ?? false, breakpoints };
+    // KVM would wait for the end of KVM_RUN.
+    this.nudge();
     this.#setGuestDebug(this.#debug);
   }
 
@@ -358,11 +361,11 @@ export class KvmVcpu implements Vcpu {
         this.#serve();
       } while (!this.#isKicked);
     } finally {
-      this.#setGuestDebug(debug);
+      this.#setGuestDebug(this.#debug);
     }
   }
 
-  #setGuestDebug({ singleStep, breakpoints }: Debug): void {
+  #setGuestDebug({ singleStep, breakpoints }: Debug = OFF): void {
     const buffer = new RootedBuffer(SizeOf.kvm_guest_debug);
     const isOn = singleStep || breakpoints.length > 0;
     const control =

@@ -2,7 +2,7 @@ import type { VcpuState, VmExit } from "@northbridge/core/contracts";
 import { at, eax, ebx, ecx, mem, rax, rbx, rcx, rdi, rsi } from "../../asm/index.ts";
 import { type BackendUnderTest, GuestBench } from "./bench.ts";
 import { type ConformanceCase, expectEqual, program } from "./cases.ts";
-import { Gpa } from "./layout.ts";
+import { Gpa, Port } from "./layout.ts";
 import { GuestProgram } from "./program.ts";
 
 /** A machine with the program `write` makes, closed afterwards. */
@@ -201,6 +201,39 @@ export const runControlCases: readonly ConformanceCase[] = [
           vcpu.setDebug(undefined);
           await bench.run();
           expectEqual(bench.reports, [3], "reports");
+        },
+      );
+    },
+  },
+  {
+    name: "takes a breakpoint while it runs",
+    async run(backend) {
+      await withProgram(
+        backend,
+        (g) => {
+          g.a.label("loop");
+          g.a.mov(eax, 1);
+          g.a.out(Port.ACTION, eax);
+          g.a.label("there");
+          g.a.inc(ebx);
+          g.a.jmp("loop");
+        },
+        async (bench, g) => {
+          const vcpu = bench.vcpu();
+          const rip = BigInt(g.a.addressOf("there"));
+          let accesses = 0;
+          bench.actions.set(1, () => {
+            accesses++;
+            if (accesses === 3) vcpu.setDebug({ breakpoints: [rip] });
+          });
+          for (let i = 0; i < 3; i++) expectEqual(await vcpu.run(), { kind: "debug", rip }, "exit");
+          expectEqual(accesses >= 5, true, "the breakpoint came behind the third access");
+          const until = accesses + 3;
+          bench.actions.set(1, () => {
+            if (++accesses === until) vcpu.kick();
+          });
+          vcpu.setDebug(undefined);
+          expectEqual((await vcpu.run()).kind, "interrupted", "the last exit");
         },
       );
     },
