@@ -19,14 +19,18 @@ export function builtInHypervisor(
     case "soft":
       return softHypervisor();
     case "kvm":
-      if (!hasVirtualization())
-        say?.(
-          "backend: KVM, which emulates kernels on this processor without VT-x or SVM: expect it to crawl",
-        );
-      return import("@northbridge/kvm-backend").then(({ kvmHypervisor }) => kvmHypervisor());
+      return kvm(say ?? (() => undefined));
     case "auto":
       return bestHypervisor(say ?? (() => undefined));
   }
+}
+
+async function kvm(say: (line: string) => void): Promise<Hypervisor> {
+  const { kvmHypervisor, probeKvm } = await import("@northbridge/kvm-backend");
+  // Where there is no KVM, that is what the machine's creation says.
+  if (!hasVirtualization() && probeKvm().usable)
+    say("backend: KVM, which emulates kernels on this processor without VT-x or SVM: expect it to crawl");
+  return kvmHypervisor();
 }
 
 async function bestHypervisor(say: (line: string) => void): Promise<Hypervisor> {

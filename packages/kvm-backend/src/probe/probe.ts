@@ -55,10 +55,11 @@ export function probeKvm(path = "/dev/kvm"): KvmProbe {
     const findings: KvmFinding[] = [
       { what: path, ok: version === API_VERSION, detail: `API version ${version}` },
     ];
-    for (const [name, what] of NEEDED) {
-      const has = ioctl(kvm, Request.KVM_CHECK_EXTENSION, Capability[name], name) > 0;
-      if (!has) findings.push({ what: name, ok: false, detail: `no ${what}: a newer kernel is needed` });
-    }
+    findings.push(
+      ...missingCapabilities(
+        (capability) => ioctl(kvm, Request.KVM_CHECK_EXTENSION, capability, "KVM_CHECK_EXTENSION") > 0,
+      ),
+    );
     return { usable: findings.every(({ ok }) => ok), findings };
   } catch (error) {
     return refused(path, `not KVM: ${error instanceof Error ? error.message : String(error)}`);
@@ -66,6 +67,14 @@ export function probeKvm(path = "/dev/kvm"): KvmProbe {
     close(kvm);
   }
 }
+
+/** What machines need and a KVM says it has not. */
+export const missingCapabilities = (has: (capability: number) => boolean): readonly KvmFinding[] =>
+  NEEDED.filter(([name]) => !has(Capability[name])).map(([name, what]) => ({
+    what: name,
+    ok: false,
+    detail: `no ${what}: a newer kernel is needed`,
+  }));
 
 const refused = (what: string, detail: string): KvmProbe => ({
   usable: false,
