@@ -49,6 +49,11 @@ const RECORDED: Readonly<Record<keyof typeof Request, number>> = {
   KVM_GET_XCRS: 0x8188aea6,
   KVM_SET_XCRS: 0x4188aea7,
   KVM_RESET_DIRTY_RINGS: 0xaec7,
+  KVM_GET_XSAVE2: 0x9000aecf,
+  KVM_GET_CLOCK: 0x8030ae7c,
+  KVM_SET_CLOCK: 0x4030ae7b,
+  KVM_GET_PIT2: 0x8070ae9f,
+  KVM_SET_PIT2: 0x4070aea0,
 };
 
 describe("KVM's ABI", () => {

@@ -88,6 +88,21 @@ describe.skipIf(!hasKvm)("a machine that moves between backends", () => {
     }
   });
 
+  it("is refused by name where it holds what the software CPU has not", async () => {
+    const { vm, vcpu } = await Counter.create(softHypervisor(), new VirtualClock(), 100);
+    try {
+      const state = vcpu.getState();
+      expect(() => {
+        vcpu.setState({ ...state, xsave: Buffer.alloc(4096).toString("base64") });
+      }).toThrow(/^vCPU 0\.xsave: .*no registers beyond x87 and SSE/);
+      expect(() => {
+        vcpu.setState({ ...state, events: { ...state.events, exception: { vector: 14, error: 2 } } });
+      }).toThrow(/^vCPU 0\.events: .*vector 14 was being delivered/);
+    } finally {
+      await vm.close();
+    }
+  });
+
   it("is refused by the names of the features where the other processor lacks some", async () => {
     const directory = mkdtempSync(join(tmpdir(), "northbridge-features-"));
     const saved = join(directory, "saved");

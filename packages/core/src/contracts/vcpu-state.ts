@@ -6,6 +6,8 @@ export interface VcpuState {
   /** `kvm_xsave`-shaped: the 512-byte FXSAVE image (SDM 1 §10.5.1), base64. */
   readonly fxsave: string;
   readonly xcr0: bigint;
+  /** The XSAVE area in its standard format (SDM 1 §13.4), base64, where it holds more than `fxsave`: AVX and later. */
+  readonly xsave?: string;
   /** MSR index → value. */
   readonly msrs: readonly (readonly [index: number, value: bigint])[];
   /** The 1 KiB LAPIC register page as KVM_GET_LAPIC gives it, base64. */
@@ -90,6 +92,10 @@ export interface KvmVcpuEvents {
   readonly interruptShadow: boolean;
   /** It is that of a load of SS, which also holds debug traps off (`KVM_X86_SHADOW_INT_MOV_SS`). Absent: STI's. */
   readonly movSsShadow?: boolean;
+  /** Was being delivered when the vCPU stopped; delivery is begun anew. Absent: none. */
+  readonly exception?: { readonly vector: number; readonly error?: number };
+  /** Acknowledged and not delivered yet: of a controller other than the local APIC, or of INT n. Absent: none. */
+  readonly interrupt?: { readonly vector: number; readonly isSoft: boolean };
   /** Debug traps met by the last instruction and due before the next, as bits of DR6. Absent: none. */
   readonly pendingDebug?: number;
 }

@@ -37,6 +37,8 @@ export const SizeOf = {
   kvm_coalesced_mmio_zone: 0x10,
   kvm_enable_cap: 0x68,
   kvm_irqfd: 0x20,
+  kvm_clock_data: 0x30,
+  kvm_pit_state2: 0x70,
 } as const;
 
 export type RequestName =
@@ -85,7 +87,12 @@ export type RequestName =
   | "KVM_ENABLE_CAP"
   | "KVM_GET_XCRS"
   | "KVM_SET_XCRS"
-  | "KVM_RESET_DIRTY_RINGS";
+  | "KVM_RESET_DIRTY_RINGS"
+  | "KVM_GET_XSAVE2"
+  | "KVM_GET_CLOCK"
+  | "KVM_SET_CLOCK"
+  | "KVM_GET_PIT2"
+  | "KVM_SET_PIT2";
 
 export const Request: Readonly<Record<RequestName, number>> = {
   KVM_GET_API_VERSION: none(0x00),
@@ -134,6 +141,11 @@ export const Request: Readonly<Record<RequestName, number>> = {
   KVM_GET_XCRS: read(0xa6, SizeOf.kvm_xcrs),
   KVM_SET_XCRS: write(0xa7, SizeOf.kvm_xcrs),
   KVM_RESET_DIRTY_RINGS: none(0xc7),
+  KVM_GET_XSAVE2: read(0xcf, SizeOf.kvm_xsave),
+  KVM_GET_CLOCK: read(0x7c, SizeOf.kvm_clock_data),
+  KVM_SET_CLOCK: write(0x7b, SizeOf.kvm_clock_data),
+  KVM_GET_PIT2: read(0x9f, SizeOf.kvm_pit_state2),
+  KVM_SET_PIT2: write(0xa0, SizeOf.kvm_pit_state2),
 };
 
 export const API_VERSION = 12;
@@ -160,6 +172,7 @@ export const Capability = {
   KVM_CAP_DIRTY_LOG_RING: 192,
   KVM_CAP_DIRTY_LOG_RING_ACQ_REL: 223,
   KVM_CAP_IRQFD: 32,
+  KVM_CAP_XSAVE2: 208,
   KVM_CAP_IMMEDIATE_EXIT: 136,
 } as const;
 
@@ -240,13 +253,20 @@ export const Event = {
   EXCEPTION_INJECTED: 0,
   EXCEPTION_VECTOR: 1,
   EXCEPTION_HAS_ERROR: 2,
+  EXCEPTION_PENDING: 3,
   EXCEPTION_ERROR: 4,
   INTERRUPT_INJECTED: 8,
+  INTERRUPT_VECTOR: 9,
+  INTERRUPT_SOFT: 10,
   INTERRUPT_SHADOW: 11,
+  NMI_INJECTED: 12,
   NMI_PENDING: 13,
   NMI_MASKED: 14,
   FLAGS: 20,
 } as const;
+
+/** Offsets in a local APIC's register page (SDM 3A §11.4.1). */
+export const LapicPage = { ISR: 0x100, IRR: 0x200 } as const;
 
 export const Msr = { IA32_TSC: 0x10, IA32_TSC_DEADLINE: 0x6e0 } as const;
 

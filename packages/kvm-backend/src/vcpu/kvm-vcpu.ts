@@ -312,7 +312,7 @@ export class KvmVcpu implements Vcpu {
     if (resumption === undefined) return this.#fail("KVM cannot emulate the instruction");
     this.#state.setRegs(resumption.regs);
     const { exception } = resumption;
-    if (exception !== undefined) this.#state.injectException(exception.vector, exception.error);
+    if (exception !== undefined) this.#state.events.injectException(exception.vector, exception.error);
     return undefined;
   }
 
@@ -342,7 +342,9 @@ export class KvmVcpu implements Vcpu {
     const mpState = this.#state.mpState();
     if (mpState === "waitForSipi" || mpState === "initReceived") return true;
     return (
-      mpState === "halted" && (this.#state.regs().rflags & RFLAGS_IF) === 0n && !this.#state.isNmiPending()
+      mpState === "halted" &&
+      (this.#state.regs().rflags & RFLAGS_IF) === 0n &&
+      !this.#state.events.isNmiPending()
     );
   }
 

@@ -23,6 +23,7 @@ import { DirtyRings } from "./dirty-ring.ts";
 import { Doorbells } from "./doorbells.ts";
 import { HaltWatch } from "./halt-watch.ts";
 import { Irqchip } from "./irqchip.ts";
+import { KernelClocks } from "./kernel-clocks.ts";
 import { MemorySlots } from "./memory-slots.ts";
 import { PostedWrites } from "./posted-writes.ts";
 
@@ -31,7 +32,7 @@ export interface KvmOptions {
   /** Off by default. */
   readonly onEmulationFailure?: EmulationFailureHook | undefined;
   /**
-   * Whether the kernel's i8254 answers the PIT's ports instead of the machine's. Its state is not saved.
+   * Whether the kernel's i8254 answers the PIT's ports instead of the machine's.
    * @defaultValue false
    */
   readonly kernelPit?: boolean | undefined;
@@ -48,6 +49,8 @@ export class KvmVm implements VirtualMachine {
   readonly cpuModel: CpuModel;
   readonly msi: MsiTarget;
   readonly irqchip: Snapshottable<unknown>;
+  /** Time that the kernel keeps. */
+  readonly schedule: Snapshottable<unknown>;
   readonly dirtyLog: DirtyLog;
   readonly shortcuts: { readonly ports: BusShortcuts; readonly mmio: BusShortcuts };
   readonly #fd: number;
@@ -72,6 +75,7 @@ export class KvmVm implements VirtualMachine {
     readonly doorbells: Doorbells;
     readonly posted: PostedWrites;
     readonly cpuModel: CpuModel;
+    readonly clocks: KernelClocks;
   }) {
     this.#fd = parts.fd;
     this.#memory = parts.memory;
@@ -87,6 +91,7 @@ export class KvmVm implements VirtualMachine {
     this.cpuModel = parts.cpuModel;
     this.msi = parts.irqchip;
     this.irqchip = parts.irqchip;
+    this.schedule = parts.clocks;
     this.dirtyLog = parts.memory;
   }
 
@@ -126,6 +131,7 @@ export class KvmVm implements VirtualMachine {
     const irqchip = new Irqchip(fd);
     if (how.kernelPit === true)
       ioctlBuffer(fd, Request.KVM_CREATE_PIT2, new RootedBuffer(SizeOf.kvm_pit_config), "KVM_CREATE_PIT2");
+    const clocks = new KernelClocks(fd, how.kernelPit === true);
     const limit = ioctl(kvm, Request.KVM_CHECK_EXTENSION, Capability.KVM_CAP_NR_MEMSLOTS, "memory slots");
     const rings = how.dirtyRing === undefined ? undefined : new DirtyRings(fd, how.dirtyRing);
     const memory = new MemorySlots({
@@ -156,6 +162,7 @@ export class KvmVm implements VirtualMachine {
     };
     const doorbells = new Doorbells(fd, drainPosted, failed);
     const cpuModel = options.cpuModel ?? { name: "host", leaves: supportedCpuid(kvm) };
+    const xsaveBytes = ioctl(fd, Request.KVM_CHECK_EXTENSION, Capability.KVM_CAP_XSAVE2, "KVM_CAP_XSAVE2");
     const runBytes = ioctl(kvm, Request.KVM_GET_VCPU_MMAP_SIZE, 0, "KVM_GET_VCPU_MMAP_SIZE");
     threads.forEach((thread, index) => {
       const vcpu = ioctl(fd, Request.KVM_CREATE_VCPU, index, `KVM_CREATE_VCPU of vCPU ${index}`);
@@ -163,7 +170,13 @@ export class KvmVm implements VirtualMachine {
       try {
         setCpuid(vcpu, index, cpuModel);
         const msrs = new MsrAccess(vcpu);
-        const state = new StateAccess({ fd: vcpu, index, msrs, savable: findSavableMsrs(kvm, msrs) });
+        const state = new StateAccess({
+          fd: vcpu,
+          index,
+          msrs,
+          savable: findSavableMsrs(kvm, msrs),
+          xsaveBytes,
+        });
         mapping = new SharedMapping(vcpu, runBytes, `kvm_run of vCPU ${index}`);
         const run = new DataView(mapping.buffer);
         if (index === 0) posted.attach(run);
@@ -198,7 +211,19 @@ export class KvmVm implements VirtualMachine {
         throw error;
       }
     });
-    return new KvmVm({ fd, memory, irqchip, counts, processors, watch, clock, doorbells, posted, cpuModel });
+    return new KvmVm({
+      fd,
+      memory,
+      irqchip,
+      counts,
+      processors,
+      watch,
+      clock,
+      doorbells,
+      posted,
+      cpuModel,
+      clocks,
+    });
   }
 
   addMemory(slot: {

@@ -1,5 +1,5 @@
 import { close, createMemfd, ioctlBuffer, PAGE_SIZE, RootedBuffer, SharedMapping } from "@northbridge/linux";
-import { type DirtyLog, type MemorySlot, NorthbridgeError } from "@northbridge/sdk";
+import { checkMemorySlot, type DirtyLog, type MemorySlot, type SlotRequest } from "@northbridge/sdk";
 import { MemoryFlag, Request, SizeOf } from "../abi/spec.ts";
 import type { DirtyRings } from "./dirty-ring.ts";
 
@@ -40,23 +40,9 @@ export class MemorySlots implements DirtyLog {
   }
 
   /** Throws `NB_MEMORY`. */
-  add(slot: {
-    readonly name: string;
-    readonly gpa: number;
-    readonly length: number;
-    readonly readOnly?: boolean;
-  }): MemorySlot {
+  add(slot: SlotRequest & { readonly readOnly?: boolean }): MemorySlot {
     const { name, gpa, length } = slot;
-    const fail = (reason: string): never => {
-      throw new NorthbridgeError("NB_MEMORY", `memory slot ${name}: ${reason}`);
-    };
-    if (gpa % PAGE_SIZE !== 0 || length % PAGE_SIZE !== 0 || length <= 0)
-      fail(`base and length must be multiples of 4096, found ${gpa} and ${length}`);
-    if (this.#slots.length >= this.#limit) fail(`this KVM has ${this.#limit} slots`);
-    const other = this.#slots.find(
-      (candidate) => gpa < candidate.gpa + candidate.length && candidate.gpa < gpa + length,
-    );
-    if (other !== undefined) fail(`overlaps ${other.name}`);
+    checkMemorySlot(slot, { backend: "this KVM", most: this.#limit, slots: this.#slots });
     const fd = createMemfd(name, length);
     const mapping = new SharedMapping(fd, length, `memory slot ${name}`);
     const logBytes = Math.ceil(length / PAGE_SIZE / 64) * 8;

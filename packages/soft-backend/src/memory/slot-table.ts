@@ -1,4 +1,10 @@
-import { type DirtyLog, type MemorySlot, NorthbridgeError } from "@northbridge/sdk";
+import {
+  checkMemorySlot,
+  type DirtyLog,
+  type MemorySlot,
+  NorthbridgeError,
+  type SlotRequest,
+} from "@northbridge/sdk";
 import type { CpuCore } from "../cpu/core.ts";
 import { MAX_SLOTS, PAGE_DIRTY, RAM, SLOTS, SLOT_SIZE } from "../cpu/layout.ts";
 
@@ -23,25 +29,15 @@ export class SlotTable implements DirtyLog {
     this.#capacity = deps.capacity;
   }
 
-  add(slot: {
-    readonly name: string;
-    readonly gpa: number;
-    readonly length: number;
-    readonly readOnly?: boolean;
-  }): MemorySlot {
+  add(slot: SlotRequest & { readonly readOnly?: boolean }): MemorySlot {
     const { name, gpa, length } = slot;
-    const fail = (reason: string): never => {
-      throw new NorthbridgeError("NB_MEMORY", `memory slot ${name}: ${reason}`);
-    };
-    if (gpa % PAGE !== 0 || length % PAGE !== 0 || length <= 0)
-      fail(`base and length must be multiples of 4096, found ${gpa} and ${length}`);
-    if (this.#slots.length >= MAX_SLOTS) fail(`the software CPU has ${MAX_SLOTS} slots`);
-    if (this.#used + length > this.#capacity)
-      fail(`${length} bytes do not fit in what the machine reserved (${this.#capacity - this.#used} left)`);
-    const other = this.#slots.find(
-      (candidate) => gpa < candidate.gpa + candidate.length && candidate.gpa < gpa + length,
-    );
-    if (other !== undefined) fail(`overlaps ${other.name}`);
+    checkMemorySlot(slot, { backend: "the software CPU", most: MAX_SLOTS, slots: this.#slots });
+    if (this.#used + length > this.#capacity) {
+      throw new NorthbridgeError(
+        "NB_MEMORY",
+        `memory slot ${name}: ${length} bytes do not fit in what the machine reserved (${this.#capacity - this.#used} left)`,
+      );
+    }
     const address = RAM + this.#used;
     this.#used += length;
     const placed: PlacedSlot = {

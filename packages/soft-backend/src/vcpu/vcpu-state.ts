@@ -1,11 +1,10 @@
-import { RestoreError, type VcpuState } from "@northbridge/sdk";
+import { checkVcpuState, RestoreError, type VcpuState } from "@northbridge/sdk";
 import type { CpuCore } from "../cpu/core.ts";
 import { readFxsave, writeFxsave } from "../cpu/fxsave.ts";
 import * as L from "../cpu/layout.ts";
 import { readRegs, readSregs, writeRegs, writeSregs } from "../cpu/registers.ts";
 import { SAVED_PAGE_BYTES } from "../lapic/spec.ts";
 import { Msr } from "../msr/spec.ts";
-import { checkVcpuState } from "./check-vcpu-state.ts";
 import type { SoftProcessor } from "./soft-processor.ts";
 
 /** MSRs that the core keeps in its state block. */
@@ -79,6 +78,21 @@ export function readVcpuState(core: CpuCore, processor: SoftProcessor): VcpuStat
   };
 }
 
+/** Another backend's processor may have stopped halfway through what this one never stops in, or have registers more. */
+function expectWhole(what: string, { xsave, events }: VcpuState): void {
+  if (xsave !== undefined)
+    throw new RestoreError(
+      `${what}.xsave`,
+      "the software CPU has no registers beyond x87 and SSE (AVX and later)",
+    );
+  const caught = events.exception ?? events.interrupt;
+  if (caught !== undefined)
+    throw new RestoreError(
+      `${what}.events`,
+      `vector ${caught.vector} was being delivered: go on under the backend that saved it, and save again`,
+    );
+}
+
 /**
  * Loads a state of `readVcpuState`, or of another backend. MSRs that this processor does not have are skipped: they
  * are the other backend's own. Throws `NB_RESTORE`, with nothing loaded, where the state is of another version or shape.
@@ -86,6 +100,7 @@ export function readVcpuState(core: CpuCore, processor: SoftProcessor): VcpuStat
 export function writeVcpuState(core: CpuCore, processor: SoftProcessor, saved: VcpuState): void {
   const what = `vCPU ${processor.index}`;
   checkVcpuState(what, saved);
+  expectWhole(what, saved);
   const fxsave = fromBase64(`${what}: fxsave`, saved.fxsave, 512);
   const lapicPage = fromBase64(`${what}: lapic`, saved.lapic, SAVED_PAGE_BYTES);
   const { view } = core;

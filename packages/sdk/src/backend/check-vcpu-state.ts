@@ -1,4 +1,4 @@
-import { RestoreError, type VcpuState } from "@northbridge/sdk";
+import { RestoreError, type VcpuState } from "@northbridge/core/contracts";
 
 /** What a saved value must be: a predicate with its description, or the same for each member of an object or a list. */
 type Shape =
@@ -61,6 +61,7 @@ const STATE: Shape = {
         pendingDebug: optional(unsigned(16)),
       },
     },
+    xsave: optional(text),
     debugregs: { members: { db: { members: all(u64, "0", "1", "2", "3") }, dr6: u64, dr7: u64 } },
     mpState: value(MP_STATES.join(", "), (found) => MP_STATES.includes(found)),
     tsc: u64,
@@ -108,11 +109,18 @@ function check(path: string, found: unknown, shape: Shape): void {
   }
 }
 
+/** Members of `events` that may be absent. */
+const EXCEPTION: Shape = { members: { vector: unsigned(8), error: optional(unsigned(32)) } };
+const INTERRUPT: Shape = { members: { vector: unsigned(8), isSoft: flag } };
+
 /**
  * Checks every member of a saved state, which may come out of a damaged or foreign snapshot.
  * Throws `NB_RESTORE` naming the first one that is not what it must be, as `vCPU 0.sregs.cs.limit`.
  */
 export function checkVcpuState(what: string, saved: VcpuState): void {
   check(what, saved, STATE);
+  const { exception, interrupt } = saved.events;
+  if (exception !== undefined) check(`${what}.events.exception`, exception, EXCEPTION);
+  if (interrupt !== undefined) check(`${what}.events.interrupt`, interrupt, INTERRUPT);
   if (saved.lapicRemainder !== undefined) check(`${what}.lapicRemainder`, saved.lapicRemainder, REMAINDER);
 }

@@ -1,0 +1,2 @@
+export { checkMemorySlot, type SlotRequest } from "./check-memory-slot.ts";
+export { checkVcpuState } from "./check-vcpu-state.ts";
