@@ -2,7 +2,7 @@ import { type CheckReport, checkQcow2, NodeFile, probeFormat, type Repair } from
 import { Option } from "commander";
 import type { RegisterCommand } from "../commands/register-command.ts";
 import { CommandFailed } from "../host.ts";
-import { type AccessOptions, parseFormat, withAccess } from "./image-access.ts";
+import { type AccessOptions, namedImage, withAccess } from "./image-access.ts";
 import { roundHalfEven } from "./sizes.ts";
 
 /** Exit codes of `qemu-img check`. */
@@ -19,8 +19,8 @@ export const registerCheck: RegisterCommand = (img, host, exit) => {
     .argument("<FILE>")
     .option("--output <FMT>", "human or json", "human")
     .addOption(new Option("-r <WHAT>", "repair leaks, or all").choices(["leaks", "all"]))
-    .action((path: string, options: CheckOptions) => {
-      const format = parseFormat(options.f, "-f");
+    .action((text: string, options: CheckOptions) => {
+      const { path, format } = namedImage(text, options);
       const file = NodeFile.open(path, {
         readOnly: options.r === undefined,
         sharing: options.forceShare === true ? "anything" : "readers",

@@ -39,6 +39,8 @@ describe.skipIf(!hasQemu)("img with encrypted images, beside qemu-img", () => {
     const json = await ours(directory, "info", "--output=json", "luks.qcow2");
     const theirJson = qemu(directory, "qemu-img", "info", "--output=json", "luks.qcow2");
     expect(JSON.parse(json.out)).toEqual(JSON.parse(theirJson.out));
+    const checked = await ours(directory, "check", ...secret, "--image-opts", named);
+    expect(checked).toEqual(qemu(directory, "qemu-img", "check", ...secret, "--image-opts", named));
     const mine = await ours(directory, "map", ...secret, "--image-opts", "--output=json", named);
     const theirs = qemu(directory, "qemu-img", "map", ...secret, "--image-opts", "--output=json", named);
     expect(mine).toEqual(theirs);

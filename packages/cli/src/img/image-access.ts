@@ -60,9 +60,8 @@ export function openAs(path: string, options: AccessOptions, more: OpenImageOpti
       throw new CommandFailed(1, `expected a cache mode (${CACHE_MODES.join(", ")}), found '${mode}'`);
     }
   }
-  const named =
-    options.imageOpts === true ? parseImageOptions(path) : { path, format: options.f, secret: undefined };
-  const format = more.format ?? parseFormat(named.format, "-f");
+  const named = namedImage(path, options);
+  const format = more.format ?? named.format;
   return openImage(named.path, {
     allowedDirectories: options.allowDir ?? [],
     ...(options.forceShare === true ? { forceShare: true } : {}),
@@ -80,32 +79,37 @@ export function unlocking(options: AccessOptions, id?: string): Pick<OpenImageOp
   return passphrase === undefined ? {} : { passphrase };
 }
 
-/** FILE under `--image-opts`. */
-function parseImageOptions(text: string): {
-  readonly path: string;
-  readonly format: string | undefined;
-  readonly secret: string | undefined;
-} {
-  const options = splitOptions([text]);
-  const path = options.get("file.filename") ?? options.get("filename");
-  for (const name of options.keys()) {
-    if (
-      ![
-        "driver",
-        "file.driver",
-        "file.filename",
-        "filename",
-        "encrypt.format",
-        "encrypt.key-secret",
-      ].includes(name)
-    ) {
+/** What FILE means: a path, or what `--image-opts` says of one. */
+export function namedImage(
+  text: string,
+  options: AccessOptions,
+): { readonly path: string; readonly format: ImageFormat | undefined; readonly secret: string | undefined } {
+  if (options.imageOpts !== true) {
+    return { path: text, format: parseFormat(options.f, "-f"), secret: undefined };
+  }
+  const named = splitOptions([text]);
+  const path = named.get("file.filename") ?? named.get("filename");
+  for (const name of named.keys()) {
+    if (!IMAGE_OPTIONS.includes(name))
       throw new CommandFailed(1, `--image-opts: '${name}' is not known here`);
-    }
   }
   if (path === undefined)
     throw new CommandFailed(1, `--image-opts: expected file.filename=FILE, found '${text}'`);
-  return { path, format: options.get("driver"), secret: options.get("encrypt.key-secret") };
+  return {
+    path,
+    format: parseFormat(named.get("driver"), "--image-opts: driver"),
+    secret: named.get("encrypt.key-secret"),
+  };
 }
+
+const IMAGE_OPTIONS = [
+  "driver",
+  "file.driver",
+  "file.filename",
+  "filename",
+  "encrypt.format",
+  "encrypt.key-secret",
+];
 
 /** Opens, uses and closes an image. What fails to close makes the command fail. */
 export async function usingImage<T>(
