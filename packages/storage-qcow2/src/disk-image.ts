@@ -20,6 +20,8 @@ export interface DiskImage extends BlockBackend {
   readonly backing: DiskImage | undefined;
   /** Fills `into`; beyond the image's end come zeroes. */
   readAt(offset: number, into: Uint8Array): void;
+  /** As {@link readAt}, while this thread does other things. `undefined`: not of this range. Nobody may write meanwhile. */
+  readLater?(offset: number, into: Uint8Array): Promise<void> | undefined;
   writeAt(offset: number, from: Uint8Array): void;
   writeZeroesAt(offset: number, length: number, mayUnmap: boolean): void;
   discardAt(offset: number, length: number): void;

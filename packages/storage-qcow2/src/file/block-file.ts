@@ -10,6 +10,8 @@ export interface BlockFile {
   size(): number;
   /** Fills `into` from `offset`; what lies beyond the end reads as zeroes. */
   read(offset: number, into: Uint8Array): void;
+  /** As {@link read}, while this thread does other things. */
+  readLater?(offset: number, into: Uint8Array): Promise<void>;
   /** Writes all of `from`, growing the file where needed. */
   write(offset: number, from: Uint8Array): void;
   truncate(size: number): void;

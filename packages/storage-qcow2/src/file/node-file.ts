@@ -5,9 +5,11 @@ import {
   fstatSync,
   ftruncateSync,
   openSync,
+  read,
   readSync,
   writeSync,
 } from "node:fs";
+import { promisify } from "node:util";
 import { hostError, ImageError } from "../image-error.ts";
 import type { BlockFile, FileExtent } from "./block-file.ts";
 import { lockImage, type Sharing } from "./image-lock.ts";
@@ -15,6 +17,14 @@ import { linuxCalls } from "./linux-calls.ts";
 
 /** Missing on hosts that are not Linux. */
 const { O_DIRECT } = constants as { readonly O_DIRECT?: number };
+
+const readAsync: (
+  fd: number,
+  into: Uint8Array,
+  at: number,
+  length: number,
+  position: number,
+) => Promise<{ readonly bytesRead: number }> = promisify(read);
 
 /** How {@link NodeFile.open} opens. */
 export interface NodeFileOptions {
@@ -96,6 +106,20 @@ export class NodeFile implements BlockFile {
         const got = readSync(this.#fd, into, done, into.length - done, offset + done);
         if (got === 0) break;
         done += got;
+      }
+    } catch (error) {
+      throw hostError(this.path, "read", error);
+    }
+    if (done < into.length) into.fill(0, done);
+  }
+
+  async readLater(offset: number, into: Uint8Array): Promise<void> {
+    let done = 0;
+    try {
+      while (done < into.length && offset + done < this.#size) {
+        const { bytesRead } = await readAsync(this.#fd, into, done, into.length - done, offset + done);
+        if (bytesRead === 0) break;
+        done += bytesRead;
       }
     } catch (error) {
       throw hostError(this.path, "read", error);

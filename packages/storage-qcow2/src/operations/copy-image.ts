@@ -56,28 +56,38 @@ async function copyData(
   options: CopyOptions,
 ): Promise<void> {
   const unit = target instanceof Qcow2Image ? target.meta.clusterSize : (options.sparseBytes ?? 4096);
-  const chunkBytes = Math.max(CHUNK, unit);
-  const buffer = new Uint8Array(chunkBytes);
   const targetOffset = options.targetOffset ?? 0;
   const zero = (at: number, length: number): void => {
     if (options.targetIsZero !== true) target.writeZeroesAt(targetOffset + at, length, true);
   };
-  let at = 0;
-  while (at < source.size) {
-    const extent = extentToCopy(source, at, options.sharedBacking === true);
-    if (extent.kind !== "data") {
-      if (extent.kind === "zero") zero(at, extent.length);
-      at += extent.length;
+  const chunkBytes = Math.max(CHUNK, unit);
+  // While one buffer is written, the other is read into.
+  const buffers = [new Uint8Array(chunkBytes), new Uint8Array(chunkBytes)] as const;
+  const chunks = chunksToCopy(source, chunkBytes, writer === undefined ? 0 : unit, options);
+  let turn = 0;
+  const begin = (): Reading | undefined => {
+    const { value: chunk } = chunks.next();
+    if (chunk === undefined) return undefined;
+    if (chunk.isZero) return { chunk, bytes: NOTHING, isRead: undefined };
+    turn = 1 - turn;
+    const bytes = (turn === 0 ? buffers[0] : buffers[1]).subarray(0, chunk.length);
+    const isRead = source.readLater?.(chunk.at, bytes)?.then(
+      () => true,
+      // Read again, to say which sectors cannot be.
+      () => false,
+    );
+    return { chunk, bytes, isRead };
+  };
+  let next = begin();
+  while (next !== undefined) {
+    const { chunk, bytes, isRead } = next;
+    next = begin();
+    if (chunk.isZero) {
+      zero(chunk.at, chunk.length);
       continue;
     }
-    let end = at + extent.length;
-    if (writer !== undefined) {
-      // Compressed clusters are written whole, whatever part of them is data.
-      at -= (targetOffset + at) % unit > at ? 0 : (targetOffset + at) % unit;
-      end = Math.min(source.size, Math.ceil((targetOffset + end) / unit) * unit - targetOffset);
-    }
-    const bytes = buffer.subarray(0, Math.min(chunkBytes - (at % chunkBytes), end - at));
-    readOrReport(source, at, bytes, options);
+    const { at } = chunk;
+    if ((await isRead) !== true) readOrReport(source, at, bytes, options);
     if (writer !== undefined) await writer.write(targetOffset + at, bytes);
     else if (options.sparseBytes === 0) target.writeAt(targetOffset + at, bytes);
     else {
@@ -91,10 +101,56 @@ async function copyData(
         }
       }
     }
-    at += bytes.length;
-    options.onProgress?.(at, source.size);
+    options.onProgress?.(at + bytes.length, source.size);
     await new Promise((resolve) => setImmediate(resolve));
   }
+}
+
+const NOTHING = new Uint8Array(0);
+
+interface Chunk {
+  readonly at: number;
+  readonly length: number;
+  readonly isZero: boolean;
+}
+
+/** A chunk on its way from the source. */
+interface Reading {
+  readonly chunk: Chunk;
+  readonly bytes: Uint8Array;
+  /** `undefined`: is read when its turn comes. False: that failed. */
+  readonly isRead: Promise<boolean> | undefined;
+}
+
+/**
+ * What has to be copied, in order.
+ * @param unit whole units of the target are read, whatever part of them is data; 0 for any bytes
+ */
+function* chunksToCopy(
+  source: DiskImage,
+  chunkBytes: number,
+  unit: number,
+  options: CopyOptions,
+): Generator<Chunk, undefined> {
+  const targetOffset = options.targetOffset ?? 0;
+  let at = 0;
+  while (at < source.size) {
+    const extent = extentToCopy(source, at, options.sharedBacking === true);
+    if (extent.kind !== "data") {
+      if (extent.kind === "zero") yield { at, length: extent.length, isZero: true };
+      at += extent.length;
+      continue;
+    }
+    let end = at + extent.length;
+    if (unit > 0) {
+      at -= (targetOffset + at) % unit > at ? 0 : (targetOffset + at) % unit;
+      end = Math.min(source.size, Math.ceil((targetOffset + end) / unit) * unit - targetOffset);
+    }
+    const length = Math.min(chunkBytes - (at % chunkBytes), end - at);
+    yield { at, length, isZero: false };
+    at += length;
+  }
+  return undefined;
 }
 
 function extentToCopy(

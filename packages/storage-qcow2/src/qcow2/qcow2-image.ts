@@ -210,6 +210,14 @@ export class Qcow2Image extends SynchronousImage {
     }
   }
 
+  readLater(offset: number, into: Uint8Array): Promise<void> | undefined {
+    if (this.meta.isEncrypted || offset + into.length > this.size) return undefined;
+    const run = runAt(this.meta, offset, into.length);
+    if (run.length < into.length) return undefined;
+    if (run.kind === "data") return this.meta.dataFile.file.readLater?.(run.hostOffset, into);
+    return run.kind === "unallocated" ? this.backing?.readLater?.(offset, into) : undefined;
+  }
+
   writeAt(offset: number, from: Uint8Array): void {
     this.#beforeWrite(offset, from.length);
     this.#writer.write(offset, from);

@@ -34,6 +34,10 @@ export class RawImage extends SynchronousImage {
     this.#file.read(offset, into);
   }
 
+  readLater(offset: number, into: Uint8Array): Promise<void> | undefined {
+    return this.#file.readLater?.(offset, into);
+  }
+
   writeAt(offset: number, from: Uint8Array): void {
     expectWritable(this);
     expectInside(this, offset, from.length);
