@@ -75,7 +75,7 @@ describe("collectModules", () => {
   afterEach(() => rm(dirname(root), { recursive: true, force: true }));
 
   const collect = async (): Promise<Map<string, string>> => {
-    const entries = await collectModules(root, ["virtio_net", "virtio_rng", "built_in"]);
+    const entries = await collectModules(root, ["virtio_net", "virtio-rng", "built_in"]);
     return new Map(
       entries.map((entry) => [
         entry.path,

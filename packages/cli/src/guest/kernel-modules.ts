@@ -66,7 +66,7 @@ export async function collectModules(
     collected.set(name, module);
     for (const needed of info.depends) await visit(needed);
   };
-  for (const name of wanted) await visit(name);
+  for (const name of wanted) await visit(name.replaceAll("-", "_"));
 
   const modules = [...collected.values()];
   const directory = `/lib/modules/${release}`;
