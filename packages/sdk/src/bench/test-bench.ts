@@ -119,7 +119,7 @@ export class TestBench<R extends RegisterSpecs = RegisterSpecs> {
 
   /** Lets promises settle that have nothing to wait for: requests to fake host ends. */
   async settle(): Promise<void> {
-    for (let i = 0; i < 32; i++) await Promise.resolve();
+    for (let i = 0; i < 256; i++) await Promise.resolve();
   }
 
   /** Runs what the device registered with `onClose`. */

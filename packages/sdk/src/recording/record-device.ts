@@ -80,7 +80,7 @@ class DeviceRecorder {
 
   #recordedDevice(device: Device): Device {
     const writer = this.#writer;
-    const enter = (call: "reset" | "pause" | "resume" | "restore", state?: unknown): void => {
+    const enter = (call: "reset" | "pause" | "resume" | "save" | "restore", state?: unknown): void => {
       writer.lifecycle(call, state);
       this.#memory.noteViews();
     };
@@ -103,7 +103,12 @@ class DeviceRecorder {
           device.resume?.();
         },
       }),
-      ...(device.save && { save: () => device.save?.() }),
+      ...(device.save && {
+        save: () => {
+          enter("save");
+          return device.save?.();
+        },
+      }),
       ...(device.restore && {
         restore: (state: unknown) => {
           enter("restore", state);
@@ -120,8 +125,17 @@ class DeviceRecorder {
       (token as symbol) === PciBus
         ? (this.#pciBus(service as PciBus) as T)
         : this.#services.tap(nameOf(token), service);
+    let closers = 0;
     return {
       ...ctx,
+      onClose: (closer) => {
+        const number = closers++;
+        ctx.onClose(() => {
+          this.#writer.lifecycle("close", number);
+          this.#memory.noteViews();
+          return closer();
+        });
+      },
       clock: this.#clock(ctx.clock),
       memory: this.#memory,
       power: this.#power(ctx.power),

@@ -2,13 +2,19 @@ import type { GuestMemory, MemorySlot } from "@northbridge/core/contracts";
 import type { TraceWriter } from "./trace-writer.ts";
 
 const PAGE = 4096;
-/** Views that are looked at again at every entry: a device keeps those of its rings. */
-const MOST_KEPT = 64;
+/**
+ * Views that are looked at again at every entry, since a device keeps those of its rings: those that the guest changes
+ * most often. Buffers come and go, rings change with every request.
+ */
+const MOST_KEPT = 128;
 const LONGEST_KEPT = 64 * 1024;
+const MOST_BYTES_KEPT = 256 * 1024;
 
 interface KeptView {
   readonly gpa: number;
   readonly bytes: Uint8Array;
+  /** Entries at which the guest had changed it. */
+  changes: number;
 }
 
 /**
@@ -21,7 +27,9 @@ export class RecordedMemory implements GuestMemory {
   readonly #writer: TraceWriter;
   /** What a replay has, by page; pages that are not here are zero there. */
   readonly #known = new Map<number, Uint8Array>();
+  /** Oldest first. */
   readonly #kept: KeptView[] = [];
+  #bytesKept = 0;
   readonly #scratch = new Uint8Array(4);
 
   constructor(inner: GuestMemory, writer: TraceWriter) {
@@ -39,20 +47,14 @@ export class RecordedMemory implements GuestMemory {
 
   /** Notes what the guest changed in views that the device may have kept. For the beginning of an entry. */
   noteViews(): void {
-    for (const { gpa, bytes } of this.#kept) this.#note(gpa, bytes);
+    for (const kept of this.#kept) if (this.#note(kept.gpa, kept.bytes)) kept.changes++;
   }
 
   view(gpa: number, length: number): Uint8Array | undefined {
     const bytes = this.#inner.view(gpa, length);
     if (bytes === undefined) return undefined;
     this.#note(gpa, bytes);
-    if (
-      length <= LONGEST_KEPT &&
-      !this.#kept.some((kept) => kept.gpa === gpa && kept.bytes.length >= length)
-    ) {
-      if (this.#kept.length === MOST_KEPT) this.#kept.shift();
-      this.#kept.push({ gpa, bytes });
-    }
+    if (length <= LONGEST_KEPT) this.#keep(gpa, bytes);
     return bytes;
   }
 
@@ -98,6 +100,22 @@ export class RecordedMemory implements GuestMemory {
     return this.#inner.writeU32(gpa, value) && this.#wroteScalar(gpa, 4, value);
   }
 
+  #keep(gpa: number, bytes: Uint8Array): void {
+    if (this.#kept.some((kept) => kept.gpa === gpa && kept.bytes.length >= bytes.length)) return;
+    this.#kept.push({ gpa, bytes, changes: 0 });
+    this.#bytesKept += bytes.length;
+    while (this.#kept.length > MOST_KEPT || this.#bytesKept > MOST_BYTES_KEPT) this.#forgetOne();
+  }
+
+  /** Of those that changed least often, the oldest. */
+  #forgetOne(): void {
+    let least = 0;
+    for (let at = 1; at < this.#kept.length; at++)
+      if ((this.#kept[at]?.changes ?? 0) < (this.#kept[least]?.changes ?? 0)) least = at;
+    const [forgotten] = this.#kept.splice(least, 1);
+    this.#bytesKept -= forgotten?.bytes.length ?? 0;
+  }
+
   #noteScalar(gpa: number, length: number, value: number): number {
     // All ones may be memory that holds them or no memory: only memory is noted.
     if (this.#inner.view(gpa, length) !== undefined) this.#note(gpa, this.#scalar(length, value));
@@ -121,8 +139,12 @@ export class RecordedMemory implements GuestMemory {
     });
   }
 
-  /** Writes down the smallest range of each page in which `bytes` differ from what a replay has there. */
-  #note(gpa: number, bytes: Uint8Array): void {
+  /**
+   * Writes down the smallest range of each page in which `bytes` differ from what a replay has there.
+   * @returns whether there was one
+   */
+  #note(gpa: number, bytes: Uint8Array): boolean {
+    let isNew = false;
     this.#eachPage(gpa, bytes, (page, at, piece, pieceGpa) => {
       let first = 0;
       while (first < piece.length && page[at + first] === piece[first]) first++;
@@ -133,7 +155,9 @@ export class RecordedMemory implements GuestMemory {
       const changed = piece.slice(first, end);
       page.set(changed, at + first);
       this.#writer.memory(pieceGpa + first, changed);
+      isNew = true;
     });
+    return isNew;
   }
 
   #eachPage(

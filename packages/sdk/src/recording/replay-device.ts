@@ -65,6 +65,7 @@ class DeviceReplay {
   readonly #handlers = new Map<string, IoHandler>();
   /** By number: space and name. */
   readonly #regions = new Map<number, string>();
+  readonly #closers: (() => void | Promise<void>)[] = [];
   readonly #timers: ReplayTimer[] = [];
   readonly #functions: PciFunction[] = [];
   #lines = 0;
@@ -153,11 +154,8 @@ class DeviceReplay {
         await this.#lifecycle(record);
         return true;
       case "settled":
-        // Promises kept in one turn are all kept before the device goes on.
-        for (let kept: TraceRecord | undefined = record; kept?.kind === "settled"; kept = cursor.record) {
-          cursor.advance();
-          this.#services.settle(kept.call, kept.outcome);
-        }
+        cursor.advance();
+        this.#services.settle(record.call, record.outcome);
         await settle();
         return true;
       case "end":
@@ -284,6 +282,12 @@ class DeviceReplay {
         case "pause":
           Promise.resolve(this.#device?.pause?.()).catch(fail);
           break;
+        case "save":
+          this.#device?.save?.();
+          break;
+        case "close":
+          Promise.resolve(this.#closers[Number(state)]?.()).catch(fail);
+          break;
         case "reset":
         case "resume":
           this.#device?.[call]?.();
@@ -359,7 +363,9 @@ class DeviceReplay {
       mapPorts: (region, handler) => this.#map("ports", region, handler),
       irq: () => this.#line(),
       describe: () => undefined,
-      onClose: () => undefined,
+      onClose: (closer) => {
+        this.#closers.push(closer);
+      },
     };
   }
 

@@ -26,6 +26,7 @@ export class ServiceTap {
   #numbered = 0;
   #services = 0;
   #promises = 0;
+  #lastTurn: Promise<void> = Promise.resolve();
 
   constructor({ writer, onEnter }: TapOptions) {
     this.#writer = writer;
@@ -91,6 +92,13 @@ export class ServiceTap {
     };
   }
 
+  /** Ends once the device has done what it does on hearing of the promise before: a replay keeps them one by one. */
+  #turn(): Promise<void> {
+    const turn = this.#lastTurn;
+    this.#lastTurn = turn.then(afterTheDevice);
+    return turn;
+  }
+
   /** A promise of which the device hears after it is written down. */
   async #settling(
     service: string,
@@ -101,8 +109,11 @@ export class ServiceTap {
   ): Promise<unknown> {
     let outcome: { readonly recorded: ServiceOutcome; readonly given: unknown };
     try {
-      outcome = this.#outcomeOf(service, method, await promise);
+      const value = await promise;
+      await this.#turn();
+      outcome = this.#outcomeOf(service, method, value);
     } catch (error) {
+      await this.#turn();
       this.#writer.settled(number, { error: messageOf(error), ...filled() });
       this.#onEnter();
       throw error;
@@ -163,6 +174,13 @@ export class ServiceTap {
     }
     return number;
   }
+}
+
+/** Awaits of a device from one of its host's promises to the next. */
+const MOST_AWAITS = 16;
+
+async function afterTheDevice(): Promise<void> {
+  for (let i = 0; i < MOST_AWAITS; i++) await Promise.resolve();
 }
 
 function isService(value: unknown): value is object {

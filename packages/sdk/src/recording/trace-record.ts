@@ -9,7 +9,10 @@ export type LifecycleCall =
   | "reset"
   | "pause"
   | "resume"
+  | "save"
   | "restore"
+  /** The machine ends: the state is the number of what the device registered with `onClose`. */
+  | "close"
   /** What a PCI root asks of one function: the state is its number, and what it restores. */
   | "functionReset"
   | "functionRestore";
