@@ -4,13 +4,17 @@ import { describe, it } from "vitest";
 import { VhostUserTarget } from "../src/conformance/index.ts";
 import { FrontEnd } from "../src/frontend/front-end.ts";
 import { VhostUserBackend } from "../src/index.ts";
-import { createMemory, devices } from "./devices.ts";
+import { createMemory, devices, pmem } from "./devices.ts";
 
 describe.each(devices)("%s behind a transport", (_name, create) => {
   virtioConformance(
     { describe, it },
     { deviceId: create().deviceId, create: () => Promise.resolve(inProcessTarget(create())) },
   );
+});
+
+describe("VirtioPmem behind a transport", () => {
+  virtioConformance({ describe, it }, { deviceId: 27, create: async () => inProcessTarget(await pmem()) });
 });
 
 const isHere = process.platform === "linux" && process.arch === "x64";

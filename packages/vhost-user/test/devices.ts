@@ -1,5 +1,19 @@
 import { LoopbackNet, MemoryBlock, SlottedGuestMemory } from "@northbridge/core";
-import { VirtioBalloon, VirtioBlk, VirtioNet, VirtioRng } from "@northbridge/devices-virtio";
+import {
+  VirtioBalloon,
+  VirtioBlk,
+  VirtioConsole,
+  VirtioFs,
+  VirtioInput,
+  VirtioNet,
+  VirtioPmem,
+  VirtioRng,
+  VirtioScsi,
+  VirtioVsock,
+} from "@northbridge/devices-virtio";
+import { HostDirectory } from "@northbridge/linux";
+import type { HostStream, VsockBackend } from "@northbridge/sdk";
+import { FakeCharBackend, FakeMemory } from "@northbridge/sdk/testing";
 import type { VirtioDevice } from "@northbridge/sdk/virtio";
 import type { CreateMemory } from "../src/index.ts";
 
@@ -19,11 +33,69 @@ const entropy = {
 export const memoryDisk = (readOnly = false): MemoryBlock =>
   new MemoryBlock(new Uint8Array(DISK_BYTES), { readOnly });
 
-/** A device of every kind there is, by name. */
+const stream: HostStream = {
+  accepted: () => undefined,
+  write: () => undefined,
+  end: () => undefined,
+  close: () => undefined,
+  resume: () => undefined,
+};
+
+/** A host on which nobody listens. */
+const nobody: VsockBackend = {
+  connect: (_port, listener) => {
+    queueMicrotask(() => {
+      listener.closed();
+    });
+    return stream;
+  },
+  onConnect: () => undefined,
+  close: () => Promise.resolve(),
+};
+
+const char = (): FakeCharBackend => new FakeCharBackend();
+
+/** A file as memory: of no use behind a socket, whose front end has all the memory. */
+export function pmem(): Promise<VirtioPmem> {
+  const memory = new FakeMemory(DISK_BYTES, 0x1000_0000);
+  const [slot] = memory.slots;
+  if (slot === undefined) throw new Error("unreachable: it has one slot");
+  return VirtioPmem.load({ slot, memory, backend: memoryDisk() });
+}
+
+/** A device of every kind that can be served, by name. */
 export const devices: readonly [name: string, create: () => VirtioDevice][] = [
   ["VirtioBlk", () => new VirtioBlk({ backend: memoryDisk(), serial: "disk" })],
   ["VirtioBlk, read-only", () => new VirtioBlk({ backend: memoryDisk(true), serial: "disk", queues: 2 })],
   ["VirtioNet", () => new VirtioNet({ backend: new LoopbackNet(), mac })],
   ["VirtioRng", () => new VirtioRng({ entropy })],
   ["VirtioBalloon", () => new VirtioBalloon()],
+  ["VirtioConsole", () => new VirtioConsole({ backend: char() })],
+  [
+    "VirtioConsole with ports",
+    () =>
+      new VirtioConsole({
+        backend: char(),
+        ports: [
+          { name: "a", backend: char() },
+          { name: "b", backend: char() },
+        ],
+      }),
+  ],
+  [
+    "VirtioScsi",
+    () =>
+      new VirtioScsi({
+        targets: [
+          { type: "disk", backend: memoryDisk(), serial: "d" },
+          { type: "cdRom", backend: memoryDisk(true), serial: "c" },
+        ],
+      }),
+  ],
+  [
+    "VirtioFs",
+    () => new VirtioFs({ tree: HostDirectory.open(import.meta.dirname, { readOnly: true }), tag: "t" }),
+  ],
+  ["VirtioInput", () => new VirtioInput({ kind: "keyboard" })],
+  ["VirtioVsock", () => new VirtioVsock({ backend: nobody, cid: 3 })],
 ];

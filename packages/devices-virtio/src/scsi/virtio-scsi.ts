@@ -246,6 +246,10 @@ export class VirtioScsi implements VirtioDevice {
       this.#finish(queue, chain, ResponseCode.BAD_TARGET, undefined, 0);
       return;
     }
+    if (chain.readableBytes > outAt && chain.writableBytes > inAt) {
+      this.#finish(queue, chain, ResponseCode.FAILURE, undefined, 0); // INOUT is not offered (§5.6.6.1.1)
+      return;
+    }
     const cdb = this.#cdb;
     cdb.fill(0);
     chain.read(Request.CDB, cdb.subarray(0, cdbSize));

@@ -2,7 +2,10 @@ import { DeviceId } from "../../virtio/spec.ts";
 import type { Clause } from "./clause.ts";
 import { blockClauses, blockProbe } from "./block-clauses.ts";
 import { violated } from "./clause-driver.ts";
+import { consoleClauses } from "./console-clauses.ts";
+import { scsiClauses, scsiProbe } from "./scsi-clauses.ts";
 import type { ProbeRequest } from "./target.ts";
+import { vsockClauses, vsockProbe } from "./vsock-clauses.ts";
 
 const bytes = (length: number): Uint8Array => new Uint8Array(length);
 
@@ -12,15 +15,6 @@ function netFrame(): Uint8Array {
   frame.fill(0xff, 12, 18);
   frame.set([0x02, 0, 0, 0, 0, 1, 0x88, 0xb5], 18);
   return frame;
-}
-
-/** REPORT LUNS, which every target answers (SPC-4 §6.33), to LUN 0 of target 0 (virtio 1.3 §5.6.6.1). */
-function reportLuns(): Uint8Array {
-  const request = bytes(51);
-  request.set([1, 0, 0x40, 0], 0);
-  request[19] = 0xa0;
-  request[28] = 16;
-  return request;
 }
 
 /** FUSE_INIT, which every server answers: struct fuse_in_header and fuse_init_in of linux/fuse.h, version 7.31. */
@@ -33,15 +27,6 @@ function fuseInit(): Uint8Array {
   view.setUint32(40, 7, true);
   view.setUint32(44, 31, true);
   return request;
-}
-
-/** VIRTIO_VSOCK_OP_RST of a connection that is none, to the host (§5.10.6). */
-function vsockReset(): Uint8Array {
-  const packet = bytes(44);
-  packet[8] = 2;
-  packet[28] = 1;
-  packet[30] = 3;
-  return packet;
 }
 
 /** What a device of each kind always completes; a device without one needs its own for the suite. */
@@ -57,9 +42,15 @@ export const PROBES: Readonly<Record<number, ProbeRequest>> = {
   },
   [DeviceId.BALLOON]: { queue: 0, readable: Uint8Array.of(0, 2, 0, 0), writable: 0 },
   [DeviceId.FS]: { queue: 1, readable: fuseInit(), writable: 80 },
-  [DeviceId.VSOCK]: { queue: 1, readable: vsockReset(), writable: 0 },
-  [DeviceId.SCSI]: { queue: 2, readable: reportLuns(), writable: 108 + 16 },
+  [DeviceId.VSOCK]: vsockProbe,
+  [DeviceId.SCSI]: scsiProbe,
   [DeviceId.INPUT]: { queue: 1, readable: bytes(8), writable: 0 },
+  [DeviceId.PMEM]: {
+    queue: 0,
+    readable: bytes(4), // VIRTIO_PMEM_REQ_TYPE_FLUSH
+    writable: 4,
+    check: (answer) => (answer.some((byte) => byte !== 0) ? `ret ${answer.join()} of a flush` : undefined),
+  },
 };
 
 const netClauses: readonly Clause[] = [
@@ -98,10 +89,101 @@ const entropyClauses: readonly Clause[] = [
   },
 ];
 
+const balloonClauses: readonly Clause[] = [
+  {
+    section: "5.5.6.3.2",
+    says: "the device MUST accept statistics in any order, and MUST ignore entries with tag values it does not recognize",
+    run: async ({ start, probe, skip }) => {
+      const driver = await start();
+      if (!driver.has(1)) skip("STATS_VQ is not offered");
+      const entries = [5, 0xfffe, 4].flatMap((tag) => [tag & 0xff, tag >> 8, 1, 2, 3, 4, 0, 0, 0, 0]);
+      driver.offer({ queue: 2, readable: Uint8Array.from(entries), writable: 0 });
+      await driver.request(probe);
+    },
+  },
+];
+
+const inputClauses: readonly Clause[] = [
+  {
+    section: "5.8.5.2",
+    says: "a device MUST set the size field to zero if it does not support a given select and subsel combination",
+    run: async ({ target, skip }) => {
+      const config = await target.config(8);
+      if (config === undefined) skip("the transport shows no configuration space");
+      if (config?.[0] === 0 && config[2] !== 0) violated(`size ${config[2]} with nothing selected`);
+    },
+  },
+  {
+    section: "5.8.6",
+    says: "the device uses status events of the statusq, whatever their type",
+    run: async ({ start, probe }) => {
+      const driver = await start();
+      for (const type of [0x11, 0x12, 0x14, 0xffff]) {
+        const event = Uint8Array.of(type & 0xff, type >> 8, 0, 0, 1, 0, 0, 0);
+        await driver.request({ ...probe, readable: event });
+      }
+    },
+  },
+];
+
+const fsClauses: readonly Clause[] = [
+  {
+    section: "5.11.4.2",
+    says: "the device MUST set num_request_queues to 1 or greater",
+    run: async ({ target, skip }) => {
+      const config = await target.config(40);
+      if (config === undefined) skip("the transport shows no configuration space");
+      if (config?.subarray(36, 40).every((byte) => byte === 0) === true)
+        violated("there is no request queue");
+    },
+  },
+  {
+    section: "5.11.6.1",
+    says: "an answer has the length and the unique identifier of FUSE, and no more than the request has room for",
+    run: async ({ start, probe }) => {
+      const driver = await start();
+      for (const op of [26, 0x7fff]) {
+        const readable = probe.readable.slice();
+        new DataView(readable.buffer).setUint32(4, op, true);
+        new DataView(readable.buffer).setUint32(8, 4242, true);
+        const { answer, written } = await driver.request({ ...probe, readable });
+        const view = new DataView(answer.buffer, answer.byteOffset);
+        if (view.getUint32(0, true) !== written) violated(`len ${view.getUint32(0, true)}, used ${written}`);
+        if (view.getUint32(8, true) !== 4242) violated(`unique ${view.getUint32(8, true)}, expected 4242`);
+        if (op === 0x7fff && view.getInt32(4, true) >= 0) violated("an unknown request succeeds");
+      }
+    },
+  },
+];
+
+const pmemClauses: readonly Clause[] = [
+  {
+    section: "5.19.6.1",
+    says: "a flush succeeds, and a request that is none does not",
+    run: async ({ start, probe }) => {
+      const driver = await start();
+      await driver.request(probe);
+      const { answer } = await driver.request({
+        ...probe,
+        readable: Uint8Array.of(9, 0, 0, 0),
+        check: () => undefined,
+      });
+      if (answer.every((byte) => byte === 0)) violated("ret 0 of a request of unknown type");
+    },
+  },
+];
+
 const KINDS: Readonly<Record<number, readonly Clause[]>> = {
   [DeviceId.NET]: netClauses,
   [DeviceId.BLOCK]: blockClauses,
+  [DeviceId.CONSOLE]: consoleClauses,
   [DeviceId.RNG]: entropyClauses,
+  [DeviceId.BALLOON]: balloonClauses,
+  [DeviceId.SCSI]: scsiClauses,
+  [DeviceId.INPUT]: inputClauses,
+  [DeviceId.VSOCK]: vsockClauses,
+  [DeviceId.FS]: fsClauses,
+  [DeviceId.PMEM]: pmemClauses,
 };
 
 /** Clauses of §5 about devices of one kind. */
