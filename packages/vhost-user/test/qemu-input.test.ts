@@ -41,7 +41,7 @@ it("vhost-user-input: a keyboard of ours in a stock QEMU", async (context) => {
   try {
     expect(await machine.configRead(0, 4)).toBe(0x1052_1af4);
     const structures = await machine.enableVirtio();
-    const [common, notify, config] = [COMMON, NOTIFY, DEVICE].map((type) => structures.get(type!)!);
+    const [common, notify, config] = [COMMON, NOTIFY, DEVICE].map((type) => structures.get(type)!);
 
     // What the keyboard is called, and which of the alphabet's first keys it has: by select and subsel.
     const query = async (select: number, subsel: number): Promise<number[]> => {
