@@ -1,7 +1,7 @@
 import { addSeals, close, createMemfd, EventFd, FdWatch, Seal, SharedMapping } from "@northbridge/linux";
 import type { VirtioTarget } from "@northbridge/sdk/conformance";
 import { FakeMemory } from "@northbridge/sdk/testing";
-import type { FeatureSet, QueueAddresses } from "@northbridge/sdk/virtio";
+import { type FeatureSet, type QueueAddresses, virtioSpec } from "@northbridge/sdk/virtio";
 import { FrontEnd } from "../frontend/front-end.ts";
 import { VhostFeature } from "../protocol/spec.ts";
 
@@ -92,10 +92,12 @@ export class VhostUserTarget implements VirtioTarget {
       offset: 0,
     };
     await this.#front.setMemory([region]);
+    // Positions of a packed ring come with their wrap counters (vhost-user: Vring base).
+    const base = this.#features?.has(virtioSpec.Feature.RING_PACKED) === true ? 0x8000_8000 : 0;
     const user = (gpa: number): number => gpa - MEMORY_GPA + USER_ADDRESS;
     for (const { index, size, addresses, kick, call } of this.#rings) {
       const { desc, driver, device } = addresses;
-      const place = { size, base: 0, desc: user(desc), avail: user(driver), used: user(device) };
+      const place = { size, base, desc: user(desc), avail: user(driver), used: user(device) };
       await this.#front.startRing(index, place, kick, call);
     }
     for (const { index } of this.#rings) await this.#front.enableRing(index, true);

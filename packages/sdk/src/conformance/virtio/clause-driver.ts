@@ -1,6 +1,7 @@
 import { FeatureSet } from "../../virtio/feature-set.ts";
 import { Desc, DescFlag, Feature } from "../../virtio/spec.ts";
-import { RawRing, type RawDescriptor } from "./raw-ring.ts";
+import { RawPackedRing } from "./raw-packed-ring.ts";
+import { type RawDescriptor, RawRing, type TestRing } from "./raw-ring.ts";
 import type { ProbeRequest, VirtioTarget } from "./target.ts";
 
 /** How a request's bytes lie in descriptors. */
@@ -12,7 +13,7 @@ export interface Offered {
   readonly readableGpa: number;
   readonly writableGpa: number;
   readonly request: ProbeRequest;
-  /** All descriptors it was made of, as the driver wrote them. */
+  /** Descriptors it was made of that the device must leave alone, as the driver wrote them. */
   readonly tables: readonly { readonly gpa: number; readonly bytes: Uint8Array }[];
 }
 
@@ -32,7 +33,7 @@ const GUARD_BYTE = 0xa5;
 export const UNWRITTEN = 0x5a;
 
 /** Features this driver has no use for, and those of legacy devices only: NOTIFY_ON_EMPTY and ANY_LAYOUT (§6.3). */
-const REFUSED: ReadonlySet<number> = new Set([Feature.RING_PACKED, Feature.IN_ORDER, 24, 27]);
+const REFUSED: ReadonlySet<number> = new Set([Feature.IN_ORDER, 24, 27]);
 
 /** Throws what a clause found. */
 export function violated(what: string): never {
@@ -44,18 +45,20 @@ export interface DriverOptions {
   readonly without?: readonly number[];
   /** Stops before DRIVER_OK. */
   readonly notReady?: boolean;
+  /** Accepts packed rings, which must be offered. */
+  readonly packed?: boolean;
 }
 
 /** A driver for the suite: starts a device, offers requests in odd shapes and looks at every byte afterwards. */
 export class ClauseDriver {
   readonly target: VirtioTarget;
   readonly features: FeatureSet;
-  readonly #rings: readonly RawRing[];
+  readonly #rings: readonly TestRing[];
   readonly #seen: number[];
   #next: number;
   readonly #guards: number[] = [];
 
-  private constructor(target: VirtioTarget, features: FeatureSet, rings: readonly RawRing[], next: number) {
+  private constructor(target: VirtioTarget, features: FeatureSet, rings: readonly TestRing[], next: number) {
     this.target = target;
     this.features = features;
     this.#rings = rings;
@@ -66,18 +69,20 @@ export class ClauseDriver {
   /** The driver's way to DRIVER_OK with nearly all that is offered (§3.1.1). */
   static async start(
     target: VirtioTarget,
-    { without = [], notReady = false }: DriverOptions = {},
+    { without = [], notReady = false, packed = false }: DriverOptions = {},
   ): Promise<ClauseDriver> {
     const bits: number[] = [];
     for (let bit = 0; bit < 64; bit++) {
-      const isRefused = REFUSED.has(bit) || without.includes(bit);
+      const isRefused = REFUSED.has(bit) || without.includes(bit) || (bit === Feature.RING_PACKED && !packed);
       if (target.offered.has(bit) && !isRefused) bits.push(bit);
     }
     const features = FeatureSet.of(bits);
+    if (packed && !features.has(Feature.RING_PACKED)) violated("packed rings are not offered");
     if (!(await target.negotiate(features))) violated("the device refuses what it offers");
     let next = target.memory.slots[0]?.gpa ?? 0;
     const rings = target.queueSizes.map((most) => {
-      const ring = new RawRing(target.memory, next, Math.min(most, RING_SIZE));
+      const Ring = packed ? RawPackedRing : RawRing;
+      const ring = new Ring(target.memory, next, Math.min(most, RING_SIZE));
       next += ring.byteLength;
       return ring;
     });
@@ -90,8 +95,20 @@ export class ClauseDriver {
     return this.features.has(feature);
   }
 
-  ring(index: number): RawRing {
+  ring(index: number): TestRing {
     return this.#rings[index] ?? violated(`the device has no queue ${index}`);
+  }
+
+  /** Of a driver that has split rings. */
+  splitRing(index: number): RawRing {
+    const ring = this.ring(index);
+    return ring instanceof RawRing ? ring : violated(`queue ${index} is packed`);
+  }
+
+  /** Of a driver that has packed rings. */
+  packedRing(index: number): RawPackedRing {
+    const ring = this.ring(index);
+    return ring instanceof RawPackedRing ? ring : violated(`queue ${index} is split`);
   }
 
   /** Memory full of `byte`, between guards. */
@@ -128,7 +145,8 @@ export class ClauseDriver {
     const ring = this.ring(request.queue);
     const chain = this.#arrange(ring, parts, arrangement, tables);
     const head = ring.offer(chain);
-    for (let i = 0; i < chain.length; i++) {
+    // A packed ring's descriptors are the device's to use.
+    for (let i = 0; ring instanceof RawRing && i < chain.length; i++) {
       const gpa = ring.addresses.desc + Desc.LENGTH * ((head + i) % ring.size);
       tables.push({ gpa, bytes: this.bytes(gpa, Desc.LENGTH) });
     }
@@ -173,7 +191,7 @@ export class ClauseDriver {
   }
 
   #arrange(
-    ring: RawRing,
+    ring: TestRing,
     parts: readonly RawDescriptor[],
     arrangement: Arrangement,
     tables: { gpa: number; bytes: Uint8Array }[],

@@ -1,6 +1,6 @@
 import { FakeMemory } from "../../testing/fake-memory.ts";
 import type { FeatureSet } from "../../virtio/feature-set.ts";
-import { Status } from "../../virtio/spec.ts";
+import { Feature, Status } from "../../virtio/spec.ts";
 import type { VirtioDevice } from "../../virtio/virtio-device.ts";
 import { VirtioEndpoint } from "../../virtio/virtio-endpoint.ts";
 import type { VirtioTarget } from "./target.ts";
@@ -11,13 +11,17 @@ const MEMORY_GPA = 0x10_0000;
 const PATIENCE = 10_000;
 const LINGER = 50;
 
-/**
- * A device in this process, behind the registers that every transport has.
- * @param turn one turn of the event loop, for host ends that need it
- */
+export interface InProcessOptions {
+  /** One turn of the event loop, for host ends that need it. @defaultValue one of promises */
+  readonly turn?: () => Promise<void>;
+  /** Whether to offer packed rings. @defaultValue false */
+  readonly packed?: boolean;
+}
+
+/** A device in this process, behind the registers that every transport has. */
 export function inProcessTarget(
   device: VirtioDevice,
-  turn: () => Promise<void> = () => Promise.resolve(),
+  { turn = () => Promise.resolve(), packed = false }: InProcessOptions = {},
 ): VirtioTarget {
   const memory = new FakeMemory(MEMORY_BYTES, MEMORY_GPA);
   const interrupts: number[] = device.queues.map(() => 0);
@@ -25,6 +29,7 @@ export function inProcessTarget(
     name: "conformance",
     device,
     memory,
+    ringFeatures: packed ? [Feature.RING_PACKED] : [],
     interrupts: {
       queue: (index) => {
         interrupts[index] = (interrupts[index] ?? 0) + 1;

@@ -15,8 +15,22 @@ export interface UsedElement {
   readonly length: number;
 }
 
+/** A virtqueue of either layout, as the suite's driver uses it. */
+export interface TestRing {
+  readonly size: number;
+  readonly addresses: QueueAddresses;
+  readonly byteLength: number;
+  /** Writes a chain into the next descriptors and offers it. Returns what a used element names it by. */
+  offer(chain: readonly RawDescriptor[]): number;
+  /** Writes an indirect table. */
+  writeTable(gpa: number, chain: readonly RawDescriptor[]): void;
+  /** Elements used so far, modulo 2^16. */
+  readonly usedIdx: number;
+  used(index: number): UsedElement;
+}
+
 /** A split virtqueue as it lies in memory (virtio 1.3 §2.7), with every field in the hands of the test. */
-export class RawRing {
+export class RawRing implements TestRing {
   readonly size: number;
   readonly addresses: QueueAddresses;
   readonly byteLength: number;
