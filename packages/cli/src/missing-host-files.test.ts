@@ -1,4 +1,6 @@
 import { chmod, mkdtempDisposable, mkdir, writeFile } from "node:fs/promises";
+import { once } from "node:events";
+import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { FakeHypervisor } from "@northbridge/core/testing";
@@ -53,6 +55,26 @@ describe("a host's file that cannot be used is one line with the config's path, 
       /devices\[0\]\.directory: .*odd\.img: expected a directory: it is something else/,
     ],
     [
+      "a socket at which somebody listens",
+      { plugin: "virtioConsole", to: { kind: "socket", path: "taken.sock" }, mmio },
+      /devices\[0\]\.to: .*taken\.sock: cannot listen: .*in use/,
+    ],
+    [
+      "a socket of the host's end of vsock at which somebody listens",
+      { plugin: "virtioVsock", cid: 3, to: { kind: "unix", path: "taken.sock" }, mmio },
+      /devices\[0\]\.to: .*taken\.sock: cannot listen: .*in use/,
+    ],
+    [
+      "a file where a socket is to be",
+      { plugin: "virtioConsole", to: { kind: "socket", path: "odd.img" }, mmio },
+      /devices\[0\]\.to: .*odd\.img: cannot listen: .*in use/,
+    ],
+    [
+      "a MAC that is none",
+      { plugin: "virtioNet", link: { kind: "loopback" }, mac: "52:54:00:12:34", mmio },
+      /devices\[0\]\.mac: expected a unicast MAC address such as .*, found "52:54:00:12:34"/,
+    ],
+    [
       "a fault that is none",
       disk("", {
         disk: { kind: "faulty", disk: { kind: "file", path: "half.img" }, faults: [{ error: "bad" }] },
@@ -66,6 +88,8 @@ describe("a host's file that cannot be used is one line with the config's path, 
     await writeFile(path("odd.img"), new Uint8Array(1000));
     await writeFile(path("half.img"), new Uint8Array(2048));
     await mkdir(path("dir"));
+    await using listening = createServer().listen(path("taken.sock"));
+    await once(listening, "listening");
     const config = { machine: "bare-1", memory: { mib: 1 }, devices: [device] };
     await writeFile(path("machine.json"), JSON.stringify(config));
     const harness = new CliHarness(new FakeHypervisor(), { registry: builtInRegistry() });
