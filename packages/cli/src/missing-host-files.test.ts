@@ -16,6 +16,22 @@ const disk = (path: string, options: object = {}): object => ({
   ...options,
 });
 
+/** Runs a machine with a device in a directory that has files of all sorts, and a socket at which somebody listens. */
+async function runWith(device: object): Promise<{ readonly code: number; readonly err: string }> {
+  await using directory = await mkdtempDisposable(join(tmpdir(), "northbridge-missing-"));
+  const path = (name: string): string => join(directory.path, name);
+  await writeFile(path("empty.img"), "");
+  await writeFile(path("odd.img"), new Uint8Array(1000));
+  await writeFile(path("half.img"), new Uint8Array(2048));
+  await mkdir(path("dir"));
+  await using listening = createServer().listen(path("taken.sock"));
+  await once(listening, "listening");
+  const config = { machine: "bare-1", memory: { mib: 1 }, devices: [device] };
+  await writeFile(path("machine.json"), JSON.stringify(config));
+  const harness = new CliHarness(new FakeHypervisor(), { registry: builtInRegistry() });
+  return await harness.run("run", path("machine.json"));
+}
+
 describe("a host's file that cannot be used is one line with the config's path, and exit code 2", () => {
   it.each<[string, object, RegExp]>([
     [
@@ -55,21 +71,6 @@ describe("a host's file that cannot be used is one line with the config's path, 
       /devices\[0\]\.directory: .*odd\.img: expected a directory: it is something else/,
     ],
     [
-      "a socket at which somebody listens",
-      { plugin: "virtioConsole", to: { kind: "socket", path: "taken.sock" }, mmio },
-      /devices\[0\]\.to: .*taken\.sock: cannot listen: .*in use/,
-    ],
-    [
-      "a socket of the host's end of vsock at which somebody listens",
-      { plugin: "virtioVsock", cid: 3, to: { kind: "unix", path: "taken.sock" }, mmio },
-      /devices\[0\]\.to: .*taken\.sock: cannot listen: .*in use/,
-    ],
-    [
-      "a file where a socket is to be",
-      { plugin: "virtioConsole", to: { kind: "socket", path: "odd.img" }, mmio },
-      /devices\[0\]\.to: .*odd\.img: cannot listen: .*in use/,
-    ],
-    [
       "a MAC that is none",
       { plugin: "virtioNet", link: { kind: "loopback" }, mac: "52:54:00:12:34", mmio },
       /devices\[0\]\.mac: expected a unicast MAC address such as .*, found "52:54:00:12:34"/,
@@ -82,18 +83,7 @@ describe("a host's file that cannot be used is one line with the config's path, 
       /devices\[0\]\.disk\.faults\[0\]\.error: expected an errno's name/,
     ],
   ])("%s", async (_what, device, message) => {
-    await using directory = await mkdtempDisposable(join(tmpdir(), "northbridge-missing-"));
-    const path = (name: string): string => join(directory.path, name);
-    await writeFile(path("empty.img"), "");
-    await writeFile(path("odd.img"), new Uint8Array(1000));
-    await writeFile(path("half.img"), new Uint8Array(2048));
-    await mkdir(path("dir"));
-    await using listening = createServer().listen(path("taken.sock"));
-    await once(listening, "listening");
-    const config = { machine: "bare-1", memory: { mib: 1 }, devices: [device] };
-    await writeFile(path("machine.json"), JSON.stringify(config));
-    const harness = new CliHarness(new FakeHypervisor(), { registry: builtInRegistry() });
-    const { code, err } = await harness.run("run", path("machine.json"));
+    const { code, err } = await runWith(device);
     expect(err).toMatch(message);
     expect([code, err.trim().split("\n").length]).toEqual([2, 1]);
   });
@@ -111,5 +101,29 @@ describe("a host's file that cannot be used is one line with the config's path, 
       2,
       expect.stringMatching(/ro\.img: cannot open for writing: permission denied/),
     ]);
+  });
+});
+
+describe("a socket that cannot be had is one line with the config's path, and exit code 1", () => {
+  it.each<[string, object, RegExp]>([
+    [
+      "a socket at which somebody listens",
+      { plugin: "virtioConsole", to: { kind: "socket", path: "taken.sock" }, mmio },
+      /devices\[0\]\.to: .*taken\.sock: cannot listen: .*in use/,
+    ],
+    [
+      "a socket of the host's end of vsock at which somebody listens",
+      { plugin: "virtioVsock", cid: 3, to: { kind: "unix", path: "taken.sock" }, mmio },
+      /devices\[0\]\.to: .*taken\.sock: cannot listen: .*in use/,
+    ],
+    [
+      "a file where a socket is to be",
+      { plugin: "virtioConsole", to: { kind: "socket", path: "odd.img" }, mmio },
+      /devices\[0\]\.to: .*odd\.img: cannot listen: .*in use/,
+    ],
+  ])("%s", async (_what, device, message) => {
+    const { code, err } = await runWith(device);
+    expect(err).toMatch(message);
+    expect([code, err.trim().split("\n").length]).toEqual([1, 1]);
   });
 });
