@@ -54,6 +54,8 @@ export class ExternalDevice implements VirtioDevice {
   /** The back end serves the rings. */
   #isServing = false;
   #isConnected = true;
+  /** The machine does not run. */
+  #isPaused = false;
   #isClosed = false;
   #retry: NodeJS.Timeout | undefined;
   /** What is being said to the back end. */
@@ -114,7 +116,7 @@ export class ExternalDevice implements VirtioDevice {
 
   start(session: VirtioSession): void {
     this.#session = session;
-    this.#say(() => this.#serve([]));
+    this.#say(() => this.#serve());
   }
 
   notify(index: number): void {
@@ -143,6 +145,7 @@ export class ExternalDevice implements VirtioDevice {
   }
 
   async pause(): Promise<void> {
+    this.#isPaused = true;
     await this.#work;
     await this.#stopRings();
     this.#rings.forEach((_, index) => {
@@ -151,17 +154,17 @@ export class ExternalDevice implements VirtioDevice {
   }
 
   resume(): void {
-    if (this.#session === undefined) return;
-    const waiting = this.#takeBack();
-    this.#say(() => this.#serve(waiting));
+    this.#isPaused = false;
+    this.#say(() => this.#serve());
   }
 
   save(): undefined {
     return undefined;
   }
 
+  /** What was under way comes out of the queues again, once the machine goes on. */
   restore(): void {
-    // What was under way comes out of the queues again.
+    this.#isPaused = true;
   }
 
   stats(): Readonly<Record<string, number>> {
@@ -180,17 +183,18 @@ export class ExternalDevice implements VirtioDevice {
     this.#work = this.#work.then(what).catch(() => undefined);
   }
 
-  /** Gives the back end memory and rings, and in them first what another one had not answered. */
-  async #serve(waiting: readonly (readonly DescriptorChain[])[]): Promise<void> {
+  /** Gives the back end memory and rings, and in them first what it, or another one, had not answered. */
+  async #serve(): Promise<void> {
     const session = this.#session;
-    if (session === undefined) return;
+    if (session === undefined || this.#isPaused || this.#isServing) return;
     const front = this.#front;
-    for (const ring of this.#rings.splice(0)) ring.close();
     const bits = this.features.filter((bit) => session.features.has(bit) && !this.#ours.includes(bit));
     const hasEventIdx = front.features.has(Feature.EVENT_IDX);
     await front.setFeatures(
       FeatureSet.of([...bits, Feature.VERSION_1, ...(hasEventIdx ? [Feature.EVENT_IDX] : [])]),
     );
+    const waiting = this.#takeBack(); // and from here to the new rings nothing is waited for
+    for (const ring of this.#rings.splice(0)) ring.close();
     this.#rings = this.queues.map(
       (_, index) =>
         new ShadowRing(index, hasEventIdx, () => {
@@ -263,8 +267,7 @@ export class ExternalDevice implements VirtioDevice {
     }
     this.#counts.reconnects++;
     this.#sayConnected(true);
-    const waiting = this.#takeBack();
-    this.#say(() => this.#serve(waiting));
+    this.#say(() => this.#serve());
   }
 
   async #refreshConfig(): Promise<void> {
