@@ -1,4 +1,4 @@
-import { FakeMemory, VirtioBench } from "@northbridge/sdk/testing";
+import { FakeMemory, VirtioBench, type VirtioBenchOptions } from "@northbridge/sdk/testing";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { type DrivenDevice, drivenDevices } from "./driven-devices.ts";
@@ -50,16 +50,20 @@ const op = ({ head, lengths }: DrivenDevice) =>
     { weight: 1, arbitrary: fc.record({ do: fc.constant("save" as const) }) },
   );
 
+/** Layouts of the rings. */
+const RINGS = [{ packed: false }, { packed: true }, { packed: false, inOrder: true }];
+type Rings = Pick<VirtioBenchOptions, "packed" | "inOrder">;
+
 describe.each(drivenDevices)("a hostile driver of $name", (driven) => {
-  it.each([false, true])(
-    "is never obeyed beyond its buffers (packed: %s)",
-    async (packed) => {
+  it.each(RINGS)(
+    "is never obeyed beyond its buffers (%o)",
+    async (ringKind) => {
       await fc.assert(
         fc.asyncProperty(fc.boolean(), fc.array(op(driven), { maxLength: MOST_OPS }), async (pokes, all) => {
           const ops = all.filter((o) => pokes || o.do !== "poke");
           const memory = new FakeMemory(1 << 20);
           const { device, act } = driven.make();
-          const bench = new VirtioBench(device, { memory, packed, queueSize: 8 }).start();
+          const bench = new VirtioBench(device, { memory, ...ringKind, queueSize: 8 }).start();
           const rings = bench.queues.map(({ addresses }) => addresses.desc);
           const arena = bench.alloc(0x20000);
           // Buffers end in the middle of their pages: what lies behind is none of the device's business.
@@ -126,9 +130,9 @@ describe.each(drivenDevices.filter(({ name }) => name !== "vsock"))(
     };
 
     /** What a driver sees of a device that is replaced by its restored twin wherever the requests say so. */
-    async function run(requests: readonly Request[], packed: boolean, mayReplace: boolean) {
+    async function run(requests: readonly Request[], rings: Rings, mayReplace: boolean) {
       const memory = new FakeMemory(1 << 18);
-      const first = new VirtioBench(driven.make().device, { memory, packed, queueSize: 8 }).start();
+      const first = new VirtioBench(driven.make().device, { memory, ...rings, queueSize: 8 }).start();
       const seen: unknown[] = [];
       let bench = first;
       for (const { queue, head, readable, writable, kick, saveAfter } of requests) {
@@ -147,7 +151,7 @@ describe.each(drivenDevices.filter(({ name }) => name !== "vsock"))(
           const state = JSON.parse(JSON.stringify(bench.endpoint.save())) as ReturnType<
             typeof bench.endpoint.save
           >;
-          const twin = new VirtioBench(driven.make().device, { memory, packed, queueSize: 8 });
+          const twin = new VirtioBench(driven.make().device, { memory, ...rings, queueSize: 8 });
           twin.endpoint.restore(state);
           expect([...twin.interrupts, twin.configInterrupts]).toEqual([...first.queues.map(() => 0), 0]);
           expect(twin.endpoint.save()).toEqual(state);
@@ -161,12 +165,12 @@ describe.each(drivenDevices.filter(({ name }) => name !== "vsock"))(
       return { seen, sum: first.bytes(0, 1 << 18).reduce((sum, byte) => (Math.imul(sum, 31) + byte) | 0, 0) };
     }
 
-    it.each([false, true])(
-      "changes nothing a driver sees, between any two requests (packed: %s)",
-      async (packed) => {
+    it.each(RINGS)(
+      "changes nothing a driver sees, between any two requests (%o)",
+      async (rings) => {
         await fc.assert(
           fc.asyncProperty(fc.array(request, { maxLength: 20 }), async (requests) => {
-            expect(await run(requests, packed, true)).toEqual(await run(requests, packed, false));
+            expect(await run(requests, rings, true)).toEqual(await run(requests, rings, false));
           }),
           { numRuns: Math.ceil(RUNS / 8) },
         );

@@ -13,6 +13,8 @@ export interface VirtioBenchOptions {
   /** Features the driver accepts. @defaultValue all that are offered but a packed ring */
   readonly accept?: (bit: number) => boolean;
   readonly packed?: boolean;
+  /** Whether the device uses buffers in order, which it then offers. @defaultValue false */
+  readonly inOrder?: boolean;
   readonly eventIdx?: boolean;
   /** At most the device's. */
   readonly queueSize?: number;
@@ -38,7 +40,7 @@ export class VirtioBench {
       name: "bench",
       device,
       memory: this.memory,
-      ringFeatures: [Feature.RING_PACKED],
+      ringFeatures: [Feature.RING_PACKED, ...(options.inOrder === true ? [Feature.IN_ORDER] : [])],
       interrupts: {
         queue: (index) => {
           this.interrupts[index] = (this.interrupts[index] ?? 0) + 1;
