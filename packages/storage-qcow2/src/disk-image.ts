@@ -9,6 +9,8 @@ export interface Extent {
   readonly length: number;
   /** `unallocated`: the bytes are the backing image's, or zeroes where there is none. */
   readonly kind: "data" | "zero" | "compressed" | "unallocated";
+  /** Of `data`: has a place where the file has a hole, and reads as zeroes. */
+  readonly isHole?: boolean;
   /** Where the bytes lie in the file, for `data`; of a `zero` extent, where it has clusters of its own. */
   readonly fileOffset: number | undefined;
 }
@@ -17,6 +19,8 @@ export interface Extent {
 export interface DiskImage extends BlockBackend {
   readonly format: ImageFormat;
   readonly path: string;
+  /** The file that has the data, where that is another one. */
+  readonly dataPath?: string;
   readonly backing: DiskImage | undefined;
   /** Fills `into`; beyond the image's end come zeroes. */
   readAt(offset: number, into: Uint8Array): void;

@@ -41,11 +41,13 @@ export const registerMap: RegisterCommand = (img, host) => {
         const hex = (value: number): string => (value === 0 ? "0" : `0x${value.toString(16)}`).padEnd(16);
         write(`${"Offset".padEnd(16)}${"Length".padEnd(16)}${"Mapped to".padEnd(16)}File\n`);
         for (const run of chainExtents(image, start, end)) {
-          if (!run.isData) continue;
+          if (!run.isData || run.isZero) continue;
           if (run.fileOffset === undefined) {
             throw new CommandFailed(1, "File contains external, encrypted or compressed clusters.");
           }
-          write(`${hex(run.start)}${hex(run.length)}${hex(run.fileOffset)}${run.image.path}\n`);
+          write(
+            `${hex(run.start)}${hex(run.length)}${hex(run.fileOffset)}${run.image.dataPath ?? run.image.path}\n`,
+          );
         }
       }),
     );

@@ -62,6 +62,13 @@ describe.skipIf(!hasQemu)("preallocation beside qemu-img", () => {
     expect(stored(file) >= SIZE).toBe(isStored);
     if (format === "qcow2") {
       expect(qemu(directory, "qemu-img", "check", "ours.qcow2")).toMatchObject({ code: 0 });
+      for (const args of [
+        ["map", "--output=json", "-f", "qcow2", "ours.qcow2"],
+        ["map", "-f", "qcow2", "ours.qcow2"],
+        ["measure", "-O", "qcow2", "-f", "qcow2", "ours.qcow2"],
+      ]) {
+        expect((await ours(directory, ...args)).out).toBe(qemu(directory, "qemu-img", ...args).out);
+      }
       const about = (name: string): unknown => {
         const info = JSON.parse(
           qemu(directory, "qemu-img", "info", "--output=json", `${name}.qcow2`).out,

@@ -38,7 +38,7 @@ export function chainExtentAt(
         depth,
         image: layer,
         isPresent: true,
-        isZero: extent.kind === "zero",
+        isZero: extent.kind === "zero" || extent.isHole === true,
         isData: extent.kind !== "zero",
         isCompressed,
         fileOffset: isCompressed ? undefined : extent.fileOffset,

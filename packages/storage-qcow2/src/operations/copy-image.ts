@@ -160,7 +160,7 @@ function extentToCopy(
 ): { readonly kind: "data" | "zero" | "below"; readonly length: number } {
   const room = Math.min(source.size - at, LOOK_AHEAD);
   const extent = chainExtentAt(source, at, room, sharedBacking ? source.backing : undefined);
-  if (extent.isData) return { kind: "data", length: extent.length };
+  if (extent.isData && !extent.isZero) return { kind: "data", length: extent.length };
   return { kind: sharedBacking && !extent.isPresent ? "below" : "zero", length: extent.length };
 }
 

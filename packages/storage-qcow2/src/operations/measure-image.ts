@@ -50,7 +50,7 @@ function dataBytes(source: DiskImage, clusterSize: number): number {
   while (at < source.size) {
     const extent = chainExtentAt(source, at, source.size - at);
     let { length } = extent;
-    if (extent.isData) {
+    if (extent.isData && !extent.isZero) {
       length = Math.ceil((at + length) / clusterSize) * clusterSize - at;
       bytes += (at % clusterSize) + length;
     }

@@ -77,6 +77,8 @@ export class Qcow2Image extends SynchronousImage {
   readonly #dataFile: BlockFile | undefined;
   readonly #compressed: CompressedClusters;
   readonly #writer: ClusterWriter;
+  /** `undefined`: not looked yet. */
+  #hasHoles: boolean | undefined;
   #closed = false;
 
   private constructor(header: Qcow2Header, file: BlockFile, options: Qcow2Options) {
@@ -153,6 +155,10 @@ export class Qcow2Image extends SynchronousImage {
 
   get backing(): DiskImage | undefined {
     return this.#backing;
+  }
+
+  get dataPath(): string {
+    return this.meta.dataFile.file.path;
   }
 
   get header(): Qcow2Header {
@@ -331,11 +337,32 @@ export class Qcow2Image extends SynchronousImage {
   extentAt(offset: number, length: number): Extent {
     expectInside(this, offset, 0);
     const run = runAt(this.meta, offset, Math.min(length, this.size - offset));
-    return {
-      length: run.length,
-      kind: run.kind,
-      fileOffset: run.hostOffset < 0 || this.meta.isEncrypted ? undefined : run.hostOffset,
-    };
+    const fileOffset = run.hostOffset < 0 || this.meta.isEncrypted ? undefined : run.hostOffset;
+    if (run.kind === "data" && fileOffset !== undefined && (this.#hasHoles ??= this.#findHoles())) {
+      const below = this.meta.dataFile.file.extentAt?.(fileOffset, run.length);
+      if (below !== undefined) {
+        return { length: below.length, kind: run.kind, fileOffset, isHole: below.isHole };
+      }
+    }
+    return { length: run.length, kind: run.kind, fileOffset };
+  }
+
+  /**
+   * True where the file has storage for clearly less than its refcounts say, as after `preallocation=metadata`: then it is
+   * worth asking where its holes are. The threshold is QEMU's.
+   */
+  #findHoles(): boolean {
+    const allocated = this.#file.allocated?.();
+    if (allocated === undefined) return false;
+    const stored = Math.floor(allocated / this.meta.clusterSize);
+    const threshold = Math.max(Math.floor((stored * 10) / 9), stored + 2);
+    const end = Math.ceil(this.#file.size() / this.meta.clusterSize);
+    if (threshold > end) return false;
+    let used = 0;
+    for (let cluster = 0; cluster < end && used < threshold; cluster += 1) {
+      if (this.meta.refcounts.get(cluster) > 0) used += 1;
+    }
+    return used >= threshold;
   }
 
   /** Bytes that the host allocated for the image and its data file. */
