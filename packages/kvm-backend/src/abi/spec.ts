@@ -234,6 +234,12 @@ export const CoalescedRing = {
 /** `kvm_dirty_gfn`: flags, slot, offset in pages; the rings are mapped behind `kvm_run` at this page. */
 export const DirtyGfn = { BYTES: 16, DIRTY: 1, RESET: 2, PAGE_OFFSET: 64 } as const;
 
+/** `kvm_irqfd.flags`. */
+export const IrqfdFlag = { DEASSIGN: 1 } as const;
+
+/** `kvm_irq_routing_entry`: types, and where what belongs to the type begins. */
+export const IrqRoute = { IRQCHIP: 1, MSI: 2, BODY: 16 } as const;
+
 export const MpState = {
   RUNNABLE: 0,
   UNINITIALIZED: 1,

@@ -1,6 +1,8 @@
 import { ioctl, ioctlBuffer, RootedBuffer } from "@northbridge/linux";
-import { type MsiTarget, RestoreError, type Snapshottable } from "@northbridge/sdk";
+import { type InterruptEvent, type MsiTarget, RestoreError, type Snapshottable } from "@northbridge/sdk";
 import { IrqchipId, Request, SizeOf } from "../abi/spec.ts";
+import { GsiRouting } from "./gsi-routing.ts";
+import { InterruptEvents } from "./interrupt-events.ts";
 
 /** One 8259A in the form that the software CPU saves. */
 interface ChipState {
@@ -57,7 +59,6 @@ const Pic = {
 const Io = { BASE: 0, SELECT: 8, ID: 12, IRR: 16, TABLE: 24 } as const;
 const CHIP = 8;
 const PINS = 24;
-const GSIS = 24;
 /** ICW1 with ICW4 to come, cascaded: what a PC's firmware and kernels write (8259A data sheet). */
 const ICW1 = 0x11;
 const ICW4_8086 = 1;
@@ -68,31 +69,18 @@ const SLAVE_INPUT = 2;
 /** The interrupt controllers in the kernel: the 8259 pair and the I/O APIC. */
 export class Irqchip implements Snapshottable<unknown>, MsiTarget {
   readonly #vm: number;
+  readonly #events: InterruptEvents;
   readonly #line = new RootedBuffer(SizeOf.kvm_irq_level);
   readonly #msi = new RootedBuffer(SizeOf.kvm_msi);
   readonly #chip = new RootedBuffer(SizeOf.kvm_irqchip);
   /** Input levels by GSI. */
   #lines = 0;
 
-  /** Creates the controllers in a VM that has no vCPU yet, and wires GSI 0 to pin 2 of the I/O APIC. */
+  /** Creates the controllers in a VM that has no vCPU yet. */
   constructor(vm: number) {
     this.#vm = vm;
     ioctl(vm, Request.KVM_CREATE_IRQCHIP, 0, "KVM_CREATE_IRQCHIP");
-    const entries: (readonly [gsi: number, chip: number, pin: number])[] = [];
-    for (let gsi = 0; gsi < GSIS; gsi++) {
-      if (gsi < 16) entries.push([gsi, gsi < 8 ? IrqchipId.PIC_MASTER : IrqchipId.PIC_SLAVE, gsi & 7]);
-      if (gsi !== 2) entries.push([gsi, IrqchipId.IOAPIC, gsi === 0 ? 2 : gsi]);
-    }
-    const table = new RootedBuffer(SizeOf.kvm_irq_routing + SizeOf.kvm_irq_routing_entry * entries.length);
-    table.view.setUint32(0, entries.length, true);
-    entries.forEach(([gsi, chip, pin], i) => {
-      const at = SizeOf.kvm_irq_routing + SizeOf.kvm_irq_routing_entry * i;
-      table.view.setUint32(at, gsi, true);
-      table.view.setUint32(at + 4, 1, true); // KVM_IRQ_ROUTING_IRQCHIP
-      table.view.setUint32(at + 16, chip, true);
-      table.view.setUint32(at + 20, pin, true);
-    });
-    ioctlBuffer(vm, Request.KVM_SET_GSI_ROUTING, table, "KVM_SET_GSI_ROUTING");
+    this.#events = new InterruptEvents(vm, new GsiRouting(vm));
   }
 
   setIrq(gsi: number, level: boolean): void {
@@ -107,6 +95,14 @@ export class Irqchip implements Snapshottable<unknown>, MsiTarget {
     this.#msi.view.setUint32(0, address >>> 0, true);
     this.#msi.view.setUint32(8, data, true);
     ioctlBuffer(this.#vm, Request.KVM_SIGNAL_MSI, this.#msi, "KVM_SIGNAL_MSI");
+  }
+
+  event(address: number, data: number): InterruptEvent | undefined {
+    return this.#events.create(address, data);
+  }
+
+  close(): void {
+    this.#events.close();
   }
 
   save(): IrqchipState {

@@ -258,6 +258,7 @@ export class KvmVm implements VirtualMachine {
     await Promise.all(this.#processors.map((vcpu) => vcpu.close()));
     this.#watch.close();
     this.#clock.set(false);
+    this.#irqchip.close();
     this.#doorbells.close();
     this.#posted.close();
     this.#memory.close();
