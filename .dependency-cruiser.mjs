@@ -5,10 +5,10 @@
 const mayImport = {
   core: [],
   sdk: ["core/src/contracts/"],
-  // The i8259 and the IOAPIC are pure chips that a backend embeds (docs/adr/0004).
+  // The i8259 and the IOAPIC are pure chips that a backend embeds (docs/adr/0004, 0034).
   "soft-backend": ["sdk/", "devices-legacy/"],
   linux: [],
-  "kvm-backend": ["sdk/", "linux/"],
+  "kvm-backend": ["sdk/", "linux/", "devices-legacy/"],
   "devices-legacy": ["sdk/"],
   "devices-virtio": ["sdk/"],
   "vhost-user": ["sdk/", "linux/"],

@@ -11,6 +11,11 @@ export { type PitCounterStateV1 } from "./i8254/pit-counter.ts";
 export { pit } from "./i8254/plugin.ts";
 export { type I8259ChipStateV1 } from "./i8259/i8259.ts";
 export { I8259Pair, type I8259PairDeps, type I8259PairStateV1 } from "./i8259/i8259-pair.ts";
+export {
+  InterruptControllers,
+  type InterruptControllersStateV1,
+  IOAPIC_PAGE,
+} from "./interrupt-controllers/interrupt-controllers.ts";
 export { type ApicMessage, Ioapic, type IoapicDeps, type IoapicStateV1 } from "./ioapic/ioapic.ts";
 export * as ioapicSpec from "./ioapic/spec.ts";
 export { type NoConfig } from "./no-config.ts";

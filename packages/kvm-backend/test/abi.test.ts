@@ -29,6 +29,7 @@ const RECORDED: Readonly<Record<keyof typeof Request, number>> = {
   KVM_SET_REGS: 0x4090ae82,
   KVM_GET_SREGS: 0x8138ae83,
   KVM_SET_SREGS: 0x4138ae84,
+  KVM_INTERRUPT: 0x4004ae86,
   KVM_TRANSLATE: 0xc018ae85,
   KVM_GET_MSRS: 0xc008ae88,
   KVM_SET_MSRS: 0x4008ae89,

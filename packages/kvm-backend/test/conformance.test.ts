@@ -1,7 +1,7 @@
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { hypervisorConformance } from "@northbridge/sdk/conformance";
 import { afterAll, describe, expect, it } from "vitest";
-import { kvmHypervisor, probeGuest } from "../src/index.ts";
+import { kvmHypervisor, type KvmOptions, probeGuest } from "../src/index.ts";
 import { bounded } from "./bounded.ts";
 import { realtime } from "./host-time.ts";
 import { hasKvm } from "./usable-kvm.ts";
@@ -43,21 +43,32 @@ async function asRecorded(
   } else expect(found(message ?? "passes")).toBe(expected);
 }
 
-describe.skipIf(!hasKvm)("KVM backend", () => {
+/** @param only of the groups of cases; absent: all */
+function judge(options: KvmOptions, only?: string): void {
   hypervisorConformance(
     {
-      describe,
+      describe: (group, body) => {
+        if (only === undefined || group === only) describe(group, body);
+      },
       it: (name, body) => {
         it(name, ({ skip }) => (isEmulated ? asRecorded(name, body, skip) : body()));
       },
     },
     {
-      createHypervisor: () => bounded(kvmHypervisor()),
+      createHypervisor: () => bounded(kvmHypervisor(options)),
       createClock: realtime,
       countsInstructions: false,
     },
   );
+}
+
+describe.skipIf(!hasKvm)("KVM backend", () => {
+  judge({});
   afterAll(() => {
     if (isRecording) writeFileSync(GOLDEN, `${JSON.stringify(Object.fromEntries(recorded), undefined, 2)}\n`);
   });
+});
+
+describe.skipIf(!hasKvm)("KVM backend with a split irqchip", () => {
+  judge({ irqchip: "split" }, "interrupts");
 });

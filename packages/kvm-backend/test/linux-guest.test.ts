@@ -133,7 +133,7 @@ class LinuxGuest {
 
 describe.skipIf(KERNEL === undefined || !hasKvm)("Linux under KVM", () => {
   it("boots, is saved where it is in userspace, and goes on in another machine", {
-    timeout: 300_000,
+    timeout: 1_200_000,
   }, async () => {
     const saved = join(directory, "saved");
     const first = await LinuxGuest.create(plainKvm);
@@ -180,7 +180,7 @@ describe.skipIf(KERNEL === undefined || !hasKvm)("Linux under KVM", () => {
     }
   });
 
-  it("moves from the software CPU to KVM and back while it goes on", { timeout: 300_000 }, async () => {
+  it("moves from the software CPU to KVM and back while it goes on", { timeout: 1_200_000 }, async () => {
     const soft = (onCreate: (vm: VirtualMachine) => void): Hypervisor =>
       withModel(softHypervisor(), commonModel, onCreate);
     const kvm = (onCreate: (vm: VirtualMachine) => void): Hypervisor =>

@@ -1,3 +1,4 @@
+import { InterruptControllers } from "@northbridge/devices-legacy";
 import type {
   CpuModel,
   DirtyLog,
@@ -15,7 +16,6 @@ import { cpuModule } from "./cpu/wasm-module.ts";
 import { CpuidTable } from "./cpuid/cpuid-table.ts";
 import { assertClaimsMet, featuresOf } from "./cpuid/feature-claims.ts";
 import { x86_64V2 } from "./cpuid/x86-64-v2.ts";
-import { InterruptControllers } from "./irqchip/interrupt-controllers.ts";
 import { ApicBus } from "./lapic/apic-bus.ts";
 import { SlotTable } from "./memory/slot-table.ts";
 import { Scheduler } from "./scheduler/scheduler.ts";
@@ -96,7 +96,16 @@ export class SoftVm implements VirtualMachine {
     const cpuid = new CpuidTable(model, options.vcpus);
     const processors: SoftProcessor[] = [];
     const controllers = new InterruptControllers({
-      apics,
+      deliver: ({ destination, destinationMode, deliveryMode, vector, trigger }) => {
+        apics.deliver(
+          destination,
+          destinationMode === "logical",
+          deliveryMode,
+          vector,
+          trigger === "level",
+          false,
+        );
+      },
       picOutput: (level) => {
         for (const processor of processors) {
           if (level) processor.lapic.localEdge(0);

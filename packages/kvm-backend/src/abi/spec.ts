@@ -37,6 +37,7 @@ export const SizeOf = {
   kvm_coalesced_mmio_zone: 0x10,
   kvm_enable_cap: 0x68,
   kvm_irqfd: 0x20,
+  kvm_interrupt: 4,
   kvm_clock_data: 0x30,
   kvm_pit_state2: 0x70,
 } as const;
@@ -69,6 +70,7 @@ export type RequestName =
   | "KVM_GET_SREGS"
   | "KVM_SET_SREGS"
   | "KVM_TRANSLATE"
+  | "KVM_INTERRUPT"
   | "KVM_GET_MSRS"
   | "KVM_SET_MSRS"
   | "KVM_GET_LAPIC"
@@ -121,6 +123,7 @@ export const Request: Readonly<Record<RequestName, number>> = {
   KVM_SET_REGS: write(0x82, SizeOf.kvm_regs),
   KVM_GET_SREGS: read(0x83, SizeOf.kvm_sregs),
   KVM_SET_SREGS: write(0x84, SizeOf.kvm_sregs),
+  KVM_INTERRUPT: write(0x86, SizeOf.kvm_interrupt),
   KVM_TRANSLATE: both(0x85, SizeOf.kvm_translation),
   KVM_GET_MSRS: both(0x88, SizeOf.kvm_msrs),
   KVM_SET_MSRS: write(0x89, SizeOf.kvm_msrs),
@@ -173,13 +176,16 @@ export const Capability = {
   KVM_CAP_DIRTY_LOG_RING_ACQ_REL: 223,
   KVM_CAP_IRQFD: 32,
   KVM_CAP_XSAVE2: 208,
+  KVM_CAP_SPLIT_IRQCHIP: 121,
   KVM_CAP_IMMEDIATE_EXIT: 136,
 } as const;
 
 /** `kvm_run`: offsets, and the exit reasons. */
 export const Run = {
+  REQUEST_INTERRUPT_WINDOW: 0,
   IMMEDIATE_EXIT: 1,
   EXIT_REASON: 8,
+  READY_FOR_INTERRUPT_INJECTION: 12,
   IO_DIRECTION: 32,
   IO_SIZE: 33,
   IO_PORT: 34,
@@ -192,7 +198,18 @@ export const Run = {
   DEBUG_PC: 40,
   HARDWARE_REASON: 32,
   INTERNAL_SUBERROR: 32,
+  INTERNAL_NDATA: 36,
+  INTERNAL_DATA: 40,
+  EMULATION_FLAGS: 40,
+  EMULATION_LENGTH: 48,
+  EMULATION_BYTES: 49,
+  HYPERCALL_NR: 32,
+  HYPERCALL_ARGS: 40,
+  MSR_REASON: 40,
+  MSR_INDEX: 44,
+  MSR_DATA: 48,
   SYSTEM_EVENT_TYPE: 32,
+  EOI_VECTOR: 32,
 } as const;
 
 export const Exit = {
@@ -209,12 +226,19 @@ export const Exit = {
   INTR: 10,
   INTERNAL_ERROR: 17,
   SYSTEM_EVENT: 24,
+  IOAPIC_EOI: 26,
   X86_RDMSR: 29,
   X86_WRMSR: 30,
   DIRTY_RING_FULL: 31,
 } as const;
 
-export const INTERNAL_ERROR_EMULATION = 1;
+/** `kvm_run.internal`. */
+export const InternalError = {
+  EMULATION: 1,
+  HAS_INSTRUCTION_BYTES: 1,
+  MAX_INSTRUCTION: 15,
+  MAX_DATA: 16,
+} as const;
 
 export const MemoryFlag = { LOG_DIRTY_PAGES: 1, READONLY: 2 } as const;
 
@@ -275,6 +299,9 @@ export const Event = {
 export const LapicPage = { ISR: 0x100, IRR: 0x200 } as const;
 
 export const Msr = { IA32_TSC: 0x10, IA32_TSC_DEADLINE: 0x6e0 } as const;
+
+/** Pins of the I/O APIC in the kernel. */
+export const IOAPIC_PINS = 24;
 
 export const IrqchipId = { PIC_MASTER: 0, PIC_SLAVE: 1, IOAPIC: 2 } as const;
 

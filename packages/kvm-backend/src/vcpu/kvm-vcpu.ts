@@ -7,8 +7,10 @@ import {
   type VcpuState,
   type VmExit,
 } from "@northbridge/sdk";
-import { Exit, GuestDebug, INTERNAL_ERROR_EMULATION, Request, Run, SizeOf } from "../abi/spec.ts";
+import { Exit, GuestDebug, InternalError, Request, Run, SizeOf } from "../abi/spec.ts";
 import { Accesses, type ExitCounts } from "./accesses.ts";
+import type { OutsideControllers } from "../vm/controllers.ts";
+import { describeExit, instructionOf } from "./describe-exit.ts";
 import type { EmulationFailureHook } from "./emulation-failure.ts";
 import type { StateAccess } from "./vcpu-state.ts";
 import type { VcpuThread } from "./vcpu-thread.ts";
@@ -51,6 +53,7 @@ export class KvmVcpu implements Vcpu {
   readonly #powerOn: VcpuState;
   readonly #peek: (gpa: number, length: number) => Uint8Array;
   readonly #onEmulationFailure: EmulationFailureHook | undefined;
+  readonly #controllers: OutsideControllers | undefined;
   readonly #beforeExit: () => void;
   readonly #ringFull: () => boolean;
   readonly #pendingChanged: () => void;
@@ -63,6 +66,7 @@ export class KvmVcpu implements Vcpu {
   /** Exits still to be awaited without spinning. */
   #calm = 0;
   #vainRingExits = 0;
+  readonly #interruption = new RootedBuffer(SizeOf.kvm_interrupt);
 
   constructor(deps: {
     readonly index: number;
@@ -77,6 +81,8 @@ export class KvmVcpu implements Vcpu {
     readonly counts: ExitCounts;
     readonly peek: (gpa: number, length: number) => Uint8Array;
     readonly onEmulationFailure: EmulationFailureHook | undefined;
+    /** Interrupt controllers outside of the kernel. */
+    readonly controllers: OutsideControllers | undefined;
     /** An exit is about to be served. */
     readonly beforeExit: () => void;
     /** The vCPU's dirty ring must be read before it can go on. Returns whether any ring had anything in it. */
@@ -93,6 +99,7 @@ export class KvmVcpu implements Vcpu {
     this.#counts = deps.counts;
     this.#peek = deps.peek;
     this.#onEmulationFailure = deps.onEmulationFailure;
+    this.#controllers = deps.controllers;
     this.#beforeExit = deps.beforeExit;
     this.#ringFull = deps.ringFull;
     this.#pendingChanged = deps.pendingChanged;
@@ -193,6 +200,11 @@ export class KvmVcpu implements Vcpu {
   }
   #onExamined: (isDead: boolean) => void = () => undefined;
 
+  /** Makes the guest leave for a moment. */
+  poke(): void {
+    this.#interrupt();
+  }
+
   /** Returns when the guest has left: a pending run goes on afterwards. */
   nudge(): void {
     if (!this.#interrupt()) return;
@@ -235,6 +247,7 @@ export class KvmVcpu implements Vcpu {
     const mustReturn =
       this.#isKicked || this.#isExamined || this.#isDeclaredDead || this.#abortion !== undefined;
     this.#run.setUint8(Run.IMMEDIATE_EXIT, mustReturn ? 1 : 0);
+    if (this.#controllers !== undefined && this.index === 0) this.#offerInterrupt(mustReturn);
     this.#thread.enter();
     if (this.#calm > 0) this.#calm--;
     else if (maySpin) {
@@ -242,6 +255,18 @@ export class KvmVcpu implements Vcpu {
       this.#calm = CALM;
     }
     await this.#thread.exited();
+  }
+
+  /** Hands an interrupt of the 8259 pair over, where the guest can take it at once; else asks to hear when it can. */
+  #offerInterrupt(mustReturn: boolean): void {
+    const controllers = this.#controllers;
+    if (controllers === undefined) return;
+    const isReady = this.#run.getUint8(Run.READY_FOR_INTERRUPT_INJECTION) !== 0;
+    if (controllers.isAsserted && isReady && !mustReturn) {
+      this.#interruption.view.setUint32(0, controllers.acknowledge(), true);
+      ioctlBuffer(this.#fd, Request.KVM_INTERRUPT, this.#interruption, `vCPU ${this.index}: KVM_INTERRUPT`);
+    }
+    this.#run.setUint8(Run.REQUEST_INTERRUPT_WINDOW, controllers.isAsserted ? 1 : 0);
   }
 
   /** What the exit means: `undefined` where the guest goes on. */
@@ -266,16 +291,15 @@ export class KvmVcpu implements Vcpu {
         return this.#serveErrno(EINTR);
       case Exit.INTERNAL_ERROR:
         return this.#serveInternalError();
+      case Exit.IOAPIC_EOI:
+        this.#controllers?.endOfInterrupt(this.#run.getUint8(Run.EOI_VECTOR));
+        return undefined;
+      case Exit.IRQ_WINDOW_OPEN:
+        return undefined;
       case Exit.DIRTY_RING_FULL:
         return this.#serveRingFull();
-      case Exit.FAIL_ENTRY:
-        return this.#fail(
-          `the processor refused the guest's state: reason 0x${this.#run.getBigUint64(Run.HARDWARE_REASON, true).toString(16)}`,
-        );
-      case Exit.SYSTEM_EVENT:
-        return this.#fail(`system event ${this.#run.getUint32(Run.SYSTEM_EVENT_TYPE, true)}`);
       default:
-        return this.#fail(`KVM exit ${reason}, which this backend does not know`);
+        return this.#fail(describeExit(this.#run));
     }
   }
 
@@ -304,21 +328,21 @@ export class KvmVcpu implements Vcpu {
 
   #serveInternalError(): VmExit | undefined {
     const suberror = this.#run.getUint32(Run.INTERNAL_SUBERROR, true);
-    if (suberror !== INTERNAL_ERROR_EMULATION) return this.#fail(`KVM internal error, suberror ${suberror}`);
+    if (suberror !== InternalError.EMULATION) return this.#fail(describeExit(this.#run));
     this.#counts.emulationFailures++;
     const regs = this.#state.regs();
-    const instructionBytes = this.#bytesAt(regs.rip);
+    const instructionBytes = instructionOf(this.#run) ?? this.#bytesAt(regs.rip);
     const resumption = this.#onEmulationFailure?.({ vcpu: this.index, regs, instructionBytes });
-    if (resumption === undefined) return this.#fail("KVM cannot emulate the instruction");
+    if (resumption === undefined) return this.#fail(describeExit(this.#run), instructionBytes);
     this.#state.setRegs(resumption.regs);
     const { exception } = resumption;
     if (exception !== undefined) this.#state.events.injectException(exception.vector, exception.error);
     return undefined;
   }
 
-  #fail(reason: string): VmExit {
+  #fail(reason: string, bytes?: Uint8Array): VmExit {
     const { rip } = this.#state.regs();
-    const instructionBytes = this.#bytesAt(rip);
+    const instructionBytes = bytes ?? this.#bytesAt(rip);
     const hex = Array.from(instructionBytes, (byte) => byte.toString(16).padStart(2, "0")).join(" ");
     return {
       kind: "error",

@@ -1,8 +1,5 @@
 import { ioctl, ioctlBuffer, RootedBuffer } from "@northbridge/linux";
-import { Capability, IrqRoute, IrqchipId, Request, SizeOf } from "../abi/spec.ts";
-
-/** Pins of the interrupt controllers in the kernel. */
-const PINS = 24;
+import { Capability, IOAPIC_PINS, IrqRoute, Request, SizeOf } from "../abi/spec.ts";
 
 /** An address and data that a GSI of its own stands for. */
 interface Message {
@@ -10,11 +7,17 @@ interface Message {
   readonly data: number;
 }
 
-/** What the kernel does about each GSI: 0–23 are pins of its controllers, those above are messages. */
+/** A pin of a controller in the kernel that a GSI reaches, or the message that it is. */
+export type PinRoute =
+  | { readonly gsi: number; readonly chip: number; readonly pin: number }
+  | (Message & { readonly gsi: number });
+
+/** What the kernel does about each GSI: 0–23 are pins of the interrupt controllers, those above are messages. */
 export class GsiRouting {
   readonly #vm: number;
   readonly #most: number;
   readonly #messages = new Map<number, Message>();
+  #pins: readonly PinRoute[] = [];
 
   constructor(vm: number) {
     this.#vm = vm;
@@ -24,15 +27,20 @@ export class GsiRouting {
       Capability.KVM_CAP_IRQ_ROUTING,
       "KVM_CAP_IRQ_ROUTING",
     );
+  }
+
+  /** Says where the pins' GSIs go. */
+  setPins(pins: readonly PinRoute[]): void {
+    this.#pins = pins;
     this.#publish();
   }
 
   /** A GSI that sends the message; `undefined` where there are no more. */
   add(message: Message): number | undefined {
-    let gsi = PINS;
+    let gsi: number = IOAPIC_PINS;
     while (this.#messages.has(gsi)) gsi++;
     // Pins that reach two controllers have two routes each.
-    if (gsi + PINS >= this.#most) return undefined;
+    if (gsi + IOAPIC_PINS >= this.#most) return undefined;
     this.set(gsi, message);
     return gsi;
   }
@@ -48,32 +56,23 @@ export class GsiRouting {
   }
 
   #publish(): void {
-    const pins = Array.from({ length: PINS }, (_, gsi) => routesOf(gsi)).flat();
-    const entries = pins.length + this.#messages.size;
-    const table = new RootedBuffer(SizeOf.kvm_irq_routing + SizeOf.kvm_irq_routing_entry * entries);
+    const routes = [
+      ...this.#pins,
+      ...Array.from(this.#messages, ([gsi, message]): PinRoute => ({ gsi, ...message })),
+    ];
+    const table = new RootedBuffer(SizeOf.kvm_irq_routing + SizeOf.kvm_irq_routing_entry * routes.length);
     const { view } = table;
-    view.setUint32(0, entries, true);
-    let at: number = SizeOf.kvm_irq_routing;
-    const put = (gsi: number, type: number, ...words: readonly number[]): void => {
-      view.setUint32(at, gsi, true);
-      view.setUint32(at + 4, type, true);
-      words.forEach((word, i) => {
-        view.setUint32(at + IrqRoute.BODY + 4 * i, word, true);
+    view.setUint32(0, routes.length, true);
+    routes.forEach((route, i) => {
+      const at = SizeOf.kvm_irq_routing + SizeOf.kvm_irq_routing_entry * i;
+      const isPin = "chip" in route;
+      const words = isPin ? [route.chip, route.pin] : [route.address >>> 0, 0, route.data >>> 0];
+      view.setUint32(at, route.gsi, true);
+      view.setUint32(at + 4, isPin ? IrqRoute.IRQCHIP : IrqRoute.MSI, true);
+      words.forEach((word, j) => {
+        view.setUint32(at + IrqRoute.BODY + 4 * j, word, true);
       });
-      at += SizeOf.kvm_irq_routing_entry;
-    };
-    for (const [gsi, chip, pin] of pins) put(gsi, IrqRoute.IRQCHIP, chip, pin);
-    for (const [gsi, { address, data }] of this.#messages)
-      put(gsi, IrqRoute.MSI, address >>> 0, 0, data >>> 0);
+    });
     ioctlBuffer(this.#vm, Request.KVM_SET_GSI_ROUTING, table, "KVM_SET_GSI_ROUTING");
   }
-}
-
-/** A PC's wiring: GSI 0 is the timer, on pin 2 of the I/O APIC; GSI 2, the cascade, reaches nothing there. */
-function routesOf(gsi: number): readonly (readonly [gsi: number, chip: number, pin: number])[] {
-  const chip = gsi < 8 ? IrqchipId.PIC_MASTER : IrqchipId.PIC_SLAVE;
-  return [
-    ...(gsi < 16 ? [[gsi, chip, gsi & 7] as const] : []),
-    ...(gsi === 2 ? [] : [[gsi, IrqchipId.IOAPIC, gsi === 0 ? 2 : gsi] as const]),
-  ];
 }

@@ -1,8 +1,10 @@
 import { ioctl, ioctlBuffer, RootedBuffer } from "@northbridge/linux";
-import { type InterruptEvent, type MsiTarget, RestoreError, type Snapshottable } from "@northbridge/sdk";
-import { IrqchipId, Request, SizeOf } from "../abi/spec.ts";
-import { GsiRouting } from "./gsi-routing.ts";
+import { type InterruptEvent, RestoreError } from "@northbridge/sdk";
+import { IOAPIC_PINS, IrqchipId, Request, SizeOf } from "../abi/spec.ts";
+import { GsiRouting, type PinRoute } from "./gsi-routing.ts";
+import type { Controllers } from "./controllers.ts";
 import { InterruptEvents } from "./interrupt-events.ts";
+import { Messages } from "./messages.ts";
 
 /** One 8259A in the form that the software CPU saves. */
 interface ChipState {
@@ -58,7 +60,6 @@ const Pic = {
 /** `kvm_ioapic_state`, from the chip's start. */
 const Io = { BASE: 0, SELECT: 8, ID: 12, IRR: 16, TABLE: 24 } as const;
 const CHIP = 8;
-const PINS = 24;
 /** ICW1 with ICW4 to come, cascaded: what a PC's firmware and kernels write (8259A data sheet). */
 const ICW1 = 0x11;
 const ICW4_8086 = 1;
@@ -67,11 +68,11 @@ const ICW4_SFNM = 0x10;
 const SLAVE_INPUT = 2;
 
 /** The interrupt controllers in the kernel: the 8259 pair and the I/O APIC. */
-export class Irqchip implements Snapshottable<unknown>, MsiTarget {
+export class Irqchip implements Controllers {
   readonly #vm: number;
   readonly #events: InterruptEvents;
   readonly #line = new RootedBuffer(SizeOf.kvm_irq_level);
-  readonly #msi = new RootedBuffer(SizeOf.kvm_msi);
+  readonly #messages: Messages;
   readonly #chip = new RootedBuffer(SizeOf.kvm_irqchip);
   /** Input levels by GSI. */
   #lines = 0;
@@ -80,7 +81,10 @@ export class Irqchip implements Snapshottable<unknown>, MsiTarget {
   constructor(vm: number) {
     this.#vm = vm;
     ioctl(vm, Request.KVM_CREATE_IRQCHIP, 0, "KVM_CREATE_IRQCHIP");
-    this.#events = new InterruptEvents(vm, new GsiRouting(vm));
+    this.#messages = new Messages(vm);
+    const routing = new GsiRouting(vm);
+    routing.setPins(Array.from({ length: IOAPIC_PINS }, (_, gsi) => routesOf(gsi)).flat());
+    this.#events = new InterruptEvents(vm, routing);
   }
 
   setIrq(gsi: number, level: boolean): void {
@@ -92,9 +96,7 @@ export class Irqchip implements Snapshottable<unknown>, MsiTarget {
   }
 
   signal(address: number, data: number): void {
-    this.#msi.view.setUint32(0, address >>> 0, true);
-    this.#msi.view.setUint32(8, data, true);
-    ioctlBuffer(this.#vm, Request.KVM_SIGNAL_MSI, this.#msi, "KVM_SIGNAL_MSI");
+    this.#messages.signal(address, data);
   }
 
   event(address: number, data: number): InterruptEvent | undefined {
@@ -120,7 +122,7 @@ export class Irqchip implements Snapshottable<unknown>, MsiTarget {
         select: at(Io.SELECT) & 0xff,
         lines: this.#ioapicLines(),
         redirection: Array.from(
-          { length: PINS },
+          { length: IOAPIC_PINS },
           (_, pin) => [at(Io.TABLE + 8 * pin), at(Io.TABLE + 8 * pin + 4)] as const,
         ),
       },
@@ -218,4 +220,13 @@ export class Irqchip implements Snapshottable<unknown>, MsiTarget {
     this.#chip.view.setUint32(0, id, true);
     ioctlBuffer(this.#vm, Request.KVM_SET_IRQCHIP, this.#chip, "KVM_SET_IRQCHIP");
   }
+}
+
+/** A PC's wiring: GSI 0 is the timer, on pin 2 of the I/O APIC; GSI 2, the cascade, reaches nothing there. */
+function routesOf(gsi: number): readonly PinRoute[] {
+  const chip = gsi < 8 ? IrqchipId.PIC_MASTER : IrqchipId.PIC_SLAVE;
+  return [
+    ...(gsi < 16 ? [{ gsi, chip, pin: gsi & 7 }] : []),
+    ...(gsi === 2 ? [] : [{ gsi, chip: IrqchipId.IOAPIC, pin: gsi === 0 ? 2 : gsi }]),
+  ];
 }

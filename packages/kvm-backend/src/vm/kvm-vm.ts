@@ -22,10 +22,12 @@ import { ClockDriver } from "./clock-driver.ts";
 import { DirtyRings } from "./dirty-ring.ts";
 import { Doorbells } from "./doorbells.ts";
 import { HaltWatch } from "./halt-watch.ts";
+import type { Controllers } from "./controllers.ts";
 import { Irqchip } from "./irqchip.ts";
 import { KernelClocks } from "./kernel-clocks.ts";
 import { MemorySlots } from "./memory-slots.ts";
 import { PostedWrites } from "./posted-writes.ts";
+import { SplitIrqchip } from "./split-irqchip.ts";
 
 /** How this backend makes machines. */
 export interface KvmOptions {
@@ -36,6 +38,11 @@ export interface KvmOptions {
    * @defaultValue false
    */
   readonly kernelPit?: boolean | undefined;
+  /**
+   * `split`: the 8259 pair and the I/O APIC are on the machine thread, the local APICs in the kernel.
+   * @defaultValue `"kernel"`
+   */
+  readonly irqchip?: "kernel" | "split" | undefined;
   /**
    * Entries of the ring that each vCPU logs pages in, a power of two. Absent: the kernel keeps a bitmap of each memory
    * slot. Rings cost what is written, bitmaps what memory there is.
@@ -55,7 +62,7 @@ export class KvmVm implements VirtualMachine {
   readonly shortcuts: { readonly ports: BusShortcuts; readonly mmio: BusShortcuts };
   readonly #fd: number;
   readonly #memory: MemorySlots;
-  readonly #irqchip: Irqchip;
+  readonly #irqchip: Controllers;
   readonly #counts: ExitCounts;
   readonly #processors: readonly KvmVcpu[];
   readonly #watch: HaltWatch;
@@ -67,7 +74,7 @@ export class KvmVm implements VirtualMachine {
   private constructor(parts: {
     readonly fd: number;
     readonly memory: MemorySlots;
-    readonly irqchip: Irqchip;
+    readonly irqchip: Controllers;
     readonly counts: ExitCounts;
     readonly processors: readonly KvmVcpu[];
     readonly watch: HaltWatch;
@@ -128,7 +135,11 @@ export class KvmVm implements VirtualMachine {
     const map = new RootedBuffer(8);
     map.view.setBigUint64(0, BigInt(IDENTITY_MAP_ADDRESS), true);
     ioctlBuffer(fd, Request.KVM_SET_IDENTITY_MAP_ADDR, map, "KVM_SET_IDENTITY_MAP_ADDR");
-    const irqchip = new Irqchip(fd);
+    const irqchip =
+      how.irqchip === "split"
+        ? new SplitIrqchip(fd, { ...options, asserted: () => processors[0]?.poke() })
+        : new Irqchip(fd);
+    const { outside }: Controllers = irqchip;
     if (how.kernelPit === true)
       ioctlBuffer(fd, Request.KVM_CREATE_PIT2, new RootedBuffer(SizeOf.kvm_pit_config), "KVM_CREATE_PIT2");
     const clocks = new KernelClocks(fd, how.kernelPit === true);
@@ -189,8 +200,9 @@ export class KvmVm implements VirtualMachine {
             mapping,
             state,
             powerOn: state.save(),
-            ports: options.ports,
-            mmio: options.mmio,
+            ports: outside?.ports ?? options.ports,
+            mmio: outside?.mmio ?? options.mmio,
+            controllers: outside,
             counts,
             peek: (gpa, length) => memory.peek(gpa, length),
             onEmulationFailure: how.onEmulationFailure,

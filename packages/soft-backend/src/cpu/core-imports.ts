@@ -1,6 +1,6 @@
 import type { BusAccess, IoWidth } from "@northbridge/sdk";
 import type { CpuidTable } from "../cpuid/cpuid-table.ts";
-import { IOAPIC_PAGE, type InterruptControllers } from "../irqchip/interrupt-controllers.ts";
+import { IOAPIC_PAGE, type InterruptControllers } from "@northbridge/devices-legacy";
 import type { SoftProcessor } from "../vcpu/soft-processor.ts";
 import type { CoreImports, CpuCore } from "./core.ts";
 import { CR4, MAILBOX, STATE } from "./layout.ts";

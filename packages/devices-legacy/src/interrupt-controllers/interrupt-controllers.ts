@@ -1,12 +1,6 @@
-import {
-  type ApicMessage,
-  I8259Pair,
-  type I8259PairStateV1,
-  Ioapic,
-  type IoapicStateV1,
-} from "@northbridge/devices-legacy";
 import { RestoreError, type Resettable, type Snapshottable } from "@northbridge/sdk";
-import type { ApicBus } from "../lapic/apic-bus.ts";
+import { I8259Pair, type I8259PairStateV1 } from "../i8259/i8259-pair.ts";
+import { type ApicMessage, Ioapic, type IoapicStateV1 } from "../ioapic/ioapic.ts";
 
 /** Saved form, version 1. Frozen: add a `V2` and an upgrade instead of editing it. */
 export interface InterruptControllersStateV1 {
@@ -22,27 +16,23 @@ const ELCR = 0x4d0;
 export const IOAPIC_PAGE = 0xfec00;
 
 /**
- * The controllers that the backend holds itself, as KVM's in-kernel irqchip does (docs/adr/0004): the 8259 pair and
- * the I/O APIC, with the PC's wiring of GSIs to both.
+ * The controllers that a backend holds itself (docs/adr/0004): the 8259 pair and the I/O APIC, with the PC's wiring of
+ * GSIs to both. Local APICs are the backend's own.
  */
 export class InterruptControllers implements Resettable, Snapshottable<unknown> {
   readonly pic: I8259Pair;
   readonly ioapic: Ioapic;
 
-  constructor(deps: { readonly apics: ApicBus; readonly picOutput: (level: boolean) => void }) {
+  /**
+   * @param deps.deliver takes what the I/O APIC sends to local APICs: read the message during the call
+   * @param deps.picOutput is INTR of the 8259 pair
+   */
+  constructor(deps: {
+    readonly deliver: (message: ApicMessage) => void;
+    readonly picOutput: (level: boolean) => void;
+  }) {
     this.pic = new I8259Pair({ intr: deps.picOutput });
-    this.ioapic = new Ioapic({
-      deliver: (message: ApicMessage) => {
-        deps.apics.deliver(
-          message.destination,
-          message.destinationMode === "logical",
-          message.deliveryMode,
-          message.vector,
-          message.trigger === "level",
-          false,
-        );
-      },
-    });
+    this.ioapic = new Ioapic({ deliver: deps.deliver });
   }
 
   /** GSI 0 is the timer: PIC input 0 and IOAPIC pin 2. GSI 2, the cascade, reaches nothing. */

@@ -1,0 +1,21 @@
+import type { BusAccess, MsiTarget, Snapshottable } from "@northbridge/sdk";
+
+/** The interrupt controllers of a VM but for the local APICs, wherever they are. */
+export interface Controllers extends Snapshottable<unknown>, MsiTarget {
+  setIrq(gsi: number, level: boolean): void;
+  close(): void;
+  /** Where they are outside of the kernel. */
+  readonly outside?: OutsideControllers;
+}
+
+/** Controllers that the guest's accesses and processors have to be taken to. */
+export interface OutsideControllers {
+  readonly ports: BusAccess;
+  readonly mmio: BusAccess;
+  /** Whether the 8259 pair asserts INTR. */
+  readonly isAsserted: boolean;
+  /** INTA: the vector that the processor takes. */
+  acknowledge(): number;
+  /** A local APIC saw the end of a level-triggered interrupt. */
+  endOfInterrupt(vector: number): void;
+}
