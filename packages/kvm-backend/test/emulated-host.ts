@@ -2,7 +2,7 @@ import { close, open, OpenFlag } from "@northbridge/linux";
 import type { CpuidLeaf, CpuModel, Hypervisor, VirtualMachine } from "@northbridge/sdk";
 import { x86_64V2 } from "@northbridge/soft-backend";
 import { supportedCpuid } from "../src/abi/cpuid.ts";
-import { type EmulationFailureHook, kvmHypervisor } from "../src/index.ts";
+import { type EmulationFailureHook, kvmHypervisor, type KvmOptions } from "../src/index.ts";
 
 const RFLAGS_AC = 0x40000n;
 const BREAKPOINT = 3;
@@ -56,8 +56,8 @@ export const commonModel: CpuModel = {
 /**
  * KVM as a kernel without XSAVE, SMAP and later extensions boots on it where it has no processor's help.
  */
-export const plainKvm = (onCreate: (vm: VirtualMachine) => void): Hypervisor =>
-  withModel(kvmHypervisor({ onEmulationFailure: fixups }), plainModel(), onCreate);
+export const plainKvm = (onCreate: (vm: VirtualMachine) => void, options: KvmOptions = {}): Hypervisor =>
+  withModel(kvmHypervisor({ onEmulationFailure: fixups, ...options }), plainModel(), onCreate);
 
 /** @param onCreate sees each machine made */
 export function withModel(

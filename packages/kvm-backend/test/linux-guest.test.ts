@@ -180,6 +180,21 @@ describe.skipIf(KERNEL === undefined || !hasKvm)("Linux under KVM", () => {
     }
   });
 
+  it("boots with a split irqchip and rings of dirty pages", { timeout: 1_200_000 }, async () => {
+    const guest = await LinuxGuest.create((onCreate) =>
+      plainKvm(onCreate, { irqchip: "split", dirtyRing: 65536 }),
+    );
+    try {
+      const done = guest.writes(DONE);
+      await guest.machine.start();
+      await done;
+      expect(guest.output).toContain(` ${SECTORS / 2} vda`);
+      expect(guest.output).toContain(FIRST_BYTES);
+    } finally {
+      await guest.machine.stop();
+    }
+  });
+
   it("moves from the software CPU to KVM and back while it goes on", { timeout: 1_200_000 }, async () => {
     const soft = (onCreate: (vm: VirtualMachine) => void): Hypervisor =>
       withModel(softHypervisor(), commonModel, onCreate);
