@@ -8,7 +8,12 @@ export const registers = registerMap(
   {
     ID: { offset: 0x00, access: "ro", reset: 0x0100_00ed, description: "Identification" },
     LIVE: { offset: 0x04, volatile: true, description: "Reads as the inverse of what was written" },
-    FACT: { offset: 0x08, volatile: true, description: "A number, then its factorial" },
+    FACT: {
+      offset: 0x08,
+      volatile: true,
+      examples: [5, 13, 33, 34, 35],
+      description: "A number, then its factorial",
+    },
     STATUS: { offset: 0x20, fields: { COMPUTING: bit(0, { access: "ro" }), IRQFACT: bit(7) } },
     IRQ_STATUS: { offset: 0x24, access: "ro", description: "What interrupts" },
     IRQ_RAISE: { offset: 0x60, access: "wo" },

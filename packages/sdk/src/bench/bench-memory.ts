@@ -1,16 +1,19 @@
-import type { GuestMemory, MemorySlot } from "@northbridge/core/contracts";
+import type { Clock, GuestMemory, MemorySlot } from "@northbridge/core/contracts";
 import { FakeMemory } from "../testing/fake-memory.ts";
 import type { TraceRecorder } from "./trace.ts";
 
-/** Guest RAM of a bench: records what the device writes, and can fail its accesses. */
+/** Guest RAM of a bench: records what the device writes, and can fail or delay its accesses. */
 export class BenchMemory implements GuestMemory {
   readonly #ram: FakeMemory;
   readonly #trace: TraceRecorder;
+  readonly #clock: Clock;
   #toFail = 0;
+  #slow: { count: number; readonly ns: number } | undefined;
 
-  constructor(length: number, trace: TraceRecorder) {
+  constructor(length: number, trace: TraceRecorder, clock: Clock) {
     this.#ram = new FakeMemory(length);
     this.#trace = trace;
+    this.#clock = clock;
   }
 
   get slots(): readonly MemorySlot[] {
@@ -27,6 +30,14 @@ export class BenchMemory implements GuestMemory {
     this.#toFail += count;
   }
 
+  /**
+   * What the device writes by its next `count` writes gets there that much later, for the guest and for the device:
+   * a posted write that is overtaken by the interrupt behind it. Writes into views are not delayed.
+   */
+  delayNext(ns: number, count = 1): void {
+    this.#slow = { count, ns };
+  }
+
   view(gpa: number, length: number): Uint8Array | undefined {
     return this.#fails() ? undefined : this.#ram.view(gpa, length);
   }
@@ -36,7 +47,7 @@ export class BenchMemory implements GuestMemory {
   }
 
   write(gpa: number, from: Uint8Array): boolean {
-    return !this.#fails() && this.#heard(this.#ram.write(gpa, from), gpa, from.length);
+    return !this.#fails() && this.#write(gpa, from);
   }
 
   written(gpa: number, length: number): void {
@@ -56,15 +67,28 @@ export class BenchMemory implements GuestMemory {
   }
 
   writeU8(gpa: number, value: number): boolean {
-    return !this.#fails() && this.#heard(this.#ram.writeU8(gpa, value), gpa, 1);
+    return !this.#fails() && this.#write(gpa, littleEndian(value, 1));
   }
 
   writeU16(gpa: number, value: number): boolean {
-    return !this.#fails() && this.#heard(this.#ram.writeU16(gpa, value), gpa, 2);
+    return !this.#fails() && this.#write(gpa, littleEndian(value, 2));
   }
 
   writeU32(gpa: number, value: number): boolean {
-    return !this.#fails() && this.#heard(this.#ram.writeU32(gpa, value), gpa, 4);
+    return !this.#fails() && this.#write(gpa, littleEndian(value, 4));
+  }
+
+  #write(gpa: number, from: Uint8Array): boolean {
+    const slow = this.#slow;
+    if (slow === undefined || slow.count === 0) return this.#heard(this.#ram.write(gpa, from), gpa, from.length);
+    slow.count--;
+    if (this.#ram.view(gpa, from.length) === undefined) return false;
+    const bytes = from.slice();
+    const arrives = this.#clock.createTimer(() => {
+      this.#heard(this.#ram.write(gpa, bytes), gpa, bytes.length);
+    });
+    arrives.arm(this.#clock.nowNs() + slow.ns);
+    return true;
   }
 
   #heard(isWritten: boolean, gpa: number, length: number): boolean {
@@ -78,3 +102,6 @@ export class BenchMemory implements GuestMemory {
     return true;
   }
 }
+
+const littleEndian = (value: number, length: number): Uint8Array =>
+  Uint8Array.from({ length }, (_, byte) => (value >>> (8 * byte)) & 0xff);

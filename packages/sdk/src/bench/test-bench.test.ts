@@ -62,6 +62,19 @@ describe("testBench()", () => {
     expect([bench.interrupts.edges(5), bench.interrupts.level(5)]).toEqual([1, false]);
   });
 
+  it("lets DMA arrive behind the interrupt that says it is there", async () => {
+    const bench = await start();
+    bench.memory.delayNext(500);
+    expect(bench).toMatchTrace(() => bench.clock.advance(1499), ["irq 5 up"]);
+    expect([...bench.memory.bytes.subarray(0x2000, 0x2004)]).toEqual([0, 0, 0, 0]);
+    expect(bench).toWriteGuestMemory(() => bench.clock.advance(1), 0x2000, [1, 2, 3, 4]);
+    bench.memory.delayNext(500);
+    bench.regs.TARGET.write(0xffff_0000);
+    bench.regs.CTRL.write({ START: 1 });
+    bench.clock.advance(1000);
+    expect(bench.regs.STATUS.fields().ERROR).toBe(1);
+  });
+
   it("has matchers that tell what happened instead", async () => {
     const bench = await start();
     expect(bench).toWriteGuestMemory(() => bench.clock.advance(1000), 0x2000, [1, 2, 3, 4]);

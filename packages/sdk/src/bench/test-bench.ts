@@ -11,7 +11,7 @@ import { describeAccess } from "../registers/describe-access.ts";
 import type { RegisterSpecs } from "../registers/declaration.ts";
 import { type RegisterPorts, registerPorts } from "../registers/register-access.ts";
 import type { RegisterMap } from "../registers/register-map.ts";
-import type { FakeClock } from "../testing/fake-clock.ts";
+import { FakeClock } from "../testing/fake-clock.ts";
 import { FakeMachine, type FakePower } from "../testing/fake-machine.ts";
 import { BenchMemory } from "./bench-memory.ts";
 import { BenchPciBus } from "./bench-pci.ts";
@@ -46,8 +46,9 @@ export class TestBench<R extends RegisterSpecs = RegisterSpecs> {
   constructor(options: TestBenchOptions<R>) {
     this.#registers = options.registers;
     this.#region = options.region;
-    this.memory = new BenchMemory(options.memoryBytes ?? 64 * 1024, this.#trace);
-    this.machine = new FakeMachine({ memory: this.memory, ...(options.clock && { clock: options.clock }) });
+    const clock = options.clock ?? new FakeClock();
+    this.memory = new BenchMemory(options.memoryBytes ?? 64 * 1024, this.#trace, clock);
+    this.machine = new FakeMachine({ memory: this.memory, clock });
     this.pci = new BenchPciBus({ mmio: this.machine.mmio, ports: this.machine.portBus });
     this.machine.provide(PciBus, this.pci);
     options.prepare?.(this.machine);

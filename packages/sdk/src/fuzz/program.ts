@@ -33,32 +33,68 @@ export interface Place {
 
 /** Offsets behind are left alone: what is wider than a page repeats itself. */
 const MOST_BYTES = 4096;
+/** Registers that are written in one go. */
+const MOST_PROGRAMMED = 8;
 const WIDTHS: readonly IoWidth[] = [1, 2, 4];
 
 /** Lists of steps, biased to whole registers, to values that fields have, and to times at which timers fire. */
 export function programs(places: readonly Place[], memoryBytes: number): fc.Arbitrary<Step[]> {
   const accesses = places.flatMap((place) => [
-    ...(place.map === undefined ? [] : [{ arbitrary: knownAccess(place, place.map), weight: 8 }]),
-    { arbitrary: anyAccess(place), weight: place.map === undefined ? 8 : 1 },
+    ...(place.map === undefined
+      ? []
+      : [
+          { arbitrary: knownAccess(place, place.map).map(one), weight: 8 },
+          { arbitrary: programming(place, place.map), weight: 1 },
+        ]),
+    { arbitrary: anyAccess(place).map(one), weight: place.map === undefined ? 8 : 1 },
   ]);
   const advance = fc.record({
     op: fc.constant("advance" as const),
     ns: fc.oneof(fc.constantFrom(1, 1000, 1_000_000, 1_000_000_000), fc.nat(3_000_000)),
   });
+  // Where registers may point to, half of the time.
+  const pointedTo = places
+    .flatMap(({ map }) => map?.layouts.flatMap(({ spec }) => spec.examples ?? []) ?? [])
+    .filter((gpa) => gpa >= MOST_BYTES && gpa < memoryBytes - 16);
+  const anywhere = fc.nat(memoryBytes - 16);
   const memory = fc.record({
     op: fc.constant("memory" as const),
-    gpa: fc.nat(memoryBytes - 16),
+    gpa: pointedTo.length === 0 ? anywhere : fc.oneof(fc.constantFrom(...pointedTo), anywhere),
     bytes: fc.array(fc.oneof(fc.constantFrom(0, 1, 0xff), fc.nat(255)), { minLength: 1, maxLength: 16 }),
   });
-  return fc.array(
-    fc.oneof(
-      ...accesses,
-      { arbitrary: advance, weight: 1 },
-      { arbitrary: fc.constant({ op: "timer" } as const), weight: 2 },
-      { arbitrary: memory, weight: 1 },
-    ),
-    { minLength: 1, maxLength: 40 },
-  );
+  return fc
+    .array(
+      fc.oneof(
+        ...accesses,
+        { arbitrary: advance.map(one), weight: 1 },
+        { arbitrary: fc.constant([{ op: "timer" } as const]), weight: 2 },
+        { arbitrary: memory.map(one), weight: 1 },
+      ),
+      { minLength: 1, maxLength: 40 },
+    )
+    .map((groups) => groups.flat());
+}
+
+const one = (step: Step): Step[] => [step];
+
+/** What drivers do: registers written one after the other, and then the device works. */
+function programming({ space, base }: Place, map: RegisterMap<RegisterSpecs>): fc.Arbitrary<Step[]> {
+  const writable = map.layouts
+    .filter(({ masks }) => (masks.store | masks.w1s) !== 0 && masks.w1c === 0)
+    .slice(-MOST_PROGRAMMED);
+  return fc
+    .tuple(
+      ...writable.map((layout) =>
+        fc.option(
+          valueOf(layout).map((value): Step => {
+            const { width, offset } = layout;
+            return { op: "write", space, address: base + offset, width, value };
+          }),
+          { freq: 8 },
+        ),
+      ),
+    )
+    .map((steps) => [...steps.filter((step) => step !== null), { op: "timer" }]);
 }
 
 function knownAccess(place: Place, map: RegisterMap<RegisterSpecs>): fc.Arbitrary<Step> {

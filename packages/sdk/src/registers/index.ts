@@ -17,3 +17,4 @@ export { type RegisterPort, type RegisterPorts, registerPorts } from "./register
 export { RegisterFile, type RegisterState, type RegisterUpgrade } from "./register-file.ts";
 export type { AccessMasks, RegisterLayout } from "./register-layout.ts";
 export { RegisterMap, registerMap, type RegisterMapOptions } from "./register-map.ts";
+export { type VirtioConfig, virtioConfig } from "./virtio-config.ts";
