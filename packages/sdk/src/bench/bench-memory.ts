@@ -80,7 +80,8 @@ export class BenchMemory implements GuestMemory {
 
   #write(gpa: number, from: Uint8Array): boolean {
     const slow = this.#slow;
-    if (slow === undefined || slow.count === 0) return this.#heard(this.#ram.write(gpa, from), gpa, from.length);
+    if (slow === undefined || slow.count === 0)
+      return this.#heard(this.#ram.write(gpa, from), gpa, from.length);
     slow.count--;
     if (this.#ram.view(gpa, from.length) === undefined) return false;
     const bytes = from.slice();
