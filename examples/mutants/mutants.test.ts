@@ -9,6 +9,11 @@ import { counter, registers } from "./counter.ts";
 deviceConformance({ describe, it }, { create: () => counter(), registers, code: "counter()" });
 
 const BUDGET_MS = 10_000;
+/** Of this process: on a host that others use too, the clock says nothing of the work done. */
+const cpuMs = (): number => {
+  const { user, system } = process.cpuUsage();
+  return (user + system) / 1000;
+};
 const TURNS = 600;
 const isWhole = process.env["NORTHBRIDGE_MUTANTS"] === "all";
 /** In CI every eighth bug, each with a fixed number of rounds at most; all with NORTHBRIDGE_MUTANTS=all. */
@@ -47,19 +52,19 @@ async function verdict(
   bug: Bug,
 ): Promise<{ readonly law: string | undefined; readonly ms: number }> {
   const subject = await load(device, bug);
-  const started = performance.now();
+  const started = cpuMs();
   // In CI a number of rounds stands for the time, so that a loaded host catches as much as an idle one.
   let turns = 0;
   const { found } = await fuzzCampaign(subject, {
-    now: isWhole ? () => performance.now() : () => (turns++ * BUDGET_MS) / TURNS,
+    now: isWhole ? cpuMs : () => (turns++ * BUDGET_MS) / TURNS,
     budgetMs: BUDGET_MS,
     seed: 1,
   });
-  return { law: found?.judge.name, ms: performance.now() - started };
+  return { law: found?.judge.name, ms: cpuMs() - started };
 }
 
 describe("planted bugs", () => {
-  it("are caught within ten seconds each", { timeout: 20_000 * chosen.length }, async () => {
+  it("are caught within ten seconds each", { timeout: 60_000 * chosen.length }, async () => {
     const missed: string[] = [];
     const lines: string[] = [];
     for (const { device, bug } of chosen) {
