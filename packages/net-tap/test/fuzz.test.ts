@@ -120,7 +120,7 @@ const frame = fc
   });
 
 describe("user() under hostile frames", () => {
-  it("neither throws nor grows, and goes on answering", async () => {
+  it("neither throws nor grows, and goes on answering", { timeout: 60_000 + FRAMES }, async () => {
     const scheduler = new VirtualTime();
     // Nothing leaves: the policy refuses every address.
     const options: UserNetOptions = {

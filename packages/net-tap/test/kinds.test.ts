@@ -222,6 +222,52 @@ describe("a controlled link", () => {
     expect(link.stats.waits).toBeGreaterThan(10);
   });
 
+  it("takes limits and addresses at the monitor, and shows its counters there", async () => {
+    const scheduler = new VirtualTime();
+    const wire = netTap.hub();
+    const link = new netTap.ControlledLink(wire.port(), { scheduler });
+    const ask = (line: string): Promise<string> => link.monitorCommand(line.split(" "));
+    const peer = new GuestCard(wire.port());
+    const frame = ethernet(otherMac, guestMac, 0x88b5, [1]);
+    let queued = 500;
+    const push = (): void => {
+      while (queued > 0 && link.send([frame])) queued -= 1;
+    };
+    link.connect(() => true, push);
+    expect(await ask("limit fromGuest framesPerSecond 100 bytesPerSecond 1e6")).toBe(
+      "limit fromGuest framesPerSecond 100 bytesPerSecond 1e6",
+    );
+    push();
+    scheduler.run(1000);
+    expect(peer.received.length).toBeGreaterThan(95);
+    expect(peer.received.length).toBeLessThan(125);
+    // What waits goes at once when the limit does.
+    await ask("limit fromGuest off");
+    expect([queued, peer.received.length]).toEqual([0, 500]);
+    await ask("limit toGuest framesPerSecond 1");
+    for (let turn = 0; turn < 20; turn += 1) peer.send(frame);
+    expect(link.stats.framesOut).toBe(16);
+    await ask("limit toGuest off");
+    expect(link.stats.framesOut).toBe(20);
+    await ask("macs 52:54:00:00:00:01");
+    link.send([frame]);
+    await ask("macs any");
+    link.send([frame]);
+    expect(JSON.parse(await ask("stats"))).toEqual({ ...link.stats, framesIn: 501, framesFiltered: 1 });
+    for (const [line, message] of [
+      ["limit", "expected limit toGuest or limit fromGuest, found nothing"],
+      ["limit toGuest", "expected off, bytesPerSecond N or framesPerSecond N, found nothing"],
+      [
+        "limit toGuest bytesPerSecond -1",
+        "expected off, bytesPerSecond N or framesPerSecond N, found bytesPerSecond -1",
+      ],
+      ["macs x", /^macs\[0\]: expected/],
+      ["fly", "expected link up, link down, announce, stats, limit or macs, found fly"],
+    ] as const) {
+      await expect(ask(line)).rejects.toThrow(message);
+    }
+  });
+
   it("loses everything while its cable is pulled, and tells", () => {
     const wire = netTap.hub();
     const link = new netTap.ControlledLink(wire.port());

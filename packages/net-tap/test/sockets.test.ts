@@ -189,7 +189,8 @@ describe("joined to others", () => {
       "1500",
     ]);
     await until(passt.child, () => existsSync(path));
-    const net = await stream({ path });
+    // Its socket is there before it listens.
+    const net = await stream({ path, reconnectMs: 20 });
     const card = new GuestCard(net);
     const offer = await insist(card, dhcpDiscover, isOffer);
     expect([...field.udpPayload(offer).subarray(16, 20)]).toEqual([10, 7, 7, 7]);

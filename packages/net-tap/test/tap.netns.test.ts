@@ -1,5 +1,6 @@
 import { execFileSync } from "node:child_process";
 import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { patch, tap, type TapNet, user } from "../src/index.ts";
 import { arp, GuestCard, guestMac } from "./guest-card.ts";
@@ -115,6 +116,16 @@ describe.skipIf(obstacle !== undefined)(`a tap${obstacle === undefined ? "" : `:
   ])("refuses %j as a config", (options, message) => {
     expect(() => tap(options)).toThrow(
       expect.objectContaining({ code: "NB_CONFIG", message: expect.stringMatching(message) }),
+    );
+  });
+
+  it("tells a user without rights what to ask for", () => {
+    const source = `import { tap } from ${JSON.stringify(join(import.meta.dirname, "..", "src", "index.ts"))};
+      try { tap({}); } catch (error) { console.log(error.code, error.message); }`;
+    const options = ["--conditions=northbridge-source", "--input-type=module", "-e", source];
+    const nobody = { uid: 65_534, gid: 65_534, cwd: "/", encoding: "utf8" } as const;
+    expect(execFileSync(process.execPath, options, nobody)).toMatch(
+      /^NB_HOST (kind|name): this user may not .* `ip tuntap add mode tap user \$USER name NAME` as root, or run with CAP_NET_ADMIN, or use kind: user\n$/,
     );
   });
 

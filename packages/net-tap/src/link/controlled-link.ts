@@ -4,7 +4,11 @@ import { hostScheduler, type Scheduler } from "../scheduler.ts";
 import { isGroupMac, macKey } from "../wire/address.ts";
 import { Ethernet } from "../wire/spec.ts";
 import { lengthOf } from "./frame.ts";
+import { runLinkCommand } from "./link-commands.ts";
 import { type RateLimit, TokenBucket } from "./token-bucket.ts";
+
+/** Seen from the guest: what it receives, and what it sends. */
+export type LinkDirection = "toGuest" | "fromGuest";
 
 export interface LinkControls {
   /** The only addresses the guest may send from, and besides group addresses the only ones it hears of. */
@@ -35,9 +39,10 @@ export class ControlledLink implements NetBackend {
   readonly offloads?: NetOffloads;
   readonly setOffloads?: (taken: NetOffloads) => void;
   readonly #inner: NetBackend;
-  readonly #macs: ReadonlySet<number> | undefined;
-  readonly #fromGuest: TokenBucket | undefined;
-  readonly #toGuest: TokenBucket | undefined;
+  readonly #scheduler: Scheduler;
+  #macs: ReadonlySet<number> | undefined;
+  #fromGuest: TokenBucket | undefined;
+  #toGuest: TokenBucket | undefined;
   readonly #counts = { framesIn: 0, bytesIn: 0, framesOut: 0, bytesOut: 0, framesFiltered: 0, waits: 0 };
   readonly #sourceMac = new Uint8Array(Ethernet.TYPE);
   #isPlugged = true;
@@ -48,19 +53,10 @@ export class ControlledLink implements NetBackend {
   constructor(inner: NetBackend, controls: LinkControls = {}) {
     this.#inner = inner;
     forwardOffloads(inner, this);
-    this.#macs = controls.macs && new Set(controls.macs.map((mac) => macKey(mac, 0)));
-    const scheduler = controls.scheduler ?? hostScheduler;
-    const { fromGuest, toGuest } = controls.limit ?? {};
-    this.#fromGuest =
-      fromGuest &&
-      new TokenBucket(fromGuest, scheduler, () => {
-        this.#onWritable();
-      });
-    this.#toGuest =
-      toGuest &&
-      new TokenBucket(toGuest, scheduler, () => {
-        this.#inner.resume();
-      });
+    this.#scheduler = controls.scheduler ?? hostScheduler;
+    this.setMacs(controls.macs);
+    this.#fromGuest = this.#bucket("fromGuest", controls.limit?.fromGuest);
+    this.#toGuest = this.#bucket("toGuest", controls.limit?.toGuest);
     inner.watchLink?.((isUp) => {
       this.#isInnerUp = isUp;
       this.#onLink?.(this.isUp);
@@ -85,6 +81,29 @@ export class ControlledLink implements NetBackend {
     this.#isPlugged = isPlugged;
     this.#onLink?.(this.isUp);
     if (isPlugged) this.#inner.resume();
+  }
+
+  /** The only addresses that the guest may have from now on; `undefined`: any. */
+  setMacs(macs: readonly Uint8Array[] | undefined): void {
+    this.#macs = macs && new Set(macs.map((mac) => macKey(mac, 0)));
+  }
+
+  /** Limits one direction from now on; `undefined`: not at all. */
+  setLimit(direction: LinkDirection, limit: RateLimit | undefined): void {
+    const bucket = this.#bucket(direction, limit);
+    if (direction === "toGuest") {
+      this.#toGuest?.close();
+      this.#toGuest = bucket;
+    } else {
+      this.#fromGuest?.close();
+      this.#fromGuest = bucket;
+    }
+    this.#go(direction);
+  }
+
+  /** `stats`, `limit DIRECTION …`, `macs …`: see `runLinkCommand`. */
+  monitorCommand(words: readonly string[]): Promise<string> {
+    return Promise.resolve().then(() => runLinkCommand(words, this));
   }
 
   send(frame: readonly Uint8Array[], header?: Uint8Array): boolean {
@@ -122,6 +141,21 @@ export class ControlledLink implements NetBackend {
     this.#fromGuest?.close();
     this.#toGuest?.close();
     return this.#inner.close();
+  }
+
+  #bucket(direction: LinkDirection, limit: RateLimit | undefined): TokenBucket | undefined {
+    return (
+      limit &&
+      new TokenBucket(limit, this.#scheduler, () => {
+        this.#go(direction);
+      })
+    );
+  }
+
+  /** Whoever waited for credit may try again. */
+  #go(direction: LinkDirection): void {
+    if (direction === "toGuest") this.#inner.resume();
+    else this.#onWritable();
   }
 
   #deliver(frame: Uint8Array, header: Uint8Array | undefined, receive: Receive): boolean {
