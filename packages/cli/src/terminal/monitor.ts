@@ -15,7 +15,7 @@ const HELP = [
   "status       state of the machine, why a device paused it, and guest time",
   "info WHAT    devices, or what they have opened of the host: block, char, directory, net, vsock",
   "link up ID   plug a network card's cable in; link down ID pulls it",
-  "device ID …  ask a device: device disk resize 64M",
+  "device ID …  ask a device: device disk resize 64M; device card limit toGuest bytesPerSecond 1000000",
   "stats        counters as JSON",
   "pause        stop the guest where it is",
   "resume       let it go on",

@@ -80,5 +80,7 @@ export interface NetBackend {
   resume(): void;
   /** Tells whether the cable is plugged in: at once, and whenever that changes. For the one consumer. @defaultValue it is */
   watchLink?(listener: (isUp: boolean) => void): void;
+  /** Answers what its card is asked at the monitor and has no answer to itself. Rejects with `NB_CONFIG`. */
+  monitorCommand?(words: readonly string[]): Promise<string>;
   close(): Promise<void>;
 }

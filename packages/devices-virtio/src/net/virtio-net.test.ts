@@ -1,3 +1,4 @@
+import type { NetBackend } from "@northbridge/sdk";
 import { describe, expect, it } from "vitest";
 import { FakeClock, VirtioBench } from "@northbridge/sdk/testing";
 import { VirtioNet } from "@northbridge/devices-virtio";
@@ -118,6 +119,14 @@ describe("VirtioNet", () => {
     await expect(device.monitorCommand(["unplug"])).rejects.toThrow(
       "expected link up, link down or announce, found unplug",
     );
+  });
+
+  it("hands on to its link what it has no answer to at the monitor", async () => {
+    const { device, wire } = new NetDriver();
+    const link: NetBackend = wire;
+    link.monitorCommand = (words) => Promise.resolve(`link: ${words.join(" ")}`);
+    expect(await device.monitorCommand(["limit", "toGuest", "off"])).toBe("link: limit toGuest off");
+    expect(await device.monitorCommand(["link", "up"])).toBe("link up");
   });
 
   it("loses what is sent or comes while the cable is pulled", () => {

@@ -222,7 +222,7 @@ export class VirtioNet implements VirtioDevice {
     this.#session.configChanged();
   }
 
-  /** `link up`, `link down`, `announce`. */
+  /** `link up`, `link down`, `announce`, and what the back end answers. */
   monitorCommand(words: readonly string[]): Promise<string> {
     switch (words.join(" ")) {
       case "link up":
@@ -233,6 +233,7 @@ export class VirtioNet implements VirtioDevice {
         this.announce();
         return Promise.resolve("the guest was asked to announce itself");
       default:
+        if (this.#backend.monitorCommand !== undefined) return this.#backend.monitorCommand(words);
         return Promise.reject(
           new NorthbridgeError(
             "NB_CONFIG",
