@@ -4,6 +4,7 @@ import { libc, type WatchedEvents, type WatchHandle } from "./libc.ts";
 import { RootedBuffer } from "./rooted-buffer.ts";
 import { check, SystemCallError } from "./system-call-error.ts";
 
+const F_DUPFD_CLOEXEC = 1030;
 const EFD_CLOEXEC = 0o2000000;
 const EFD_NONBLOCK = 0o4000;
 
@@ -51,11 +52,17 @@ export const PollEvent = { POLLIN: 1, POLLOUT: 4, POLLERR: 8, POLLHUP: 16, POLLN
 /** Calls `ready` in the event loop for as long as the descriptor is readable, or writable where that is asked. */
 export class FdWatch {
   readonly #handle: WatchHandle;
+  /** A second descriptor of the same file: the event loop waits for one only once. */
+  readonly #duplicate: number | undefined;
   #isClosed = false;
 
   /** @param fd non-blocking; stays open until the watch is closed. Throws where it cannot be waited for. */
   constructor(fd: number, ready: () => void, events: WatchedEvents = { readable: true }) {
-    this.#handle = libc().watch(fd, events, () => {
+    this.#duplicate =
+      events.writable === true
+        ? check(libc().fcntl(fd, F_DUPFD_CLOEXEC, 0), "fcntl", `a duplicate of fd ${fd}`)
+        : undefined;
+    this.#handle = libc().watch(this.#duplicate ?? fd, events, () => {
       if (!this.#isClosed) ready();
     });
     watches.add(this);
@@ -71,6 +78,7 @@ export class FdWatch {
     this.#isClosed = true;
     watches.delete(this);
     this.#handle.close();
+    if (this.#duplicate !== undefined) close(this.#duplicate);
   }
 }
 

@@ -42,7 +42,9 @@ export { enterNetworkNamespace } from "./namespaces.ts";
 export { RootedBuffer } from "./rooted-buffer.ts";
 export {
   acceptUnix,
+  bindUnixDatagrams,
   connectUnix,
+  connectUnixDatagrams,
   listenUnix,
   receiveMessage,
   type ReceivedMessage,

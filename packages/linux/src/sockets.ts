@@ -5,6 +5,7 @@ import { check, SystemCallError } from "./system-call-error.ts";
 
 const AF_UNIX = 1;
 const SOCK_STREAM = 1;
+const SOCK_DGRAM = 2;
 const SOCK_CLOEXEC = 0o2000000;
 const SOCK_NONBLOCK = 0o4000;
 const BACKLOG = 16;
@@ -53,10 +54,10 @@ function withAddress(
   path: string,
   call: (fd: number, address: RootedBuffer) => number,
   name: string,
+  type: number = SOCK_STREAM,
 ): number {
   const address = unixAddress(path);
-  const type = SOCK_STREAM | SOCK_CLOEXEC;
-  const fd = check(libc().socket(AF_UNIX, type, 0), "socket", path);
+  const fd = check(libc().socket(AF_UNIX, type | SOCK_CLOEXEC, 0), "socket", path);
   try {
     check(call(fd, address), name, path);
     return fd;
@@ -66,10 +67,28 @@ function withAddress(
   }
 }
 
+const bindTo = (fd: number, address: RootedBuffer): number =>
+  address.lend((at) => libc().bind(fd, at, address.bytes.length));
+const connectTo = (fd: number, address: RootedBuffer): number =>
+  address.lend((at) => libc().connect(fd, at, address.bytes.length));
+
+/** A non-blocking socket for datagrams at `path`, which nothing may be at. Throws `SystemCallError`. */
+export function bindUnixDatagrams(path: string): number {
+  const fd = withAddress(path, bindTo, "bind", SOCK_DGRAM);
+  setNonBlocking(fd);
+  return fd;
+}
+
+/**
+ * Makes the socket at `path` the one that datagrams are written to and the only one heard (unix(7)). Throws
+ * `SystemCallError` where none is there.
+ */
+export function connectUnixDatagrams(fd: number, path: string): void {
+  check(connectTo(fd, unixAddress(path)), "connect", path);
+}
+
 /** A non-blocking socket that listens at `path`, which nothing may be at. Throws `SystemCallError`. */
 export function listenUnix(path: string): number {
-  const bindTo = (fd: number, address: RootedBuffer): number =>
-    address.lend((at) => libc().bind(fd, at, address.bytes.length));
   const fd = withAddress(path, bindTo, "bind");
   check(libc().listen(fd, BACKLOG), "listen", path);
   setNonBlocking(fd);
@@ -83,8 +102,6 @@ export function acceptUnix(fd: number): number | undefined {
 
 /** A non-blocking socket connected to who listens at `path`. Throws `SystemCallError`. */
 export function connectUnix(path: string): number {
-  const connectTo = (fd: number, address: RootedBuffer): number =>
-    address.lend((at) => libc().connect(fd, at, address.bytes.length));
   const fd = withAddress(path, connectTo, "connect");
   setNonBlocking(fd);
   return fd;

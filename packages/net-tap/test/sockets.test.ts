@@ -6,6 +6,7 @@ import { join } from "node:path";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { dgram, ethernetSwitch, serveSwitch, stream, user } from "../src/index.ts";
+import { DgramNet } from "../src/socket/dgram.ts";
 import { FrameReader, framed } from "../src/socket/frame-reader.ts";
 import { arp, echo, ethernet, field, GuestCard, guestMac, udp } from "./guest-card.ts";
 import { has, scratch } from "./scratch.ts";
@@ -212,11 +213,14 @@ describe("joined to others", () => {
       const served = await serveSwitch(fabric, { path });
       const here = new GuestCard(fabric.port());
       // A port of QEMU's that is free: taken by us for a moment.
-      const probe = await dgram({ local: "127.0.0.1:0", remote: "127.0.0.1:1" });
+      const probe = await DgramNet.open({ local: "127.0.0.1:0", remote: "127.0.0.1:1" });
       const theirs = probe.port;
       await probe.close();
-      const net = await dgram({ local: "127.0.0.1:0", remote: `127.0.0.1:${theirs}` });
+      const net = await DgramNet.open({ local: "127.0.0.1:0", remote: `127.0.0.1:${theirs}` });
       const there = new GuestCard(net);
+      const [ours, qemus] = [join(directory.path, "ours.sock"), join(directory.path, "qemus.sock")];
+      const unix = await dgram({ local: ours, remote: qemus });
+      const beside = new GuestCard(unix);
       await using qemu = running("qemu-system-x86_64", [
         "-M",
         "none",
@@ -231,6 +235,10 @@ describe("joined to others", () => {
         "-netdev",
         "hubport,id=hd,hubid=0,netdev=d",
         "-netdev",
+        `dgram,id=x,local.type=unix,local.path=${qemus},remote.type=unix,remote.path=${ours}`,
+        "-netdev",
+        "hubport,id=hx,hubid=0,netdev=x",
+        "-netdev",
         "user,id=u",
         "-netdev",
         "hubport,id=hu,hubid=0,netdev=u",
@@ -242,13 +250,52 @@ describe("joined to others", () => {
           frame[12] === 0x88 && frame[14] === mark;
       expect([...(await insistTo(here, there, marked(all, 1), isMarked(1)))]).toEqual([...marked(all, 1)]);
       expect([...(await insistTo(there, here, marked(all, 2), isMarked(2)))]).toEqual([...marked(all, 2)]);
+      expect([...(await insistTo(here, beside, marked(all, 3), isMarked(3)))]).toEqual([...marked(all, 3)]);
+      expect([...(await insistTo(beside, there, marked(all, 4), isMarked(4)))]).toEqual([...marked(all, 4)]);
       // QEMU's user network is on the same hub: its DHCP server answers through our switch.
       const offer = await insist(here, dhcpDiscover, isOffer);
       expect([...field.udpPayload(offer).subarray(16, 20)]).toEqual([10, 0, 2, 15]);
+      await unix.close();
       await net.close();
       await served.close();
     },
   );
+
+  it("carries frames between Unix sockets, waits for a slow peer, and finds one that came again", async () => {
+    await using directory = await scratch();
+    const [a, b] = [join(directory.path, "a"), join(directory.path, "b")];
+    const one = await dgram({ local: a, remote: b });
+    const card = new GuestCard(one);
+    card.send(marked(all, 0)); // nobody is there
+    expect(one.framesDropped).toBe(1);
+    const other = await dgram({ local: b, remote: a });
+    const peer = new GuestCard(other);
+    peer.hasRoom = false;
+    let queued = 1000;
+    const frame = marked(all, 1);
+    const push = (): void => {
+      while (queued > 0 && one.send([frame])) queued -= 1;
+    };
+    one.connect(() => true, push);
+    push();
+    expect(queued).toBeGreaterThan(0); // the kernel holds a few
+    peer.hasRoom = true;
+    other.resume();
+    while (peer.received.length < 1000) await new Promise(setImmediate);
+    expect(one.framesDropped).toBe(1);
+    await expect(dgram({ local: a, remote: b })).rejects.toThrow(/^local: cannot listen on .*EADDRINUSE/);
+    await expect(dgram({ local: join(directory.path, "c"), remote: "127.0.0.1:1" })).rejects.toThrow(
+      /^remote: expected the path of a socket/,
+    );
+    await other.close();
+    const again = await dgram({ local: b, remote: a });
+    const arrived = new GuestCard(again).next(() => true);
+    one.send([marked(all, 2)]);
+    expect((await arrived)[14]).toBe(2);
+    await again.close();
+    await one.close();
+    expect(existsSync(a)).toBe(false);
+  });
 
   it("shares one user() among all ports of a switch, each guest with an address of its own", async () => {
     const fabric = ethernetSwitch();

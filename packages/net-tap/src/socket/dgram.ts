@@ -2,8 +2,9 @@ import { createSocket, type Socket } from "node:dgram";
 import { type NetBackend, NorthbridgeError } from "@northbridge/sdk";
 import { gather, lengthOf } from "../link/frame.ts";
 import { ipFrom } from "../wire/ip.ts";
+import { UnixDgramNet } from "./unix-dgram.ts";
 
-/** Options of `dgram()`: addresses as `host:port`, `[v6]:port` for IPv6. */
+/** Options of `dgram()`: addresses as `host:port`, `[v6]:port` for IPv6; or both the absolute paths of Unix sockets. */
 export interface DgramOptions {
   /** Where to listen. Port 0 takes a free one. */
   readonly local: string;
@@ -120,7 +121,13 @@ function endpoint(text: string, path: string, smallestPort: number): Endpoint {
   return { host, port };
 }
 
-/** Joins a peer over UDP: `-netdev dgram` of QEMU, or a `dgram` of ours. */
-export function dgram(options: DgramOptions): Promise<DgramNet> {
-  return DgramNet.open(options);
+/** Joins a peer over UDP or a Unix socket: `-netdev dgram` of QEMU, or a `dgram` of ours. Throws `NB_CONFIG`, `NB_HOST`. */
+export async function dgram(options: DgramOptions): Promise<DgramNet | UnixDgramNet> {
+  const { local, remote, mtu = 1500 } = options;
+  if (!local.startsWith("/")) return DgramNet.open(options);
+  if (remote.startsWith("/")) return new UnixDgramNet(local, remote, mtu);
+  throw new NorthbridgeError(
+    "NB_CONFIG",
+    `remote: expected the path of a socket, as local has, found "${remote}"`,
+  );
 }
