@@ -48,6 +48,9 @@ export class NetworkNamespace implements AsyncDisposable {
     await runFile(IP, ["netns", "add", name]);
     const namespace = new NetworkNamespace(name);
     await namespace.run("ip", "link", "set", "lo", "up");
+    // As a kernel has it by default, whatever this host chose for itself.
+    const options = ["tcp_sack", "tcp_timestamps", "tcp_window_scaling"];
+    await namespace.run("sh", "-c", options.map((key) => `echo 1 > /proc/sys/net/ipv4/${key}`).join("; "));
     return namespace;
   }
 

@@ -33,6 +33,10 @@ export interface OutgoingSegment {
   syn: SynOptions | undefined;
   /** Edges of SACK blocks, left and right in turn (RFC 2018 §3); empty without them. */
   readonly sack: number[];
+  /** Whether the timestamps option goes along: TSval and TSecr (RFC 7323 §3.2). */
+  hasTimestamp: boolean;
+  timestamp: number;
+  echo: number;
 }
 
 /** The network below an endpoint. */

@@ -42,9 +42,18 @@ class Side implements TcpUser {
   readonly output: TcpOutput;
 
   readonly #hasSack: boolean;
+  readonly #hasTimestamps: boolean;
 
-  constructor(time: VirtualTime, weather: Weather, text: Uint8Array, readMs = 0, hasSack = true) {
+  constructor(
+    time: VirtualTime,
+    weather: Weather,
+    text: Uint8Array,
+    readMs = 0,
+    hasSack = true,
+    hasTimestamps = false,
+  ) {
     this.#hasSack = hasSack;
+    this.#hasTimestamps = hasTimestamps;
     this.#time = time;
     this.#weather = weather;
     this.#left = text;
@@ -57,7 +66,8 @@ class Side implements TcpUser {
     return {
       scheduler: this.#time,
       hasRoom: () => true,
-      transmit: ({ sequence, acknowledgment, flags, window, syn, sack }, data, offset, length) => {
+      transmit: (out, data, offset, length) => {
+        const { sequence, acknowledgment, flags, window, syn, sack } = out;
         const segment: Segment = {
           sourcePort: 1,
           destinationPort: 2,
@@ -70,6 +80,9 @@ class Side implements TcpUser {
           windowScale: syn?.windowScale ?? -1,
           sackPermitted: syn !== undefined && this.#hasSack,
           sack: this.#hasSack ? [...sack] : [],
+          hasTimestamp: this.#hasTimestamps && out.hasTimestamp,
+          timestamp: out.timestamp,
+          echo: out.echo,
         };
         this.sentSegments.push(segment);
         for (const delay of this.#weather()) this.#time.after(delay, () => this.peer?.arrive(segment));
@@ -152,10 +165,11 @@ function pair(
   texts: readonly [Uint8Array, Uint8Array],
   readMs = 0,
   hasSack: readonly [boolean, boolean] = [true, true],
+  hasTimestamps = false,
 ): { time: VirtualTime; a: Side; b: Side } {
   const time = new VirtualTime();
-  const a = new Side(time, weather, texts[0], readMs, hasSack[0]);
-  const b = new Side(time, weather, texts[1], readMs, hasSack[1]);
+  const a = new Side(time, weather, texts[0], readMs, hasSack[0], hasTimestamps);
+  const b = new Side(time, weather, texts[1], readMs, hasSack[1], hasTimestamps);
   a.peer = b;
   b.peer = a;
   // Close to the wrap, so that every run crosses it.
@@ -167,9 +181,9 @@ const textOf = (length: number, salt: number): Uint8Array =>
   Uint8Array.from({ length }, (_, index) => (index * 31 + salt + (index >>> 8)) & 255);
 
 /** Runs that ended wrong once. */
-const weatherThatBroke: [number[][], number, number, 0 | 3 | 500, [boolean, boolean]][] = [
+const weatherThatBroke: [number[][], number, number, 0 | 3 | 500, [boolean, boolean], boolean][] = [
   // A retransmission into a shrunken window took new data along, which no timer then stood behind.
-  [[[1], [1], [1], [], [1], [1], [1], [1], [8], [1]], 5643, 1492, 500, [false, false]],
+  [[[1], [1], [1], [], [1], [1], [1], [1], [8], [1]], 5643, 1492, 500, [false, false], false],
 ];
 
 describe("a TCP endpoint (RFC 9293)", () => {
@@ -189,7 +203,8 @@ describe("a TCP endpoint (RFC 9293)", () => {
         fc.nat(3000),
         fc.constantFrom(0, 0, 3, 500),
         fc.tuple(fc.boolean(), fc.boolean()),
-        (fates, toB, toA, readMs, hasSack) => {
+        fc.boolean(),
+        (fates, toB, toA, readMs, hasSack, hasTimestamps) => {
           let index = 0;
           // The same fates again and again, shifted by one, so that no segment is lost forever.
           const weather: Weather = () => {
@@ -197,7 +212,7 @@ describe("a TCP endpoint (RFC 9293)", () => {
             return fates[(index + Math.floor(index / fates.length)) % fates.length] ?? [];
           };
           const texts = [textOf(toB, 1), textOf(toA, 7)] as const;
-          const { time, a, b } = pair(weather, texts, readMs, hasSack);
+          const { time, a, b } = pair(weather, texts, readMs, hasSack, hasTimestamps);
           time.run(3_000_000, () => a.closed !== undefined && b.closed !== undefined);
           expect(Uint8Array.from(b.heard)).toEqual(texts[0]);
           expect(Uint8Array.from(a.heard)).toEqual(texts[1]);
@@ -263,6 +278,9 @@ describe("a TCP endpoint (RFC 9293)", () => {
       windowScale: -1,
       sackPermitted: false,
       sack: [],
+      hasTimestamp: false,
+      timestamp: 0,
+      echo: 0,
       payload: emptyPayload,
     });
     a.endpoint?.receive(reset((a.endpoint.receiveNext + 1) >>> 0));
@@ -270,6 +288,27 @@ describe("a TCP endpoint (RFC 9293)", () => {
     a.endpoint?.receive(reset(a.endpoint.receiveNext));
     expect(a.closed).toBe(true);
     expect(b.closed).toBeUndefined();
+  });
+
+  it("echoes timestamps, and takes nothing that has none or one of the past (RFC 7323 §5)", () => {
+    const { time, a, b } = pair(() => [20], [textOf(300, 1), textOf(0, 0)], 0, [true, true], true);
+    time.run(30); // before the answer to the SYN
+    const syn = a.sentSegments[0]!;
+    time.run(65); // data and end have come; the last acknowledgment has not
+    const answer = b.sentSegments[0]!;
+    expect([answer.hasTimestamp, answer.echo]).toEqual([true, syn.timestamp]);
+    const data = a.sentSegments.filter((one) => one.payload.length > 0);
+    expect(data.map(({ payload }) => payload.length)).toEqual([88, 88, 88, 36]); // 100 without the option's 12
+    expect(data[0]).toMatchObject({ hasTimestamp: true, timestamp: (syn.timestamp + 40) >>> 0 });
+    expect(Uint8Array.from(b.heard)).toEqual(textOf(300, 1));
+    // An old duplicate whose number has come round again, and a segment of another connection.
+    const next = { ...data[0]!, sequence: b.endpoint!.receiveNext, payload: textOf(9, 9) };
+    const acknowledged = b.sentSegments.length;
+    b.arrive({ ...next, timestamp: (syn.timestamp - 1) >>> 0 });
+    b.arrive({ ...next, hasTimestamp: false });
+    time.run(70);
+    expect(b.heard).toHaveLength(300);
+    expect(b.sentSegments.length - acknowledged).toBe(1);
   });
 
   it("gives up on a peer that no longer answers keep-alive probes", () => {
@@ -293,16 +332,21 @@ describe("a TCP endpoint (RFC 9293)", () => {
       windowScale: fc.constant(-1),
       sackPermitted: fc.constant(false),
       sack: fc.array(fc.integer({ min: -100, max: 2000 }), { maxLength: 8 }),
+      hasTimestamp: fc.boolean(),
+      timestamp: fc.integer({ min: -50, max: 50 }),
+      echo: fc.nat(0xffff_ffff),
       payload: fc.uint8Array({ maxLength: 300 }),
     });
     fc.assert(
       fc.property(fc.array(hostile, { maxLength: 60 }), (segments) => {
-        const { time, a } = pair(calm, [textOf(200, 0), textOf(0, 0)], 100);
+        const { time, a, b } = pair(calm, [textOf(200, 0), textOf(0, 0)], 100, [true, true], true);
         time.run(3);
+        const clock = b.sentSegments.at(-1)?.timestamp ?? 0;
         for (const segment of segments) {
           const endpoint = a.endpoint!;
           endpoint.receive({
             ...segment,
+            timestamp: (clock + segment.timestamp) >>> 0,
             sequence: (endpoint.receiveNext + segment.sequence) >>> 0,
             acknowledgment: (0xffff_ff01 + segment.acknowledgment) >>> 0,
             sack: segment.sack.map((edge) => (0xffff_ff01 + edge) >>> 0),

@@ -5,14 +5,17 @@ import { ReceiveSide } from "./receive-side.ts";
 import type { Segment } from "./segment.ts";
 import { SendSide } from "./send-side.ts";
 import { advance, distance } from "./sequence.ts";
+import { Timestamps } from "./timestamps.ts";
 
+/** SACK blocks that fit beside timestamps (RFC 2018 §3): edges of them. */
+const EDGES_BESIDE_TIMESTAMPS = 6;
 /** Least time between answers to segments that nobody need answer (RFC 5961 §7). */
 const CHALLENGE_MS = 500;
 
 /**
  * One end of a TCP connection (RFC 9293), both openings, with window scaling (RFC 7323 §2), selective acknowledgment
- * (RFC 2018, 6675) and the checks of RFC 5961 against blind resets. Not modelled: urgent data (delivered in line),
- * timestamps, delayed acknowledgments other than those that one `flush` merges.
+ * (RFC 2018, 6675), timestamps (RFC 7323 §3) and the checks of RFC 5961 against blind resets. Not modelled: urgent data
+ * (delivered in line), delayed acknowledgments other than those that one `flush` merges.
  */
 export class TcpEndpoint {
   readonly #out: TcpOutput;
@@ -21,6 +24,9 @@ export class TcpEndpoint {
   readonly #idle: Alarm;
   readonly #send: SendSide;
   readonly #receive: ReceiveSide;
+  readonly #timestamps: Timestamps;
+  /** The highest number that we have acknowledged. */
+  #acknowledged = 0;
   readonly #segment: OutgoingSegment = {
     sequence: 0,
     acknowledgment: 0,
@@ -28,6 +34,9 @@ export class TcpEndpoint {
     window: 0,
     syn: undefined,
     sack: [],
+    hasTimestamp: false,
+    timestamp: 0,
+    echo: 0,
   };
   #state: TcpState;
   #probes = 0;
@@ -38,6 +47,7 @@ export class TcpEndpoint {
     this.#user = user;
     this.#options = options;
     this.#state = state;
+    this.#timestamps = new Timestamps(out.scheduler, Math.imul(options.initialSequence, 0x9e37_79b1) >>> 0);
     this.#receive = new ReceiveSide(options.receiveBuffer, (bytes) => {
       user.onData(bytes);
       return this.#isOpen();
@@ -180,6 +190,10 @@ export class TcpEndpoint {
     segment.window = this.#receive.synWindow;
     segment.syn = { mss: this.#options.mss, windowScale: this.#receive.scale, sackPermitted: true };
     segment.sack.length = 0;
+    segment.hasTimestamp = !isPassive || this.#timestamps.isOn;
+    segment.timestamp = this.#timestamps.now;
+    segment.echo = isPassive ? this.#timestamps.echo : 0;
+    this.#acknowledged = segment.acknowledgment;
     this.#send.synSent();
     this.#out.transmit(segment, this.#send.data, 0, 0, this.#send.mss);
     segment.syn = undefined;
@@ -187,6 +201,8 @@ export class TcpEndpoint {
 
   #learnSyn(segment: Segment): void {
     this.#receive.open(segment);
+    this.#timestamps.open(segment);
+    this.#acknowledged = this.#receive.next;
     this.#send.learn(segment);
   }
 
@@ -230,6 +246,7 @@ export class TcpEndpoint {
       this.#sendSyn();
       return;
     }
+    if (this.#timestamps.isOn && (flags & TcpFlag.RST) === 0 && !this.#isOfNow(segment)) return;
     const length = payload.length + (isSyn ? 1 : 0) + ((flags & TcpFlag.FIN) === 0 ? 0 : 1);
     const windowLeft = this.#receive.windowLeft;
     const offset = distance(sequence, this.#receive.next);
@@ -254,9 +271,18 @@ export class TcpEndpoint {
       this.#receive.acksOwed += 1;
       return;
     }
+    if (this.#timestamps.isOn) this.#timestamps.note(segment, this.#acknowledged);
     if ((flags & TcpFlag.ACK) === 0 || !this.#acknowledge(segment)) return;
     this.#idleAgain();
     if (inWindow && this.#receive.take(segment, offset)) this.#takeFin();
+  }
+
+  /** False where a segment has no timestamp (RFC 7323 §3.2), or one of the past, which is answered (§5.3). */
+  #isOfNow(segment: Segment): boolean {
+    if (!segment.hasTimestamp) return false;
+    if (this.#timestamps.accepts(segment)) return true;
+    if (segment.payload.length > 0 || this.#mayChallenge()) this.#receive.acksOwed += 1;
+    return false;
   }
 
   /** Answers to empty segments from outside of the window are rare, or two ends answer each other for ever. */
@@ -290,7 +316,7 @@ export class TcpEndpoint {
       this.#establish();
       return this.#isOpen();
     }
-    const what = this.#send.acknowledge(segment);
+    const what = this.#send.acknowledge(segment, this.#timestamps.roundTripMs(segment));
     if (what === "future") {
       this.#receive.acksOwed += 1;
       return false;
@@ -320,12 +346,21 @@ export class TcpEndpoint {
     segment.acknowledgment = this.#receive.next;
     segment.flags = flags;
     segment.window = this.#receive.windowField();
+    segment.hasTimestamp = this.#timestamps.isOn;
+    segment.timestamp = this.#timestamps.now;
+    segment.echo = this.#timestamps.echo;
+    this.#acknowledged = segment.acknowledgment;
     const carries = length > 0 || (flags & (TcpFlag.FIN | TcpFlag.RST)) !== 0;
     if (carries) {
       segment.sack.length = 0;
       if (this.#receive.mayMerge) this.#receive.acksOwed = 0;
-    } else this.#receive.sackBlocks(segment.sack);
+    } else this.#sackBlocks(segment);
     this.#out.transmit(segment, this.#send.data, offset, length, this.#send.mss);
+  }
+
+  #sackBlocks(segment: OutgoingSegment): void {
+    this.#receive.sackBlocks(segment.sack);
+    if (segment.hasTimestamp) segment.sack.length = Math.min(segment.sack.length, EDGES_BESIDE_TIMESTAMPS);
   }
 
   // ---- time

@@ -16,6 +16,10 @@ export interface Segment {
   sackPermitted: boolean;
   /** Edges of SACK blocks, left and right in turn (RFC 2018 §3). */
   readonly sack: number[];
+  /** The timestamps option is there (RFC 7323 §3.2): its TSval and TSecr. */
+  hasTimestamp: boolean;
+  timestamp: number;
+  echo: number;
   payload: Uint8Array;
 }
 
@@ -33,6 +37,9 @@ export function newSegment(): Segment {
     windowScale: -1,
     sackPermitted: false,
     sack: [],
+    hasTimestamp: false,
+    timestamp: 0,
+    echo: 0,
     payload: emptyPayload,
   };
 }
@@ -52,6 +59,9 @@ export function parseSegment(bytes: Uint8Array, from: number, to: number, segmen
   segment.windowScale = -1;
   segment.sackPermitted = false;
   segment.sack.length = 0;
+  segment.hasTimestamp = false;
+  segment.timestamp = 0;
+  segment.echo = 0;
   segment.payload = from + headerLength === to ? emptyPayload : bytes.subarray(from + headerLength, to);
   if (headerLength > Tcp.HEADER_LENGTH) {
     parseOptions(bytes, from + Tcp.HEADER_LENGTH, from + headerLength, segment);
@@ -71,7 +81,11 @@ function parseOptions(bytes: Uint8Array, from: number, to: number, segment: Segm
     const length = at + 1 < to ? (bytes[at + 1] ?? 0) : 0;
     // A length that goes nowhere or outside ends the list (RFC 9293 §3.1, MUST-7).
     if (length < 2 || at + length > to) return;
-    if ((segment.flags & TcpFlag.SYN) !== 0) parseSynOption(bytes, at, kind, length, segment);
+    if (kind === TcpOption.TIMESTAMPS && length === 10) {
+      segment.hasTimestamp = true;
+      segment.timestamp = get32(bytes, at + 2);
+      segment.echo = get32(bytes, at + 6);
+    } else if ((segment.flags & TcpFlag.SYN) !== 0) parseSynOption(bytes, at, kind, length, segment);
     else if (kind === TcpOption.SACK && length % 8 === 2) {
       for (let edge = at + 2; edge < at + length; edge += 4) segment.sack.push(get32(bytes, edge));
     }

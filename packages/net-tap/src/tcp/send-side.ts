@@ -6,6 +6,7 @@ import { Scoreboard } from "./scoreboard.ts";
 import type { Segment } from "./segment.ts";
 import { CongestionWindow, RoundTrip } from "./send-window.ts";
 import { advance, distance } from "./sequence.ts";
+import { TIMESTAMP_BYTES } from "./timestamps.ts";
 
 /** What the sending half asks of its connection. */
 export interface SendSideOwner {
@@ -115,6 +116,8 @@ export class SendSide {
   learn(syn: Segment): void {
     // RFC 9293 §3.7.1: 536 without the option.
     this.#mss = Math.min(this.#mss, syn.mss === 0 ? 536 : Math.max(64, syn.mss));
+    // The size that is announced is without options (RFC 6691).
+    if (syn.hasTimestamp) this.#mss -= TIMESTAMP_BYTES;
     this.#usesSack = syn.sackPermitted;
     this.#congestion = new CongestionWindow(this.#mss, syn.sackPermitted);
     if (syn.windowScale >= 0) this.#scale = syn.windowScale;
@@ -151,8 +154,11 @@ export class SendSide {
     this.#retransmit.close();
   }
 
-  /** Processes acknowledgment and window of a segment (RFC 9293 §3.10.7.4, "fifth"). */
-  acknowledge(segment: Segment): Acknowledgment {
+  /**
+   * Processes acknowledgment and window of a segment (RFC 9293 §3.10.7.4, "fifth").
+   * @param roundTripMs what its timestamp says, where it has one
+   */
+  acknowledge(segment: Segment, roundTripMs: number | undefined): Acknowledgment {
     const { acknowledgment } = segment;
     if (distance(acknowledgment, this.#max) > 0) return "future";
     const gained = distance(acknowledgment, this.#una);
@@ -161,7 +167,7 @@ export class SendSide {
     const sameWindow = segment.window << this.#scale === this.#wnd;
     if (gained > 0) {
       this.setWindow(segment);
-      this.#advance(acknowledgment, gained);
+      this.#advance(acknowledgment, gained, roundTripMs);
       return "progress";
     }
     const flight = distance(this.#max, this.#una);
@@ -224,7 +230,7 @@ export class SendSide {
     return isNews;
   }
 
-  #advance(acknowledgment: number, gained: number): void {
+  #advance(acknowledgment: number, gained: number, roundTripMs: number | undefined): void {
     const isFin = this.#finFrom !== undefined && distance(acknowledgment, this.#finFrom) > 0;
     this.data.drop(Math.min(this.data.length, isFin ? gained - 1 : gained));
     this.#una = acknowledgment;
@@ -232,7 +238,8 @@ export class SendSide {
     if (distance(this.#nxt, acknowledgment) < 0) this.#nxt = acknowledgment;
     if (distance(this.#resent, acknowledgment) < 0) this.#resent = acknowledgment;
     this.#retransmissions = 0;
-    if (this.#timedSequence !== undefined && distance(acknowledgment, this.#timedSequence) >= 0) {
+    if (roundTripMs !== undefined) this.#roundTrip.sample(roundTripMs);
+    else if (this.#timedSequence !== undefined && distance(acknowledgment, this.#timedSequence) >= 0) {
       this.#roundTrip.sample(this.#owner.scheduler.nowMs() - this.#timedAtMs);
       this.#timedSequence = undefined;
     }

@@ -1,6 +1,7 @@
 import type { NetOffloads } from "@northbridge/sdk";
 import type { ByteRing } from "../tcp/byte-ring.ts";
 import type { OutgoingSegment, SynOptions } from "../tcp/contract.ts";
+import { TIMESTAMP_BYTES } from "../tcp/timestamps.ts";
 import { BROADCAST } from "../wire/address.ts";
 import { put16, put32 } from "../wire/bytes.ts";
 import { addToSum, checksum, foldSum } from "../wire/checksum.ts";
@@ -113,7 +114,9 @@ export class PacketWriter {
     put32(frame, BODY_AT + Tcp.CHECKSUM, 0);
     let headerLength: number = Tcp.HEADER_LENGTH;
     if (segment.syn !== undefined) headerLength += this.#synOptions(BODY_AT + headerLength, segment.syn);
-    else if (segment.sack.length > 0) headerLength += this.#sackOption(BODY_AT + headerLength, segment.sack);
+    if (segment.hasTimestamp) headerLength += this.#timestampOption(BODY_AT + headerLength, segment);
+    if (segment.syn === undefined && segment.sack.length > 0)
+      headerLength += this.#sackOption(BODY_AT + headerLength, segment.sack);
     frame[BODY_AT + Tcp.DATA_OFFSET] = (headerLength / 4) << 4;
     data.copy(offset, dataLength, frame, BODY_AT + headerLength);
     const length = headerLength + dataLength;
@@ -174,6 +177,17 @@ export class PacketWriter {
       end += 4;
     }
     return end - at;
+  }
+
+  #timestampOption(at: number, { timestamp, echo }: OutgoingSegment): number {
+    const frame = this.#frame;
+    frame[at] = TcpOption.NO_OPERATION;
+    frame[at + 1] = TcpOption.NO_OPERATION;
+    frame[at + 2] = TcpOption.TIMESTAMPS;
+    frame[at + 3] = 10;
+    put32(frame, at + 4, timestamp);
+    put32(frame, at + 8, echo);
+    return TIMESTAMP_BYTES;
   }
 
   #sackOption(at: number, edges: readonly number[]): number {

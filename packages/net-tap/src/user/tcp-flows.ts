@@ -18,8 +18,8 @@ import { type HostStream, TcpFlow } from "./tcp-flow.ts";
 
 const RECEIVE_BUFFER_BYTES = 256 * 1024;
 const SEND_BUFFER_BYTES = 1024 * 1024;
-/** What one look at a socket takes: large frames of full segments, four of them over IPv4 at an MTU of 1500. */
-const READ_BYTES = 4 * 44 * 1460;
+/** What one look at a socket takes: large frames of full segments, four of them over IPv4 at an MTU of 1500, with timestamps. */
+const READ_BYTES = 4 * 44 * 1448;
 const CONNECT_MS = 30_000;
 
 /** All TCP connections of a back end: the table, the opening of each, and who may send next. */
@@ -187,6 +187,9 @@ export class TcpFlows {
       window: 0,
       syn: undefined,
       sack: [],
+      hasTimestamp: false,
+      timestamp: 0,
+      echo: 0,
     };
     this.#writer.tcp(
       address,

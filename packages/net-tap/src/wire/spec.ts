@@ -111,6 +111,7 @@ export const TcpOption = {
   WINDOW_SCALE: 3,
   SACK_PERMITTED: 4,
   SACK: 5,
+  TIMESTAMPS: 8,
 } as const;
 
 /** DHCP message (RFC 2131 §2). Offsets are of the UDP payload. */
