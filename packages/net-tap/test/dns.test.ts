@@ -195,10 +195,17 @@ describe("names through user()", () => {
     const scheduler = hurried();
     const options = { scheduler, dns: { servers: [down.at, server.at] } };
     expect((await resolve(options, query("far.test"))).data).toEqual([[192, 0, 2, 9]]);
-    expect(await resolve({ scheduler, dns: { servers: [down.at] } }, query("far.test"))).toMatchObject({
+    const warnings: string[] = [];
+    const warn = (line: string): number => warnings.push(line);
+    expect(await resolve({ scheduler, warn, dns: { servers: [down.at] } }, query("far.test"))).toMatchObject({
       code: 2,
     });
-    expect(await resolve({ dns: { servers: [] } }, query("far.test"))).toMatchObject({ code: 2 });
+    expect(await resolve({ warn, dns: { servers: [] } }, query("far.test"))).toMatchObject({ code: 2 });
+    const remedy = "state others there, or addresses of names in dns.records";
+    expect(warnings).toEqual([
+      `dns.servers: no answer from ${down.at}: ${remedy}`,
+      `dns.servers: this host names no resolver: ${remedy}`,
+    ]);
   });
 });
 

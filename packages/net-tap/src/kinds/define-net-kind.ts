@@ -49,6 +49,12 @@ export interface NetKindSpec<Entries extends v.ObjectEntries> {
   ): Promise<OpenedNet>;
 }
 
+/** Writes a line for a person, with the device in front. */
+export function logLine({ device, log }: HostEndContext, line: string): void {
+  for (const byte of new TextEncoder().encode(`${device}: ${line}\n`)) log.write(byte);
+  log.flush?.();
+}
+
 /** Defines a network kind: its own options, and beside them those that all have. */
 export function defineNetKind<const Entries extends v.ObjectEntries, Config extends object>(
   spec: NetKindSpec<Entries>,
@@ -69,10 +75,7 @@ export function defineNetKind<const Entries extends v.ObjectEntries, Config exte
       const opened = await spec.open(own as unknown as Own, context).catch((error: unknown): OpenedNet => {
         if (required !== false || !(error instanceof NorthbridgeError) || error.code !== "NB_HOST")
           throw error;
-        for (const byte of new TextEncoder().encode(`${context.device}: no network: ${error.message}\n`)) {
-          context.log.write(byte);
-        }
-        context.log.flush?.();
+        logLine(context, `no network: ${error.message}`);
         return { backend: new Unplugged() };
       });
       const link = new ControlledLink(opened.backend, { macs: parsed, limit });

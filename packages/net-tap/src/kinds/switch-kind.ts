@@ -3,7 +3,7 @@ import * as v from "valibot";
 import type { StreamOptions } from "../socket/stream.ts";
 import { EthernetSwitch, type SwitchOptions } from "../switch/ethernet-switch.ts";
 import { serveSwitch } from "../switch/served-switch.ts";
-import { type CommonNetConfig, defineNetKind } from "./define-net-kind.ts";
+import { type CommonNetConfig, defineNetKind, logLine } from "./define-net-kind.ts";
 
 /** `{ kind: switch, path: lan.sock, uplink: { kind: user } }`. */
 export interface SwitchConfig
@@ -28,12 +28,11 @@ export const switchKind: HostEndKind<"net", SwitchConfig & CommonNetConfig> = de
     uplink: v.optional(v.looseObject({ kind: v.string() })),
   },
   ends: { uplink: "net" },
-  async open({ path, host, port, learns, mtu, uplink }, { ends, device, log }) {
+  async open({ path, host, port, learns, mtu, uplink }, context) {
+    const { ends } = context;
     const onLoop = (address: string): void => {
       const remedy = "end one of two connections that lead to the same place";
-      const line = `${device}: a forwarding loop: frames of ${address} go round; a port is cut off: ${remedy}\n`;
-      for (const byte of new TextEncoder().encode(line)) log.write(byte);
-      log.flush?.();
+      logLine(context, `a forwarding loop: frames of ${address} go round; a port is cut off: ${remedy}`);
     };
     const fabric = new EthernetSwitch({ learns, mtu, onLoop });
     const served = await serveSwitch(fabric, { path, host, port });

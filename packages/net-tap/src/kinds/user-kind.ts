@@ -2,10 +2,10 @@ import type { HostEndKind } from "@northbridge/sdk";
 import * as v from "valibot";
 import type { UserNetOptions } from "../user/options.ts";
 import { user } from "../user/user-net.ts";
-import { type CommonNetConfig, defineNetKind } from "./define-net-kind.ts";
+import { type CommonNetConfig, defineNetKind, logLine } from "./define-net-kind.ts";
 
 /** `{ kind: user, … }`: the options of `user()` that are data. */
-export type UserNetConfig = Omit<UserNetOptions, "allow" | "scheduler">;
+export type UserNetConfig = Omit<UserNetOptions, "allow" | "scheduler" | "warn">;
 
 const protocol = v.optional(v.picklist(["tcp", "udp"], "expected tcp or udp"));
 const port = v.pipe(
@@ -71,8 +71,11 @@ const options = {
 export const userKind: HostEndKind<"net", UserNetConfig & CommonNetConfig> = defineNetKind({
   kind: "user",
   options,
-  async open(own) {
-    const backend = await user(own);
+  async open(own, context) {
+    const warn = (line: string): void => {
+      logLine(context, line);
+    };
+    const backend = await user({ ...own, warn });
     return { backend, stats: () => ({ ...backend.stats }) };
   },
 });

@@ -22,6 +22,8 @@ export type DnsTransport = "udp" | "tcp";
 export class DnsForwarder {
   readonly #network: UserNetwork;
   readonly #open = new Set<() => void>();
+  /** No server has answered since somebody was told so. */
+  #areDown = false;
 
   constructor(network: UserNetwork) {
     this.#network = network;
@@ -57,6 +59,7 @@ export class DnsForwarder {
   ): void {
     const server = this.#network.nameServers[index];
     if (server === undefined) {
+      this.#sayDown();
       reply(failWith(message, question, Dns.SERVER_FAILURE));
       return;
     }
@@ -79,8 +82,20 @@ export class DnsForwarder {
       if (isOver || answer.length < Dns.HEADER_LENGTH) return;
       if (get16(answer, Dns.ID) !== get16(message, Dns.ID)) return;
       stop();
+      this.#areDown = false;
       reply(this.#isRebinding(answer) ? failWith(message, question, Dns.REFUSED) : answer);
     });
+  }
+
+  #sayDown(): void {
+    if (this.#areDown) return;
+    this.#areDown = true;
+    const servers = this.#network.nameServers.map(({ address, port }) =>
+      address.includes(":") ? `[${address}]:${port}` : `${address}:${port}`,
+    );
+    const what =
+      servers.length === 0 ? "this host names no resolver" : `no answer from ${servers.join(", ")}`;
+    this.#network.warn(`dns.servers: ${what}: state others there, or addresses of names in dns.records`);
   }
 
   #isRebinding(answer: Uint8Array): boolean {

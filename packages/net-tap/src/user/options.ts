@@ -77,6 +77,8 @@ export interface UserNetOptions {
   readonly allow?: ((flow: Flow) => boolean) | undefined;
   /** Most TCP connections at a time. @defaultValue 4096 */
   readonly mostConnections?: number | undefined;
+  /** Hears what a person should read: a line that names the option at fault. */
+  readonly warn?: ((line: string) => void) | undefined;
   /** Time to live by. Tests give their own. */
   readonly scheduler?: Scheduler | undefined;
 }
@@ -131,6 +133,7 @@ export interface UserNetwork {
   readonly leases: ReadonlyMap<number, Ipv4>;
   readonly records: ReadonlyMap<string, readonly Ip[]>;
   readonly nameServers: readonly NameServer[];
+  readonly warn: (line: string) => void;
   readonly scheduler: Scheduler;
 }
 
@@ -165,6 +168,7 @@ export function resolveNetwork(options: UserNetOptions): UserNetwork {
     leases: fixedLeases(options, subnet),
     records: dnsRecords(options.dns),
     nameServers: nameServers(options.dns),
+    warn: options.warn ?? ((): void => undefined),
     scheduler: options.scheduler ?? hostScheduler,
   };
 }
