@@ -4,11 +4,8 @@ import { hostScheduler, type Scheduler } from "../scheduler.ts";
 import { isGroupMac, macKey } from "../wire/address.ts";
 import { Ethernet } from "../wire/spec.ts";
 import { lengthOf } from "./frame.ts";
-import { runLinkCommand } from "./link-commands.ts";
+import { type LinkControl, type LinkDirection, runLinkCommand } from "./link-commands.ts";
 import { type RateLimit, TokenBucket } from "./token-bucket.ts";
-
-/** Seen from the guest: what it receives, and what it sends. */
-export type LinkDirection = "toGuest" | "fromGuest";
 
 export interface LinkControls {
   /** The only addresses the guest may send from, and besides group addresses the only ones it hears of. */
@@ -35,7 +32,7 @@ export interface LinkStats {
 type Receive = (frame: Uint8Array, header?: Uint8Array) => boolean;
 
 /** A back end with a cable that can be pulled, a filter of addresses, rate limits and counters. */
-export class ControlledLink implements NetBackend {
+export class ControlledLink implements NetBackend, LinkControl {
   readonly offloads?: NetOffloads;
   readonly setOffloads?: (taken: NetOffloads) => void;
   readonly #inner: NetBackend;

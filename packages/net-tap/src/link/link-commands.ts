@@ -1,13 +1,22 @@
 import { NorthbridgeError } from "@northbridge/sdk";
 import { parseMac } from "../wire/address.ts";
-import type { ControlledLink, LinkDirection } from "./controlled-link.ts";
 import type { RateLimit } from "./token-bucket.ts";
+
+/** Seen from the guest: what it receives, and what it sends. */
+export type LinkDirection = "toGuest" | "fromGuest";
+
+/** What a person may change of a link, and see. */
+export interface LinkControl {
+  readonly stats: object;
+  setMacs(macs: readonly Uint8Array[] | undefined): void;
+  setLimit(direction: LinkDirection, limit: RateLimit | undefined): void;
+}
 
 /**
  * Carries out a line of the monitor: `stats`; `limit toGuest|fromGuest off`, or with `bytesPerSecond N` and
  * `framesPerSecond N`; `macs any`, or the addresses that the guest may have. Throws `NB_CONFIG`.
  */
-export function runLinkCommand(words: readonly string[], link: ControlledLink): string {
+export function runLinkCommand(words: readonly string[], link: LinkControl): string {
   const [command, ...args] = words;
   switch (command) {
     case "stats":
@@ -29,7 +38,7 @@ export function runLinkCommand(words: readonly string[], link: ControlledLink): 
   }
 }
 
-function limit(link: ControlledLink, direction: LinkDirection, rates: readonly string[]): string {
+function limit(link: LinkControl, direction: LinkDirection, rates: readonly string[]): string {
   const found = rates.join(" ");
   if (found === "off") {
     link.setLimit(direction, undefined);
