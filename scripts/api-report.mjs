@@ -3,7 +3,8 @@
  * made from the built types by API Extractor. Fails where a report is not up to date, and says in which lines; `--write`
  * brings them up to date.
  */
-import { mkdirSync, readFileSync, rmSync } from "node:fs";
+import { spawnSync } from "node:child_process";
+import { mkdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { Extractor, ExtractorConfig } from "@microsoft/api-extractor";
 import { runMain, StepError } from "./step.mjs";
@@ -82,21 +83,14 @@ await runMain(() => {
     if (result.apiReportChanged && !isWriting) stale.push(reportFileName);
   }
   for (const name of stale) {
-    const [before, after] = [reports, scratch].map((folder) => lines(join(folder, `${name}.api.md`)));
-    process.stderr.write(`docs/api/${name}.api.md:\n`);
-    for (const line of before) if (!after.includes(line)) process.stderr.write(`  - ${line}\n`);
-    for (const line of after) if (!before.includes(line)) process.stderr.write(`  + ${line}\n`);
+    const [before, after] = [reports, scratch].map((folder) => join(folder, `${name}.api.md`));
+    const { stdout } = spawnSync("git", ["diff", "--no-index", "--unified=1", before, after], {
+      encoding: "utf8",
+    });
+    process.stderr.write(stdout);
   }
   if (stale.length > 0)
     throw new StepError(`the API has changed: node scripts/api-report.mjs --write, and a changeset`);
   process.stderr.write(`${String(entries.length)} API reports are up to date\n`);
   return 0;
 });
-
-function lines(file) {
-  try {
-    return readFileSync(file, "utf8").split(/\r?\n/);
-  } catch {
-    return [];
-  }
-}
