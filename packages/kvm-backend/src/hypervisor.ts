@@ -45,6 +45,12 @@ async function createVm(options: VmOptions, how: KvmOptions): Promise<VirtualMac
       "clock: KVM runs guests on the host's time; expected realtime, found virtual",
     );
   }
+  if (how.kernelPit === true && how.irqchip === "split") {
+    throw new NorthbridgeError(
+      "NB_BACKEND",
+      "kernelPit: the kernel's i8254 needs its interrupt controllers; expected irqchip kernel, found split",
+    );
+  }
   const kvm = open("/dev/kvm", OpenFlag.O_RDWR);
   try {
     const most = ioctl(kvm, Request.KVM_CHECK_EXTENSION, Capability.KVM_CAP_MAX_VCPUS, "KVM_CAP_MAX_VCPUS");

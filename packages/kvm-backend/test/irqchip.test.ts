@@ -43,4 +43,10 @@ describe.skipIf(!hasKvm)("interrupt controllers in the kernel and outside", () =
     third.vm.irqchip.restore(structuredClone(second.vm.irqchip.save()));
     expect(third.vm.irqchip.save()).toEqual(saved);
   });
+
+  it("are refused outside of the kernel where its i8254 is asked for", async () => {
+    await expect(RealModeGuest.create([], { irqchip: "split", kernelPit: true })).rejects.toThrow(
+      "kernelPit: the kernel's i8254 needs its interrupt controllers; expected irqchip kernel, found split",
+    );
+  });
 });
