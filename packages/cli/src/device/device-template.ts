@@ -36,6 +36,8 @@ const manifest = (
     ...others,
     "@types/node": "^24.19.2",
     "fast-check": "^4.10.2",
+    // vitest needs it too; `npm test` finds this one before an older one of the host's.
+    node: "^24.0.0",
     typescript: "^6.0.3",
     vitest: "^5.1.1",
   },
