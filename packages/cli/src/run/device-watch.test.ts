@@ -1,5 +1,5 @@
 import { spawn } from "node:child_process";
-import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, rm, rename, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { FakeHypervisor } from "@northbridge/core/testing";
 import { al, Assembler, dx, ecx, edx } from "@northbridge/sdk/asm";
@@ -102,6 +102,12 @@ export default {
     await save(device("d", "count"));
     await until("out", /ddd/);
     expect(seen.out).toMatch(/^b+d+$/);
+    // As editors do: a new file in the place of the old one, more than once.
+    for (const letter of "ef") {
+      await writeFile(join(directory, "letter.new"), device(letter, "count"));
+      await rename(join(directory, "letter.new"), join(directory, "letter.mjs"));
+      await until("out", new RegExp(letter.repeat(3)));
+    }
   } finally {
     child.kill("SIGKILL");
   }

@@ -1,6 +1,6 @@
-import { type FSWatcher, watch } from "node:fs";
+import { type FSWatcher, readdirSync, watch } from "node:fs";
 import { type ModuleHooks, registerHooks } from "node:module";
-import { dirname, extname, resolve, sep } from "node:path";
+import { dirname, extname, join, resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 import { loadMachineConfig, type Machine, type MachineOptions, planMachine } from "@northbridge/core";
 import { type Hypervisor, NorthbridgeError } from "@northbridge/core/contracts";
@@ -28,7 +28,8 @@ export class DeviceWatch implements Disposable {
   readonly #directory: string;
   readonly #devices = new Map<string, ReloadableDevice>();
   readonly #hooks: ModuleHooks;
-  #watcher: FSWatcher | undefined;
+  /** By directory. A file that is saved by a rename is a new one: only its directory hears of that. */
+  readonly #watchers = new Map<string, FSWatcher>();
   #timer: NodeJS.Timeout | undefined;
   #version = 0;
   #tail: Promise<void> = Promise.resolve();
@@ -67,12 +68,33 @@ export class DeviceWatch implements Disposable {
         `${file}: --watch: expected a device from a module of this machine's, found none`,
       );
     }
-    this.#watcher = watch(this.#directory, { recursive: true }, (_event, name) => {
-      if (name === null || !WATCHED.has(extname(name)) || name.split(sep).includes("node_modules")) return;
+    this.#watchBelow(this.#directory, machine);
+  }
+
+  /** Watches the directory and those below it that are not watched yet. */
+  #watchBelow(directory: string, machine: Machine): void {
+    try {
+      if (!this.#watchers.has(directory)) this.#watchers.set(directory, this.#watch(directory, machine));
+      for (const entry of readdirSync(directory, { withFileTypes: true })) {
+        if (!entry.isDirectory() || entry.name === "node_modules" || entry.name.startsWith(".")) continue;
+        this.#watchBelow(join(directory, entry.name), machine);
+      }
+    } catch (error) {
+      this.#options.say(`${directory}: not watched: ${messageOf(error)}`);
+    }
+  }
+
+  #watch(directory: string, machine: Machine): FSWatcher {
+    return watch(directory, (_event, name) => {
+      if (name === null || !WATCHED.has(extname(name))) return;
       clearTimeout(this.#timer);
       this.#timer = setTimeout(() => {
+        this.#watchBelow(this.#directory, machine);
         this.#tail = this.#tail.then(() => this.#reload(machine));
       }, SETTLE_MS);
+    }).on("error", (error) => {
+      this.#watchers.delete(directory);
+      this.#options.say(`${directory}: no longer watched: ${messageOf(error)}`);
     });
   }
 
@@ -113,7 +135,7 @@ export class DeviceWatch implements Disposable {
 
   [Symbol.dispose](): void {
     clearTimeout(this.#timer);
-    this.#watcher?.close();
+    for (const watcher of this.#watchers.values()) watcher.close();
     this.#hooks.deregister();
   }
 }

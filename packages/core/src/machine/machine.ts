@@ -193,7 +193,7 @@ export class Machine {
       try {
         await writeSnapshot(this.#parts.snapshot, directory);
       } finally {
-        if (wasRunning) this.#go();
+        if (wasRunning && !this.#isEnding) this.#go();
       }
     });
   }
@@ -317,14 +317,20 @@ export class Machine {
     });
   }
 
-  /** A guest-requested reset: power-on state of everything but RAM, then the boot loader again. */
+  /**
+   * A guest-requested reset: power-on state of everything but RAM, then the boot loader again. Of a machine that was
+   * paused meanwhile too: it resumes with the first instruction.
+   */
   #restart(): void {
     this.#runner.release();
     this.#inTurn(async () => {
-      if (this.#lifecycle.state !== "running") return;
-      await this.#runner.quiesce();
+      const { state } = this.#lifecycle;
+      if (state !== "running" && state !== "paused") return;
       const { vm, devices, boot, power } = this.#parts;
-      for (const { device } of devices) await device.pause?.(); // no host operation reaches the next guest's memory
+      if (state === "running") {
+        await this.#runner.quiesce();
+        for (const { device } of devices) await device.pause?.(); // no host operation reaches the next guest's memory
+      }
       for (const { device } of devices) device.reset?.();
       vm.irqchip.restore(this.#powerOnIrqchip);
       for (const vcpu of vm.vcpus) vcpu.reset();
@@ -332,6 +338,7 @@ export class Machine {
       this.#resets++;
       await boot();
       this.#parked.clear();
+      if (state === "paused" || this.#isEnding) return;
       for (const { device } of devices) device.resume?.();
       this.#runner.start();
     }).catch((error: unknown) => {

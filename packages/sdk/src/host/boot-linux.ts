@@ -51,7 +51,7 @@ const START_AGENT: string = `(n=; until [ "$n" = ${AGENT_PORT} ]; do usleep 2000
 export class BootedLinux implements AsyncDisposable {
   readonly #options: LinuxOptions;
   readonly #directory: string;
-  readonly #guests: LinuxGuest[] = [];
+  readonly #guests: Set<LinuxGuest> = new Set();
 
   constructor(options: LinuxOptions, directory: string) {
     this.#options = options;
@@ -62,7 +62,8 @@ export class BootedLinux implements AsyncDisposable {
   async guest(): Promise<LinuxGuest> {
     const { machine, console, agent } = await assemble(this.#options, this.#directory);
     const guest = new LinuxGuest(machine, console, agent);
-    this.#guests.push(guest);
+    this.#guests.add(guest);
+    void machine.stopped.then(() => this.#guests.delete(guest));
     await machine.restore(join(this.#directory, "booted"));
     await machine.start();
     return guest;
@@ -70,7 +71,7 @@ export class BootedLinux implements AsyncDisposable {
 
   /** Stops every guest and removes the snapshot. */
   async close(): Promise<void> {
-    for (const guest of this.#guests.splice(0)) await guest.stop();
+    for (const guest of [...this.#guests]) await guest.stop();
     await rm(this.#directory, { recursive: true, force: true });
   }
 

@@ -116,6 +116,9 @@ class DeviceRecorder {
         },
       }),
       ...(device.stats && { stats: () => device.stats?.() ?? {} }),
+      ...(device.monitorCommand && {
+        monitorCommand: (words: readonly string[]) => device.monitorCommand?.(words) ?? Promise.resolve(""),
+      }),
     };
   }
 

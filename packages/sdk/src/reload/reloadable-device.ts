@@ -121,6 +121,10 @@ export class ReloadableDevice {
         device().resume?.();
       },
       stats: () => device().stats?.() ?? {},
+      ...(first.device.monitorCommand && {
+        monitorCommand: (words: readonly string[]) =>
+          device().monitorCommand?.(words) ?? Promise.resolve("the device has no commands any more"),
+      }),
     };
   }
 

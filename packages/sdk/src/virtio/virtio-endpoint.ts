@@ -167,13 +167,21 @@ export class VirtioEndpoint {
     });
   }
 
-  /** MMIO's way to stop a queue (§4.2.2.2): its requests are dropped. The addresses may be changed then. */
+  /**
+   * MMIO's way to stop a queue (§4.2.2.2): its requests are dropped. The queue reads as ready until no host operation
+   * touches its buffers; the addresses may be changed then.
+   */
   disableQueue(index: number): void {
     const registers = this.queues[index];
     if (registers === undefined) return;
     registers.queue?.close();
     registers.queue = undefined;
-    registers.isEnabled = false;
+    const done = this.#isStarted ? this.device.resetQueue?.(index) : undefined;
+    const finish = (): void => {
+      if (registers.queue === undefined) registers.isEnabled = false; // else reset and enabled again meanwhile
+    };
+    if (done === undefined) finish();
+    else void done.then(finish);
   }
 
   /** The driver's notification. Of a queue that is not there it does nothing. */
