@@ -41,6 +41,9 @@ it("opens an encrypted image with the secret in a file, past the page cache", as
     expect(() =>
       qcow2.open({ path, secret: { path: join(directory, "none") } }, context({ readOnly: true })),
     ).toThrow(/none: cannot read the secret: no such file or directory$/);
+    expect(() => qcow2.open({ path }, context({ readOnly: true }))).toThrow(
+      /disk.qcow2: the image is encrypted: expected secret: { path }, found none$/,
+    );
   });
 });
 

@@ -2,7 +2,7 @@ import { type CheckReport, checkQcow2, NodeFile, probeFormat, type Repair } from
 import { Option } from "commander";
 import type { RegisterCommand } from "../commands/register-command.ts";
 import { CommandFailed } from "../host.ts";
-import { type AccessOptions, namedImage, withAccess } from "./image-access.ts";
+import { type AccessOptions, namedImage, withAccess, outputOption } from "./image-access.ts";
 import { roundHalfEven } from "./sizes.ts";
 
 /** Exit codes of `qemu-img check`. */
@@ -17,7 +17,7 @@ export const registerCheck: RegisterCommand = (img, host, exit) => {
   withAccess(img.command("check"))
     .description("check the tables and refcounts of an image: exits 0 when clean, 2 corrupt, 3 with leaks")
     .argument("<FILE>")
-    .option("--output <FMT>", "human or json", "human")
+    .addOption(outputOption())
     .addOption(new Option("-r <WHAT>", "repair leaks, or all").choices(["leaks", "all"]))
     .action((text: string, options: CheckOptions) => {
       const { path, format } = namedImage(text, options);

@@ -1,3 +1,4 @@
+import { dirname, resolve } from "node:path";
 import { commitImage, type DiskImage, emptyImage } from "@northbridge/storage-qcow2";
 import type { RegisterCommand } from "../commands/register-command.ts";
 import { CommandFailed } from "../host.ts";
@@ -22,7 +23,7 @@ export const registerCommit: RegisterCommand = (img, host) => {
     .option("-p", "show progress")
     .option("-r <RATE>", "accepted and ignored")
     .action((path: string, options: CommitOptions) =>
-      usingImage(path, options, { writableBacking: true }, (image) => {
+      usingImage(path, options, { writableBacking: options.b === undefined ? true : "all" }, (image) => {
         const base = findBase(image, options.b);
         const progress = new ProgressLine(host, options.p === true && options.quiet !== true);
         commitImage(image, base, progress.part());
@@ -34,13 +35,10 @@ export const registerCommit: RegisterCommand = (img, host) => {
 };
 
 function findBase(image: DiskImage, name: string | undefined): DiskImage {
+  let above = image;
   let found = image.backing;
-  while (
-    name !== undefined &&
-    found !== undefined &&
-    found.path !== name &&
-    !found.path.endsWith(`/${name}`)
-  ) {
+  while (name !== undefined && found !== undefined && !isNamed(found.path, name, above.path)) {
+    above = found;
     found = found.backing;
   }
   if (found === undefined) {
@@ -53,3 +51,7 @@ function findBase(image: DiskImage, name: string | undefined): DiskImage {
   }
   return found;
 }
+
+/** Whether `name` means the file: from here, or from beside the image above it. */
+const isNamed = (path: string, name: string, above: string): boolean =>
+  [resolve(name), resolve(dirname(above), name)].includes(resolve(path));

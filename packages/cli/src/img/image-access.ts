@@ -43,6 +43,10 @@ export const withAccess = (command: Command): Command =>
     .option("--object <SECRET>", SECRET_HELP, collect, [])
     .option("--image-opts", "the image is driver=FMT,file.filename=FILE[,encrypt.key-secret=ID]");
 
+/** How a command answers. */
+export const outputOption = (): Option =>
+  new Option("--output <FMT>", "how to answer").choices(["human", "json"]).default("human");
+
 const CACHE_MODES = ["none", "writeback", "writethrough", "directsync", "unsafe"];
 
 /** Cache modes that go past the page cache. */

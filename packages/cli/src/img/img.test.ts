@@ -216,6 +216,7 @@ describe.skipIf(!hasQemu)("img beside qemu-img", () => {
         ],
       ],
       [["convert", "-f", "qcow2", "-O", "raw", "-S", "512", top, "out.raw"]],
+      [["convert", "-f", "qcow2", "-O", "qcow2", "-S", "0", top, "out.qcow2"]],
       // Of a count beside a skip, Debian's qemu-img takes the skip away again.
       [["dd", "-f", "qcow2", "-O", "raw", "bs=3K", "skip=3", `if=${top}`, "of=out.raw"]],
       [["dd", "-f", "qcow2", "-O", "qcow2", "bs=1000", "count=17", `if=${top}`, "of=out.qcow2"]],
@@ -224,6 +225,7 @@ describe.skipIf(!hasQemu)("img beside qemu-img", () => {
       scripts.push(
         [["commit", "-q", "-f", "qcow2", top]],
         [["commit", "-q", "-d", "-f", "qcow2", top]],
+        [["commit", "-q", "-f", "qcow2", "-b", layers[0]!, top]],
         [["rebase", "-q", "-f", "qcow2", "-b", "", top]],
         [["rebase", "-q", "-u", "-f", "qcow2", "-b", layers[0]!, "-F", formatOf(layers[0]!), top]],
         [["rebase", "-q", "-f", "qcow2", "-b", layers[0]!, "-F", formatOf(layers[0]!), top]],

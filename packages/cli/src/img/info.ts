@@ -8,7 +8,7 @@ import {
   type SnapshotEntry,
 } from "@northbridge/storage-qcow2";
 import type { RegisterCommand } from "../commands/register-command.ts";
-import { type AccessOptions, openAs, withAccess } from "./image-access.ts";
+import { type AccessOptions, openAs, withAccess, outputOption } from "./image-access.ts";
 import { humanSize } from "./sizes.ts";
 import { snapshotLines } from "./snapshot-lines.ts";
 
@@ -23,7 +23,7 @@ export const registerInfo: RegisterCommand = (img, host) => {
   withAccess(img.command("info"))
     .description("say what an image is")
     .argument("<FILE>")
-    .option("--output <FMT>", "human or json", "human")
+    .addOption(outputOption())
     .option("--backing-chain", "and the images it stands on")
     .action((file: string, options: InfoOptions) => {
       const infos: { readonly info: ImageInfo; readonly image: DiskImage }[] = [];

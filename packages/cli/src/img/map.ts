@@ -1,7 +1,7 @@
 import { chainExtents } from "@northbridge/storage-qcow2";
 import type { RegisterCommand } from "../commands/register-command.ts";
 import { CommandFailed } from "../host.ts";
-import { type AccessOptions, usingImage, withAccess } from "./image-access.ts";
+import { type AccessOptions, usingImage, withAccess, outputOption } from "./image-access.ts";
 import { parseSize } from "./sizes.ts";
 
 interface MapOptions extends AccessOptions {
@@ -14,7 +14,7 @@ export const registerMap: RegisterCommand = (img, host) => {
   withAccess(img.command("map"))
     .description("say where the parts of a disk come from")
     .argument("<FILE>")
-    .option("--output <FMT>", "human or json", "human")
+    .addOption(outputOption())
     .option("-s, --start-offset <OFFSET>", "from here")
     .option("-l, --max-length <LENGTH>", "this far")
     .action((path: string, options: MapOptions) =>

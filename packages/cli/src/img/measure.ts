@@ -4,7 +4,7 @@ import { collect } from "../commands/validate.ts";
 import type { RegisterCommand } from "../commands/register-command.ts";
 import { CommandFailed } from "../host.ts";
 import { layoutOf, parseNewImage } from "./create-options.ts";
-import { type AccessOptions, parseFormat, usingImage, withAccess } from "./image-access.ts";
+import { type AccessOptions, parseFormat, usingImage, withAccess, outputOption } from "./image-access.ts";
 import { parseSize } from "./sizes.ts";
 
 interface MeasureOptions extends AccessOptions {
@@ -23,7 +23,7 @@ export const registerMeasure: RegisterCommand = (img, host) => {
     .option("-o <OPTIONS>", "options of the new image's format; may be repeated", collect, [])
     .option("-l <SNAPSHOT>", "of an internal snapshot")
     .option("--size <N>", "of a new image of this size")
-    .option("--output <FMT>", "human or json", "human")
+    .addOption(outputOption())
     .action(async (file: string | undefined, options: MeasureOptions) => {
       if ((file === undefined) === (options.size === undefined)) {
         throw new CommandFailed(1, "Either --size N or one filename must be specified.");

@@ -25,8 +25,8 @@ export interface OpenImageOptions
   readonly backing?: "follow" | "refuse";
   /** Leaves the backing image closed: what is not allocated reads as zeroes. */
   readonly withoutBacking?: boolean;
-  /** The backing image may be changed too: for commit. */
-  readonly writableBacking?: boolean;
+  /** The backing image may be changed too, or `all` of the chain: for commit. */
+  readonly writableBacking?: boolean | "all";
   /** Goes past the host's page cache (`O_DIRECT`), where the host and its file system can. */
   readonly direct?: boolean;
   /** Reads though another process may write, and does not keep it from doing so: what is read may be torn. */
@@ -85,10 +85,15 @@ function openLink(path: string, options: OpenImageOptions, above: Set<string>): 
     }
     if (header.backingFile !== undefined && options.withoutBacking !== true) {
       const format = backingFormat(path, extensionText(header, Extension.BACKING_FORMAT));
-      const { format: _, snapshot: _s, ...inherited } = options;
+      const { format: _, snapshot: _s, writableBacking = false, ...inherited } = options;
       backing = openLink(
         confined(path, header.backingFile, "backing file", options),
-        { ...inherited, format, readOnly: options.writableBacking !== true, writableBacking: false },
+        {
+          ...inherited,
+          format,
+          readOnly: writableBacking === false,
+          writableBacking: writableBacking === "all" && "all",
+        },
         above,
       );
     }

@@ -2,8 +2,10 @@ import { defineHostEnd, type HostEndKind } from "@northbridge/sdk";
 import { readFileSync } from "node:fs";
 import * as v from "valibot";
 import { openImage, type OpenImageOptions } from "../chain/open-image.ts";
+import type { DiskImage } from "../disk-image.ts";
 import { ManagedDisk } from "../graph/disk-jobs.ts";
-import { hostError } from "../image-error.ts";
+import { hostError, ImageError } from "../image-error.ts";
+import { Qcow2Image } from "../qcow2/qcow2-image.ts";
 
 /** `{ kind: qcow2, … }` in a config. */
 export interface Qcow2EndOptions {
@@ -60,9 +62,23 @@ export const qcow2: HostEndKind<"block", Qcow2EndOptions, Qcow2EndOptions> = def
       readOnly,
       ...(snapshot === undefined ? {} : { snapshot }),
     });
+    expectUnlocked(image);
     return new ManagedDisk(image, (path, more) => openImage(path, { ...shared, ...more }));
   },
 });
+
+/** A guest would see nothing but errors. Throws {@link ImageError}, the chain closed. */
+function expectUnlocked(top: DiskImage): void {
+  for (let image: DiskImage | undefined = top; image !== undefined; image = image.backing) {
+    if (!(image instanceof Qcow2Image) || !image.meta.isLocked) continue;
+    top.closeNow();
+    throw new ImageError(
+      image.path,
+      "request",
+      "the image is encrypted: expected secret: { path }, found none",
+    );
+  }
+}
 
 function readSecret(path: string): Uint8Array {
   try {

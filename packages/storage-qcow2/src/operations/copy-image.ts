@@ -49,6 +49,13 @@ export async function copyImage(
   options.onProgress?.(source.size, source.size);
 }
 
+/** Zeroes that take up room. */
+function writeZeroBytes(target: DiskImage, offset: number, length: number): void {
+  const zeroes = new Uint8Array(Math.min(CHUNK, length));
+  for (let done = 0; done < length; done += zeroes.length)
+    target.writeAt(offset + done, zeroes.subarray(0, Math.min(zeroes.length, length - done)));
+}
+
 async function copyData(
   source: DiskImage,
   target: DiskImage,
@@ -58,7 +65,8 @@ async function copyData(
   const unit = target instanceof Qcow2Image ? target.meta.clusterSize : (options.sparseBytes ?? 4096);
   const targetOffset = options.targetOffset ?? 0;
   const zero = (at: number, length: number): void => {
-    if (options.targetIsZero !== true) target.writeZeroesAt(targetOffset + at, length, true);
+    if (options.sparseBytes === 0) writeZeroBytes(target, targetOffset + at, length);
+    else if (options.targetIsZero !== true) target.writeZeroesAt(targetOffset + at, length, true);
   };
   const chunkBytes = Math.max(CHUNK, unit);
   // While one buffer is written, the other is read into.

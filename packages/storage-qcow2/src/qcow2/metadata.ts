@@ -165,6 +165,11 @@ export class Qcow2Metadata implements RefcountHost {
     return this.#encryption !== "none";
   }
 
+  /** Encrypted, and nobody gave the secret. */
+  get isLocked(): boolean {
+    return this.#encryption === "locked";
+  }
+
   #unlocked(cipher: SectorCipher | "locked"): SectorCipher {
     if (cipher !== "locked") return cipher;
     throw new ImageError(this.path, "request", "the image is encrypted, and no secret was given for it");
