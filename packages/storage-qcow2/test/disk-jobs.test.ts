@@ -2,8 +2,10 @@ import { join } from "node:path";
 import { expect, it } from "vitest";
 import { openImage } from "../src/chain/open-image.ts";
 import { type JobReport, ManagedDisk } from "../src/graph/disk-jobs.ts";
+import { NodeFile } from "../src/file/node-file.ts";
 import { exportImage } from "../src/nbd/nbd-export.ts";
 import { NbdServer } from "../src/nbd/nbd-server.ts";
+import { createQcow2 } from "../src/qcow2/create.ts";
 import { Qcow2Image } from "../src/qcow2/qcow2-image.ts";
 import { inDirectory, Random, seedCount } from "./qemu.ts";
 import { contentOf, expectClean, fill, Guest, make, open, same } from "./writing-guest.ts";
@@ -27,6 +29,20 @@ async function some(guest: Guest, writes = 20): Promise<void> {
   const until = guest.writes + writes;
   while (guest.writes < until) await turn();
 }
+
+it("an encrypted disk is not copied in the clear", async () => {
+  await inDirectory(async (directory) => {
+    const passphrase = new TextEncoder().encode("open sesame");
+    const path = join(directory, "locked");
+    const file = NodeFile.open(path, { create: true });
+    createQcow2(file, { size: 1 << 20, encryption: { passphrase, iterationMs: 1 } });
+    file.close();
+    const disk = new ManagedDisk(openImage(path, { format: "qcow2", passphrase }), openImage);
+    for (const copy of ["snapshot", "backup"] as const)
+      expect(() => disk.jobs[copy](join(directory, copy))).toThrow("the disk is encrypted");
+    await disk.close();
+  });
+});
 
 it.each(Array.from({ length: seedCount(2) }, (_, index) => index + 1))(
   "a disk is snapshot, backed up, committed, mirrored and streamed under its guest, seed %i",

@@ -16,6 +16,7 @@ describe.skipIf(!canLock || qemuImg === undefined)("locks of images", () => {
       expect(() => openImage(path, { format: "qcow2" })).toThrow("in use");
       expect(() => openImage(path, { format: "qcow2", readOnly: true })).toThrow("in use");
       openImage(path, { format: "qcow2", readOnly: true, forceShare: true }).closeNow();
+      expect(() => openImage(path, { format: "qcow2", forceShare: true })).toThrow("for reading only");
       expect(qemu("qemu-io", "-f", "qcow2", "-c", "write 0 512", path)).toMatchObject({ status: 1 });
       expect(qemu("qemu-img", "info", path).err).toContain("lock");
       expect(qemu("qemu-img", "info", "-U", path)).toMatchObject({ status: 0 });

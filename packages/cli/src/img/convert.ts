@@ -126,6 +126,14 @@ export const registerConvert: RegisterCommand = (img, host) => {
     // What is preallocated in an encrypted image reads as anything.
     const isNew = options.n !== true && !(out instanceof Qcow2Image && out.meta.isEncrypted);
     let targetOffset = 0;
+    const unit = options.c === true && out instanceof Qcow2Image ? out.meta.clusterSize : 1;
+    const uneven = sources.slice(0, -1).find(({ size }) => size % unit !== 0);
+    if (uneven !== undefined) {
+      throw new CommandFailed(
+        1,
+        `-c: expected images of whole clusters (${unit} bytes) before the last, found ${uneven.path} of ${uneven.size} bytes`,
+      );
+    }
     for (const source of sources) {
       await copyImage(source, out, {
         targetOffset,

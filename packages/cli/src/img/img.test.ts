@@ -128,6 +128,18 @@ describe("a command line that cannot be carried out", () => {
   });
 });
 
+it("refuses to compress images one behind another that end inside a cluster", async () => {
+  const directory = mkdtempSync(join(root, "uneven-"));
+  for (const [name, bytes] of [
+    ["a", 512 * 3],
+    ["b", 512],
+  ] as const)
+    writeFileSync(join(directory, name), new Uint8Array(bytes).fill(7));
+  const { code, err } = await ours(directory, "convert", "-c", "-f", "raw", "-O", "qcow2", "a", "b", "out");
+  expect(code).toBe(1);
+  expect(err).toContain("a of 1536 bytes");
+});
+
 describe.skipIf(!hasQemu)("img beside qemu-img", () => {
   const seeds = Array.from({ length: SEEDS }, (_, index) => index + 1);
 

@@ -61,6 +61,8 @@ function openLink(path: string, options: OpenImageOptions, above: Set<string>): 
   try {
     const format = options.format ?? probeFormat(file);
     const isTop = above.size === 1;
+    if (options.forceShare === true && !readOnly)
+      throw new ImageError(path, "request", "what another process may write is opened for reading only");
     const sharing =
       options.forceShare === true
         ? "anything"

@@ -89,6 +89,9 @@ export class NodeFile implements BlockFile {
   /** Locks the file until it is closed. @throws {@link ImageError} with fault `locked` */
   lock(sharing: Sharing): void {
     lockImage(this.path, this.#fd, !this.readOnly, sharing);
+    // Whoever had it locked before may have made it longer.
+    const stat = host(this.path, "stat", () => fstatSync(this.#fd));
+    if (stat.isFile()) this.#size = stat.size;
   }
 
   size(): number {

@@ -242,6 +242,9 @@ export class DiskJobs {
   /** Makes an image of the disk's size where there is no file yet. */
   #create(path: string, backing: string | undefined, backingFormat: string): NodeFile {
     if (existsSync(path)) throw new ImageError(path, "request", "the file is there already");
+    const top = this.#disk.image;
+    if (top instanceof Qcow2Image && top.meta.isEncrypted)
+      throw new ImageError(path, "unsupported", "the disk is encrypted, and its copy would not be");
     const file = NodeFile.open(path, { create: true });
     try {
       createQcow2(file, {

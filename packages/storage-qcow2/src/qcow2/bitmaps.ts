@@ -224,11 +224,9 @@ export class Bitmaps {
     return this.#stored.map(({ bitmap }) => bitmap);
   }
 
-  /** A bitmap with its bits. @throws {@link ImageError} where there is none of that name */
+  /** A bitmap with its bits. @throws {@link ImageError} where there is none of that name, or it is inconsistent */
   get(name: string): Bitmap {
-    const stored = this.#find(name);
-    this.#load(stored);
-    return stored.bitmap;
+    return this.#usable(name).bitmap;
   }
 
   /** Notes a write in every bitmap that follows writes. */
@@ -367,7 +365,6 @@ export class Bitmaps {
 
   /** Marks the bitmaps that follow writes as in use, stable, before the first write. */
   #beginWriting(): void {
-    this.#inUse = true;
     const meta = this.#meta;
     const extension = bitmapsExtension(meta.header, meta.path);
     let marked = false;
@@ -378,7 +375,10 @@ export class Bitmaps {
       stored.entry.flags |= BitmapFlag.IN_USE;
       marked = true;
     }
-    if (!marked || extension === undefined) return;
+    if (!marked || extension === undefined) {
+      this.#inUse = true;
+      return;
+    }
     // Bitmaps that were added or removed since are not in the file's directory yet.
     const inFile = readBitmapDirectory(meta.file.file, meta.header, extension);
     for (const entry of inFile) {
@@ -387,13 +387,17 @@ export class Bitmaps {
     }
     meta.file.write(extension.directoryOffset, encodeBitmapDirectory(inFile));
     meta.file.sync();
+    this.#inUse = true; // not before: a write that failed is tried again
   }
 
   #load(stored: Stored): void {
     if (stored.loaded) return;
-    stored.loaded = true;
     const { entry, bitmap } = stored;
-    if (entry === undefined || bitmap.isInconsistent) return;
+    if (entry !== undefined && !bitmap.isInconsistent) this.#loadChunks(entry, bitmap);
+    stored.loaded = true; // not before: half a bitmap must never be stored as a whole one
+  }
+
+  #loadChunks(entry: BitmapEntry, bitmap: Bitmap): void {
     const table = this.#table(entry);
     for (let index = 0; index < entry.tableSize; index += 1) {
       const offset = pointerOf(table, index);

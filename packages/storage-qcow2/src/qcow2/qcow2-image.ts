@@ -406,13 +406,19 @@ export class Qcow2Image extends SynchronousImage {
     this.#closed = true;
     try {
       if (!this.readOnly) {
-        this.bitmaps.store();
-        this.meta.settle();
+        try {
+          this.bitmaps.store();
+        } finally {
+          this.meta.settle(); // what the guest was told is written does not depend on a bitmap
+        }
       }
     } finally {
-      this.#dataFile?.close();
-      this.#file.close();
-      this.backing?.closeNow();
+      try {
+        this.#dataFile?.close();
+      } finally {
+        this.#file.close();
+        this.backing?.closeNow();
+      }
     }
   }
 
