@@ -21,6 +21,7 @@ export {
   setNonBlocking,
   write,
 } from "./files.ts";
+export { GatheredWrite } from "./gathered-write.ts";
 export {
   attachToBridge,
   interfaceMtu,

@@ -37,6 +37,7 @@ export interface Libc {
   readonly poll: (fds: Address, count: number, timeoutMs: number) => number;
   readonly read: (fd: number, address: Address, length: number) => number;
   readonly write: (fd: number, address: Address, length: number) => number;
+  readonly writev: (fd: number, vectors: Address, count: number) => number;
   readonly sendmsg: (fd: number, message: Address, flags: number) => number;
   readonly recvmsg: (fd: number, message: Address, flags: number) => number;
   readonly socketpair: (domain: number, type: number, protocol: number, fds: Address) => number;
@@ -105,6 +106,7 @@ function load(): Libc {
     poll: declare("int poll(uintptr_t fds, unsigned long count, int timeout)"),
     read: declare("int64_t read(int fd, uintptr_t address, size_t length)"),
     write: declare("int64_t write(int fd, uintptr_t address, size_t length)"),
+    writev: declare("int64_t writev(int fd, uintptr_t vectors, int count)"),
     sendmsg: declare("int64_t sendmsg(int fd, uintptr_t message, int flags)"),
     recvmsg: declare("int64_t recvmsg(int fd, uintptr_t message, int flags)"),
     socketpair: declare("int socketpair(int domain, int type, int protocol, uintptr_t fds)"),

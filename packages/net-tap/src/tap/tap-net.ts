@@ -4,6 +4,7 @@ import {
   close,
   enterNetworkNamespace,
   FdWatch,
+  GatheredWrite,
   interfaceMtu,
   openTapQueue,
   read,
@@ -17,10 +18,9 @@ import {
   type TapQueue,
   TunFlag,
   TunOffload,
-  write,
 } from "@northbridge/linux";
 import type { NetBackend, NetOffloads } from "@northbridge/sdk";
-import { gather } from "../link/frame.ts";
+import { gather, lengthOf } from "../link/frame.ts";
 import { checkTapOptions, type TapOptions } from "./tap-options.ts";
 import { explainTapError } from "./tap-error.ts";
 
@@ -30,6 +30,9 @@ const LONGEST_FRAME = 65_553;
 /** Frames of one wake-up: what else the event loop has to do comes in between. */
 const BATCH = 64;
 
+const ETHERNET_HEADER = 14;
+/** Bytes of a frame that tell flows apart: addresses and ports of IPv4; part of the addresses of IPv6. */
+const FLOW = { START: 26, END: 38 } as const;
 const HEADER_FLAGS = 0;
 const HEADER_GSO_TYPE = 1;
 /** What the kernel does for whoever writes to a tap, and leaves to who reads it. UDP segmentation is of newer kernels. */
@@ -61,8 +64,10 @@ export class TapNet implements NetBackend {
   readonly setOffloads?: (taken: NetOffloads) => void;
   readonly #queues: readonly Queue[];
   readonly #incoming = new RootedBuffer(HEADER_LENGTH + LONGEST_FRAME);
-  readonly #outgoing = new RootedBuffer(HEADER_LENGTH + LONGEST_FRAME);
+  readonly #outgoing: GatheredWrite;
   readonly #headerLength: number;
+  /** Of a frame that goes out, as much as chooses its queue. */
+  readonly #head = new Uint8Array(FLOW.END);
   /** Bytes in `incoming` that the guest has had no room for. */
   #pending = 0;
   #receive: Receive | undefined;
@@ -75,6 +80,7 @@ export class TapNet implements NetBackend {
     this.name = first?.name ?? "";
     this.#queues = queues.map(({ fd }) => ({ fd, watch: undefined }));
     this.#headerLength = ((first?.flags ?? 0) & TunFlag.IFF_VNET_HDR) === 0 ? 0 : HEADER_LENGTH;
+    this.#outgoing = new GatheredWrite(this.#headerLength, LONGEST_FRAME);
     if (this.#headerLength > 0) {
       this.offloads = OFFLOADS;
       this.setOffloads = (taken) => {
@@ -123,17 +129,15 @@ export class TapNet implements NetBackend {
 
   send(frame: readonly Uint8Array[], undone?: Uint8Array): boolean {
     if (this.#isClosed) return true;
-    const header = this.#headerLength;
-    const { bytes } = this.#outgoing;
-    bytes.fill(0, 0, header);
-    // `num_buffers` is the receiver's.
-    if (undone !== undefined && header > 0) bytes.set(undone.subarray(0, HEADER_LENGTH - 2));
-    const length = header + gather(frame, bytes, header);
     // Below a header the kernel says EINVAL; the guest's mistake is not ours.
-    if (length < header + 14) return true;
-    const queue = this.#queueFor(bytes, header);
+    if (lengthOf(frame) < ETHERNET_HEADER) return true;
+    const { header } = this.#outgoing;
+    header.fill(0);
+    // `num_buffers` is the receiver's.
+    if (undone !== undefined && header.length > 0) header.set(undone.subarray(0, HEADER_LENGTH - 2));
+    const queue = this.#queueFor(frame);
     try {
-      if (write(queue.fd, this.#outgoing, length) !== undefined) return true;
+      if (this.#outgoing.write(queue.fd, frame) !== undefined) return true;
     } catch {
       // The interface is down (EIO) or gone (EBADFD): the frame is lost, as on a pulled cable.
       return true;
@@ -218,13 +222,15 @@ export class TapNet implements NetBackend {
   }
 
   /** Frames of one flow stay on one queue, so that they stay in order. */
-  #queueFor(bytes: Uint8Array, header: number): Queue {
+  #queueFor(frame: readonly Uint8Array[]): Queue {
     const [first, ...others] = this.#queues;
     if (first === undefined) throw new Error("a tap without queues");
     if (others.length === 0) return first;
+    const head = this.#head;
+    head.fill(0);
+    gather(frame, head, 0);
     let hash = 0;
-    // Addresses and ports of IPv4; part of the addresses of IPv6.
-    for (let at = header + 26; at < header + 38; at += 1) hash = (Math.imul(hash, 31) + (bytes[at] ?? 0)) | 0;
+    for (const byte of head.subarray(FLOW.START)) hash = (Math.imul(hash, 31) + byte) | 0;
     return this.#queues[(hash >>> 0) % this.#queues.length] ?? first;
   }
 }
