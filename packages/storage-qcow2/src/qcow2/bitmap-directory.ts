@@ -1,6 +1,6 @@
 import type { BlockFile } from "../file/block-file.ts";
 import { ImageError } from "../image-error.ts";
-import { type Qcow2Header, readOffset, writeOffset } from "./header.ts";
+import { type HeaderExtension, type Qcow2Header, readOffset, writeOffset } from "./header.ts";
 import { Autoclear, Extension } from "./spec.ts";
 
 /** Flags of a bitmap (docs/interop/qcow2: Bitmap directory). */
@@ -70,22 +70,20 @@ export function bitmapsExtension(header: Qcow2Header, path: string): BitmapsExte
   return found;
 }
 
-/** Puts the extension into the header, or takes it out. */
-export function setBitmapsExtension(header: Qcow2Header, value: BitmapsExtension | undefined): void {
-  const at = header.extensions.findIndex((extension) => extension.type === Extension.BITMAPS);
-  if (value === undefined) {
-    if (at >= 0) header.extensions.splice(at, 1);
-    return;
-  }
+/** The header's extensions with this one put in, in its place, or taken out. */
+export function withBitmapsExtension(
+  extensions: readonly HeaderExtension[],
+  value: BitmapsExtension | undefined,
+): HeaderExtension[] {
+  const at = extensions.findIndex((extension) => extension.type === Extension.BITMAPS);
+  if (value === undefined) return extensions.filter((_, index) => index !== at);
   const data = new Uint8Array(24);
   const view = new DataView(data.buffer);
   view.setUint32(0, value.count);
   writeOffset(view, 8, value.directorySize);
   writeOffset(view, 16, value.directoryOffset);
-  header.extensions.splice(at < 0 ? header.extensions.length : at, at < 0 ? 0 : 1, {
-    type: Extension.BITMAPS,
-    data,
-  });
+  const mine = { type: Extension.BITMAPS, data };
+  return at < 0 ? [...extensions, mine] : extensions.with(at, mine);
 }
 
 /** Reads the directory. @throws {@link ImageError} with fault `corrupt`, or `unsupported` for a bitmap we cannot keep */

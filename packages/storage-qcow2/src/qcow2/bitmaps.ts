@@ -6,7 +6,7 @@ import {
   encodeBitmapDirectory,
   MAX_BITMAP_NAME,
   readBitmapDirectory,
-  setBitmapsExtension,
+  withBitmapsExtension,
 } from "./bitmap-directory.ts";
 import { writeOffset } from "./header.ts";
 import type { Qcow2Metadata } from "./metadata.ts";
@@ -320,15 +320,16 @@ export class Bitmaps {
     const bytes = encodeBitmapDirectory(entries);
     const offset = meta.writeNewTable(bytes);
     meta.flush();
-    setBitmapsExtension(
-      meta.header,
-      entries.length === 0
-        ? undefined
-        : { count: entries.length, directorySize: bytes.length, directoryOffset: offset },
-    );
-    if (entries.length === 0) meta.header.autoclear &= ~Autoclear.BITMAPS;
-    else meta.header.autoclear |= Autoclear.BITMAPS;
-    meta.rewriteHeader();
+    const isEmpty = entries.length === 0;
+    meta.changeWholeHeader({
+      extensions: withBitmapsExtension(
+        meta.header.extensions,
+        isEmpty ? undefined : { count: entries.length, directorySize: bytes.length, directoryOffset: offset },
+      ),
+      autoclear: isEmpty
+        ? meta.header.autoclear & ~Autoclear.BITMAPS
+        : meta.header.autoclear | Autoclear.BITMAPS,
+    });
     if (old !== undefined) {
       meta.refcounts.release(old.directoryOffset, Math.ceil(old.directorySize / meta.clusterSize));
     }

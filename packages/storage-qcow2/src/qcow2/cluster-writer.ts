@@ -43,17 +43,21 @@ export class ClusterWriter {
   write(offset: number, from: Uint8Array): void {
     const { clusterSize } = this.#meta;
     // Clusters that land next to each other go out in one write.
-    const pending = new PendingWrite(this.#meta);
-    let done = 0;
-    while (done < from.length) {
-      const within = (offset + done) % clusterSize;
-      const length = Math.min(clusterSize - within, from.length - done);
-      const cluster = Math.floor((offset + done) / clusterSize);
-      this.#writeCluster(cluster, within, from, done, length, pending);
-      done += length;
-      if (pending.isEmpty) this.#meta.bound();
+    const pending = new PendingWrite(this.#meta, (old) => this.#free(old));
+    try {
+      let done = 0;
+      while (done < from.length) {
+        const within = (offset + done) % clusterSize;
+        const length = Math.min(clusterSize - within, from.length - done);
+        const cluster = Math.floor((offset + done) / clusterSize);
+        this.#writeCluster(cluster, within, from, done, length, pending);
+        done += length;
+        if (pending.isEmpty) this.#meta.bound();
+      }
+      pending.flush();
+    } finally {
+      pending.giveUp();
     }
-    pending.flush();
     this.#meta.bound();
   }
 
@@ -73,16 +77,17 @@ export class ClusterWriter {
       return;
     }
     const full = length === meta.clusterSize;
+    if (!full) pending.flush();
     const hostOffset = inPlace ? entry.hostOffset : this.#allocate(cluster);
-    if (full) pending.add(hostOffset, from, start, length);
-    else {
-      pending.flush();
-      this.#writeAround(cluster, entry, inPlace, within, from.subarray(start, start + length), hostOffset);
-    }
     const next: ClusterEntry = { ...UNALLOCATED, kind: "data", hostOffset, isCopied: true };
     if (meta.isExtendedL2) this.#subclustersAfterWrite(next, entry, within, length);
-    storeEntry(meta, cluster, next);
-    if (!inPlace) this.#free(entry);
+    const change: Change = { cluster, next, old: inPlace ? undefined : entry };
+    if (full) pending.add(hostOffset, from, start, length, change);
+    else {
+      pending.expect(change);
+      this.#writeAround(cluster, entry, inPlace, within, from.subarray(start, start + length), hostOffset);
+      pending.flush();
+    }
     if (meta.isExtendedL2 || entry.kind === "compressed") pending.flush();
   }
 
@@ -180,17 +185,23 @@ export class ClusterWriter {
       this.write(offset, from);
       return;
     }
-    const hostOffset = this.#placeCompressed(bytes.length);
-    this.#compressed.forget();
-    meta.file.write(hostOffset, bytes);
     const cluster = offset / clusterSize;
     const old = entryAt(meta, cluster);
-    storeEntry(meta, cluster, {
+    const hostOffset = this.#placeCompressed(bytes.length);
+    this.#compressed.forget();
+    const next: ClusterEntry = {
       ...UNALLOCATED,
       kind: "compressed",
       hostOffset,
       compressedBytes: bytes.length,
-    });
+    };
+    try {
+      meta.file.write(hostOffset, bytes);
+      storeEntry(meta, cluster, next);
+    } catch (error) {
+      this.#free(next);
+      throw error;
+    }
     this.#free(old);
     meta.bound();
   }
@@ -220,35 +231,33 @@ export class ClusterWriter {
   preallocate(offset: number, end: number, mode: Exclude<Preallocation, "off">): void {
     const meta = this.#meta;
     const { clusterSize } = meta;
-    let clusters: number[] = [];
-    let start = 0;
-    const map = (): void => {
-      if (clusters.length === 0) return;
-      this.#giveStorage(start, clusters.length * clusterSize, mode);
-      for (const [index, cluster] of clusters.entries()) {
-        storeEntry(meta, cluster, {
-          ...UNALLOCATED,
-          kind: meta.isExtendedL2 ? "subclusters" : "data",
-          zeroes: entryAt(meta, cluster).zeroes,
-          hostOffset: start + index * clusterSize,
-          isCopied: true,
-        });
+    const taken: Change[] = [];
+    /** Maps the first `count`, which lie one behind the other. */
+    const map = (count: number): void => {
+      this.#giveStorage(taken[0]?.next.hostOffset ?? 0, count * clusterSize, mode);
+      for (const { cluster, next } of taken.slice(0, count)) {
+        storeEntry(meta, cluster, next);
+        taken.shift();
         meta.bound();
       }
-      clusters = [];
     };
-    for (let cluster = Math.floor(offset / clusterSize); cluster * clusterSize < end; cluster += 1) {
-      const entry = entryAt(meta, cluster);
-      const isFree = entry.kind === "subclusters" ? entry.allocated === 0 : entry.kind === "unallocated";
-      if (!isFree || ownsCluster(entry)) continue;
-      const hostOffset = this.#allocate(cluster);
-      if (hostOffset !== start + clusters.length * clusterSize || clusters.length >= MAX_MAPPED_AT_ONCE) {
-        map();
-        start = hostOffset;
+    try {
+      for (let cluster = Math.floor(offset / clusterSize); cluster * clusterSize < end; cluster += 1) {
+        const old = entryAt(meta, cluster);
+        const isFree = old.kind === "subclusters" ? old.allocated === 0 : old.kind === "unallocated";
+        if (!isFree || ownsCluster(old)) continue;
+        const hostOffset = this.#allocate(cluster);
+        const kind = meta.isExtendedL2 ? "subclusters" : "data";
+        const last = taken.at(-1)?.next.hostOffset ?? hostOffset - clusterSize;
+        const next: ClusterEntry = { ...UNALLOCATED, kind, zeroes: old.zeroes, hostOffset, isCopied: true };
+        taken.push({ cluster, next, old });
+        if (last + clusterSize !== hostOffset || taken.length > MAX_MAPPED_AT_ONCE) map(taken.length - 1);
       }
-      clusters.push(cluster);
+      if (taken.length > 0) map(taken.length);
+    } catch (error) {
+      for (const { next } of taken) this.#free(next);
+      throw error;
     }
-    map();
   }
 
   /** Makes new clusters read as zeroes, which hold anything where they were in use before. */
@@ -262,7 +271,7 @@ export class ClusterWriter {
     }
     if (used > 0 && mode !== "full" && !dataFile.punch(start, used)) writeZeroes(dataFile, start, used);
     if (mode === "full") writeZeroes(dataFile, start, length);
-    if (mode === "falloc") keepStorage(dataFile.file, start, length);
+    if (mode === "falloc") keepStorage(dataFile, start, length);
   }
 
   writeZeroes(offset: number, length: number, mayUnmap: boolean): void {
@@ -370,42 +379,83 @@ const movedSubclusters = (entry: ClusterEntry): number =>
 
 const ctz = (bits: number): number => 31 - Math.clz32(bits & -bits);
 
-/** Guest data on its way to the file, gathered while they are neighbours both in the request and in the file. */
+/** What an L2 entry becomes once its data are in the file. */
+interface Change {
+  readonly cluster: number;
+  readonly next: ClusterEntry;
+  /** What is free then; nothing where the cluster stays the same. */
+  readonly old: ClusterEntry | undefined;
+}
+
+/**
+ * Guest data on its way to the file, gathered while they are neighbours both in the request and in the file. A write that
+ * fails changes no L2 entry: the guest reads what was there before.
+ */
 class PendingWrite {
   readonly #meta: Qcow2Metadata;
+  readonly #free: (entry: ClusterEntry) => void;
   #hostOffset = 0;
   #from: Uint8Array | undefined;
   #start = 0;
   #length = 0;
+  #changes: Change[] = [];
+  #next: Change | undefined;
 
-  constructor(meta: Qcow2Metadata) {
+  constructor(meta: Qcow2Metadata, free: (entry: ClusterEntry) => void) {
     this.#meta = meta;
+    this.#free = free;
   }
 
   get isEmpty(): boolean {
-    return this.#from === undefined;
+    return this.#from === undefined && this.#changes.length === 0;
   }
 
-  add(hostOffset: number, from: Uint8Array, start: number, length: number): void {
-    if (
+  add(hostOffset: number, from: Uint8Array, start: number, length: number, change?: Change): void {
+    const follows =
       this.#from === from &&
       this.#hostOffset + this.#length === hostOffset &&
-      this.#start + this.#length === start
-    ) {
-      this.#length += length;
-      return;
+      this.#start + this.#length === start;
+    if (!follows) {
+      this.#next = change;
+      this.flush();
+      this.#next = undefined;
+      this.#hostOffset = hostOffset;
+      this.#from = from;
+      this.#start = start;
     }
-    this.flush();
-    this.#hostOffset = hostOffset;
-    this.#from = from;
-    this.#start = start;
-    this.#length = length;
+    this.#length += length;
+    if (change !== undefined) this.#changes.push(change);
+  }
+
+  /** A change whose data the caller writes before {@link flush}. */
+  expect(change: Change): void {
+    this.#changes.push(change);
   }
 
   flush(): void {
-    if (this.#from === undefined) return;
-    this.#meta.writeData(this.#hostOffset, this.#from.subarray(this.#start, this.#start + this.#length));
-    this.#from = undefined;
-    this.#length = 0;
+    if (this.#from !== undefined) {
+      this.#meta.writeData(this.#hostOffset, this.#from.subarray(this.#start, this.#start + this.#length));
+      this.#from = undefined;
+      this.#length = 0;
+    }
+    let stored = 0;
+    try {
+      for (const { cluster, next, old } of this.#changes) {
+        storeEntry(this.#meta, cluster, next);
+        stored += 1;
+        if (old !== undefined) this.#free(old);
+      }
+    } finally {
+      this.#changes = this.#changes.slice(stored);
+    }
+  }
+
+  /** Gives new clusters back that no entry names. */
+  giveUp(): void {
+    for (const change of [...this.#changes, this.#next]) {
+      if (change?.old !== undefined) this.#free(change.next);
+    }
+    this.#changes = [];
+    this.#next = undefined;
   }
 }

@@ -6,8 +6,8 @@ import {
   featureNameTable,
   l1EntriesFor,
   type Qcow2Header,
-  setExtensionText,
   setLuksRange,
+  withExtensionText,
   writeOffset,
 } from "./header.ts";
 import {
@@ -21,6 +21,8 @@ import {
   MAX_REFCOUNT_TABLE_BYTES,
   MIN_CLUSTER_BITS,
   MIN_EXTENDED_L2_CLUSTER_BITS,
+  V2_HEADER_LENGTH,
+  V3_HEADER_LENGTH,
 } from "./spec.ts";
 
 const SECTOR = 512;
@@ -188,15 +190,19 @@ function headerFor(options: Qcow2CreateOptions, path: string): Qcow2Header {
     autoclear: options.dataFileRaw === true ? Autoclear.RAW_DATA_FILE : 0n,
     refcountOrder,
     compressionType: zstd ? CompressionType.ZSTD : CompressionType.DEFLATE,
+    headerLength: version === 2 ? V2_HEADER_LENGTH : V3_HEADER_LENGTH + 8,
     laterFields: new Uint8Array(0),
     // An extension of 512-byte clusters has to leave room for the backing file's name.
     extensions: version === 3 && clusterBits > MIN_CLUSTER_BITS ? [featureNameTable()] : [],
     backingFile: options.backingFile,
     backingFileOffset: 0,
   };
-  if (options.dataFile !== undefined) setExtensionText(header, Extension.DATA_FILE, options.dataFile);
-  if (options.backingFormat !== undefined)
-    setExtensionText(header, Extension.BACKING_FORMAT, options.backingFormat);
+  for (const [type, value] of [
+    [Extension.DATA_FILE, options.dataFile],
+    [Extension.BACKING_FORMAT, options.backingFormat],
+  ] as const) {
+    header.extensions = withExtensionText(header.extensions, type, value);
+  }
   header.l1Size = l1EntriesFor(header, header.size);
   refuse(header.l1Size * 8 > MAX_L1_BYTES, "size: too large for this cluster size");
   return header;

@@ -1,10 +1,13 @@
-import type { BarrierFile } from "./barrier-file.ts";
-import { encodeHeader, extensionsEnd, type Qcow2Header, readOffset } from "./header.ts";
+import type { BarrierFile } from "../file/barrier-file.ts";
+import { encodeHeader, extensionsEnd, type Qcow2Header, readOffset, writeHeaderFields } from "./header.ts";
 import { Autoclear } from "./spec.ts";
 
 const SECTOR = 512;
 
-/** Writes the header cluster so that a power failure leaves the old header or the new one. */
+/**
+ * Changes the header cluster so that a power failure leaves the old header or the new one, and a failed write the old
+ * one; where even that cannot be had, nothing more is written to the file.
+ */
 export class HeaderWriter {
   readonly #file: BarrierFile;
   readonly #header: Qcow2Header;
@@ -14,20 +17,45 @@ export class HeaderWriter {
     this.#header = header;
   }
 
-  /** After a change of fixed fields only: they lie in the first sector, which a disk writes whole. */
-  writeFields(): void {
-    this.#file.write(0, encodeHeader(this.#header, this.#file.file.path).subarray(0, SECTOR));
+  /** Changes the header here and, stable, in the file. @param extent `fields`: neither extensions nor the name change */
+  change(fields: Partial<Qcow2Header>, extent: "fields" | "all"): void {
+    const before = { ...this.#header };
+    const cluster = new Uint8Array(extent === "all" ? 2 ** this.#header.clusterBits : SECTOR);
+    this.#file.file.read(0, cluster);
+    Object.assign(this.#header, fields);
+    try {
+      if (extent === "all") this.#writeAll(cluster.slice());
+      else {
+        writeHeaderFields(
+          { read: (_, into) => into.set(cluster), write: (at, from) => this.#file.write(at, from) },
+          this.#header,
+        );
+      }
+      this.#file.sync();
+    } catch (error) {
+      Object.assign(this.#header, before);
+      this.#restore(cluster);
+      throw error;
+    }
+  }
+
+  /** A write that failed may have happened all the same. */
+  #restore(cluster: Uint8Array): void {
+    try {
+      this.#file.write(0, cluster);
+      this.#file.sync();
+    } catch (error) {
+      this.#file.lose(error);
+    }
   }
 
   /**
-   * After any change. What lies behind the first sector is written first: the name of a backing file goes where the old
+   * What lies behind the first sector is written first: the name of a backing file goes where the old
    * one is not, and bitmaps are disowned while their extension changes.
    */
-  writeAll(): void {
+  #writeAll(before: Uint8Array): void {
     const header = this.#header;
-    const clusterSize = 2 ** header.clusterBits;
-    const before = new Uint8Array(clusterSize);
-    this.#file.file.read(0, before);
+    const clusterSize = before.length;
     const old = new DataView(before.buffer);
     const oldName = { at: readOffset(old, 8), end: readOffset(old, 8) + old.getUint32(16) };
     this.#placeName(oldName, before);
@@ -49,7 +77,6 @@ export class HeaderWriter {
       this.#file.barrier();
     }
     this.#file.write(0, after.subarray(0, SECTOR));
-    this.#file.barrier();
   }
 
   /** Keeps a name where it is, and puts another one beside it where there is room. */

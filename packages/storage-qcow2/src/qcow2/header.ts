@@ -44,9 +44,11 @@ export interface Qcow2Header {
   refcountOrder: number;
   /** 0 deflate, 1 zstd. */
   compressionType: number;
+  /** Bytes before the extensions: 72 in version 2, 104 from a writer that knew no compression type. */
+  headerLength: number;
   /** Fields behind the compression type that a later version of the format added. */
   laterFields: Uint8Array;
-  extensions: HeaderExtension[];
+  extensions: readonly HeaderExtension[];
   backingFile: string | undefined;
   /** Where the name stands; ignored where the extensions reach that far. */
   backingFileOffset: number;
@@ -117,6 +119,7 @@ export function decodeHeader(bytes: Uint8Array, path: string): Qcow2Header {
     autoclear: v3 ? view.getBigUint64(88) : 0n,
     refcountOrder: v3 ? view.getUint32(96) : 4,
     compressionType: headerLength > V3_HEADER_LENGTH ? view.getUint8(104) : CompressionType.DEFLATE,
+    headerLength,
     laterFields: headerLength > 112 ? bytes.slice(112, headerLength) : new Uint8Array(0),
     extensions: [],
     backingFile: undefined,
@@ -126,7 +129,7 @@ export function decodeHeader(bytes: Uint8Array, path: string): Qcow2Header {
   const backingOffset = readOffset(view, 8);
   const backingLength = view.getUint32(16);
   const extensionsEnd = backingOffset === 0 ? clusterSize : Math.min(backingOffset, clusterSize);
-  decodeExtensions(header, bytes, headerLength, extensionsEnd, invalid);
+  header.extensions = decodeExtensions(bytes, headerLength, extensionsEnd, invalid);
   refuseUnknownFeatures(header, path);
   expectSane(header, path);
   if (backingOffset !== 0) {
@@ -146,25 +149,26 @@ export function decodeHeader(bytes: Uint8Array, path: string): Qcow2Header {
 }
 
 function decodeExtensions(
-  header: Qcow2Header,
   bytes: Uint8Array,
   from: number,
   end: number,
   invalid: (message: string) => ImageError,
-): void {
+): HeaderExtension[] {
+  const extensions: HeaderExtension[] = [];
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   let at = from;
   while (at + 8 <= Math.min(end, bytes.length)) {
     const type = view.getUint32(at);
     const length = view.getUint32(at + 4);
-    if (type === Extension.END) return;
+    if (type === Extension.END) break;
     at += 8;
     if (at + length > Math.min(end, bytes.length)) {
       throw invalid(`header extension 0x${type.toString(16)}: ${length} bytes do not fit the first cluster`);
     }
-    header.extensions.push({ type, data: bytes.slice(at, at + length) });
+    extensions.push({ type, data: bytes.slice(at, at + length) });
     at += Math.ceil(length / 8) * 8;
   }
+  return extensions;
 }
 
 function refuseUnknownFeatures(header: Qcow2Header, path: string): void {
@@ -266,15 +270,11 @@ export function l1EntriesFor(
   return Math.ceil(size / (clusterSize * (clusterSize / entryBytes)));
 }
 
-/** Bytes before the extensions. */
-const headerLengthOf = (header: Qcow2Header): number =>
-  header.version === 2 ? V2_HEADER_LENGTH : 112 + header.laterFields.length;
-
 /** The first byte behind the extensions and their end mark. */
 export const extensionsEnd = (header: Qcow2Header): number =>
   header.extensions.reduce(
     (end, { data }) => end + 8 + Math.ceil(data.length / 8) * 8,
-    headerLengthOf(header) + 8,
+    header.headerLength + 8,
   );
 
 /**
@@ -282,7 +282,7 @@ export const extensionsEnd = (header: Qcow2Header): number =>
  * @throws {@link ImageError} when they do not fit the first cluster
  */
 export function encodeHeader(header: Qcow2Header, path: string): Uint8Array {
-  const length = headerLengthOf(header);
+  const length = header.headerLength;
   const name = header.backingFile === undefined ? undefined : bytesOf(header.backingFile);
   let end = extensionsEnd(header);
   const nameAt = Math.max(end, header.backingFileOffset);
@@ -301,22 +301,13 @@ export function encodeHeader(header: Qcow2Header, path: string): Uint8Array {
     bytes.set(name, nameAt);
   }
   view.setUint32(20, header.clusterBits);
-  writeOffset(view, 24, header.size);
   view.setUint32(32, header.cryptMethod);
-  view.setUint32(36, header.l1Size);
-  writeOffset(view, 40, header.l1TableOffset);
-  writeOffset(view, 48, header.refcountTableOffset);
-  view.setUint32(56, header.refcountTableClusters);
-  view.setUint32(60, header.snapshotCount);
-  writeOffset(view, 64, header.snapshotsOffset);
+  putMutableFields(view, header);
   if (header.version === 3) {
-    view.setBigUint64(72, header.incompatible);
-    view.setBigUint64(80, header.compatible);
-    view.setBigUint64(88, header.autoclear);
     view.setUint32(96, header.refcountOrder);
     view.setUint32(100, length);
-    view.setUint8(104, header.compressionType);
-    bytes.set(header.laterFields, 112);
+    if (length > V3_HEADER_LENGTH) view.setUint8(V3_HEADER_LENGTH, header.compressionType);
+    bytes.set(header.laterFields, V3_HEADER_LENGTH + 8);
   }
   let at = length;
   for (const { type, data } of header.extensions) {
@@ -328,6 +319,32 @@ export function encodeHeader(header: Qcow2Header, path: string): Uint8Array {
   return bytes;
 }
 
+/** Puts the fields that change during an image's life into its first bytes. */
+function putMutableFields(view: DataView, header: Qcow2Header): void {
+  writeOffset(view, 24, header.size);
+  view.setUint32(36, header.l1Size);
+  writeOffset(view, 40, header.l1TableOffset);
+  writeOffset(view, 48, header.refcountTableOffset);
+  view.setUint32(56, header.refcountTableClusters);
+  view.setUint32(60, header.snapshotCount);
+  writeOffset(view, 64, header.snapshotsOffset);
+  if (header.version === 2) return;
+  view.setBigUint64(72, header.incompatible);
+  view.setBigUint64(80, header.compatible);
+  view.setBigUint64(88, header.autoclear);
+}
+
+/**
+ * Writes the fields that change during an image's life and nothing else: they lie in the first sector, which a disk writes
+ * whole. The extensions and the name behind them stay, byte for byte.
+ */
+export function writeHeaderFields(file: Pick<BlockFile, "read" | "write">, header: Qcow2Header): void {
+  const sector = new Uint8Array(512);
+  file.read(0, sector);
+  putMutableFields(new DataView(sector.buffer), header);
+  file.write(0, sector);
+}
+
 /** The extension's text, where the header has it. */
 export function extensionText(header: Qcow2Header, type: number): string | undefined {
   const found = header.extensions.find((extension) => extension.type === type);
@@ -335,9 +352,13 @@ export function extensionText(header: Qcow2Header, type: number): string | undef
 }
 
 /** Replaces, adds or (without a value) drops an extension. */
-export function setExtensionText(header: Qcow2Header, type: number, value: string | undefined): void {
-  const kept = header.extensions.filter((extension) => extension.type !== type);
-  header.extensions = value === undefined ? kept : [{ type, data: bytesOf(value) }, ...kept];
+export function withExtensionText(
+  extensions: readonly HeaderExtension[],
+  type: number,
+  value: string | undefined,
+): HeaderExtension[] {
+  const kept = extensions.filter((extension) => extension.type !== type);
+  return value === undefined ? kept : [{ type, data: bytesOf(value) }, ...kept];
 }
 
 /** Where the LUKS header of an encrypted image lies (docs/interop/qcow2: Full disk encryption header pointer). */

@@ -2,7 +2,7 @@ import type { BlockFile } from "../file/block-file.ts";
 import type { SectorCipher } from "../luks/sector-cipher.ts";
 import { SECTOR } from "../luks/spec.ts";
 import { ImageError } from "../image-error.ts";
-import { BarrierFile } from "./barrier-file.ts";
+import { BarrierFile } from "../file/barrier-file.ts";
 import { hasDataFile, hasExtendedL2, luksRange, type Qcow2Header } from "./header.ts";
 import { HeaderWriter } from "./header-writer.ts";
 import { PointerTable } from "./pointer-table.ts";
@@ -213,9 +213,9 @@ export class Qcow2Metadata implements RefcountHost {
       }
     }
     const table = this.refcounts.allocate(1);
-    this.noteMetadata(table / this.clusterSize);
     this.#l2.drop(table, this.clusterSize);
-    this.file.write(table, bytes);
+    this.#writeOrRelease(table, bytes);
+    this.noteMetadata(table / this.clusterSize);
     this.l1.set(l1Index, table, COPIED_HI);
     if (pointer !== 0) this.refcounts.release(pointer, 1);
     return table;
@@ -277,16 +277,11 @@ export class Qcow2Metadata implements RefcountHost {
     this.#writeRefcounts();
     this.flush();
     if (this.#isUnsafe || !this.#isMarkedDirty) return;
-    this.header.incompatible &= ~Incompatible.DIRTY;
-    this.writeHeader();
-    this.file.sync();
+    this.changeHeader({ incompatible: this.header.incompatible & ~Incompatible.DIRTY });
   }
 
   moveTable(offset: number, clusters: number): void {
-    this.header.refcountTableOffset = offset;
-    this.header.refcountTableClusters = clusters;
-    this.writeHeader();
-    this.file.barrier();
+    this.changeHeader({ refcountTableOffset: offset, refcountTableClusters: clusters });
   }
 
   get #isMarkedDirty(): boolean {
@@ -295,9 +290,7 @@ export class Qcow2Metadata implements RefcountHost {
 
   #markDirty(): void {
     if (this.header.version === 2 || this.#isMarkedDirty) return;
-    this.header.incompatible |= Incompatible.DIRTY;
-    this.writeHeader();
-    this.file.barrier();
+    this.changeHeader({ incompatible: this.header.incompatible | Incompatible.DIRTY });
   }
 
   /**
@@ -306,8 +299,8 @@ export class Qcow2Metadata implements RefcountHost {
    * check complains of, though no data are at risk.
    */
   beginUnsafe(): void {
-    this.#isUnsafe = true;
     this.#markDirty();
+    this.#isUnsafe = true;
   }
 
   /** Everything is stable and agrees; the dirty bit goes. */
@@ -323,12 +316,9 @@ export class Qcow2Metadata implements RefcountHost {
   switchL1(l1TableOffset: number, entries: number, size: number): void {
     const { header } = this;
     const old = { offset: header.l1TableOffset, clusters: Math.ceil((header.l1Size * 8) / this.clusterSize) };
-    header.l1TableOffset = l1TableOffset;
-    header.l1Size = entries;
-    header.size = size;
-    this.writeHeader();
-    this.file.barrier();
-    this.l1 = PointerTable.load(this.file, l1TableOffset, entries);
+    const next = PointerTable.load(this.file, l1TableOffset, entries);
+    this.changeHeader({ l1TableOffset, l1Size: entries, size });
+    this.l1 = next;
     this.forgetMetadataRange(old.offset, old.clusters * this.clusterSize);
     this.noteMetadataRange(l1TableOffset, entries * 8);
     if (old.clusters > 0) this.refcounts.release(old.offset, old.clusters);
@@ -350,18 +340,28 @@ export class Qcow2Metadata implements RefcountHost {
     const whole = new Uint8Array(clusters * this.clusterSize);
     whole.set(bytes);
     this.#l2.drop(offset, whole.length);
-    this.file.write(offset, whole);
+    this.#writeOrRelease(offset, whole);
     return offset;
   }
 
-  /** Writes the header's fixed fields. */
-  writeHeader(): void {
-    this.#headerWriter.writeFields();
+  /** Fills new clusters, which are given back where that fails. */
+  #writeOrRelease(offset: number, bytes: Uint8Array): void {
+    try {
+      this.file.write(offset, bytes);
+    } catch (error) {
+      this.refcounts.release(offset, bytes.length / this.clusterSize);
+      throw error;
+    }
   }
 
-  /** Writes the whole header, stable: after a change of its extensions or of the backing file's name. */
-  rewriteHeader(): void {
-    this.#headerWriter.writeAll();
+  /** Changes fixed fields of the header, stable. Where that fails the header is as it was. */
+  changeHeader(fields: Partial<Qcow2Header>): void {
+    this.#headerWriter.change(fields, "fields");
+  }
+
+  /** As {@link changeHeader}, with the extensions and the name of the backing file. */
+  changeWholeHeader(fields: Partial<Qcow2Header>): void {
+    this.#headerWriter.change(fields, "all");
   }
 
   corrupt(message: string): never {
@@ -371,9 +371,7 @@ export class Qcow2Metadata implements RefcountHost {
   /** Sets the corrupt bit, so that nobody writes before a repair, and throws. */
   markCorrupt(message: string): never {
     if (!this.readOnly && this.header.version === 3) {
-      this.header.incompatible |= Incompatible.CORRUPT;
-      this.writeHeader();
-      this.file.sync();
+      this.changeHeader({ incompatible: this.header.incompatible | Incompatible.CORRUPT });
     }
     return this.corrupt(message);
   }

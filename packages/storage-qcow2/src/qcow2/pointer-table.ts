@@ -1,4 +1,4 @@
-import type { BarrierFile } from "./barrier-file.ts";
+import type { BarrierFile } from "../file/barrier-file.ts";
 import { OFFSET_HI, OFFSET_LO } from "./spec.ts";
 
 const SECTOR = 512;

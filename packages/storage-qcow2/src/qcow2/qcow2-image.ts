@@ -23,7 +23,7 @@ import {
   luksRange,
   type Qcow2Header,
   readHeader,
-  setExtensionText,
+  withExtensionText,
 } from "./header.ts";
 import { type CacheBounds, type DataEncryption, Qcow2Metadata } from "./metadata.ts";
 import { resizeQcow2 } from "./resize.ts";
@@ -305,16 +305,20 @@ export class Qcow2Image extends SynchronousImage {
     expectWritable(this);
     const before = this.size;
     this.#writer.forgetPacking();
+    // A resize that fails half-way may have dropped what it was to drop.
+    if (size < before && !this.bitmaps.isEmpty) this.bitmaps.touch(size, before - size);
     resizeQcow2(
       this.meta,
       {
         backingSize: this.backing?.size ?? 0,
         writeZeroes: (offset, length) => this.#writer.writeZeroes(offset, length, true),
         unmap: (offset, length) => this.#writer.unmap(offset, length),
+        setDataLength: (length) => {
+          if (this.meta.hasDataFile) this.meta.dataFile.truncate(length);
+        },
       },
       size,
     );
-    this.#dataFile?.truncate(size);
     if (!this.bitmaps.isEmpty) this.bitmaps.resized(size, before);
   }
 
@@ -325,9 +329,10 @@ export class Qcow2Image extends SynchronousImage {
   setBackingFile(name: string | undefined, format: string | undefined): void {
     expectWritable(this);
     this.meta.settle();
-    this.header.backingFile = name;
-    setExtensionText(this.header, Extension.BACKING_FORMAT, format);
-    this.meta.rewriteHeader();
+    this.meta.changeWholeHeader({
+      backingFile: name,
+      extensions: withExtensionText(this.header.extensions, Extension.BACKING_FORMAT, format),
+    });
   }
 
   flushNow(): void {
@@ -433,6 +438,7 @@ export class Qcow2Image extends SynchronousImage {
   #beforeWrite(offset: number, length: number): void {
     expectWritable(this);
     expectInside(this, offset, length);
+    this.meta.file.expectNothingLost();
     if (!this.bitmaps.isEmpty) this.bitmaps.touch(offset, length);
   }
 
@@ -441,9 +447,7 @@ export class Qcow2Image extends SynchronousImage {
     const { header } = this.meta;
     const kept = header.autoclear & (Autoclear.RAW_DATA_FILE | Autoclear.BITMAPS);
     if (kept === header.autoclear) return;
-    header.autoclear = kept;
-    this.meta.writeHeader();
-    this.meta.file.sync();
+    this.meta.changeHeader({ autoclear: kept });
   }
 }
 

@@ -1,5 +1,5 @@
 import { ImageError } from "../image-error.ts";
-import type { BarrierFile } from "./barrier-file.ts";
+import type { BarrierFile } from "../file/barrier-file.ts";
 import { PointerTable } from "./pointer-table.ts";
 import type { Slice, SliceCache } from "./slice-cache.ts";
 import { MAX_REFCOUNT_TABLE_BYTES } from "./spec.ts";
@@ -71,7 +71,7 @@ export class Refcounts {
     const slice = this.#slice(cluster);
     if (slice === undefined) throw new ImageError(this.#host.path, "corrupt", "a refcount block vanished");
     this.#cache.markDirty(slice);
-    this.#put(slice, cluster, value);
+    this.#put(slice.view, cluster % ((slice.bytes.length * 8) / this.#bits), value);
     if (value === 0 && cluster < this.#hint) this.#hint = cluster;
   }
 
@@ -204,24 +204,23 @@ export class Refcounts {
     }
   }
 
-  #put({ view, bytes }: Slice, cluster: number, value: number): void {
-    const within = cluster % ((bytes.length * 8) / this.#bits);
+  #put(view: DataView, index: number, value: number): void {
     switch (this.#bits) {
       case 8:
-        view.setUint8(within, value);
+        view.setUint8(index, value);
         break;
       case 16:
-        view.setUint16(within * 2, value);
+        view.setUint16(index * 2, value);
         break;
       case 32:
-        view.setUint32(within * 4, value);
+        view.setUint32(index * 4, value);
         break;
       case 64:
-        view.setUint32(within * 8, Math.floor(value / 2 ** 32));
-        view.setUint32(within * 8 + 4, value >>> 0);
+        view.setUint32(index * 8, Math.floor(value / 2 ** 32));
+        view.setUint32(index * 8 + 4, value >>> 0);
         break;
       default: {
-        const bit = within * this.#bits;
+        const bit = index * this.#bits;
         const mask = this.max << (bit & 7);
         view.setUint8(bit >>> 3, (view.getUint8(bit >>> 3) & ~mask) | (value << (bit & 7)));
       }
@@ -276,37 +275,36 @@ export class Refcounts {
         this.#host.markCorrupt(`cluster ${base + index} holds metadata and has no refcount`);
       }
     }
-    const zeroes = new Uint8Array(clusterSize);
     this.#cache.drop(base * clusterSize, blocks * clusterSize);
-    for (let index = 0; index < blocks; index += 1) this.#file.write((base + index) * clusterSize, zeroes);
-    if (tableClusters > 0) this.#growTable(base + blocks, tableClusters, base, first, blocks);
-    else {
+    // They count themselves before anything names them: a write that fails leaves nothing behind.
+    for (let index = 0; index < blocks; index += 1) {
+      const bytes = new Uint8Array(clusterSize);
+      const view = new DataView(bytes.buffer);
+      const counted = Math.min(used - index * this.clustersPerBlock, this.clustersPerBlock);
+      for (let within = 0; within < counted; within += 1) this.#put(view, within, 1);
+      this.#file.write((base + index) * clusterSize, bytes);
+    }
+    const pointTo = (table: PointerTable): void => {
       for (let index = 0; index < blocks; index += 1) {
-        this.table.set(first + index, (base + index) * clusterSize, 0);
+        table.set(first + index, (base + index) * clusterSize, 0);
       }
-    }
-    for (let index = 0; index < used; index += 1) {
-      this.set(base + index, 1);
-      this.#host.noteMetadata(base + index);
-    }
+    };
+    if (tableClusters > 0) this.#growTable(base + blocks, tableClusters, pointTo);
+    else pointTo(this.table);
+    for (let index = 0; index < used; index += 1) this.#host.noteMetadata(base + index);
   }
 
-  #growTable(cluster: number, clusters: number, base: number, first: number, blocks: number): void {
+  #growTable(cluster: number, clusters: number, change: (table: PointerTable) => void): void {
     const clusterSize = 2 ** this.#host.clusterBits;
     const old = this.table;
     const bytes = new Uint8Array(clusters * clusterSize);
     bytes.set(old.encoded());
-    this.table = new PointerTable(cluster * clusterSize, bytes);
-    for (let index = 0; index < blocks; index += 1) {
-      this.table.set(first + index, (base + index) * clusterSize, 0);
-    }
-    for (let index = 0; index < blocks + clusters; index += 1) {
-      this.set(base + index, 1);
-    }
+    change(new PointerTable(cluster * clusterSize, bytes));
     this.#cache.writeDirty();
-    this.#file.write(this.table.offset, this.table.encoded());
+    this.#file.write(cluster * clusterSize, bytes);
     this.#file.barrier();
-    this.#host.moveTable(this.table.offset, clusters);
+    this.#host.moveTable(cluster * clusterSize, clusters);
+    this.table = new PointerTable(cluster * clusterSize, bytes);
     const oldClusters = Math.ceil((old.entries * 8) / clusterSize);
     for (let index = 0; index < oldClusters; index += 1)
       this.#host.forgetMetadata(old.offset / clusterSize + index);
@@ -329,11 +327,18 @@ class FreedRuns {
     else this.#runs.push({ start: cluster, end: cluster + 1 });
   }
 
+  /** Nobody reads what is free: a host that cannot take it back costs storage only. */
   punch(file: BarrierFile): void {
     for (const { start, end } of this.#runs) {
       const from = Math.ceil((start * this.#clusterSize) / HOST_BLOCK) * HOST_BLOCK;
       const to = Math.floor((end * this.#clusterSize) / HOST_BLOCK) * HOST_BLOCK;
-      if (to > from) file.punch(from, to - from);
+      if (to <= from) continue;
+      try {
+        file.punch(from, to - from);
+      } catch (error) {
+        if (!(error instanceof ImageError)) throw error;
+        return;
+      }
     }
   }
 }

@@ -10,6 +10,8 @@ export interface ResizableContent {
   writeZeroes(offset: number, length: number): void;
   /** Drops whole clusters. */
   unmap(offset: number, length: number): void;
+  /** Fits an external data file to the disk. */
+  setDataLength(length: number): void;
 }
 
 /**
@@ -51,10 +53,9 @@ function grow(meta: Qcow2Metadata, content: ResizableContent, newSize: number): 
   const clusterEnd = Math.min(newSize, Math.ceil(oldSize / meta.clusterSize) * meta.clusterSize);
   const end = Math.max(clusterEnd, Math.min(newSize, content.backingSize));
   if (end > oldSize) content.writeZeroes(oldSize, end - oldSize);
+  content.setDataLength(newSize);
   meta.settle();
-  header.size = newSize;
-  meta.writeHeader();
-  meta.file.sync();
+  meta.changeHeader({ size: newSize });
 }
 
 function shrink(meta: Qcow2Metadata, content: ResizableContent, newSize: number): void {
@@ -73,9 +74,7 @@ function shrink(meta: Qcow2Metadata, content: ResizableContent, newSize: number)
     meta.forgetMetadata(table / meta.clusterSize);
     meta.refcounts.release(table, 1);
   }
-  header.size = newSize;
   meta.settle();
-  meta.writeHeader();
-  meta.file.sync();
-  meta.settle();
+  meta.changeHeader({ size: newSize });
+  content.setDataLength(newSize);
 }

@@ -1,4 +1,4 @@
-import type { BarrierFile } from "./barrier-file.ts";
+import type { BarrierFile } from "../file/barrier-file.ts";
 
 /** Part of a table of the file, held in memory. */
 export interface Slice {
@@ -56,13 +56,13 @@ export class SliceCache {
     this.#dirty.add(slice);
   }
 
-  /** Writes every dirty slice. */
+  /** Writes every dirty slice. Those that could not be written stay dirty. */
   writeDirty(): void {
     for (const slice of this.#dirty) {
       this.#file.write(slice.offset, slice.bytes);
       slice.dirty = false;
+      this.#dirty.delete(slice);
     }
-    this.#dirty.clear();
   }
 
   /** Forgets what it holds of a range whose content changed or no longer is a table. */

@@ -160,10 +160,7 @@ export class Snapshots {
     const oldClusters = Math.ceil(snapshotTableBytes(this.list()) / meta.clusterSize);
     const bytes = encodeSnapshotTable(entries);
     const offset = meta.writeNewTable(bytes);
-    header.snapshotsOffset = offset;
-    header.snapshotCount = entries.length;
-    meta.writeHeader();
-    meta.file.barrier();
+    meta.changeHeader({ snapshotsOffset: offset, snapshotCount: entries.length });
     if (oldClusters > 0 && oldOffset !== 0) meta.refcounts.release(oldOffset, oldClusters);
   }
 

@@ -5,6 +5,7 @@ import {
   expectWritable,
   SynchronousImage,
 } from "../disk-image.ts";
+import { BarrierFile } from "../file/barrier-file.ts";
 import type { BlockFile } from "../file/block-file.ts";
 import { ImageError } from "../image-error.ts";
 import { keepStorage, type Preallocation, writeZeroes } from "../operations/preallocate.ts";
@@ -16,6 +17,7 @@ export class RawImage extends SynchronousImage {
   readonly path: string;
   readonly readOnly: boolean;
   readonly #file: BlockFile;
+  readonly #written: BarrierFile;
   #size: number;
 
   constructor(file: BlockFile) {
@@ -23,6 +25,7 @@ export class RawImage extends SynchronousImage {
     this.path = file.path;
     this.readOnly = file.readOnly;
     this.#file = file;
+    this.#written = new BarrierFile(file);
     this.#size = Math.ceil(file.size() / 512) * 512;
   }
 
@@ -41,26 +44,31 @@ export class RawImage extends SynchronousImage {
   writeAt(offset: number, from: Uint8Array): void {
     expectWritable(this);
     expectInside(this, offset, from.length);
-    this.#file.write(offset, from);
+    this.#written.write(offset, from);
   }
 
   writeZeroesAt(offset: number, length: number, mayUnmap: boolean): void {
     expectWritable(this);
     expectInside(this, offset, length);
-    if (mayUnmap && this.#file.punch?.(offset, length) === true) return;
-    writeZeroes(this.#file, offset, length);
+    if (mayUnmap && this.#punch(offset, length)) return;
+    writeZeroes(this.#written, offset, length);
   }
 
   /** Makes a hole where the host can. */
   discardAt(offset: number, length: number): void {
     expectWritable(this);
     expectInside(this, offset, length);
-    this.#file.punch?.(offset, length);
+    this.#punch(offset, length);
+  }
+
+  /** What lies behind the file's end reads as zeroes as it is. */
+  #punch(offset: number, length: number): boolean {
+    return this.#written.punch(offset, Math.max(0, Math.min(length, this.#file.size() - offset)));
   }
 
   resize(size: number): void {
     expectWritable(this);
-    this.#file.truncate(size);
+    this.#written.truncate(size);
     this.#size = Math.ceil(size / 512) * 512;
   }
 
@@ -70,12 +78,12 @@ export class RawImage extends SynchronousImage {
     if (mode === "metadata") {
       throw new ImageError(this.path, "request", "preallocation: a raw image has no metadata");
     }
-    if (mode === "falloc") keepStorage(this.#file, offset, this.#size - offset);
-    if (mode === "full") writeZeroes(this.#file, offset, this.#size - offset);
+    if (mode === "falloc") keepStorage(this.#written, offset, this.#size - offset);
+    if (mode === "full") writeZeroes(this.#written, offset, this.#size - offset);
   }
 
   flushNow(): void {
-    if (!this.readOnly) this.#file.sync();
+    if (!this.readOnly) this.#written.sync();
   }
 
   extentAt(offset: number, length: number): Extent {

@@ -1,6 +1,6 @@
 import type { BlockFile } from "../../file/block-file.ts";
 import { ImageError } from "../../image-error.ts";
-import { encodeHeader, readHeader, type Qcow2Header } from "../header.ts";
+import { type Qcow2Header, readHeader, writeHeaderFields } from "../header.ts";
 import { Incompatible } from "../spec.ts";
 import { type CheckReport, emptyReport, note } from "./check-report.ts";
 import { rebuildRefcounts } from "./rebuild-refcounts.ts";
@@ -110,6 +110,6 @@ function clearBits(file: BlockFile, report: CheckReport): void {
   const bits = Incompatible.DIRTY | Incompatible.CORRUPT;
   if ((header.incompatible & bits) === 0n) return;
   header.incompatible &= ~bits;
-  file.write(0, encodeHeader(header, file.path));
+  writeHeaderFields(file, header);
   file.sync();
 }

@@ -1,6 +1,6 @@
 import type { BlockFile } from "../../file/block-file.ts";
 import { ImageError } from "../../image-error.ts";
-import { encodeHeader, type Qcow2Header, writeOffset } from "../header.ts";
+import { type Qcow2Header, writeHeaderFields, writeOffset } from "../header.ts";
 import { MAX_REFCOUNT_TABLE_BYTES } from "../spec.ts";
 import type { RefcountTally } from "./refcount-tally.ts";
 import { putRefcount } from "./stored-refcounts.ts";
@@ -64,6 +64,6 @@ export function rebuildRefcounts(file: BlockFile, header: Qcow2Header, tally: Re
   file.sync();
   header.refcountTableOffset = start * clusterSize;
   header.refcountTableClusters = tableClusters;
-  file.write(0, encodeHeader(header, file.path));
+  writeHeaderFields(file, header);
   file.sync();
 }
