@@ -14,7 +14,7 @@ export const CACHES = { l2CacheBytes: 1, refcountCacheBytes: 1 };
 export class DiskModel {
   current: Uint8Array = new Uint8Array(SECTORS);
   readonly allowed: Set<number>[] = Array.from({ length: SECTORS }, () => new Set([0]));
-  readonly snapshots = new Map<string, Uint8Array>();
+  readonly snapshots: Map<string, Uint8Array> = new Map();
   /** Content when the bitmap began to follow writes. */
   bitmapBase: Uint8Array | undefined;
 

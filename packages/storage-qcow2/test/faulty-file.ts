@@ -7,13 +7,13 @@ const SECTOR = 512;
 /** A file whose host fails once, at the n-th thing that changes it, and says nothing of it afterwards, as Linux does. */
 export class FaultyFile extends MemoryFile {
   /** Counts down with every change; the one that makes it 0 fails. */
-  failsIn = Infinity;
+  failsIn: number = Infinity;
   /** The same of reads. */
-  readFailsIn = Infinity;
+  readFailsIn: number = Infinity;
   /** What a write that fails may leave: nothing, whole sectors from its start, all of it. */
   random: Random | undefined;
   /** Writes behind it find no space. */
-  limit = Infinity;
+  limit: number = Infinity;
   faults = 0;
 
   override read(offset: number, into: Uint8Array): void {

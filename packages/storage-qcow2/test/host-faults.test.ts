@@ -1,5 +1,4 @@
 import { expect, it } from "vitest";
-import { MemoryFile } from "../src/file/memory-file.ts";
 import { ImageError } from "../src/image-error.ts";
 import { createQcow2 } from "../src/qcow2/create.ts";
 import { Qcow2Image } from "../src/qcow2/qcow2-image.ts";

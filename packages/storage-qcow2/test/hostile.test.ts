@@ -3,7 +3,7 @@ import { MemoryFile } from "../src/file/memory-file.ts";
 import { ImageError } from "../src/image-error.ts";
 import { checkQcow2 } from "../src/qcow2/check/check-qcow2.ts";
 import { createQcow2 } from "../src/qcow2/create.ts";
-import { writeOffset } from "../src/qcow2/header.ts";
+import { readHeader, readOffset, writeOffset } from "../src/qcow2/header.ts";
 import { Qcow2Image } from "../src/qcow2/qcow2-image.ts";
 import { Random, seedCount } from "./qemu.ts";
 
@@ -168,4 +168,116 @@ describe("a hostile image", () => {
     expect(report.corruptions).toBeGreaterThan(0);
     expect(report.messages.join("\n")).toContain(`reference=${image.header.l1Size * (clusterSize / 8)}`);
   });
+
+  it("has a snapshot whose L1 table cannot be: nothing is allocated for it, and its entry can be deleted", () => {
+    for (const [field, value] of [
+      ["entries", 0x7fffffff],
+      ["entries", 0],
+      ["offset", 12345 * 512 + 1],
+    ] as const) {
+      const file = withSnapshot();
+      const entry = readHeader(file).snapshotsOffset;
+      const bytes = new Uint8Array(field === "entries" ? 4 : 8);
+      if (field === "entries") new DataView(bytes.buffer).setUint32(0, value);
+      else writeOffset(new DataView(bytes.buffer), 0, value);
+      file.write(entry + (field === "entries" ? 8 : 0), bytes);
+      const image = Qcow2Image.open(file);
+      expect(faultOf(() => image.applySnapshot("one"))).toBe("corrupt");
+      image.deleteSnapshot("one");
+      image.closeNow();
+      expect(checkQcow2(file, "all")).toMatchObject({ corruptions: 0, leaks: 0 });
+    }
+  });
+
+  it("has an L1 table that names one table again and again: a snapshot of it is refused, not counted to the end", () => {
+    const file = withSnapshot();
+    const { l1TableOffset, l1Size, snapshotsOffset } = readHeader(file);
+    const l1 = new Uint8Array(l1Size * 8);
+    for (const at of [l1TableOffset, offsetAt(file, snapshotsOffset)]) {
+      file.read(at, l1);
+      for (let index = 1; index < l1Size; index += 1) l1.copyWithin(index * 8, 0, 8);
+      file.write(at, l1);
+    }
+    const image = Qcow2Image.open(file);
+    for (const act of [
+      () => image.createSnapshot("two", { dateSec: 1, dateNsec: 1 }),
+      () => image.applySnapshot("one"),
+      () => image.deleteSnapshot("one"),
+    ]) {
+      expect(faultOf(act)).toBe("corrupt");
+    }
+    image.abandon();
+  });
+
+  it("has a bitmap with a table for another disk: it is not read", () => {
+    const file = new MemoryFile("hostile");
+    createQcow2(file, { size: 1 << 18, clusterSize: 4096 });
+    let image = Qcow2Image.open(file);
+    image.bitmaps.add("b", 512);
+    image.writeAt(0, new Uint8Array(512));
+    image.closeNow();
+    const directory = offsetAt(file, 0, bitmapsExtensionOf(file));
+    file.write(directory + 8, Uint8Array.of(0, 0, 0x80, 0));
+    image = Qcow2Image.open(file);
+    expect(faultOf(() => image.bitmaps.get("b"))).toBe("corrupt");
+    expect(faultOf(() => image.writeAt(0, new Uint8Array(512)))).toBe("corrupt");
+    image.bitmaps.remove("b");
+    image.writeAt(0, new Uint8Array(512));
+    image.abandon();
+    createQcow2(file, { size: 2 ** 44, clusterSize: 65536 });
+    expect(faultOf(() => Qcow2Image.open(file).bitmaps.add("large", 512))).toBe("request");
+  });
+
+  it.each(["all", "leaks"] as const)(
+    "has a table of snapshots that cannot be read: a repair of %s frees nothing of theirs",
+    (repair) => {
+      const file = withSnapshot();
+      const image = Qcow2Image.open(file);
+      image.writeAt(0, new Uint8Array(1 << 16).fill(2));
+      image.closeNow();
+      const { snapshotsOffset } = readHeader(file);
+      const length = new Uint8Array(4);
+      file.read(snapshotsOffset + 36, length);
+      for (const [at, bytes, before] of [
+        [snapshotsOffset + 36, Uint8Array.of(0x7f, 0, 0, 0), length],
+        [snapshotsOffset + 8, Uint8Array.of(0x7f, 0, 0, 0), Uint8Array.of(0, 0, 0, image.header.l1Size)],
+      ] as const) {
+        file.write(at, bytes);
+        const { corruptions, checkErrors } = checkQcow2(file, repair);
+        expect(corruptions + checkErrors).toBeGreaterThan(0);
+        file.write(at, before);
+        expect(checkQcow2(file)).toMatchObject({ corruptions: 0, leaks: 0, checkErrors: 0 });
+        const found = new Uint8Array(1 << 16);
+        Qcow2Image.open(new MemoryFile("hostile", file.content(), true), { snapshot: "one" }).readAt(
+          0,
+          found,
+        );
+        expect(found.every((byte) => byte === 1)).toBe(true);
+      }
+    },
+  );
 });
+
+/** A snapshot `one` of a disk that begins with ones. */
+function withSnapshot(): MemoryFile {
+  const file = new MemoryFile("hostile");
+  createQcow2(file, { size: 1 << 24, clusterSize: 4096 });
+  const image = Qcow2Image.open(file);
+  image.writeAt(0, new Uint8Array(1 << 16).fill(1));
+  image.createSnapshot("one", { dateSec: 1, dateNsec: 1 });
+  image.closeNow();
+  return file;
+}
+
+const offsetAt = (file: MemoryFile, at: number, from?: Uint8Array): number => {
+  const bytes = from ?? new Uint8Array(8);
+  if (from === undefined) file.read(at, bytes);
+  return readOffset(new DataView(bytes.buffer, bytes.byteOffset, 8), 0);
+};
+
+/** Where the header says that the bitmap directory lies. */
+function bitmapsExtensionOf(file: MemoryFile): Uint8Array {
+  const found = readHeader(file).extensions.find(({ type }) => type === 0x23852875);
+  if (found === undefined) throw new Error("no bitmaps");
+  return found.data.slice(16);
+}

@@ -3,6 +3,7 @@ import { existsSync, mkdirSync, writeFileSync } from "node:fs";
 import { connect, createServer, type Socket } from "node:net";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import type { BlockBackend } from "@northbridge/sdk";
 import { describe, expect, it } from "vitest";
 import { openImage } from "../src/chain/open-image.ts";
 import { MemoryFile } from "../src/file/memory-file.ts";
@@ -263,6 +264,67 @@ class QemuNbd implements AsyncDisposable {
     this.#child.kill("SIGTERM");
     await this.#ended;
   }
+}
+
+it("the NBD server zeroes gigabytes in pieces, whatever the disk behind it can", async () => {
+  const size = 4 * 2 ** 30;
+  for (const blockSize of [512, 4096]) {
+    const zeroed: [offset: number, length: number][] = [];
+    const bytes: [offset: number, length: number][] = [];
+    const disk = (canZero: boolean): BlockBackend => ({
+      size,
+      blockSize,
+      readOnly: false,
+      read: (_, into) => Promise.resolve(void into.map((part) => part.fill(1))),
+      write: (offset, from) => {
+        const [only] = from;
+        if (only === undefined || from.length !== 1) throw new Error("expected one part");
+        // What is around the zeroes keeps its ones.
+        const first = only.indexOf(0);
+        bytes.push([offset + first, only.lastIndexOf(0) + 1 - first]);
+        return Promise.resolve();
+      },
+      ...(canZero ? { writeZeroes: (at, count) => Promise.resolve(void zeroed.push([at, count])) } : {}),
+      flush: () => Promise.resolve(),
+      close: () => Promise.resolve(),
+    });
+    for (const canZero of [true, false]) {
+      await inDirectory(async (directory) => {
+        const path = join(directory, "s");
+        const exports = [{ name: "", disk: disk(canZero), contexts: new Map<string, never>() }];
+        const server = await NbdServer.listen(path, { exports });
+        await talk(path, zeroRequest(1000, 3 * 2 ** 30));
+        await server.close();
+      });
+      const all = [...zeroed.splice(0), ...bytes.splice(0)].sort(([a], [b]) => a - b);
+      expect(all[0]?.[0]).toBe(1000);
+      const end = all.reduce((at, [offset, length]) => (offset === at ? at + length : NaN), 1000);
+      expect(end).toBe(1000 + 3 * 2 ** 30);
+      if (canZero) expect(all).toHaveLength(3);
+      else expect(Math.max(...all.map(([, length]) => length))).toBe(1 << 20);
+    }
+  }
+});
+
+/** The bytes of a client that picks the default export and zeroes a range. */
+function zeroRequest(offset: number, length: number): Uint8Array {
+  const bytes = Buffer.alloc(4 + 16 + 28 + 28);
+  bytes.writeUInt32BE(3, 0);
+  bytes.write("IHAVEOPT", 4);
+  bytes.writeUInt32BE(1, 12);
+  // The name of the export is empty.
+  bytes.writeUInt32BE(0, 16);
+  for (const [at, command] of [
+    [20, 6],
+    [48, 2],
+  ] as const) {
+    bytes.writeUInt32BE(0x25609513, at);
+    bytes.writeUInt16BE(command, at + 6);
+    if (command === 2) continue;
+    bytes.writeBigUInt64BE(BigInt(offset), at + 16);
+    bytes.writeUInt32BE(length, at + 24);
+  }
+  return bytes;
 }
 
 describe("the NBD client", () => {

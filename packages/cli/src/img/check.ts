@@ -40,9 +40,9 @@ export const registerCheck: RegisterCommand = (img, host, exit) => {
         for (const message of report.messages) host.stderr.write(`${message}\n`);
         if (options.quiet !== true) host.stdout.write(toText(report));
       }
-      if (report.corruptions > 0) exit(CheckExit.CORRUPT);
+      if (report.checkErrors > 0) exit(CheckExit.FAILED);
+      else if (report.corruptions > 0) exit(CheckExit.CORRUPT);
       else if (report.leaks > 0) exit(CheckExit.LEAKS);
-      else if (report.checkErrors > 0) exit(CheckExit.FAILED);
     });
 };
 

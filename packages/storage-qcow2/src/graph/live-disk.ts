@@ -1,6 +1,7 @@
 import { type BlockBackend, NorthbridgeError } from "@northbridge/sdk";
 import type { DiskImage } from "../disk-image.ts";
 import { ImageError } from "../image-error.ts";
+import { zeroRange } from "../operations/zero-range.ts";
 import type { Qcow2Image } from "../qcow2/qcow2-image.ts";
 
 /** What a job wants to know of the guest's writes, zeroes and discards. */
@@ -56,10 +57,7 @@ export class LiveDisk implements BlockBackend {
   }
 
   writeZeroes(offset: number, length: number, mayUnmap: boolean): Promise<void> {
-    return this.#change(offset, length, async (backend) => {
-      if (backend.writeZeroes === undefined) await backend.write(offset, [new Uint8Array(length)]);
-      else await backend.writeZeroes(offset, length, mayUnmap);
-    });
+    return this.#change(offset, length, (backend) => zeroRange(backend, offset, length, mayUnmap));
   }
 
   discard(offset: number, length: number): Promise<void> {

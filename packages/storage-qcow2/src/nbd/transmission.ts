@@ -2,6 +2,7 @@ import { NorthbridgeError } from "@northbridge/sdk";
 import { type ByteStream, fields, viewOf } from "./byte-stream.ts";
 import type { Negotiated } from "./handshake.ts";
 import type { StatusExtent } from "./nbd-export.ts";
+import { zeroRange } from "../operations/zero-range.ts";
 import {
   AllocationState,
   BASE_ALLOCATION,
@@ -92,9 +93,7 @@ async function answer(agreed: Negotiated, request: Request, payload: Uint8Array 
       break;
     case Command.WRITE_ZEROES:
       expectWritable(agreed, request);
-      if (offset % disk.blockSize === 0 && length % disk.blockSize === 0) {
-        await disk.writeZeroes?.(offset, length, (flags & CommandFlag.NO_HOLE) === 0);
-      } else await aligned(agreed, offset, new Uint8Array(length));
+      await writeZeroes(agreed, offset, length, (flags & CommandFlag.NO_HOLE) === 0);
       break;
     case Command.FLUSH:
       await disk.flush();
@@ -118,6 +117,23 @@ async function aligned({ chosen: { disk } }: Negotiated, offset: number, bytes: 
   await disk.read(offset - lead, [whole]);
   whole.set(bytes, lead);
   return disk.write(offset - lead, [whole]);
+}
+
+/** Zeroes that need not start or end at a block; up to 4 GiB of them, of which only the ends are bytes. */
+async function writeZeroes(
+  agreed: Negotiated,
+  offset: number,
+  length: number,
+  mayUnmap: boolean,
+): Promise<void> {
+  const { disk } = agreed.chosen;
+  const start = Math.ceil(offset / disk.blockSize) * disk.blockSize;
+  const bytes = wholeBlocks(agreed, offset, length);
+  if (bytes === 0) return aligned(agreed, offset, new Uint8Array(length));
+  if (start > offset) await aligned(agreed, offset, new Uint8Array(start - offset));
+  await zeroRange(disk, start, bytes, mayUnmap);
+  const end = start + bytes;
+  if (end < offset + length) await aligned(agreed, end, new Uint8Array(offset + length - end));
 }
 
 function wholeBlocks({ chosen: { disk } }: Negotiated, offset: number, length: number): number {

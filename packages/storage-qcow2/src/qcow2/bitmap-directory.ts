@@ -16,10 +16,10 @@ export const BitmapFlag = {
 const TYPE_DIRTY_TRACKING = 1;
 
 /** QEMU's limits. */
-const MAX_BITMAPS = 65535;
+export const MAX_BITMAPS = 65535;
 const MAX_DIRECTORY_BYTES = 0x2000000;
 const MAX_TABLE_ENTRIES = 0x8000000 / 8;
-const MAX_BITMAP_BYTES = 0x20000000;
+export const MAX_BITMAP_BYTES = 0x20000000;
 const MIN_GRANULARITY_BITS = 9;
 const MAX_GRANULARITY_BITS = 31;
 export const MAX_BITMAP_NAME = 1023;

@@ -4,15 +4,15 @@ import {
   BitmapFlag,
   bitmapsExtension,
   encodeBitmapDirectory,
+  MAX_BITMAP_BYTES,
   MAX_BITMAP_NAME,
+  MAX_BITMAPS,
   readBitmapDirectory,
   withBitmapsExtension,
 } from "./bitmap-directory.ts";
 import { writeOffset } from "./header.ts";
 import type { Qcow2Metadata } from "./metadata.ts";
 import { Autoclear, OFFSET_HI, OFFSET_LO } from "./spec.ts";
-
-const MAX_BITMAPS = 65535;
 
 /** One persistent dirty bitmap: a bit for each `granularity` bytes of the disk. */
 export class Bitmap {
@@ -114,13 +114,6 @@ export class Bitmap {
     return undefined;
   }
 
-  /** As {@link first}, and clears it. */
-  takeFirst(): number | undefined {
-    const bit = this.first();
-    if (bit !== undefined) this.clearBit(bit);
-    return bit;
-  }
-
   clear(): void {
     if (this.#chunks.some((chunk) => chunk !== undefined)) this.#changed = true;
     this.#chunks.length = 0;
@@ -190,6 +183,8 @@ export class Bitmaps {
   #stored: Stored[] = [];
   #inUse = false;
   #directoryChanged = false;
+  /** What the bits that were read take. */
+  #loadedBytes = 0;
   /** Clusters that no bitmap uses once the next directory stands in the file. */
   #waiting: (readonly [offset: number, clusters: number])[] = [];
 
@@ -247,6 +242,8 @@ export class Bitmaps {
     if (!Number.isInteger(bits) || bits < 9 || bits > 31) {
       refuse(`the granularity must be a power of two from 512 to 2147483648, found ${granularity}`);
     }
+    if (this.#tableSize({ granularity }) * meta.clusterSize > MAX_BITMAP_BYTES)
+      refuse(`the disk has too many pieces of ${granularity} bytes`);
     if (name.length === 0 || new TextEncoder().encode(name).length > MAX_BITMAP_NAME)
       refuse("the name is empty or too long");
     if (this.#stored.some(({ bitmap }) => bitmap.name === name)) refuse("it exists already");
@@ -283,11 +280,16 @@ export class Bitmaps {
     this.#usable(name).bitmap.merge(source, this.#meta.header.size);
   }
 
+  /** Before the disk gets another size: what goes is dirty should the resize fail half-way. */
+  beforeResize(size: number, before: number): void {
+    for (const stored of this.#stored) if (!stored.bitmap.isInconsistent) this.#load(stored);
+    if (size < before) this.touch(size, before - size);
+  }
+
   /** Fits the bitmaps to a disk of another size. */
   resized(size: number, before: number): void {
     for (const stored of this.#stored) {
       if (stored.bitmap.isInconsistent) continue;
-      this.#load(stored);
       const { bitmap } = stored;
       const kept: [number, number][] = [];
       for (const { offset, length, isDirty } of bitmap.runs(0, size))
@@ -399,13 +401,28 @@ export class Bitmaps {
   }
 
   #loadChunks(entry: BitmapEntry, bitmap: Bitmap): void {
+    const needed = this.#tableSize(bitmap);
+    if (entry.tableSize !== needed) {
+      this.#meta.corrupt(
+        `bitmap '${bitmap.name}' has a table of ${entry.tableSize} entries, and the disk needs ${needed}`,
+      );
+    }
     const table = this.#table(entry);
+    let bytesInUse = this.#loadedBytes;
     for (let index = 0; index < entry.tableSize; index += 1) {
       const offset = pointerOf(table, index);
-      if (offset === 0) {
-        if ((table.getUint32(index * 8 + 4) & 1) !== 0) {
-          bitmap.loadChunk(index, new Uint8Array(this.#meta.clusterSize).fill(0xff));
-        }
+      const isOnes = offset === 0 && (table.getUint32(index * 8 + 4) & 1) !== 0;
+      if (offset === 0 && !isOnes) continue;
+      bytesInUse += this.#meta.clusterSize;
+      if (bytesInUse > MAX_BITMAP_BYTES) {
+        throw new ImageError(
+          this.#meta.path,
+          "unsupported",
+          `the bits of the bitmaps take more than ${MAX_BITMAP_BYTES} bytes`,
+        );
+      }
+      if (isOnes) {
+        bitmap.loadChunk(index, new Uint8Array(this.#meta.clusterSize).fill(0xff));
         continue;
       }
       if (offset % this.#meta.clusterSize !== 0) {
@@ -415,6 +432,7 @@ export class Bitmaps {
       this.#meta.file.file.read(offset, bytes);
       bitmap.loadChunk(index, bytes);
     }
+    this.#loadedBytes = bytesInUse;
   }
 
   #table(entry: BitmapEntry): DataView {
@@ -424,7 +442,7 @@ export class Bitmaps {
   }
 
   /** Entries of the table that a bitmap of this image needs. */
-  #tableSize(bitmap: Bitmap): number {
+  #tableSize(bitmap: Pick<Bitmap, "granularity">): number {
     const bits = Math.ceil(this.#meta.header.size / bitmap.granularity);
     return Math.ceil(bits / (8 * this.#meta.clusterSize));
   }

@@ -19,17 +19,16 @@ import {
   extensionText,
   hasDataFile,
   hasRawDataFile,
-  l1EntriesFor,
   luksRange,
   type Qcow2Header,
   readHeader,
   withExtensionText,
 } from "./header.ts";
 import { type CacheBounds, type DataEncryption, Qcow2Metadata } from "./metadata.ts";
-import { resizeQcow2 } from "./resize.ts";
-import { readSnapshotTable, type SnapshotEntry } from "./snapshot-table.ts";
+import { expectPossibleSize, resizeQcow2 } from "./resize.ts";
+import { findSnapshot, hasPossibleL1, readSnapshotTable, type SnapshotEntry } from "./snapshot-table.ts";
 import { type SnapshotTime, Snapshots } from "./snapshots.ts";
-import { Autoclear, Compatible, CompressionType, Extension, Incompatible, MAX_L1_BYTES } from "./spec.ts";
+import { Autoclear, Compatible, CompressionType, Extension, Incompatible } from "./spec.ts";
 
 /** What {@link Qcow2Image.open} takes beside the file. */
 export interface Qcow2Options extends CacheBounds {
@@ -138,16 +137,10 @@ export class Qcow2Image extends SynchronousImage {
     idOrName: string,
   ): Qcow2Image {
     if (!file.readOnly) throw new ImageError(file.path, "request", "a snapshot can only be read");
-    const entries = readSnapshotTable(file, header);
-    const entry = entries.find(({ id }) => id === idOrName) ?? entries.find(({ name }) => name === idOrName);
-    if (entry === undefined) throw new ImageError(file.path, "request", `there is no snapshot '${idOrName}'`);
+    const entry = findSnapshot(readSnapshotTable(file, header), idOrName, file.path);
     const size = entry.diskSize ?? header.size;
     const l1 = { l1TableOffset: entry.l1TableOffset, l1Size: entry.l1Size };
-    if (
-      entry.l1TableOffset % 2 ** header.clusterBits !== 0 ||
-      entry.l1Size * 8 > MAX_L1_BYTES ||
-      entry.l1Size < l1EntriesFor(header, size)
-    ) {
+    if (!hasPossibleL1({ ...entry, diskSize: size }, header)) {
       throw new ImageError(file.path, "corrupt", `snapshot '${idOrName}' has an impossible L1 table`);
     }
     return new Qcow2Image({ ...header, ...l1, size }, file, options);
@@ -304,9 +297,9 @@ export class Qcow2Image extends SynchronousImage {
   resize(size: number): void {
     expectWritable(this);
     const before = this.size;
+    expectPossibleSize(this.meta, size);
     this.#writer.forgetPacking();
-    // A resize that fails half-way may have dropped what it was to drop.
-    if (size < before && !this.bitmaps.isEmpty) this.bitmaps.touch(size, before - size);
+    if (!this.bitmaps.isEmpty) this.bitmaps.beforeResize(size, before);
     resizeQcow2(
       this.meta,
       {

@@ -19,6 +19,15 @@ export interface ResizableContent {
  * @throws {@link ImageError} where the format does not allow it
  */
 export function resizeQcow2(meta: Qcow2Metadata, content: ResizableContent, newSize: number): void {
+  expectPossibleSize(meta, newSize);
+  const { header } = meta;
+  if (newSize === header.size) return;
+  if (newSize > header.size) grow(meta, content, newSize);
+  else shrink(meta, content, newSize);
+}
+
+/** @throws {@link ImageError} for a size that no image of this kind can have */
+export function expectPossibleSize(meta: Qcow2Metadata, newSize: number): void {
   const { header } = meta;
   if (newSize % 512 !== 0 || !Number.isSafeInteger(newSize) || newSize < 0) {
     throw new ImageError(meta.path, "request", `the new size must be a multiple of 512, found ${newSize}`);
@@ -30,9 +39,6 @@ export function resizeQcow2(meta: Qcow2Metadata, content: ResizableContent, newS
       "an image of version 2 with snapshots cannot change its size",
     );
   }
-  if (newSize === header.size) return;
-  if (newSize > header.size) grow(meta, content, newSize);
-  else shrink(meta, content, newSize);
 }
 
 function grow(meta: Qcow2Metadata, content: ResizableContent, newSize: number): void {

@@ -1,7 +1,7 @@
 import { ImageError } from "../image-error.ts";
 import type { BlockFile } from "../file/block-file.ts";
-import { readOffset, writeOffset, type Qcow2Header } from "./header.ts";
-import { MAX_SNAPSHOT_EXTRA_BYTES, MAX_SNAPSHOT_TABLE_BYTES } from "./spec.ts";
+import { l1EntriesFor, type Qcow2Header, readOffset, writeOffset } from "./header.ts";
+import { MAX_L1_BYTES, MAX_SNAPSHOT_EXTRA_BYTES, MAX_SNAPSHOT_TABLE_BYTES } from "./spec.ts";
 
 /** An entry of the snapshot table (docs/interop/qcow2: Snapshots). */
 export interface SnapshotEntry {
@@ -64,6 +64,29 @@ export function readSnapshotTable(file: BlockFile, header: Qcow2Header): Snapsho
     if (at - header.snapshotsOffset > MAX_SNAPSHOT_TABLE_BYTES) throw corrupt("the table is too long");
   }
   return entries;
+}
+
+/** The snapshot of that id, or of that name. @throws {@link ImageError} where there is none */
+export function findSnapshot(
+  entries: readonly SnapshotEntry[],
+  idOrName: string,
+  path: string,
+): SnapshotEntry {
+  const found = entries.find(({ id }) => id === idOrName) ?? entries.find(({ name }) => name === idOrName);
+  if (found === undefined) throw new ImageError(path, "request", `there is no snapshot '${idOrName}'`);
+  return found;
+}
+
+/** True where the L1 table of a snapshot can be one: a cluster, within the format's bounds, long enough for its disk. */
+export function hasPossibleL1(entry: SnapshotEntry, header: Qcow2Header): boolean {
+  const size = entry.diskSize ?? 0;
+  return (
+    Number.isSafeInteger(size) &&
+    Number.isSafeInteger(entry.l1TableOffset) &&
+    entry.l1TableOffset % 2 ** header.clusterBits === 0 &&
+    entry.l1Size * 8 <= MAX_L1_BYTES &&
+    entry.l1Size >= l1EntriesFor(header, size)
+  );
 }
 
 /** The bytes of a table. */

@@ -4,12 +4,14 @@ import { l1EntriesFor, writeOffset } from "./header.ts";
 import type { Qcow2Metadata } from "./metadata.ts";
 import {
   encodeSnapshotTable,
+  findSnapshot,
+  hasPossibleL1,
   readSnapshotTable,
   type SnapshotEntry,
   snapshotTableBytes,
 } from "./snapshot-table.ts";
 import { MAX_SNAPSHOT_TABLE_BYTES, MAX_SNAPSHOTS } from "./spec.ts";
-import { eachReference, l2TablesOf, updateCopiedFlags } from "./tree.ts";
+import { eachReference, expectTree, l2TablesOf, updateCopiedFlags } from "./tree.ts";
 
 /** When a snapshot was taken. */
 export interface SnapshotTime {
@@ -30,16 +32,6 @@ export class Snapshots {
 
   list(): SnapshotEntry[] {
     return readSnapshotTable(this.#meta.file.file, this.#meta.header);
-  }
-
-  /** The snapshot of that id, or of that name. @throws {@link ImageError} where there is none */
-  find(idOrName: string): SnapshotEntry {
-    const entries = this.list();
-    const found = entries.find(({ id }) => id === idOrName) ?? entries.find(({ name }) => name === idOrName);
-    if (found === undefined) {
-      throw new ImageError(this.#meta.path, "request", `there is no snapshot '${idOrName}'`);
-    }
-    return found;
   }
 
   /** Keeps the disk as it is now under a name. */
@@ -79,15 +71,19 @@ export class Snapshots {
     return entry;
   }
 
-  /** Gives up a snapshot. */
+  /** Gives up a snapshot. Of one whose L1 table cannot be read only the entry goes; a check finds what it leaks. */
   delete(idOrName: string): void {
     const meta = this.#meta;
-    const entry = this.find(idOrName);
+    const entries = this.list();
+    const entry = findSnapshot(entries, idOrName, meta.path);
     meta.settle();
+    const isPossible = hasPossibleL1(entry, meta.header);
+    const tables = isPossible ? l2TablesOf(meta, entry.l1TableOffset, entry.l1Size) : [];
+    expectTree(meta, tables);
     meta.beginUnsafe();
-    this.#switchTable(this.list().filter(({ id }) => id !== entry.id));
-    this.#lower(l2TablesOf(meta, entry.l1TableOffset, entry.l1Size));
-    const clusters = Math.ceil((entry.l1Size * 8) / meta.clusterSize);
+    this.#switchTable(entries.filter((each) => each !== entry));
+    this.#lower(tables);
+    const clusters = isPossible ? Math.ceil((entry.l1Size * 8) / meta.clusterSize) : 0;
     if (clusters > 0) meta.refcounts.release(entry.l1TableOffset, clusters);
     meta.settle();
     updateCopiedFlags(meta);
@@ -98,7 +94,8 @@ export class Snapshots {
   apply(idOrName: string): void {
     const meta = this.#meta;
     this.#expectNoDataFile();
-    const entry = this.find(idOrName);
+    const entry = findSnapshot(this.list(), idOrName, meta.path);
+    if (!hasPossibleL1(entry, meta.header)) meta.corrupt(`snapshot '${idOrName}' has an impossible L1 table`);
     meta.settle();
     const size = entry.diskSize ?? meta.header.size;
     const old = this.#activeTables();
@@ -123,7 +120,8 @@ export class Snapshots {
   /** What one more reference to each cluster of a tree comes to. @throws where a refcount is too narrow for it */
   #referencesThatFit(tables: readonly number[]): RefcountTally {
     const meta = this.#meta;
-    const added = new RefcountTally();
+    const added = new RefcountTally(meta.path);
+    expectTree(meta, tables);
     eachReference(meta, tables, (cluster) => {
       if (meta.refcounts.get(cluster) + added.add(cluster) > meta.refcounts.max) {
         throw new ImageError(
@@ -158,7 +156,10 @@ export class Snapshots {
     const { header } = meta;
     const oldOffset = header.snapshotsOffset;
     const oldClusters = Math.ceil(snapshotTableBytes(this.list()) / meta.clusterSize);
-    const bytes = encodeSnapshotTable(entries);
+    // An entry without a disk size means the disk's, and is written with it.
+    const bytes = encodeSnapshotTable(
+      entries.map((entry) => ({ ...entry, diskSize: entry.diskSize ?? header.size })),
+    );
     const offset = meta.writeNewTable(bytes);
     meta.changeHeader({ snapshotsOffset: offset, snapshotCount: entries.length });
     if (oldClusters > 0 && oldOffset !== 0) meta.refcounts.release(oldOffset, oldClusters);

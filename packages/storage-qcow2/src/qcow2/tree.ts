@@ -20,6 +20,27 @@ export function l2TablesOf(meta: Qcow2Metadata, l1TableOffset: number, l1Size: n
 }
 
 /**
+ * Expects tables inside the file, each named once: what is done for each of them is bounded by what the file holds.
+ * @throws {@link ImageError} with fault `corrupt`
+ */
+export function expectTree(meta: Qcow2Metadata, tables: readonly number[]): void {
+  const end = meta.file.file.size();
+  const seen = new Set<number>();
+  for (const [l1Index, table] of tables.entries()) {
+    if (table === 0) continue;
+    if (table >= end) meta.corrupt(`L2 table ${l1Index} lies at ${table}, outside of the file`);
+    if (seen.has(table)) meta.corrupt(`L2 table ${l1Index} at ${table} is another one's too`);
+    seen.add(table);
+  }
+}
+
+/** A table in a hole of the file has no entries: an image with a huge sparse file is not read through. */
+function isHole(meta: Qcow2Metadata, table: number): boolean {
+  const extent = meta.file.file.extentAt?.(table, meta.clusterSize);
+  return extent?.isHole === true && extent.length >= meta.clusterSize;
+}
+
+/**
  * Visits every reference to a host cluster that a tree of L2 tables makes: the tables themselves, clusters of data,
  * and for compressed clusters each host cluster that they touch.
  */
@@ -31,6 +52,7 @@ export function eachReference(
   for (const [l1Index, table] of tables.entries()) {
     if (table === 0) continue;
     visit(table / meta.clusterSize);
+    if (isHole(meta, table)) continue;
     for (let index = 0; index < meta.entriesPerL2; index += 1) {
       const entry = entryOf(meta, table, index, l1Index * meta.entriesPerL2 + index);
       if (entry.kind === "compressed") {
@@ -50,6 +72,7 @@ export function updateCopiedFlags(meta: Qcow2Metadata): void {
     const isOnly = meta.refcounts.get(table / meta.clusterSize) === 1;
     if (isOnly !== ((meta.l1.upper(l1Index) & COPIED_HI) !== 0))
       meta.l1.set(l1Index, table, isOnly ? COPIED_HI : 0);
+    if (isHole(meta, table)) continue;
     for (let index = 0; index < meta.entriesPerL2; index += 1) {
       const entry = entryOf(meta, table, index, l1Index * meta.entriesPerL2 + index);
       if (entry.kind === "compressed" || entry.hostOffset === 0 || meta.hasDataFile) continue;

@@ -13,7 +13,8 @@ export type Repair = "none" | "leaks" | "all";
 /**
  * Checks the tables and refcounts of an image against each other, on the file itself and without the code that reads
  * and writes images (docs/interop/qcow2). A repair makes pointers that cannot be read as zeroes, sets refcounts and
- * copied flags to what the tables say, and takes the dirty and corrupt bits away once nothing is wrong.
+ * copied flags to what the tables say, and takes the dirty and corrupt bits away once nothing is wrong. Where a table of
+ * snapshots or bitmaps cannot be read it frees nothing, for the clusters may be those of a snapshot.
  *
  * Refcounts rise before they fall, with a barrier between, so that a power failure in the middle leaves what the next
  * repair can finish. Memory follows what the file holds, not what its header claims.
@@ -77,14 +78,16 @@ function runOnce(file: BlockFile, repair: Repair): CheckReport {
   }
   report.imageEndOffset = (highest + 1) * clusterSize;
 
-  const isSound = report.corruptions === 0 && report.checkErrors === 0;
-  if (repair === "all" && walk.needsRebuild && report.checkErrors === 0) {
+  // What could not be counted may be referenced from where nobody could read: it keeps its clusters and its flags.
+  const mayRepair = walk.isComplete && report.checkErrors === 0;
+  const isSound = report.corruptions === 0 && mayRepair;
+  if (repair === "all" && walk.needsRebuild && mayRepair) {
     file.sync();
     walk.forgetRefcountTable();
     rebuildRefcounts(file, header, tally);
     report.corruptionsFixed += 1;
     walk.checkCopied((cluster) => tally.get(cluster), true);
-  } else if (repair === "all" && report.checkErrors === 0) {
+  } else if (repair === "all" && mayRepair) {
     for (const { cluster, count } of raise) stored.set(cluster, count);
     stored.writeBack();
     file.sync();
@@ -93,7 +96,7 @@ function runOnce(file: BlockFile, repair: Repair): CheckReport {
   } else if (repair === "leaks" && isSound) {
     walk.checkCopied((cluster) => tally.get(cluster), true);
   } else walk.checkCopied((cluster) => stored.get(cluster), false);
-  if (repair === "leaks" || (repair === "all" && !walk.needsRebuild && report.checkErrors === 0)) {
+  if (walk.isComplete && (repair === "leaks" || (repair === "all" && !walk.needsRebuild && mayRepair))) {
     file.sync();
     for (const { cluster, count } of lower) stored.set(cluster, count);
     stored.writeBack();

@@ -1,15 +1,28 @@
-const CHUNK_BITS = 12;
-const CHUNK = 1 << CHUNK_BITS;
+import { ImageError } from "../../image-error.ts";
+
+const CHUNK = 512;
+/** Chunks of 2 KiB: 16 TiB in clusters of 64 KiB that lie together. */
+const MAX_CHUNKS = 1 << 19;
 
 /** How often each host cluster is referenced, as found by a walk. Memory follows the references, not the file. */
 export class RefcountTally {
+  readonly #path: string;
   readonly #chunks = new Map<number, Uint32Array>();
   #end = 0;
 
+  constructor(path: string) {
+    this.#path = path;
+  }
+
+  /** @throws {@link ImageError} where the references of a damaged image lie too scattered to be counted in a GiB */
   add(cluster: number, count = 1): number {
     const key = Math.floor(cluster / CHUNK);
     let chunk = this.#chunks.get(key);
-    if (chunk === undefined) this.#chunks.set(key, (chunk = new Uint32Array(CHUNK)));
+    if (chunk === undefined) {
+      if (this.#chunks.size >= MAX_CHUNKS)
+        throw new ImageError(this.#path, "unsupported", "the tables name more clusters than can be counted");
+      this.#chunks.set(key, (chunk = new Uint32Array(CHUNK)));
+    }
     const now = (chunk[cluster % CHUNK] ?? 0) + count;
     chunk[cluster % CHUNK] = now;
     if (cluster >= this.#end && now > 0) this.#end = cluster + 1;

@@ -24,9 +24,11 @@ const OFLAG_MASK_LO = 0x1fe;
  * be. With `repair` it makes such pointers read as zeroes; what it takes away only leaks.
  */
 export class TableWalk {
-  readonly tally: RefcountTally = new RefcountTally();
+  readonly tally: RefcountTally;
   /** The refcount table or a block is no good: only new ones help. */
   needsRebuild = false;
+  /** False: some table could not be read, and what it references was not counted. Nothing may be freed then. */
+  isComplete = true;
   /** References that the refcount table and its blocks made, one by one: a rebuild takes them back. */
   readonly #refcountClusters: number[] = [];
   /** L2 tables by offset: how often they are named, and by what first. */
@@ -43,6 +45,7 @@ export class TableWalk {
   readonly #entryBytes: number;
 
   constructor(file: BlockFile, header: Qcow2Header, report: CheckReport, repair: boolean) {
+    this.tally = new RefcountTally(file.path);
     this.#file = file;
     this.#header = header;
     this.#report = report;
@@ -132,15 +135,15 @@ export class TableWalk {
    */
   #walkL1(offset: number, entries: number, isActive: boolean, what: string, times = 1): void {
     if (entries === 0) return;
-    if (entries * 8 > MAX_L1_BYTES) {
-      this.#corruption(`${what}: ${entries} entries are too many`);
+    const isTooLarge = entries * 8 > MAX_L1_BYTES;
+    if (isTooLarge) this.#corruption(`${what}: ${entries} entries are too many`);
+    const isOverOther = !isActive && this.tally.get(Math.floor(offset / this.#clusterSize)) > 0;
+    if (isOverOther) this.#corruption(`${what} lies over another table`);
+    if (isTooLarge || isOverOther || !this.#reference(offset, entries * 8, what, times)) {
+      this.isComplete = false;
       return;
     }
-    if (!isActive && this.tally.get(Math.floor(offset / this.#clusterSize)) > 0) {
-      this.#corruption(`${what} lies over another table`);
-      return;
-    }
-    if (!this.#reference(offset, entries * 8, what, times)) return;
+    if (this.#isHole(offset, entries * 8)) return;
     const l1 = this.#read(offset, entries * 8);
     for (let index = 0; index < entries; index += 1) {
       const table = offsetOf(l1, index * 8);
@@ -286,6 +289,7 @@ export class TableWalk {
         const { id, l1TableOffset, l1Size } = entry;
         if (l1TableOffset % this.#clusterSize !== 0) {
           this.#corruption(`snapshot ${id}: its L1 table at ${l1TableOffset} is not a cluster`);
+          this.isComplete = false;
         } else this.#walkL1(l1TableOffset, l1Size, false, `L1 table of snapshot ${id}`, times);
       }
     } catch (error) {
@@ -303,7 +307,11 @@ export class TableWalk {
         this.#header,
         extension,
       )) {
-        if (!this.#reference(tableOffset, tableSize * 8, `the table of bitmap '${name}'`)) continue;
+        if (!this.#reference(tableOffset, tableSize * 8, `the table of bitmap '${name}'`)) {
+          this.isComplete = false;
+          continue;
+        }
+        if (this.#isHole(tableOffset, tableSize * 8)) continue;
         const table = this.#read(tableOffset, tableSize * 8);
         for (let index = 0; index < tableSize; index += 1) {
           const offset = offsetOf(table, index * 8);
@@ -375,9 +383,10 @@ export class TableWalk {
   }
 
   /** A table in a hole of the file has no entries: an image with a huge sparse file is not read through. */
-  #isHole(offset: number): boolean {
-    const extent = this.#file.extentAt?.(offset, this.#clusterSize);
-    return extent?.isHole === true && extent.length >= this.#clusterSize;
+  #isHole(offset: number, bytes: number = this.#clusterSize): boolean {
+    if (bytes === 0) return true;
+    const extent = this.#file.extentAt?.(offset, bytes);
+    return extent?.isHole === true && extent.length >= bytes;
   }
 
   #read(offset: number, bytes: number): DataView {
@@ -393,7 +402,9 @@ export class TableWalk {
 
   #unreadable(error: unknown): void {
     if (!(error instanceof ImageError) || error.fault === "host") throw error;
-    this.#corruption(error.message);
+    this.isComplete = false;
+    this.#report.checkErrors += 1;
+    note(this.#report, `ERROR ${error.message}`);
   }
 }
 
