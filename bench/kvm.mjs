@@ -171,6 +171,7 @@ try {
   );
   result.exitOnVcpuRatio = median(runs.map((run) => run.exitOnVcpuNs / run.peerExitNs));
   result.forwardedExitAddsNs = median(runs.map((run) => run.forwardedExitNs - run.peerExitNs));
+  result.kickRatio = median(runs.map((run) => run.kickNs / run.peerKickNs));
   const us = (ns) => `${(ns / 1000).toFixed(1)} µs`;
   console.log(`an exit, loop in C            ${us(result.peerExitNs)}`);
   console.log(
@@ -180,7 +181,9 @@ try {
     `an exit, on the machine thread ${us(result.forwardedExitNs)}, adds ${us(result.forwardedExitAddsNs)}`,
   );
   console.log(`doorbell and answer           ${us(result.doorbellRoundTripNs)}`);
-  console.log(`kick to the end of the run    ${us(result.kickNs)} (C: ${us(result.peerKickNs)})`);
+  console.log(
+    `kick to the end of the run    ${us(result.kickNs)}, ${result.kickRatio.toFixed(2)} of C's ${us(result.peerKickNs)}`,
+  );
   console.log(
     `creation to the first exit    ${us(result.createToFirstExitNs)} (C: ${us(result.peerCreateToFirstExitNs)})`,
   );

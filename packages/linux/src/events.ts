@@ -12,11 +12,13 @@ const EFD_NONBLOCK = 0o4000;
 export class EventFd {
   readonly fd: number;
   readonly #value = new RootedBuffer(8);
+  readonly #one = new RootedBuffer(8);
 
   /** @param adopted for `adopt`: the counter there is already */
   constructor(initial = 0, adopted?: number) {
     this.fd =
       adopted ?? check(libc().eventfd(initial, EFD_CLOEXEC | EFD_NONBLOCK), "eventfd", "an event counter");
+    this.#one.bytes[0] = 1;
   }
 
   /**
@@ -32,8 +34,7 @@ export class EventFd {
   }
 
   signal(): void {
-    this.#value.view.setBigUint64(0, 1n, true);
-    write(this.fd, this.#value);
+    write(this.fd, this.#one);
   }
 
   /** What was added since the last call. */

@@ -20,14 +20,13 @@ const MAX_INSTRUCTION = 15;
 const MAX_BREAKPOINTS = 4;
 /** Looks at the mailbox before the machine thread goes back to its event loop: some 50 µs. */
 const SPINS = 10_000;
-/** After a spin in vain, so many exits are awaited without one (docs/adr/0012). */
+/** After waiting in vain, so many exits are awaited without spinning, and so many kicks not at all (docs/adr/0012). */
 const CALM = 16;
-/** Looks after a kick: some 30 µs. A guest that executes is back after 20, if its thread has a processor of its own. */
-const KICK_SPINS = 4000;
-/** Then the machine thread sleeps so long for it: its own processor may be the one that the vCPU's thread waits for. */
-const KICK_PATIENCE_MS = 0.1;
-/** How long to sleep between looks for a guest that was interrupted. */
-const NUDGE_PATIENCE_MS = 10;
+/**
+ * The machine thread sleeps so long for a guest that it interrupted. Longer than the host's tick is: a timer that is
+ * the processor's next one costs as much as the whole kick.
+ */
+const PATIENCE_MS = 10;
 /** So often in a row a dirty ring may be full and yet empty. */
 const MOST_VAIN_RING_EXITS = 10;
 /** Exits served in one go before timers and sockets get their turn. */
@@ -65,6 +64,8 @@ export class KvmVcpu implements Vcpu {
   #debug: Debug | undefined;
   /** Exits still to be awaited without spinning. */
   #calm = 0;
+  /** Kicks still to be left to the event loop. */
+  #impatience = 0;
   #vainRingExits = 0;
   readonly #interruption = new RootedBuffer(SizeOf.kvm_interrupt);
 
@@ -135,11 +136,13 @@ export class KvmVcpu implements Vcpu {
 
   kick(): void {
     this.#isKicked = true;
-    if (!this.#interrupt()) return;
+    if (!this.#thread.isInGuest) return;
+    this.#run.setUint8(Run.IMMEDIATE_EXIT, 1);
     // A task of the event loop would say so too, and take longer than most guests.
-    if (this.#calm > 0) this.#calm--;
-    else if (!this.#thread.isBackWithin(KICK_SPINS)) this.#calm = CALM;
-    this.#thread.blockUntilBack(KICK_PATIENCE_MS);
+    if (this.#impatience > 0) {
+      this.#impatience--;
+      this.#thread.interrupt();
+    } else if (!this.#thread.interruptAndWait(PATIENCE_MS)) this.#impatience = CALM;
   }
 
   getState(): VcpuState {
@@ -207,8 +210,10 @@ export class KvmVcpu implements Vcpu {
 
   /** Returns when the guest has left: a pending run goes on afterwards. */
   nudge(): void {
-    if (!this.#interrupt()) return;
-    while (this.#thread.isInGuest) this.#thread.blockUntilBack(NUDGE_PATIENCE_MS);
+    while (this.#thread.isInGuest) {
+      this.#run.setUint8(Run.IMMEDIATE_EXIT, 1);
+      this.#thread.interruptAndWait(PATIENCE_MS);
+    }
   }
 
   /** Makes the pending run reject: something that it caused failed outside of it. */
@@ -235,12 +240,10 @@ export class KvmVcpu implements Vcpu {
     close(this.#fd);
   }
 
-  /** Whether there was a run to interrupt. */
-  #interrupt(): boolean {
-    if (!this.#thread.isInGuest) return false;
+  #interrupt(): void {
+    if (!this.#thread.isInGuest) return;
     this.#run.setUint8(Run.IMMEDIATE_EXIT, 1);
     this.#thread.interrupt();
-    return true;
   }
 
   async #enter(maySpin: boolean): Promise<void> {

@@ -16,6 +16,8 @@ export const Word = {
   MAIL: 3,
   /** Exits that the vCPU's thread answered by itself. */
   ANSWERED: 4,
+  /** Not 0 while the machine thread is in its event loop and hears of the guest's return by the thread's event. */
+  AWAITED: 5,
 } as const;
 export const WORDS = 8;
 
@@ -35,6 +37,8 @@ export const KICK_SIGNAL = 40;
 export interface ThreadData {
   readonly words: SharedArrayBuffer;
   readonly name: string;
+  /** The eventfd that says in the machine thread's event loop that the guest is back. */
+  readonly event: number;
 }
 
 /** The vCPU that the thread runs: its descriptor and `kvm_run`. */

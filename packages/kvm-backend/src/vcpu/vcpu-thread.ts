@@ -1,5 +1,5 @@
 import { SHARE_ENV, Worker } from "node:worker_threads";
-import { interruptOn, signalThread } from "@northbridge/linux";
+import { EventFd, FdWatch, interruptOn, signalThread } from "@northbridge/linux";
 import { NorthbridgeError } from "@northbridge/sdk";
 import {
   KICK_SIGNAL,
@@ -21,8 +21,10 @@ export class VcpuThread {
   readonly #worker: Worker;
   readonly #words: Int32Array<SharedArrayBuffer>;
   readonly #gone: Promise<void>;
+  readonly #event = new EventFd();
+  readonly #watch: FdWatch;
   #failure: Error | undefined;
-  /** Wakes who awaits the thread, where the machine thread itself sees that it is back. */
+  /** Wakes who awaits the thread. */
   #wake: (() => void) | undefined;
 
   /** Starts the thread, which takes some tens of milliseconds: `attach` waits for it. */
@@ -30,7 +32,7 @@ export class VcpuThread {
     interruptOn(KICK_SIGNAL);
     const shared = new SharedArrayBuffer(WORDS * Int32Array.BYTES_PER_ELEMENT);
     const words = new Int32Array(shared);
-    const workerData: ThreadData = { words: shared, name };
+    const workerData: ThreadData = { words: shared, name, event: this.#event.fd };
     const worker = new Worker(WORKER, {
       workerData,
       env: SHARE_ENV,
@@ -39,13 +41,21 @@ export class VcpuThread {
     });
     this.#worker = worker;
     this.#words = words;
+    this.#watch = new FdWatch(this.#event.fd, () => {
+      this.#event.drain();
+      this.#wake?.();
+    });
+    // The thread itself keeps the process.
+    this.#watch.unref();
     worker.on("error", (error) => {
       this.#failure = error instanceof Error ? error : new Error(String(error));
       Atomics.store(words, Word.TURN, Turn.QUIT);
-      Atomics.notify(words, Word.TURN);
+      this.#wake?.();
     });
     this.#gone = new Promise((resolve) => {
       worker.once("exit", () => {
+        this.#watch.close();
+        this.#event.close();
         resolve();
       });
     });
@@ -99,17 +109,22 @@ export class VcpuThread {
     this.#expectAlive();
   }
 
-  /**
-   * Interrupts KVM_RUN. The caller has set `kvm_run.immediate_exit`: the thread may not have got there yet.
-   */
+  /** Interrupts KVM_RUN. The caller has set `kvm_run.immediate_exit`: the thread may not have got there yet. */
   interrupt(): void {
     signalThread(this.tid, KICK_SIGNAL);
   }
 
-  /** Blocks until the guest is back, at most so long. Whoever awaits the exit goes on with the next microtask. */
-  blockUntilBack(patienceMs: number): void {
-    if (this.isInGuest) Atomics.wait(this.#words, Word.TURN, Turn.GUEST, patienceMs);
-    if (!this.isInGuest) this.#wake?.();
+  /**
+   * Interrupts KVM_RUN and blocks until the guest is back, at most so long. Whoever awaits the exit goes on with the
+   * next microtask. Returns whether it is back.
+   */
+  interruptAndWait(patienceMs: number): boolean {
+    // The event loop need not hear of it.
+    Atomics.store(this.#words, Word.AWAITED, 0);
+    this.interrupt();
+    Atomics.wait(this.#words, Word.TURN, Turn.GUEST, patienceMs);
+    this.#hearWhenNot(Turn.GUEST);
+    return !this.isInGuest;
   }
 
   /** Only while it is the machine thread's turn, or before the first one. */
@@ -126,15 +141,20 @@ export class VcpuThread {
 
   async #whileTurnIs(turn: number): Promise<void> {
     while (Atomics.load(this.#words, Word.TURN) === turn) {
-      const waiting = Atomics.waitAsync(this.#words, Word.TURN, turn);
-      if (!waiting.async) return;
       await new Promise<void>((resolve) => {
         this.#wake = resolve;
-        void waiting.value.then(() => {
-          resolve();
-        });
+        this.#hearWhenNot(turn);
       });
     }
+  }
+
+  /** Wakes who awaits the thread: now, or as soon as the turn is another one. */
+  #hearWhenNot(turn: number): void {
+    // In this order: the thread changes the turn first and looks then whether that is awaited.
+    Atomics.store(this.#words, Word.AWAITED, 1);
+    if (Atomics.load(this.#words, Word.TURN) === turn) return;
+    Atomics.store(this.#words, Word.AWAITED, 0);
+    this.#wake?.();
   }
 
   #expectAlive(): void {

@@ -1,5 +1,5 @@
 import { parentPort, receiveMessageOnPort, workerData } from "node:worker_threads";
-import { errnoNumber, gettid, ioctlUnchecked, nameThread } from "@northbridge/linux";
+import { errnoNumber, EventFd, gettid, ioctlUnchecked, nameThread } from "@northbridge/linux";
 import { Request } from "../abi/spec.ts";
 import { type Mail, type ThreadData, Turn, Word } from "./mailbox.ts";
 import { VcpuRanges } from "./vcpu-ranges.ts";
@@ -7,14 +7,15 @@ import { VcpuRanges } from "./vcpu-ranges.ts";
 /** Looks at the mailbox this often before it sleeps: a register access is often answered within microseconds. */
 const SPINS = 400;
 
-const { words: shared, name } = workerData as ThreadData;
+const { words: shared, name, event: eventFd } = workerData as ThreadData;
 const words = new Int32Array(shared);
+const event = new EventFd(0, eventFd);
 let fd = -1;
 let ranges: VcpuRanges | undefined;
 let taken = 0;
 
-function awaitTurn(): number {
-  for (let i = 0; i < SPINS; i++) {
+function awaitTurn(spins: number): number {
+  for (let i = 0; i < spins; i++) {
     const turn = Atomics.load(words, Word.TURN);
     if (turn !== Turn.MACHINE) return turn;
   }
@@ -48,13 +49,20 @@ function enterGuest(): void {
   }
 }
 
+/** Wakes the machine thread, wherever it waits. */
+function tellMachine(): void {
+  Atomics.notify(words, Word.TURN);
+  if (Atomics.exchange(words, Word.AWAITED, 0) !== 0) event.signal();
+}
+
 nameThread(name);
 Atomics.store(words, Word.TID, gettid());
 // Unless it is told to quit already.
 Atomics.compareExchange(words, Word.TURN, Turn.STARTING, Turn.MACHINE);
-Atomics.notify(words, Word.TURN);
-while (awaitTurn() === Turn.GUEST) {
+tellMachine();
+// After an interruption, the machine thread may wait for this one's processor.
+while (awaitTurn(words[Word.ERRNO] === 0 ? SPINS : 0) === Turn.GUEST) {
   enterGuest();
   Atomics.store(words, Word.TURN, Turn.MACHINE);
-  Atomics.notify(words, Word.TURN);
+  tellMachine();
 }
