@@ -35,6 +35,7 @@ export const PACKAGES: readonly BuiltInPackage[] = [
   { names: ["directory", "file"], load: () => import("./host-ends.ts") },
   { names: ["vhostUserBlk", "vhostUserFs"], load: () => import("./vhost-user/front-end-plugins.ts") },
   { names: ["vhostUserNet"], load: () => import("./vhost-user/net-front-end.ts") },
+  { names: ["vhostNet"], load: () => import("./vhost-user/vhost-net.ts") },
 ];
 
 /**

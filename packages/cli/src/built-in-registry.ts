@@ -7,7 +7,17 @@ import * as hostEnds from "./host-ends.ts";
 import { registryOf } from "./registry-of.ts";
 import * as frontEnds from "./vhost-user/front-end-plugins.ts";
 import * as netFrontEnd from "./vhost-user/net-front-end.ts";
+import * as kernelNet from "./vhost-user/vhost-net.ts";
 
 /** The plugins, machine types and host ends that come with the command: whatever these packages export. */
 export const builtInRegistry = (): PluginRegistry =>
-  registryOf([devicesLegacy, devicesVirtio, netTap, storageQcow2, hostEnds, frontEnds, netFrontEnd]);
+  registryOf([
+    devicesLegacy,
+    devicesVirtio,
+    netTap,
+    storageQcow2,
+    hostEnds,
+    frontEnds,
+    netFrontEnd,
+    kernelNet,
+  ]);

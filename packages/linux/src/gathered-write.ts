@@ -1,22 +1,12 @@
 import { unlessAgain } from "./files.ts";
 import { libc } from "./libc.ts";
+import { addressOf } from "./mapping.ts";
 import { RootedBuffer } from "./rooted-buffer.ts";
 
 /** `struct iovec` of x86-64. */
 const Iovec = { BASE: 0, BYTES: 8, LENGTH: 16 } as const;
 /** More pieces than this are copied into one: a large frame of Linux has 19 at most, IOV_MAX is 1024. */
 const MOST_PIECES = 64;
-
-/** Where shared memory lies, which never moves: looking it up takes longer than copying a small frame. */
-const bases = new WeakMap<SharedArrayBuffer, number>();
-
-function baseOf(buffer: SharedArrayBuffer): number {
-  const known = bases.get(buffer);
-  if (known !== undefined) return known;
-  const base = Number(libc().address(new Uint8Array(buffer)));
-  bases.set(buffer, base);
-  return base;
-}
 
 /**
  * Writes of a header and pieces of memory in one call (writev(2)). Pieces of shared memory, as a machine's RAM is, go
@@ -46,9 +36,8 @@ export class GatheredWrite {
     this.#copied = 0;
     this.#append(this.header.length);
     for (const piece of pieces) {
-      const { buffer } = piece;
-      if (buffer instanceof SharedArrayBuffer && pieces.length <= MOST_PIECES)
-        this.#add(baseOf(buffer) + piece.byteOffset, piece.length);
+      if (piece.buffer instanceof SharedArrayBuffer && pieces.length <= MOST_PIECES)
+        this.#add(addressOf(piece), piece.length);
       else this.#copy(piece);
     }
     const result = this.#copies.lend(() =>

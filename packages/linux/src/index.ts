@@ -30,6 +30,7 @@ export {
 } from "./interfaces.ts";
 export type { Address } from "./libc.ts";
 export {
+  addressOf,
   addSeals,
   createMemfd,
   discardPages,
@@ -64,5 +65,11 @@ export {
   TunOffload,
   TunRequest,
 } from "./tap.ts";
-export { VhostNet, type VhostRegion, VhostRequest, type VhostRing } from "./vhost.ts";
+export {
+  type VhostChannel,
+  VhostNet,
+  type VhostRegion,
+  VhostRequest,
+  type VhostRing,
+} from "./vhost.ts";
 export { gettid, interruptOn, nameThread, signalThread } from "./threads.ts";

@@ -39,6 +39,20 @@ interface WebAssemblyHost {
 }
 const { WebAssembly } = globalThis as unknown as WebAssemblyHost;
 
+/** Where shared memory lies, which never moves: asking takes longer than copying a small frame. */
+const bases = new WeakMap<ArrayBufferLike, number>();
+
+/** Where bytes of shared memory lie in this process, for as long as somebody holds them. */
+export function addressOf(bytes: Uint8Array): number {
+  const { buffer, byteOffset } = bytes;
+  let base = bases.get(buffer);
+  if (base === undefined) {
+    base = Number(libc().address(new Uint8Array(buffer)));
+    bases.set(buffer, base);
+  }
+  return base + byteOffset;
+}
+
 /** An anonymous file of `length` zero bytes (memfd_create(2)), which may be sealed. */
 export function createMemfd(name: string, length: number): number {
   const fd = check(

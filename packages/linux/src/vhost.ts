@@ -75,27 +75,39 @@ export function vhostVringState(index: number, value: number): RootedBuffer {
   return buffer;
 }
 
+/** Makes one request of a `/dev/vhost-net`. Throws `SystemCallError`. */
+export type VhostChannel = (request: keyof typeof VhostRequest, argument?: RootedBuffer) => void;
+
 /**
  * The kernel's vhost-net: carries frames between the rings of a network device and a tap, without this process. All
  * throw `SystemCallError`.
  */
 export class VhostNet {
-  readonly #fd: number;
+  readonly #ask: VhostChannel;
+  readonly #close: () => void;
 
-  private constructor(fd: number) {
-    this.#fd = fd;
+  /** Makes this process the owner of what `ask` makes requests of. */
+  constructor(ask: VhostChannel, close: () => void) {
+    this.#ask = ask;
+    this.#close = close;
+    ask("VHOST_SET_OWNER");
   }
 
-  /** Opens the device and makes this process its owner. */
+  /** Opens the device. */
   static open(path = "/dev/vhost-net"): VhostNet {
     const fd = open(path, OpenFlag.O_RDWR);
+    const ask: VhostChannel = (request, argument) => {
+      if (argument === undefined) ioctl(fd, VhostRequest[request], 0, request);
+      else ioctlBuffer(fd, VhostRequest[request], argument, request);
+    };
     try {
-      ioctl(fd, VhostRequest.VHOST_SET_OWNER, 0, "VHOST_SET_OWNER");
+      return new VhostNet(ask, () => {
+        close(fd);
+      });
     } catch (error) {
       close(fd);
       throw error;
     }
-    return new VhostNet(fd);
   }
 
   /** Feature bits that the kernel offers: low word, high word. */
@@ -138,11 +150,7 @@ export class VhostNet {
   }
 
   close(): void {
-    close(this.#fd);
-  }
-
-  #ask(request: keyof typeof VhostRequest, buffer: RootedBuffer): void {
-    ioctlBuffer(this.#fd, VhostRequest[request], buffer, request);
+    this.#close();
   }
 }
 

@@ -18,3 +18,5 @@ export { dgram, DgramNet, type DgramOptions } from "./socket/dgram.ts";
 export { stream, StreamNet, type StreamOptions } from "./socket/stream.ts";
 export { EthernetSwitch, ethernetSwitch, hub, type SwitchOptions } from "./switch/ethernet-switch.ts";
 export { serveSwitch } from "./switch/served-switch.ts";
+export { Unplugged } from "./link/unplugged.ts";
+export { type VhostNetOptions, VhostNetServer, type VhostTap } from "./vhost/vhost-net-server.ts";

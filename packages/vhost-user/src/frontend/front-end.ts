@@ -16,26 +16,7 @@ import {
   VringAddress,
   VringFd,
 } from "../protocol/spec.ts";
-
-/** Memory that a front end shares. */
-export interface SharedRegion {
-  readonly gpa: number;
-  /** Bytes. */
-  readonly size: number;
-  /** Where this process says that it has the memory: any number that is unique to the region. */
-  readonly userAddress: number;
-  readonly fd: number;
-  readonly offset: number;
-}
-
-/** Where a ring is, in the front end's addresses, and where in it the back end goes on. */
-export interface RingPlace {
-  readonly size: number;
-  readonly base: number;
-  readonly desc: number;
-  readonly avail: number;
-  readonly used: number;
-}
+import type { RingPlace, RingServer, SharedRegion } from "./ring-server.ts";
 
 /** A back end's memory of requests in flight. The descriptor belongs to who holds this. */
 export interface Inflight {
@@ -77,7 +58,7 @@ const DEFAULT_TIMEOUT_MS = 10_000;
  * The front end's side of a vhost-user connection: one method per thing to ask of a back end. All reject with
  * `NB_HOST` where the back end refuses, answers something else, takes too long or is gone.
  */
-export class FrontEnd {
+export class FrontEnd implements RingServer {
   /** What the back end offers, protocol features apart. */
   features: FeatureSet = new FeatureSet();
   /** Protocol features agreed on. */

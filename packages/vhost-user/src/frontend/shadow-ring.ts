@@ -1,7 +1,7 @@
 import { addSeals, close, createMemfd, EventFd, FdWatch, Seal, SharedMapping } from "@northbridge/linux";
 import { FakeMemory, SplitDriverQueue } from "@northbridge/sdk/testing";
 import type { DescriptorChain, VirtQueue } from "@northbridge/sdk/virtio";
-import type { RingPlace, SharedRegion } from "./front-end.ts";
+import type { RingPlace, SharedRegion } from "./ring-server.ts";
 
 /** Descriptors of a ring: more than one request has segments. */
 const SIZE = 1024;
@@ -36,7 +36,7 @@ export class ShadowRing {
     const fd = createMemfd("vhost-user ring", BYTES);
     addSeals(fd, Seal.SHRINK | Seal.GROW);
     this.#mapping = new SharedMapping(fd, BYTES, "vhost-user ring");
-    this.region = { gpa, size: BYTES, userAddress: gpa, fd, offset: 0 };
+    this.region = { gpa, size: BYTES, userAddress: Number(this.#mapping.address), fd, offset: 0 };
     const memory = new RingMemory(new Uint8Array(this.#mapping.buffer, 0, BYTES));
     this.#ring = new SplitDriverQueue({ memory, gpa: 0, size: SIZE, eventIdx });
     this.#watch = new FdWatch(this.call.fd, () => {

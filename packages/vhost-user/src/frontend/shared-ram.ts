@@ -1,6 +1,6 @@
 import { addSeals, close, createMemfd, mapUnder, Seal } from "@northbridge/linux";
 import type { MemorySlot } from "@northbridge/sdk";
-import type { SharedRegion } from "./front-end.ts";
+import type { SharedRegion } from "./ring-server.ts";
 
 /** Guest RAM in files that other processes can map: the memory of a machine, put onto files where it lies. */
 export class SharedRam {
