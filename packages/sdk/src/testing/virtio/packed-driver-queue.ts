@@ -1,4 +1,5 @@
 import type { GuestMemory } from "@northbridge/core/contracts";
+import { fence } from "../../virtio/fence.ts";
 import { Desc, DescFlag, EventFlag } from "../../virtio/spec.ts";
 import type { QueueAddresses } from "../../virtio/virt-queue.ts";
 import type { DriverQueue, DriverQueueOptions, Segment, UsedBuffer } from "./driver-queue.ts";
@@ -73,6 +74,7 @@ export class PackedDriverQueue implements DriverQueue {
     this.#notified = now;
     if (before === now) return false;
     const { device } = this.addresses;
+    fence(); // the requests before the look whether the device wants to hear of them (§2.8.21.3.1)
     const flags = this.#memory.readU16(device + 2);
     if (flags === EventFlag.DISABLE) return false;
     if (flags !== EventFlag.DESC || !this.#eventIdx) return true;
@@ -85,30 +87,36 @@ export class PackedDriverQueue implements DriverQueue {
 
   collect(): UsedBuffer[] {
     const used: UsedBuffer[] = [];
-    for (;;) {
-      const at = this.#at(this.#used);
-      const flags = this.#memory.readU16(at + Desc.PACKED_FLAGS);
-      const wrap = this.#wrap(this.#used);
-      if (((flags & DescFlag.AVAIL) !== 0) !== wrap || ((flags & DescFlag.USED) !== 0) !== wrap) break;
-      const id = this.#memory.readU16(at + Desc.PACKED_ID);
-      const slots = this.#slots.get(id);
-      if (slots === undefined) throw new Error(`the device used ${id}, which it had not been given`);
-      this.#slots.delete(id);
-      this.#freeIds.push(id);
-      this.#free += slots;
-      this.#used += slots;
-      used.push({
-        id,
-        written: (flags & DescFlag.WRITE) === 0 ? 0 : this.#memory.readU32(at + Desc.LEN),
-      });
-    }
-    this.#rearm();
+    do {
+      while (this.#isUsed()) this.#take(used);
+      this.#rearm();
+      fence(); // the wish to hear of the next before the look whether it is there already (§2.8.22)
+    } while (this.#isUsed());
     return used;
   }
 
   wantInterrupts(wanted: boolean): void {
     this.#wants = wanted;
     this.#rearm();
+  }
+
+  #isUsed(): boolean {
+    const flags = this.#memory.readU16(this.#at(this.#used) + Desc.PACKED_FLAGS);
+    const wrap = this.#wrap(this.#used);
+    return ((flags & DescFlag.AVAIL) !== 0) === wrap && ((flags & DescFlag.USED) !== 0) === wrap;
+  }
+
+  #take(used: UsedBuffer[]): void {
+    const at = this.#at(this.#used);
+    const id = this.#memory.readU16(at + Desc.PACKED_ID);
+    const flags = this.#memory.readU16(at + Desc.PACKED_FLAGS);
+    const slots = this.#slots.get(id);
+    if (slots === undefined) throw new Error(`the device used ${id}, which it had not been given`);
+    this.#slots.delete(id);
+    this.#freeIds.push(id);
+    this.#free += slots;
+    this.#used += slots;
+    used.push({ id, written: (flags & DescFlag.WRITE) === 0 ? 0 : this.#memory.readU32(at + Desc.LEN) });
   }
 
   #rearm(): void {

@@ -1,4 +1,5 @@
 import type { GuestMemory } from "@northbridge/core/contracts";
+import { fence } from "../../virtio/fence.ts";
 import { AvailFlag, Desc, DescFlag, Ring, UsedFlag } from "../../virtio/spec.ts";
 import type { QueueAddresses } from "../../virtio/virt-queue.ts";
 import type { DriverQueue, DriverQueueOptions, Segment, UsedBuffer } from "./driver-queue.ts";
@@ -68,6 +69,7 @@ export class SplitDriverQueue implements DriverQueue {
     this.#notified = now;
     if (before === now) return false;
     const { device } = this.addresses;
+    fence(); // the requests before the look whether the device wants to hear of them (§2.7.13.4.1)
     if (!this.#eventIdx) return (this.#memory.readU16(device + Ring.FLAGS) & UsedFlag.NO_NOTIFY) === 0;
     const event = this.#memory.readU16(device + Ring.RING + Ring.USED_ENTRY * this.size);
     return ((now - event - 1) & 0xffff) < ((now - before) & 0xffff);
@@ -75,6 +77,23 @@ export class SplitDriverQueue implements DriverQueue {
 
   collect(): UsedBuffer[] {
     const used: UsedBuffer[] = [];
+    do {
+      this.#take(used);
+      this.#rearm();
+      fence(); // the wish to hear of the next before the look whether it is there already (§2.7.14)
+    } while (this.#used !== this.#memory.readU16(this.addresses.device + Ring.IDX));
+    return used;
+  }
+
+  wantInterrupts(wanted: boolean): void {
+    this.#wants = wanted;
+    this.#memory.writeU16(this.addresses.driver + Ring.FLAGS, wanted ? 0 : AvailFlag.NO_INTERRUPT);
+    this.#rearm();
+  }
+
+  #wants = true;
+
+  #take(used: UsedBuffer[]): void {
     const { device } = this.addresses;
     const idx = this.#memory.readU16(device + Ring.IDX);
     while (this.#used !== idx) {
@@ -87,17 +106,7 @@ export class SplitDriverQueue implements DriverQueue {
       used.push({ id, written: this.#memory.readU32(at + 4) });
       this.#used = (this.#used + 1) & 0xffff;
     }
-    this.#rearm();
-    return used;
   }
-
-  wantInterrupts(wanted: boolean): void {
-    this.#wants = wanted;
-    this.#memory.writeU16(this.addresses.driver + Ring.FLAGS, wanted ? 0 : AvailFlag.NO_INTERRUPT);
-    this.#rearm();
-  }
-
-  #wants = true;
 
   #rearm(): void {
     if (!this.#eventIdx) return;
