@@ -111,15 +111,20 @@ export function echo(payload: readonly number[], options?: PacketOptions): Uint8
   return ipv4(1, body, options);
 }
 
+export interface SegmentOptions extends PacketOptions {
+  readonly acknowledgment?: number;
+  readonly payload?: readonly number[];
+}
+
 /** A TCP segment without options (RFC 9293 §3.1). */
 export function tcp(
   fromPort: number,
   toPort: number,
   sequence: number,
   flags: number,
-  options: PacketOptions & { readonly acknowledgment?: number } = {},
+  options: SegmentOptions = {},
 ): Uint8Array {
-  const { from = "10.0.2.15", to = "10.0.2.2", acknowledgment = 0 } = options;
+  const { from = "10.0.2.15", to = "10.0.2.2", acknowledgment = 0, payload = [] } = options;
   const be32 = (value: number): number[] => [...be16(value >>> 16), ...be16(value & 0xffff)];
   const body = [
     ...be16(fromPort),
@@ -134,6 +139,7 @@ export function tcp(
     0,
     0,
     0,
+    ...payload,
   ];
   const sum = internetSum([...v4(from), ...v4(to), 0, 6, ...be16(body.length), ...body]);
   body[16] = sum >>> 8;
@@ -205,5 +211,9 @@ export const field = {
   udpPayload: (frame: Uint8Array): Uint8Array => frame.subarray(ETHERNET + 28),
   tcpSequence: (frame: Uint8Array): number =>
     new DataView(frame.buffer, frame.byteOffset).getUint32(ETHERNET + 24),
+  tcpAcknowledgment: (frame: Uint8Array): number =>
+    new DataView(frame.buffer, frame.byteOffset).getUint32(ETHERNET + 28),
+  tcpWindow: (frame: Uint8Array): number =>
+    new DataView(frame.buffer, frame.byteOffset).getUint16(ETHERNET + 34),
   tcpFlags: (frame: Uint8Array): number => frame[ETHERNET + 33] ?? 0,
 } as const;

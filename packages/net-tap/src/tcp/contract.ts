@@ -69,6 +69,8 @@ export interface TcpEndpointOptions {
   /** Our limit on what we send and announce. */
   readonly mss: number;
   readonly receiveBuffer: number;
+  /** What of `receiveBuffer` may be promised now. @defaultValue all of it */
+  readonly receiveLimit?: (() => number) | undefined;
   readonly sendBuffer: number;
   /** Where what waits to be sent is kept. */
   readonly store: ByteStore;

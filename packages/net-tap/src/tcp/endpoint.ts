@@ -48,7 +48,7 @@ export class TcpEndpoint {
     this.#options = options;
     this.#state = state;
     this.#timestamps = new Timestamps(out.scheduler, Math.imul(options.initialSequence, 0x9e37_79b1) >>> 0);
-    this.#receive = new ReceiveSide(options.receiveBuffer, (bytes) => {
+    this.#receive = new ReceiveSide(options.receiveBuffer, options.receiveLimit, (bytes) => {
       user.onData(bytes);
       return this.#isOpen();
     });
@@ -143,7 +143,7 @@ export class TcpEndpoint {
     if (this.#state !== "SYN_SENT" && this.#state !== "TIME_WAIT") {
       this.#emit(this.#send.highest, TcpFlag.RST | TcpFlag.ACK, 0, 0);
     }
-    this.#close(true);
+    this.#close(!this.#hasAllOfPeer());
   }
 
   /** Forgets the connection without a word: its back end closes. */
@@ -263,7 +263,7 @@ export class TcpEndpoint {
     }
     if ((flags & TcpFlag.RST) !== 0) {
       // RFC 5961 §3.2: only the exact sequence number resets.
-      if (offset === 0) this.#close(true);
+      if (offset === 0) this.#close(!this.#hasAllOfPeer());
       else this.#receive.acksOwed += 1;
       return;
     }
@@ -296,6 +296,11 @@ export class TcpEndpoint {
   /** A user's callback may have aborted: narrowing does not see that. */
   #isOpen(): boolean {
     return this.#state !== "CLOSED";
+  }
+
+  /** Both ends are done: a RST only ends the waiting (RFC 9293 §3.10.7.4, "second"), and takes nothing back. */
+  #hasAllOfPeer(): boolean {
+    return this.#state === "CLOSING" || this.#state === "LAST_ACK" || this.#state === "TIME_WAIT";
   }
 
   #takeFin(): void {

@@ -5,8 +5,8 @@ interface Fragment {
   bytes: Uint8Array;
 }
 
-/** More than these and a sender of crumbs makes us keep more bookkeeping than data. */
-const MOST_FRAGMENTS = 256;
+/** One for each KiB of the window, but at least these: a sender of crumbs makes us keep no more bookkeeping than data. */
+const LEAST_FRAGMENTS = 16;
 
 /**
  * Segments that came before their time (RFC 9293 §3.10.7.4, "seventh"), in order and without overlaps. The caller has
@@ -20,12 +20,13 @@ export class Reassembly {
     return this.#held;
   }
 
-  /** Keeps a copy of what of `bytes` is not held yet. What came first stays. */
-  insert(sequence: number, bytes: Uint8Array): void {
+  /** Keeps a copy of what of `bytes` is not held yet. What came first stays. @param window bytes that may be held */
+  insert(sequence: number, bytes: Uint8Array, window: number): void {
+    const most = Math.max(LEAST_FRAGMENTS, window >>> 10);
     let start = sequence;
     const end = advance(sequence, bytes.length);
     let index = 0;
-    while (distance(end, start) > 0 && this.#fragments.length < MOST_FRAGMENTS) {
+    while (distance(end, start) > 0 && this.#fragments.length < most) {
       const next = this.#fragments[index];
       if (next !== undefined && distance(start, next.sequence) >= 0) {
         const nextEnd = advance(next.sequence, next.bytes.length);

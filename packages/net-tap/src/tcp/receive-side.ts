@@ -6,6 +6,7 @@ import { advance, distance } from "./sequence.ts";
 /** The receiving half of a connection: its sequence variables, its window, and what came before its time. */
 export class ReceiveSide {
   readonly #buffer: number;
+  readonly #limit: (() => number) | undefined;
   /** Hands bytes on. False: the connection is gone. */
   readonly #deliver: (bytes: Uint8Array) => boolean;
   readonly #reassembly = new Reassembly();
@@ -13,6 +14,8 @@ export class ReceiveSide {
   /** Right edge of the window that the peer knows. It never goes back (RFC 9293 §3.8.6.2.2). */
   #edge = 0;
   #scale: number;
+  /** The window of our SYN, which is never scaled (RFC 7323 §2.2). */
+  readonly synWindow: number;
   #sendsSack = false;
   #unread = 0;
   #fin: number | undefined;
@@ -21,8 +24,15 @@ export class ReceiveSide {
   /** Acknowledgments that the peer waits for. */
   acksOwed = 0;
 
-  constructor(bufferBytes: number, deliver: (bytes: Uint8Array) => boolean) {
+  /** @param limit what of the buffer may be promised now */
+  constructor(
+    bufferBytes: number,
+    limit: (() => number) | undefined,
+    deliver: (bytes: Uint8Array) => boolean,
+  ) {
     this.#buffer = bufferBytes;
+    this.#limit = limit;
+    this.synWindow = Math.min(0xffff, this.#most());
     this.#deliver = deliver;
     this.#scale = Math.max(0, 32 - Math.clz32(bufferBytes >>> 16));
   }
@@ -53,11 +63,6 @@ export class ReceiveSide {
     this.#sendsSack = syn.sackPermitted;
   }
 
-  /** The window of a SYN is never scaled (RFC 7323 §2.2). */
-  get synWindow(): number {
-    return Math.min(0xffff, this.#buffer);
-  }
-
   /** Value of the window field; what it says is promised. */
   windowField(): number {
     const edge = advance(this.#next, this.#room());
@@ -81,7 +86,7 @@ export class ReceiveSide {
     this.#unread -= length;
     const gain = distance(advance(this.#next, this.#room()), this.#edge);
     // Silly window avoidance (RFC 9293 §3.8.6.2.2): an opening worth a segment or half the buffer is announced.
-    return gain >= Math.min(this.#buffer / 2, 2 * mss);
+    return gain >= Math.min(this.#most() / 2, 2 * mss);
   }
 
   /**
@@ -118,7 +123,7 @@ export class ReceiveSide {
   #takeText(segment: Segment, offset: number, text: Uint8Array, from: number): boolean {
     if (offset > 0) {
       this.#recent = advance(segment.sequence, from);
-      this.#reassembly.insert(this.#recent, text);
+      this.#reassembly.insert(this.#recent, text, this.#most());
       // One acknowledgment for each, so that the peer counts its duplicates (RFC 5681 §4.2).
       this.acksOwed += 1;
       return true;
@@ -142,8 +147,12 @@ export class ReceiveSide {
     return this.#deliver(length === text.length ? text : text.subarray(0, length));
   }
 
+  #most(): number {
+    return this.#limit === undefined ? this.#buffer : Math.min(this.#buffer, this.#limit());
+  }
+
   #room(): number {
-    const room = Math.max(0, this.#buffer - this.#unread);
+    const room = Math.max(0, this.#most() - this.#unread);
     return this.#scale < 0 ? Math.min(0xffff, room) : room;
   }
 }

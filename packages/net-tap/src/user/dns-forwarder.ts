@@ -133,11 +133,12 @@ function askByTcp(
   onAnswer: (answer: Uint8Array) => void,
 ): () => void {
   const socket = createConnection({ host: server.address, port: server.port });
-  const framer = new DnsFramer(onAnswer);
+  const framer = new DnsFramer();
   socket.on("error", onFailure);
   socket.on("end", onFailure);
   socket.on("data", (chunk) => {
     framer.push(chunk);
+    for (let answer = framer.next(); answer !== undefined; answer = framer.next()) onAnswer(answer);
   });
   socket.end(withLength(message));
   return () => socket.destroy();
@@ -151,25 +152,26 @@ export function withLength(message: Uint8Array): Uint8Array {
   return framed;
 }
 
-/** Cuts a stream into messages (RFC 1035 §4.2.2); holds 64 KiB and a chunk at most. */
+/** Cuts a stream into messages (RFC 1035 §4.2.2); holds 64 KiB and a chunk at most where all of each is taken. */
 export class DnsFramer {
-  readonly #onMessage: (message: Uint8Array) => void;
   #held: Uint8Array = new Uint8Array(0);
+  #at = 0;
 
-  constructor(onMessage: (message: Uint8Array) => void) {
-    this.#onMessage = onMessage;
+  /** Takes a copy of `chunk`. */
+  push(chunk: Uint8Array): void {
+    const left = this.#held.subarray(this.#at);
+    const bytes = new Uint8Array(left.length + chunk.length);
+    bytes.set(left);
+    bytes.set(chunk, left.length);
+    this.#held = bytes;
+    this.#at = 0;
   }
 
-  push(chunk: Uint8Array): void {
-    const bytes = new Uint8Array(this.#held.length + chunk.length);
-    bytes.set(this.#held);
-    bytes.set(chunk, this.#held.length);
-    let at = 0;
-    for (; at + 2 <= bytes.length && at + 2 + get16(bytes, at) <= bytes.length; ) {
-      const end = at + 2 + get16(bytes, at);
-      this.#onMessage(bytes.subarray(at + 2, end));
-      at = end;
-    }
-    this.#held = bytes.slice(at);
+  /** The next whole message, or `undefined` until more is pushed. */
+  next(): Uint8Array | undefined {
+    const from = this.#at + 2;
+    if (from > this.#held.length || from + get16(this.#held, this.#at) > this.#held.length) return undefined;
+    this.#at = from + get16(this.#held, from - 2);
+    return this.#held.subarray(from, this.#at);
   }
 }

@@ -89,7 +89,7 @@ export class Forwards {
     path: string,
   ): Promise<number> {
     const server = createServer({ allowHalfOpen: true, pauseOnConnect: true }, (socket) => {
-      this.#tcp.forward(socket, guest, guestPort);
+      this.#tcp.forward({ kind: "path" in on ? "local" : "tcp", stream: socket }, guest, guestPort);
     });
     await new Promise<void>((resolve, reject) => {
       server.once("error", (error) => {

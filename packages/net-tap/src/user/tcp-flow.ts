@@ -1,39 +1,50 @@
-import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import type { ByteStore } from "../tcp/byte-store.ts";
 import type { TcpEndpointOptions, TcpOutput, TcpUser } from "../tcp/contract.ts";
 import { TcpEndpoint } from "../tcp/endpoint.ts";
 import type { Segment } from "../tcp/segment.ts";
+import { type HostStream, resetStream } from "./host-stream.ts";
+import { HostWriter } from "./host-writer.ts";
 
-/** The host's side of a connection: a socket, or a stream inside this process. */
-export type HostStream = Duplex & Partial<Pick<Socket, "resetAndDestroy" | "setNoDelay">>;
+/** Who keeps a flow. */
+export interface FlowOwner {
+  /** The guest is done; the host has not read all yet. `onGone` follows once it has, or the flow is disposed of. */
+  onLinger(): void;
+  /** Nothing is left of it. */
+  onGone(): void;
+}
 
 /**
  * One connection: the guest's half ends in our endpoint, the other in a socket of the host, and each is read no faster
  * than the other takes it. Half-closing and resets pass through both ways.
  */
 export class TcpFlow implements TcpUser {
-  readonly socket: HostStream;
-  readonly #store: ByteStore;
-  readonly #onGone: () => void;
+  readonly #host: HostStream;
+  readonly #stream: Duplex;
+  readonly #writer: HostWriter;
+  readonly #owner: FlowOwner;
   #endpoint: TcpEndpoint | undefined;
   #paused = false;
   #over = false;
 
-  constructor(socket: HostStream, store: ByteStore, onGone: () => void) {
-    this.socket = socket;
-    this.#store = store;
-    this.#onGone = onGone;
-    socket.setNoDelay?.(true);
-    socket.on("data", (chunk: Uint8Array) => {
+  constructor(host: HostStream, store: ByteStore, owner: FlowOwner) {
+    const { stream } = host;
+    this.#host = host;
+    this.#stream = stream;
+    this.#owner = owner;
+    this.#writer = new HostWriter(stream, store, (length) => {
+      this.#endpoint?.consumed(length);
+    });
+    if (host.kind === "tcp") host.stream.setNoDelay(true);
+    stream.on("data", (chunk: Uint8Array) => {
       this.take(chunk);
     });
-    socket.on("end", () => this.#endpoint?.end());
-    socket.on("error", () => {
+    stream.on("end", () => this.#endpoint?.end());
+    stream.on("error", () => {
       /* `close` follows and says so. */
     });
-    socket.on("close", (hadError?: boolean) => {
-      if (hadError === true || !socket.readableEnded) this.#endpoint?.abort();
+    stream.on("close", (hadError?: boolean) => {
+      if (hadError === true || !stream.readableEnded) this.#endpoint?.abort();
       if (this.#endpoint === undefined || this.#endpoint.state === "CLOSED") this.#gone();
     });
   }
@@ -49,7 +60,7 @@ export class TcpFlow implements TcpUser {
 
   /** A client of a forwarded port is there: opens to the guest. Nothing is read before it is open. */
   connect(out: TcpOutput, options: TcpEndpointOptions): void {
-    this.socket.pause();
+    this.#stream.pause();
     this.#paused = true;
     this.#endpoint = TcpEndpoint.connect(out, this, options);
   }
@@ -61,7 +72,7 @@ export class TcpFlow implements TcpUser {
     endpoint.send(chunk);
     if (endpoint.sendRoom > 0 || this.#paused) return;
     this.#paused = true;
-    this.socket.pause();
+    this.#stream.pause();
   }
 
   onEstablished(): void {
@@ -69,22 +80,13 @@ export class TcpFlow implements TcpUser {
   }
 
   onData(bytes: Uint8Array): void {
-    const { length } = bytes;
-    if (this.socket.destroyed || this.socket.writableEnded) {
-      // The host no longer listens: what the guest says is lost, as a RST would tell it.
-      this.#endpoint?.consumed(length);
-      return;
-    }
-    const copy = this.#store.take(length);
-    copy.set(bytes);
-    this.socket.write(copy.subarray(0, length), () => {
-      this.#store.giveBack(copy);
-      this.#endpoint?.consumed(length);
-    });
+    // The host no longer listens: what the guest says is lost, as a RST would tell it.
+    if (this.#stream.destroyed) this.#endpoint?.consumed(bytes.length);
+    else this.#writer.write(bytes);
   }
 
   onEnd(): void {
-    this.socket.end();
+    this.#writer.end();
   }
 
   onAcknowledged(): void {
@@ -92,19 +94,26 @@ export class TcpFlow implements TcpUser {
   }
 
   onClosed(reset: boolean): void {
-    const { socket } = this;
-    // What the host has not read yet is still on its way to it: the socket ends by itself once that is through.
-    if (!reset && !socket.destroyed && socket.writableEnded && !socket.writableFinished) return;
-    if (reset && socket.resetAndDestroy !== undefined) socket.resetAndDestroy();
-    else socket.destroy();
+    if (!reset && this.#writer.isDraining) {
+      this.#owner.onLinger();
+      return;
+    }
+    if (reset) resetStream(this.#host);
+    else this.#stream.destroy();
     this.#gone();
+  }
+
+  /** The guest has begun another connection on these ports: what it sent on this one still goes to the host. */
+  leave(): void {
+    this.#endpoint?.dispose();
+    this.onClosed(false);
   }
 
   /** Drops both halves without a word to the guest. */
   dispose(): void {
     this.#over = true;
     this.#endpoint?.dispose();
-    this.socket.destroy();
+    this.#stream.destroy();
   }
 
   #resume(): void {
@@ -112,12 +121,12 @@ export class TcpFlow implements TcpUser {
     if (!this.#paused || endpoint === undefined || endpoint.state === "SYN_SENT") return;
     if (endpoint.sendRoom < endpoint.unacknowledgedBytes) return;
     this.#paused = false;
-    this.socket.resume();
+    this.#stream.resume();
   }
 
   #gone(): void {
     if (this.#over) return;
     this.#over = true;
-    this.#onGone();
+    this.#owner.onGone();
   }
 }

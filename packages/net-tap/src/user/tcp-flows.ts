@@ -5,22 +5,30 @@ import { ByteStore } from "../tcp/byte-store.ts";
 import type { OutgoingSegment, TcpEndpointOptions, TcpOutput } from "../tcp/contract.ts";
 import type { Segment } from "../tcp/segment.ts";
 import { advance, distance } from "../tcp/sequence.ts";
+import type { ScheduledTimer } from "../scheduler.ts";
 import type { Ip } from "../wire/ip.ts";
 import { Ip6 } from "../wire/spec6.ts";
 import { Dns, Ip4, Tcp, TcpFlag } from "../wire/spec.ts";
 import type { Destination, Destinations } from "./destinations.ts";
 import { type DnsForwarder } from "./dns-forwarder.ts";
-import { dnsStream } from "./dns-stream.ts";
+import { DnsStream } from "./dns-stream.ts";
+import { type HostStream, resetStream } from "./host-stream.ts";
 import type { GuestLink } from "./link.ts";
 import type { UserNetwork } from "./options.ts";
 import type { PacketWriter } from "./packet-writer.ts";
-import { type HostStream, TcpFlow } from "./tcp-flow.ts";
+import { TcpFlow } from "./tcp-flow.ts";
 
-const RECEIVE_BUFFER_BYTES = 256 * 1024;
+/**
+ * What guests may have sent that no host has read: this for each connection, but all windows together are `SHARED`, and
+ * then the least for each. The windows of 4096 connections that were opened one by one come to a quarter of a GiB.
+ */
+const RECEIVE_BYTES = { MOST: 256 * 1024, LEAST: 16 * 1024, SHARED: 64 << 20 } as const;
 const SEND_BUFFER_BYTES = 1024 * 1024;
 /** What one look at a socket takes: large frames of full segments, four of them over IPv4 at an MTU of 1500, with timestamps. */
 const READ_BYTES = 4 * 44 * 1448;
 const CONNECT_MS = 30_000;
+/** How long a host may leave unread what a guest sent it on a connection that is over for the guest. */
+const LINGER_MS = 600_000;
 
 /** All TCP connections of a back end: the table, the opening of each, and who may send next. */
 export class TcpFlows {
@@ -31,6 +39,8 @@ export class TcpFlows {
   readonly #link: GuestLink;
   readonly #most: number;
   readonly #flows = new Map<string, TcpFlow>();
+  /** Over for the guest, whose ports may be used again; the host still reads. They count as others do. */
+  readonly #lingering = new Map<TcpFlow, ScheduledTimer>();
   readonly #store = new ByteStore();
   readonly #noData = new ByteRing(0, this.#store);
   /** All sockets read here: what is read is copied at once. */
@@ -58,7 +68,7 @@ export class TcpFlows {
   }
 
   get size(): number {
-    return this.#flows.size;
+    return this.#flows.size + this.#lingering.size;
   }
 
   /** A segment of `guest` to `address`. */
@@ -70,17 +80,16 @@ export class TcpFlows {
     if (endpoint !== undefined) {
       const again =
         endpoint.state === "TIME_WAIT" && opens && distance(segment.sequence, endpoint.receiveNext) >= 0;
-      // One that is over waits only for the host to read.
-      const isOver = endpoint.state === "CLOSED";
-      if (!again && !isOver) {
+      if (!again) {
         endpoint.receive(segment);
         return;
       }
-      if (again) flow?.dispose();
-      this.#flows.delete(key);
+      flow?.leave();
     } else if (flow !== undefined) {
       // The host is still connecting: the guest's SYN came again, or it gave up.
-      if ((segment.flags & TcpFlag.RST) !== 0) this.#forget(key, flow);
+      if ((segment.flags & TcpFlag.RST) === 0) return;
+      this.#flows.delete(key);
+      flow.dispose();
       return;
     }
     if (opens) this.#open(key, guest, address, segment);
@@ -88,19 +97,14 @@ export class TcpFlows {
   }
 
   /** A client of the host, for the guest's `port`. */
-  forward(socket: HostStream, guest: Ip, port: number): void {
+  forward(host: HostStream, guest: Ip, port: number): void {
     const gateway = this.#gatewayFor(guest);
     const local = this.#freePort(guest, port);
-    if (local === undefined || this.#flows.size >= this.#most) {
-      if (socket.resetAndDestroy === undefined) socket.destroy();
-      else socket.resetAndDestroy();
+    if (local === undefined || this.size >= this.#most) {
+      resetStream(host);
       return;
     }
-    const key = keyOf(guest, port, gateway, local);
-    const flow = new TcpFlow(socket, this.#store, () => {
-      this.#remove(key, flow);
-    });
-    this.#flows.set(key, flow);
+    const flow = this.#add(keyOf(guest, port, gateway, local), host);
     flow.connect(this.#output(guest, port, gateway, local), this.#endpointOptions(guest));
   }
 
@@ -113,24 +117,26 @@ export class TcpFlows {
 
   close(): void {
     for (const flow of this.#flows.values()) flow.dispose();
+    for (const [flow, timer] of this.#lingering) {
+      timer.cancel();
+      flow.dispose();
+    }
     this.#flows.clear();
+    this.#lingering.clear();
     this.#awake.clear();
     this.#stalled.clear();
   }
 
   #open(key: string, guest: Ip, address: Ip, segment: Segment): void {
     const { sourcePort, destinationPort } = segment;
-    if (this.#flows.size >= this.#most) {
+    if (this.size >= this.#most) {
       this.#refuse(guest, address, segment);
       return;
     }
     const { dns, v6 } = this.#network;
     const output = this.#output(guest, sourcePort, address, destinationPort);
     if (destinationPort === Dns.PORT && (address === dns || address === v6?.dns)) {
-      const flow = new TcpFlow(dnsStream(this.#dns), this.#store, () => {
-        this.#remove(key, flow);
-      });
-      this.#flows.set(key, flow);
+      const flow = this.#add(key, { kind: "local", stream: new DnsStream(this.#dns) });
       flow.accept(output, this.#endpointOptions(guest), segment);
       return;
     }
@@ -148,24 +154,42 @@ export class TcpFlows {
       },
     });
     socket.setTimeout(CONNECT_MS, () => socket.destroy());
-    const flow = new TcpFlow(socket, this.#store, () => {
-      this.#remove(key, flow);
+    const kind = destination.path === undefined ? "tcp" : "local";
+    const flow = this.#add(key, { kind, stream: socket }, () => {
       if (flow.endpoint === undefined) this.#refuse(guest, address, syn);
     });
-    this.#flows.set(key, flow);
     socket.once("connect", () => {
       socket.setTimeout(0);
       flow.accept(output, this.#endpointOptions(guest), syn);
     });
   }
 
-  #remove(key: string, flow: TcpFlow): void {
-    if (this.#flows.get(key) === flow) this.#flows.delete(key);
+  #add(key: string, host: HostStream, onGone?: () => void): TcpFlow {
+    const flow: TcpFlow = new TcpFlow(host, this.#store, {
+      onLinger: () => {
+        this.#remove(key, flow);
+        const timer = this.#network.scheduler.after(LINGER_MS, () => {
+          this.#lingering.delete(flow);
+          flow.dispose();
+        });
+        this.#lingering.set(flow, timer);
+      },
+      onGone: () => {
+        this.#lingering.get(flow)?.cancel();
+        this.#lingering.delete(flow);
+        this.#remove(key, flow);
+        onGone?.();
+      },
+    });
+    this.#flows.set(key, flow);
+    return flow;
   }
 
-  #forget(key: string, flow: TcpFlow): void {
-    this.#flows.delete(key);
-    flow.dispose();
+  #remove(key: string, flow: TcpFlow): void {
+    if (this.#flows.get(key) === flow) this.#flows.delete(key);
+    if (flow.endpoint === undefined) return;
+    this.#awake.delete(flow.endpoint);
+    this.#stalled.delete(flow.endpoint);
   }
 
   #gatewayFor(guest: Ip): Ip {
@@ -208,7 +232,8 @@ export class TcpFlows {
     const header = typeof guest === "number" ? Ip4.HEADER_LENGTH : Ip6.HEADER_LENGTH;
     return {
       mss: this.#network.mtu - header - Tcp.HEADER_LENGTH,
-      receiveBuffer: RECEIVE_BUFFER_BYTES,
+      receiveBuffer: RECEIVE_BYTES.MOST,
+      receiveLimit: this.#receiveLimit,
       sendBuffer: SEND_BUFFER_BYTES,
       store: this.#store,
       initialSequence: randomBytes(4).readUInt32LE(),
@@ -218,6 +243,9 @@ export class TcpFlows {
       mostRetransmissions: 12,
     };
   }
+
+  readonly #receiveLimit = (): number =>
+    Math.max(RECEIVE_BYTES.LEAST, Math.floor(RECEIVE_BYTES.SHARED / Math.max(1, this.size)));
 
   #output(guest: Ip, guestPort: number, address: Ip, port: number): TcpOutput {
     const writer = this.#writer;
@@ -240,10 +268,13 @@ export class TcpFlows {
     this.#scheduled = true;
     this.#network.scheduler.soon(() => {
       this.#scheduled = false;
-      const awake = [...this.#awake];
-      this.#awake.clear();
       let last: { flush(): void } | undefined;
-      for (const endpoint of awake) {
+      let left = this.#awake.size;
+      for (const endpoint of this.#awake) {
+        // One that wakes meanwhile has its turn later.
+        if (left === 0) break;
+        left -= 1;
+        this.#awake.delete(endpoint);
         if (this.#link.hasRoom()) {
           endpoint.flush();
           if (!this.#link.hasRoom()) last = endpoint;
