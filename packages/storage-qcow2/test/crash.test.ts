@@ -8,7 +8,7 @@ import { createQcow2 } from "../src/qcow2/create.ts";
 import { Qcow2Image } from "../src/qcow2/qcow2-image.ts";
 import { FailingFile } from "./crash-replay.ts";
 import { CACHES, DiskModel, randomLayout, SECTORS, sectorValues, step, verify } from "./disk-model.ts";
-import { inDirectory, qemu, qemuImg, Random, seedCount } from "./qemu.ts";
+import { inDirectory, qemu, qemuImg, Random, seeds } from "./qemu.ts";
 
 /** With `NORTHBRIDGE_QCOW2_SEEDS` every barrier is looked at, and every subset of up to ten sectors before it. */
 const isThorough = process.env["NORTHBRIDGE_QCOW2_SEEDS"] !== undefined;
@@ -20,7 +20,7 @@ it("a power failure costs nothing that was flushed, whatever the image is doing"
 }, async () => {
   await inDirectory((directory) => {
     let states = 0;
-    for (let seed = 1; seed <= seedCount(3); seed += 1) {
+    for (const seed of seeds(3)) {
       const random = new Random(seed);
       const failing = new Random(seed + 1e6);
       const file = new FailingFile();
@@ -75,7 +75,7 @@ it("a power failure costs nothing that was flushed, whatever the image is doing"
 
 it("a power failure while an image is made leaves no image or an empty one", () => {
   let empty = 0;
-  for (let seed = 1; seed <= seedCount(20); seed += 1) {
+  for (const seed of seeds(20)) {
     const random = new Random(seed + 600);
     const file = new FailingFile();
     // Something else was there before: another image, or bytes that are none.
@@ -114,7 +114,7 @@ it("a power failure while an image is made leaves no image or an empty one", () 
 });
 
 it("a power failure in a commit changes nothing that a guest sees", { timeout: 3_600_000 }, () => {
-  for (let seed = 1; seed <= seedCount(3); seed += 1) {
+  for (const seed of seeds(3)) {
     const random = new Random(seed + 300);
     const base = new FailingFile("base");
     const top = new FailingFile("top");

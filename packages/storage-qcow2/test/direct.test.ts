@@ -5,7 +5,7 @@ import { openImage } from "../src/chain/open-image.ts";
 import { NodeFile } from "../src/file/node-file.ts";
 import { createQcow2 } from "../src/qcow2/create.ts";
 import { Qcow2Image } from "../src/qcow2/qcow2-image.ts";
-import { inDirectory, qemu, qemuImg, Random, seedCount } from "./qemu.ts";
+import { inDirectory, qemu, qemuImg, Random, seeds } from "./qemu.ts";
 import { randomOptions, randomStep } from "./random-image.ts";
 
 const O_DIRECT = 0o40000;
@@ -31,7 +31,7 @@ it.skipIf(qemuImg === undefined || process.platform !== "linux")(
   { timeout: 60_000 },
   async () => {
     await inDirectory((directory) => {
-      for (let seed = 1; seed <= seedCount(4); seed += 1) {
+      for (const seed of seeds(4)) {
         const random = new Random(seed + 40_000);
         const path = join(directory, `${seed}.img`);
         const isRaw = seed % 4 === 0;

@@ -7,7 +7,7 @@ import { exportImage } from "../src/nbd/nbd-export.ts";
 import { NbdServer } from "../src/nbd/nbd-server.ts";
 import { createQcow2 } from "../src/qcow2/create.ts";
 import { Qcow2Image } from "../src/qcow2/qcow2-image.ts";
-import { inDirectory, Random, seedCount } from "./qemu.ts";
+import { inDirectory, Random, seeds } from "./qemu.ts";
 import { contentOf, expectClean, fill, Guest, make, open, same } from "./writing-guest.ts";
 
 const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
@@ -44,7 +44,7 @@ it("an encrypted disk is not copied in the clear", async () => {
   });
 });
 
-it.each(Array.from({ length: seedCount(2) }, (_, index) => index + 1))(
+it.each(seeds(2))(
   "a disk is snapshot, backed up, committed, mirrored and streamed under its guest, seed %i",
   async (seed) => {
     await inDirectory(async (directory) => {

@@ -11,13 +11,13 @@ import { exportImage } from "../src/nbd/nbd-export.ts";
 import { NbdClient } from "../src/nbd/nbd-client.ts";
 import { NbdServer } from "../src/nbd/nbd-server.ts";
 import { Qcow2Image } from "../src/qcow2/qcow2-image.ts";
-import { inDirectory, Random, seedCount } from "./qemu.ts";
+import { inDirectory, Random, seeds } from "./qemu.ts";
 import { contentOf, expectClean, fill, Guest, make, open, same, SIZE } from "./writing-guest.ts";
 
-const seeds = Array.from({ length: seedCount(2) }, (_, index) => index + 1);
+const guestSeeds = seeds(2);
 
 describe("a disk under a guest that writes", () => {
-  it.each(seeds)("is mirrored, and the guest goes on with the copy, seed %i", async (seed) => {
+  it.each(guestSeeds)("is mirrored, and the guest goes on with the copy, seed %i", async (seed) => {
     await inDirectory(async (directory) => {
       const source = open(make(join(directory, "a")));
       fill(source, new Random(seed));
@@ -58,7 +58,7 @@ describe("a disk under a guest that writes", () => {
     });
   });
 
-  it.each(seeds)("is backed up as it was, then by what changed, seed %i", async (seed) => {
+  it.each(guestSeeds)("is backed up as it was, then by what changed, seed %i", async (seed) => {
     await inDirectory(async (directory) => {
       const source = open(make(join(directory, "a")));
       fill(source, new Random(seed));
@@ -112,7 +112,7 @@ describe("a disk under a guest that writes", () => {
     });
   });
 
-  it.each(seeds)("takes overlays, and commits and streams them, seed %i", async (seed) => {
+  it.each(guestSeeds)("takes overlays, and commits and streams them, seed %i", async (seed) => {
     await inDirectory(async (directory) => {
       const base = open(make(join(directory, "a")));
       fill(base, new Random(seed));

@@ -5,7 +5,7 @@ import { Qcow2Image } from "../src/qcow2/qcow2-image.ts";
 import { RawImage } from "../src/raw/raw-image.ts";
 import { CACHES, DiskModel, randomLayout, SECTORS, sectorValues, step, verify } from "./disk-model.ts";
 import { FaultyFile } from "./faulty-file.ts";
-import { Random, seedCount } from "./qemu.ts";
+import { Random, seeds } from "./qemu.ts";
 
 /** Runs `act`, which may fail by name. */
 function attempt(act: () => void): ImageError | undefined {
@@ -84,7 +84,7 @@ it.each(["failsIn", "readFailsIn"] as const)(
   { timeout: 3_600_000 },
   (counter) => {
     let faults = 0;
-    for (let seed = 1; seed <= seedCount(4); seed += 1) {
+    for (const seed of seeds(4)) {
       const { content, model: start } = usedImage(seed);
       for (let failsIn = 1; ; failsIn += 1) {
         const model = start.copy();
@@ -107,7 +107,7 @@ it("a host without space fails requests, and once it has space again the image i
   timeout: 3_600_000,
 }, () => {
   let faults = 0;
-  for (let seed = 1; seed <= seedCount(30); seed += 1) {
+  for (const seed of seeds(30)) {
     const { content, model } = usedImage(seed);
     const file = new FaultyFile("full", content.slice());
     const random = new Random(seed + 2e5);

@@ -5,7 +5,7 @@ import { checkQcow2 } from "../src/qcow2/check/check-qcow2.ts";
 import { createQcow2 } from "../src/qcow2/create.ts";
 import { readHeader, readOffset, writeOffset } from "../src/qcow2/header.ts";
 import { Qcow2Image } from "../src/qcow2/qcow2-image.ts";
-import { Random, seedCount } from "./qemu.ts";
+import { Random, seeds } from "./qemu.ts";
 
 /** What an operation came to: a named error or none. Anything else fails the test. */
 function faultOf(act: () => unknown): string | undefined {
@@ -54,7 +54,7 @@ function damaged(random: Random, good: Uint8Array): Uint8Array {
 
 describe("a hostile image", () => {
   it("is read, listed and checked to an end, or fails by name", () => {
-    for (let seed = 1; seed <= seedCount(100); seed += 1) {
+    for (const seed of seeds(100)) {
       const random = new Random(seed);
       const bytes = damaged(random, rich(random));
       const before = bytes.slice();
@@ -77,7 +77,7 @@ describe("a hostile image", () => {
   });
 
   it("is written to, or refused by name, and a repair leaves nothing wrong", () => {
-    for (let seed = 1; seed <= seedCount(60); seed += 1) {
+    for (const seed of seeds(60)) {
       const random = new Random(seed + 5000);
       const file = new MemoryFile("hostile", damaged(random, rich(random)));
       faultOf(() => {

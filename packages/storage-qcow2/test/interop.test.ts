@@ -6,10 +6,8 @@ import type { DiskImage } from "../src/disk-image.ts";
 import { NodeFile } from "../src/file/node-file.ts";
 import { createQcow2 } from "../src/qcow2/create.ts";
 import { Qcow2Image } from "../src/qcow2/qcow2-image.ts";
-import { inDirectory, qemu, qemuImg, Random, seedCount } from "./qemu.ts";
+import { inDirectory, qemu, qemuImg, Random, seeds } from "./qemu.ts";
 import { randomOptions, randomStep } from "./random-image.ts";
-
-const seeds = (usual: number): number[] => Array.from({ length: seedCount(usual) }, (_, index) => index + 1);
 
 function contentOf(path: string, format: "raw" | "qcow2"): Uint8Array {
   const image = openImage(path, { format, readOnly: true });

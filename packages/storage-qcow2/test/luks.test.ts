@@ -7,7 +7,7 @@ import { NodeFile } from "../src/file/node-file.ts";
 import type { LuksOptions } from "../src/luks/luks-key.ts";
 import { createQcow2 } from "../src/qcow2/create.ts";
 import { Qcow2Image } from "../src/qcow2/qcow2-image.ts";
-import { inDirectory, qemu, qemuImg, Random, seedCount } from "./qemu.ts";
+import { inDirectory, qemu, qemuImg, Random, seeds } from "./qemu.ts";
 import { randomOptions, randomStep } from "./random-image.ts";
 
 const passphrase: Uint8Array = new TextEncoder().encode("correct horse\n");
@@ -47,79 +47,76 @@ function open(path: string, readOnly: boolean): Qcow2Image {
 }
 
 describe.skipIf(qemuImg === undefined)("encrypted images beside QEMU", () => {
-  it.each(Array.from({ length: seedCount(3) }, (_, index) => index + 1))(
-    "QEMU reads what is written here, and is read, seed %i",
-    async (seed) => {
-      await inDirectory((directory) => {
-        const random = new Random(seed + 20_000);
-        const layout = randomLuks(random);
-        const layoutOfImage = randomOptions(random);
-        // Each sector costs microseconds: large clusters would cost seconds.
-        const clusterSize = Math.min(65536, layoutOfImage.clusterSize ?? 65536);
-        const options = { ...layoutOfImage, clusterSize, compressionType: "zlib" as const };
-        const path = join(directory, "a.qcow2");
-        writeFileSync(join(directory, "pw"), passphrase);
-        const secret = ["--object", `secret,id=s,file=${join(directory, "pw")}`];
-        const size = Math.max(options.size, 64 * 512);
-        const what = `${JSON.stringify(options)} ${JSON.stringify(layout)}`;
-        const isOurs = random.chance(2);
-        if (isOurs) {
-          const file = NodeFile.open(path, { create: true });
-          createQcow2(file, { ...options, size, encryption: { ...layout, passphrase } });
-          file.close();
-        } else {
-          const list = [optionsOf(layout), `cluster_size=${options.clusterSize ?? 65536}`];
-          if (options.version === 2) list.push("compat=0.10");
-          else if (options.extendedL2 === true) list.push("extended_l2=on");
-          const create = ["create", ...secret, "-f", "qcow2", "-o", list.join(","), path, `${size}`];
-          // So short a time is sometimes too short for QEMU to measure.
-          let made = qemu("qemu-img", ...create);
-          while (made.err.includes("Unable to get accurate CPU usage")) made = qemu("qemu-img", ...create);
-          expect(made, what).toMatchObject({ status: 0 });
-        }
-        const model = new Uint8Array(size);
-        for (let round = 0; round < 2; round += 1) {
-          const image = open(path, false);
-          for (let step = 0; step < 20; step += 1) {
-            // Encrypted images have no compressed clusters.
-            try {
-              randomStep(random, image, model);
-            } catch (error) {
-              expect(String(error)).toContain("compressed clusters cannot be encrypted");
-            }
+  it.each(seeds(3))("QEMU reads what is written here, and is read, seed %i", async (seed) => {
+    await inDirectory((directory) => {
+      const random = new Random(seed + 20_000);
+      const layout = randomLuks(random);
+      const layoutOfImage = randomOptions(random);
+      // Each sector costs microseconds: large clusters would cost seconds.
+      const clusterSize = Math.min(65536, layoutOfImage.clusterSize ?? 65536);
+      const options = { ...layoutOfImage, clusterSize, compressionType: "zlib" as const };
+      const path = join(directory, "a.qcow2");
+      writeFileSync(join(directory, "pw"), passphrase);
+      const secret = ["--object", `secret,id=s,file=${join(directory, "pw")}`];
+      const size = Math.max(options.size, 64 * 512);
+      const what = `${JSON.stringify(options)} ${JSON.stringify(layout)}`;
+      const isOurs = random.chance(2);
+      if (isOurs) {
+        const file = NodeFile.open(path, { create: true });
+        createQcow2(file, { ...options, size, encryption: { ...layout, passphrase } });
+        file.close();
+      } else {
+        const list = [optionsOf(layout), `cluster_size=${options.clusterSize ?? 65536}`];
+        if (options.version === 2) list.push("compat=0.10");
+        else if (options.extendedL2 === true) list.push("extended_l2=on");
+        const create = ["create", ...secret, "-f", "qcow2", "-o", list.join(","), path, `${size}`];
+        // So short a time is sometimes too short for QEMU to measure.
+        let made = qemu("qemu-img", ...create);
+        while (made.err.includes("Unable to get accurate CPU usage")) made = qemu("qemu-img", ...create);
+        expect(made, what).toMatchObject({ status: 0 });
+      }
+      const model = new Uint8Array(size);
+      for (let round = 0; round < 2; round += 1) {
+        const image = open(path, false);
+        for (let step = 0; step < 20; step += 1) {
+          // Encrypted images have no compressed clusters.
+          try {
+            randomStep(random, image, model);
+          } catch (error) {
+            expect(String(error)).toContain("compressed clusters cannot be encrypted");
           }
-          image.closeNow();
-          const commands: string[] = [];
-          for (let step = 0; step < 5; step += 1) {
-            const sector = random.below(size / 512 - 16);
-            const length = 512 * (1 + random.below(16));
-            const pattern = 1 + random.below(255);
-            commands.push("-c", `write -P ${pattern} ${sector * 512} ${length}`);
-            model.fill(pattern, sector * 512, sector * 512 + length);
-          }
-          expect(qemu("qemu-io", ...secret, "--image-opts", ...commands, named(path)), what).toMatchObject({
-            status: 0,
-          });
         }
-        expect(qemu("qemu-img", "check", ...secret, "--image-opts", named(path)), what).toMatchObject({
+        image.closeNow();
+        const commands: string[] = [];
+        for (let step = 0; step < 5; step += 1) {
+          const sector = random.below(size / 512 - 16);
+          const length = 512 * (1 + random.below(16));
+          const pattern = 1 + random.below(255);
+          commands.push("-c", `write -P ${pattern} ${sector * 512} ${length}`);
+          model.fill(pattern, sector * 512, sector * 512 + length);
+        }
+        expect(qemu("qemu-io", ...secret, "--image-opts", ...commands, named(path)), what).toMatchObject({
           status: 0,
         });
-        const raw = join(directory, "out.raw");
-        const convert = ["convert", ...secret, "--image-opts", named(path), "-O", "raw", raw];
-        expect(qemu("qemu-img", ...convert), what).toMatchObject({ status: 0 });
-        expect(Buffer.compare(readFileSync(raw), model), `what QEMU reads: ${what}`).toBe(0);
-        const image = open(path, true);
-        const found = new Uint8Array(size);
-        image.readAt(0, found);
-        expect(Buffer.compare(found, model), `what is read here: ${what}`).toBe(0);
-        // A read need not begin at a sector.
-        const part = new Uint8Array(1000);
-        image.readAt(777, part);
-        expect(Buffer.compare(part, model.subarray(777, 1777)), what).toBe(0);
-        image.closeNow();
+      }
+      expect(qemu("qemu-img", "check", ...secret, "--image-opts", named(path)), what).toMatchObject({
+        status: 0,
       });
-    },
-  );
+      const raw = join(directory, "out.raw");
+      const convert = ["convert", ...secret, "--image-opts", named(path), "-O", "raw", raw];
+      expect(qemu("qemu-img", ...convert), what).toMatchObject({ status: 0 });
+      expect(Buffer.compare(readFileSync(raw), model), `what QEMU reads: ${what}`).toBe(0);
+      const image = open(path, true);
+      const found = new Uint8Array(size);
+      image.readAt(0, found);
+      expect(Buffer.compare(found, model), `what is read here: ${what}`).toBe(0);
+      // A read need not begin at a sector.
+      const part = new Uint8Array(1000);
+      image.readAt(777, part);
+      expect(Buffer.compare(part, model.subarray(777, 1777)), what).toBe(0);
+      image.closeNow();
+    });
+  });
 });
 
 describe("an encrypted image", () => {

@@ -11,8 +11,12 @@ export const qemuImg: string | undefined = (() => {
   return undefined;
 })();
 
-/** Seeds of the randomised tests: `NORTHBRIDGE_QCOW2_SEEDS=2000` runs as many. */
-export const seedCount = (usual: number): number => Number(process.env["NORTHBRIDGE_QCOW2_SEEDS"] ?? usual);
+/** Seeds of the randomised tests: `NORTHBRIDGE_QCOW2_SEEDS=2000` runs as many, `1001-2000` those. */
+export function seeds(usual: number): number[] {
+  const [first = "", last] = (process.env["NORTHBRIDGE_QCOW2_SEEDS"] ?? String(usual)).split("-");
+  const from = last === undefined ? 1 : Number(first);
+  return Array.from({ length: Number(last ?? first) - from + 1 }, (_, index) => from + index);
+}
 
 export interface ToolResult {
   readonly status: number | null;
