@@ -32,6 +32,8 @@ export interface DiskImage extends BlockBackend {
   flushNow(): void;
   /** The longest run from `offset`, at most `length`, of one kind. Does not look into the backing image. */
   extentAt(offset: number, length: number): Extent;
+  /** Stores what is in memory and lets another opener of this process have the file; or takes it back. */
+  handOver(isHandedOver: boolean): void;
   closeNow(): void;
 }
 
@@ -65,6 +67,7 @@ export abstract class SynchronousImage implements DiskImage {
   abstract discardAt(offset: number, length: number): void;
   abstract flushNow(): void;
   abstract extentAt(offset: number, length: number): Extent;
+  abstract handOver(isHandedOver: boolean): void;
   abstract closeNow(): void;
 
   // The bodies run at once; `async` turns what they throw into rejections.

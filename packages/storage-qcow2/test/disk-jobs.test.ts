@@ -1,14 +1,17 @@
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, it } from "vitest";
 import { openImage } from "../src/chain/open-image.ts";
 import { type JobReport, ManagedDisk } from "../src/graph/disk-jobs.ts";
 import { NodeFile } from "../src/file/node-file.ts";
+import type { ImageOpener } from "../src/graph/job.ts";
+import { ImageError } from "../src/image-error.ts";
 import { exportImage } from "../src/nbd/nbd-export.ts";
 import { NbdServer } from "../src/nbd/nbd-server.ts";
-import { createQcow2 } from "../src/qcow2/create.ts";
+import { checkQcow2 } from "../src/qcow2/check/check-qcow2.ts";
 import { Qcow2Image } from "../src/qcow2/qcow2-image.ts";
-import { inDirectory, Random, seeds } from "./qemu.ts";
-import { contentOf, expectClean, fill, Guest, make, open, same } from "./writing-guest.ts";
+import { inDirectory, qemu, qemuImg, Random, seeds } from "./qemu.ts";
+import { contentOf, expectClean, fill, Guest, make, open, same, SIZE } from "./writing-guest.ts";
 
 const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
@@ -30,17 +33,85 @@ async function some(guest: Guest, writes = 20): Promise<void> {
   while (guest.writes < until) await turn();
 }
 
-it("an encrypted disk is not copied in the clear", async () => {
+it("an encrypted disk is copied with its keys, or in the clear where that is said", {
+  timeout: 60_000,
+}, async () => {
   await inDirectory(async (directory) => {
+    const at = (name: string): string => join(directory, name);
     const passphrase = new TextEncoder().encode("open sesame");
-    const path = join(directory, "locked");
-    const file = NodeFile.open(path, { create: true });
-    createQcow2(file, { size: 1 << 20, encryption: { passphrase, iterationMs: 1 } });
-    file.close();
-    const disk = new ManagedDisk(openImage(path, { format: "qcow2", passphrase }), openImage);
-    for (const copy of ["snapshot", "backup"] as const)
-      expect(() => disk.jobs[copy](join(directory, copy))).toThrow("the disk is encrypted");
+    make(at("base"), { encryption: { passphrase, iterationMs: 1 } });
+    const opener: ImageOpener = (name, more) => openImage(name, { passphrase, ...more });
+    const locked = { passphrase };
+    const disk = new ManagedDisk(opener(at("base"), { format: "qcow2" }), opener);
+    fill(disk.image, new Random(1));
+    if (!(disk.image instanceof Qcow2Image)) throw new Error("no qcow2 image");
+    disk.image.bitmaps.add("b", 65536);
+    const done = async (): Promise<void> =>
+      expect(await ended(disk)).toMatchObject({ state: "done", error: undefined });
+
+    disk.jobs.backup(at("full"), "b");
+    await done();
+    await using guest = new Guest(disk, 1);
+    await some(guest);
+    await guest.stop();
+    disk.jobs.backup(at("more"), "b", at("full"));
+    await done();
+    disk.jobs.snapshot(at("top"));
+    disk.jobs.backup(at("clear"), undefined, undefined, { plain: true });
+    await done();
+    for (const name of ["more", "top", "clear"]) {
+      const copy = open(at(name), { readOnly: true, forceShare: true, ...(name === "clear" ? {} : locked) });
+      expect(same(contentOf(copy), guest.model), name).toBe(true);
+      expect(copy.meta.isEncrypted).toBe(name !== "clear");
+      copy.closeNow();
+    }
+    disk.jobs.stream();
+    await done();
+    await disk.jobs.mirror(at("copy"));
+    await ended(disk);
+    await disk.jobs.complete(true);
+    expect(disk.location).toBe(at("copy"));
+    expect(same(contentOf(disk.image), guest.model)).toBe(true);
+    await expect(disk.jobs.mirror("nbd:unix:nowhere")).rejects.toThrow(
+      /copy: the image is encrypted, and mirror to nbd:unix:nowhere would have its content in the clear: expected --plain$/,
+    );
     await disk.close();
+    for (const name of ["base", "full", "more", "top", "copy"]) {
+      const file = NodeFile.open(at(name), { readOnly: true });
+      expect(checkQcow2(file), name).toMatchObject({ corruptions: 0, leaks: 0, checkErrors: 0 });
+      file.close();
+    }
+    if (qemuImg === undefined) return;
+    writeFileSync(at("pw"), passphrase);
+    const image = `driver=qcow2,encrypt.key-secret=s,file.filename=${at("copy")}`;
+    const convert = ["convert", "--object", `secret,id=s,file=${at("pw")}`, "--image-opts", image, at("out")];
+    expect(qemu("qemu-img", ...convert)).toMatchObject({ status: 0 });
+    expect(same(readFileSync(at("out")), guest.model)).toBe(true);
+  });
+});
+
+it("an overlay that is encrypted goes into a base that is not, and the other way, only where that is said", async () => {
+  await inDirectory(async (directory) => {
+    const at = (name: string): string => join(directory, name);
+    const passphrase = new TextEncoder().encode("open sesame");
+    const opener: ImageOpener = (name, more) => openImage(name, { passphrase, ...more });
+    const below = { backingFile: "base", backingFormat: "qcow2" };
+    for (const [base, top, job] of [
+      [{}, { encryption: { passphrase, iterationMs: 1 } }, "commit"],
+      [{ encryption: { passphrase, iterationMs: 1 } }, {}, "stream"],
+    ] as const) {
+      make(at("base"), base);
+      make(at("top"), { ...top, ...below });
+      const disk = new ManagedDisk(opener(at("top"), { format: "qcow2" }), opener);
+      fill(disk.image, new Random(1));
+      const expected = contentOf(disk.image);
+      expect(() => (job === "commit" ? disk.jobs.commit() : disk.jobs.stream())).toThrow("expected --plain");
+      if (job === "commit") disk.jobs.commit(undefined, { plain: true });
+      else disk.jobs.stream({ plain: true });
+      expect(await ended(disk)).toMatchObject({ state: "done", error: undefined });
+      expect(same(contentOf(disk.image), expected)).toBe(true);
+      await disk.close();
+    }
   });
 });
 
@@ -137,5 +208,156 @@ it("a disk goes on at an NBD server, and a job is given up when told so", async 
     await server.close();
     target.closeNow();
     expectClean(at("b"));
+  });
+});
+
+it("a mirror that waits for its server is the only job, and its target is closed when the disk is", async () => {
+  await inDirectory(async (directory) => {
+    const at = (name: string): string => join(directory, name);
+    const disk = managed(make(at("a")));
+    const target = open(make(at("b")));
+    const server = await NbdServer.listen(at("s"), { exports: [exportImage(target, "")] });
+    const begun = disk.jobs.mirror(`nbd:unix:${at("s")}`);
+    expect(() => disk.jobs.backup(at("c"))).toThrow(
+      `the disk has a job already: mirror to nbd:unix:${at("s")}`,
+    );
+    await expect(disk.jobs.mirror(at("d"))).rejects.toThrow("the disk has a job already");
+    await begun;
+    await ended(disk);
+    // The disk is closed while the guest is put on the target.
+    const completing = disk.jobs.complete(true);
+    await disk.close();
+    await completing.catch(() => undefined);
+    expect(disk.jobs.last?.state).toMatch(/^done|cancelled$/);
+    await expect(disk.jobs.mirror(at("e"))).rejects.toThrow("the disk is closed");
+
+    const other = managed(make(at("f")));
+    const waiting = other.jobs.mirror(`nbd:unix:${at("s")}`);
+    await other.close();
+    await expect(waiting).rejects.toThrow("the disk was closed meanwhile");
+    const small = managed(make(at("g"), { size: SIZE * 2 }));
+    await small.jobs.mirror(`nbd:unix:${at("s")}`);
+    expect(await ended(small)).toMatchObject({
+      state: "failed",
+      error: expect.stringContaining("the target has"),
+    });
+    await small.close();
+    // Nobody holds on to the server.
+    while (server.connections > 0) await turn();
+    await server.close();
+    target.closeNow();
+  });
+});
+
+it("what a failing job made or closed is put back", async () => {
+  await inDirectory(async (directory) => {
+    const at = (name: string): string => join(directory, name);
+    make(at("base"));
+    make(at("top"), { backingFile: "base", backingFormat: "qcow2" });
+    let refuses = false;
+    const disk = new ManagedDisk(openImage(at("top"), { format: "qcow2" }), (name, more) => {
+      if (refuses) throw new ImageError(name, "locked", "somebody else has it");
+      return openImage(name, more);
+    });
+    fill(disk.image, new Random(1));
+    const expected = contentOf(disk.image);
+    refuses = true;
+    expect(() => disk.jobs.commit()).toThrow("somebody else has it");
+    expect(() => disk.jobs.backup(at("new"))).toThrow("somebody else has it");
+    expect(existsSync(at("new"))).toBe(false);
+    expect(same(contentOf(disk.image), expected)).toBe(true);
+    refuses = false;
+    disk.jobs.commit();
+    expect(await ended(disk)).toMatchObject({ state: "done" });
+    expect(same(contentOf(disk.image), expected)).toBe(true);
+    await disk.close();
+  });
+});
+
+const readOf = (format: string, path: string): string =>
+  qemu("qemu-io", "-r", "-f", format, "-c", "read 0 512", path).err;
+
+it.skipIf(qemuImg === undefined)(
+  "what a snapshot leaves below can be read by others, and written by nobody",
+  async () => {
+    await inDirectory(async (directory) => {
+      const at = (name: string): string => join(directory, name);
+      for (const format of ["qcow2", "raw"] as const) {
+        const name = `base.${format}`;
+        if (format === "qcow2") make(at(name));
+        else writeFileSync(at(name), new Uint8Array(SIZE));
+        const disk = new ManagedDisk(openImage(at(name), { format }), (path, more) => openImage(path, more));
+        fill(disk.image, new Random(3));
+        const expected = contentOf(disk.image);
+        // Of a raw image QEMU reads what others may write.
+        if (format === "qcow2") expect(readOf(format, at(name))).toContain("lock");
+        disk.jobs.snapshot(at(`top.${format}`));
+        fill(disk.image, new Random(4));
+        expect(qemu("qemu-img", "convert", "-f", format, "-O", "raw", at(name), at("out"))).toMatchObject({
+          status: 0,
+        });
+        expect(same(readFileSync(at("out")), expected)).toBe(true);
+        expect(qemu("qemu-io", "-f", format, "-c", "write 0 512", at(name)).err).toContain("lock");
+        disk.jobs.commit();
+        expect(await ended(disk)).toMatchObject({ state: "done" });
+        // Of a raw image QEMU reads what others may write.
+        if (format === "qcow2") expect(readOf(format, at(name))).toContain("lock");
+        await disk.close();
+      }
+    });
+  },
+);
+
+it("bitmaps follow the disk to an overlay, back into its base, and to a copy", async () => {
+  await inDirectory(async (directory) => {
+    const at = (name: string): string => join(directory, name);
+    const disk = managed(make(at("a")));
+    const bitmaps = (): [name: string, dirty: number][] => {
+      if (!(disk.image instanceof Qcow2Image)) throw new Error("no qcow2 image");
+      const { bitmaps } = disk.image;
+      return bitmaps.list().map(({ name }) => [name, bitmaps.get(name).dirtyBytes(SIZE)]);
+    };
+    if (disk.image instanceof Qcow2Image) disk.image.bitmaps.add("b", 65536);
+    const write = (chunk: number): Promise<void> => disk.write(chunk * 65536, [new Uint8Array(512).fill(1)]);
+    await write(0);
+    disk.jobs.snapshot(at("over"));
+    await write(1);
+    expect(bitmaps()).toEqual([["b", 2 * 65536]]);
+    disk.jobs.backup(at("full"), "b");
+    await ended(disk);
+    expect(bitmaps()).toEqual([["b", 0]]);
+    await write(2);
+    disk.jobs.commit();
+    expect(await ended(disk)).toMatchObject({ state: "done" });
+    expect(disk.location).toBe(at("a"));
+    expect(bitmaps()).toEqual([["b", 65536]]);
+    await disk.jobs.mirror(at("copy"));
+    await ended(disk);
+    await write(3);
+    await disk.jobs.complete(true);
+    expect(bitmaps()).toEqual([["b", 2 * 65536]]);
+    const expected = contentOf(disk.image);
+    disk.jobs.backup(at("more"), "b", at("full"));
+    await ended(disk);
+    await disk.close();
+    const backup = open(at("more"), { readOnly: true });
+    expect(same(contentOf(backup), expected)).toBe(true);
+    backup.closeNow();
+    for (const name of ["a", "over", "copy"]) expectClean(at(name));
+  });
+});
+
+it("tells that the end of the disk ended a job", async () => {
+  await inDirectory(async (directory) => {
+    const at = (name: string): string => join(directory, name);
+    const cancelled: string[] = [];
+    const disk = new ManagedDisk(
+      openImage(make(at("a")), { format: "qcow2" }),
+      (name, more) => openImage(name, more),
+      ({ what }) => cancelled.push(what),
+    );
+    disk.jobs.backup(at("b"));
+    await disk.close();
+    expect(cancelled).toEqual([`backup to ${at("b")}`]);
   });
 });

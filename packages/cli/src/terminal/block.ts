@@ -2,6 +2,9 @@ import type { Machine } from "@northbridge/core";
 import { NorthbridgeError } from "@northbridge/core/contracts";
 import { type DiskJobs, ManagedDisk, Qcow2Image } from "@northbridge/storage-qcow2";
 
+/** Lets a job write the content of an encrypted disk in the clear. */
+const PLAIN = "--plain";
+
 /** The monitor's `block`. @throws what the job throws before it begins */
 export async function block(machine: Machine, words: readonly string[]): Promise<string> {
   const [verb = "nothing", ...rest] = words;
@@ -9,7 +12,10 @@ export async function block(machine: Machine, words: readonly string[]): Promise
     const [act = "", disk, ...names] = rest;
     return bitmap(diskOf(machine, disk), act, expectWords(names, ["NAME"]));
   }
-  const [name, ...args] = rest;
+  const [name, ...args] = rest.filter((word) => word !== PLAIN);
+  const how = { plain: rest.includes(PLAIN) };
+  if (how.plain && !["commit", "stream", "mirror", "backup"].includes(verb))
+    throw wrong(`no ${PLAIN} behind block ${verb}`);
   switch (verb) {
     case "snapshot": {
       const [file] = expectWords(args, ["FILE"]);
@@ -18,23 +24,26 @@ export async function block(machine: Machine, words: readonly string[]): Promise
     }
     case "commit": {
       const jobs = diskOf(machine, name);
-      jobs.commit(...expectWords(args, [], ["IMAGE"]));
+      const [image] = expectWords(args, [], ["IMAGE"]);
+      jobs.commit(image, how);
       return begun(jobs);
     }
     case "stream": {
       const jobs = diskOf(machine, name);
       expectWords(args, []);
-      jobs.stream();
+      jobs.stream(how);
       return begun(jobs);
     }
     case "mirror": {
       const jobs = diskOf(machine, name);
-      await jobs.mirror(...expectWords(args, ["FILE"]));
+      const [to] = expectWords(args, ["FILE"]);
+      await jobs.mirror(to, how);
       return begun(jobs);
     }
     case "backup": {
       const jobs = diskOf(machine, name);
-      jobs.backup(...expectWords(args, ["FILE"], ["BITMAP", "LAST"]));
+      const [file, bitmapName, last] = expectWords(args, ["FILE"], ["BITMAP", "LAST"]);
+      jobs.backup(file, bitmapName, last, how);
       return begun(jobs);
     }
     case "complete": {

@@ -26,8 +26,11 @@ export function info(machine: Machine, what: string): string {
 
 function details(end: OpenedHostEnd): string {
   switch (end.sort) {
-    case "block":
-      return `${end.backend.size / MIB} MiB${end.backend.readOnly ? ", read-only" : ""}`;
+    case "block": {
+      const { size, readOnly, location } = end.backend;
+      const where = location === undefined ? "" : `, ${location}`;
+      return `${size / MIB} MiB${readOnly ? ", read-only" : ""}${where}`;
+    }
     case "net":
       return `MTU ${end.backend.mtu}`;
     case "char":

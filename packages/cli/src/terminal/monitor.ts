@@ -9,7 +9,8 @@ const BLOCK_HELP = `block VERB DISK …  change a qcow2 disk under its guest; DI
   mirror DISK FILE|nbd:unix:SOCKET   copy the disk; complete DISK [stay] goes on with the copy, or stays
   backup DISK FILE [BITMAP [LAST]]   copy the disk as it is now, or what changed since the backup LAST
   bitmap add|remove|clear DISK NAME  have writes noted from now on
-  status DISK, cancel DISK           of the job under way`;
+  status DISK, cancel DISK           of the job under way
+  copies of encrypted disks are encrypted alike; --plain behind a command lets it write in the clear`;
 
 const HELP = [
   "status       state of the machine, why a device paused it, and guest time",

@@ -31,6 +31,8 @@ export interface BlockBackend {
   /** Smallest addressable unit, a power of two from 512. */
   readonly blockSize: number;
   readonly readOnly: boolean;
+  /** What the bytes are kept in at the moment, for people: a file, a server. */
+  readonly location?: string | undefined;
   /** Fills `into`. Rejects with a `NorthbridgeError` of code `NB_HOST`. */
   read(offset: number, into: readonly Uint8Array[]): Promise<void>;
   write(offset: number, from: readonly Uint8Array[]): Promise<void>;

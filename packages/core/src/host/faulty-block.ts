@@ -76,6 +76,10 @@ export class FaultyBlock implements BlockBackend {
     return this.#disk.readOnly;
   }
 
+  get location(): string | undefined {
+    return this.#disk.location;
+  }
+
   /** Requests fail from now on. */
   fail(fault: BlockFault): void {
     this.#faults.push({ fault, skip: fault.skip ?? 0, times: fault.times ?? Infinity });

@@ -101,6 +101,10 @@ export class FileBlock implements BlockBackend {
     return this.#size;
   }
 
+  get location(): string {
+    return this.#path;
+  }
+
   read(offset: number, into: readonly Uint8Array[]): Promise<void> {
     return this.#transfer("read", READ, offset, into);
   }

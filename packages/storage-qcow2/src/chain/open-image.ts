@@ -15,7 +15,10 @@ const MAX_CHAIN = 200;
 
 /** How {@link openImage} opens. */
 export interface OpenImageOptions
-  extends Pick<Qcow2Options, "l2CacheBytes" | "refcountCacheBytes" | "unsafe" | "snapshot" | "passphrase"> {
+  extends Pick<
+    Qcow2Options,
+    "l2CacheBytes" | "refcountCacheBytes" | "unsafe" | "snapshot" | "passphrase" | "encryptedAs"
+  > {
   /** Without it the format is taken from the first bytes: for an image whose content is trusted. */
   readonly format?: ImageFormat;
   readonly readOnly?: boolean;
@@ -27,6 +30,8 @@ export interface OpenImageOptions
   readonly withoutBacking?: boolean;
   /** The backing image may be changed too, or `all` of the chain: for commit. */
   readonly writableBacking?: boolean | "all";
+  /** An image stands on it: nobody may write to it, not even where it is raw and only read. */
+  readonly asBacking?: boolean;
   /** Goes past the host's page cache (`O_DIRECT`), where the host and its file system can. */
   readonly direct?: boolean;
   /** Reads though another process may write, and does not keep it from doing so: what is read may be torn. */
@@ -66,7 +71,7 @@ function openLink(path: string, options: OpenImageOptions, above: Set<string>): 
     const sharing =
       options.forceShare === true
         ? "anything"
-        : format === "raw" && isTop && readOnly
+        : format === "raw" && isTop && readOnly && options.asBacking !== true
           ? "writers"
           : "readers";
     opened.lock(sharing);

@@ -25,6 +25,8 @@ export interface BlockFile {
   allocate?(offset: number, length: number): boolean;
   /** Bytes the host allocated for the file. */
   allocated?(): number;
+  /** Gives up what keeps other openers away, or takes it again: for a second opener that takes the file over. */
+  setLocked?(isLocked: boolean): void;
   close(): void;
 }
 

@@ -79,6 +79,10 @@ export class DirectFile implements BlockFile {
     return this.#file.allocated();
   }
 
+  setLocked(isLocked: boolean): void {
+    this.#file.setLocked(isLocked);
+  }
+
   close(): void {
     this.#file.close();
   }

@@ -61,6 +61,17 @@ export function lockImage(path: string, fd: number, writes: boolean, sharing: Sh
   }
 }
 
+/** Gives the lock up while the file stays open. */
+export function unlockImage(path: string, fd: number): void {
+  const calls = linuxCalls();
+  try {
+    calls?.setRangeLock(fd, calls.RangeLock.F_UNLCK, USES, 2 * (FORBIDS - USES));
+  } catch (error) {
+    if (calls === undefined || !(error instanceof calls.SystemCallError)) throw error;
+    warnOnce(path, error.message);
+  }
+}
+
 const nameOf = (permission: number): string =>
   permission === Permission.READ ? "read" : permission === Permission.WRITE ? "write" : "resize";
 

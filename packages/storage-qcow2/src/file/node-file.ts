@@ -12,7 +12,7 @@ import {
 import { promisify } from "node:util";
 import { hostError, ImageError } from "../image-error.ts";
 import type { BlockFile, FileExtent } from "./block-file.ts";
-import { lockImage, type Sharing } from "./image-lock.ts";
+import { lockImage, type Sharing, unlockImage } from "./image-lock.ts";
 import { linuxCalls } from "./linux-calls.ts";
 
 /** Missing on hosts that are not Linux. */
@@ -44,6 +44,7 @@ export class NodeFile implements BlockFile {
   readonly #fd: number;
   #size: number;
   #closed = false;
+  #sharing: Sharing = "readers";
   #last: { start: number; end: number; isHole: boolean } | undefined;
 
   private constructor(path: string, fd: number, size: number, readOnly: boolean) {
@@ -88,10 +89,16 @@ export class NodeFile implements BlockFile {
 
   /** Locks the file until it is closed. @throws {@link ImageError} with fault `locked` */
   lock(sharing: Sharing): void {
+    this.#sharing = sharing;
     lockImage(this.path, this.#fd, !this.readOnly, sharing);
     // Whoever had it locked before may have made it longer.
     const stat = host(this.path, "stat", () => fstatSync(this.#fd));
     if (stat.isFile()) this.#size = stat.size;
+  }
+
+  setLocked(isLocked: boolean): void {
+    if (isLocked) this.lock(this.#sharing);
+    else unlockImage(this.path, this.#fd);
   }
 
   size(): number {

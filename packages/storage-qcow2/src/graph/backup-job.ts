@@ -45,7 +45,7 @@ export async function backup(
   try {
     for (let chunk = toDo.first(); chunk !== undefined; chunk = toDo.first()) {
       await copies.copy(chunk);
-      options.onProgress?.(size - toDo.dirtyBytes(size), size);
+      options.onProgress?.(Math.max(0, size - toDo.dirtyBits * granularity), size);
       await breathe(options.signal);
     }
     await copies.finished();

@@ -1,10 +1,11 @@
-import { existsSync, realpathSync } from "node:fs";
+import { existsSync, realpathSync, rmSync } from "node:fs";
 import { basename, dirname, resolve } from "node:path";
 import { type BlockBackend, NorthbridgeError } from "@northbridge/sdk";
 import type { DiskImage } from "../disk-image.ts";
 import { NodeFile } from "../file/node-file.ts";
 import { ImageError } from "../image-error.ts";
-import { connectNbdTarget } from "../nbd/nbd-target.ts";
+import { connectNbdTarget, isNbdTarget } from "../nbd/nbd-target.ts";
+import { imagesAbove } from "../operations/commit-image.ts";
 import { createQcow2 } from "../qcow2/create.ts";
 import { Qcow2Image } from "../qcow2/qcow2-image.ts";
 import { backup } from "./backup-job.ts";
@@ -12,7 +13,7 @@ import { commit } from "./commit-job.ts";
 import type { ImageOpener, JobOptions } from "./job.ts";
 import { LiveDisk } from "./live-disk.ts";
 import { MirrorJob } from "./mirror-job.ts";
-import { reopenForWriting } from "./reopen-image.ts";
+import { reopenImage } from "./reopen-image.ts";
 import { stream } from "./stream-job.ts";
 
 /** How far a job came. */
@@ -40,16 +41,29 @@ interface Job {
 export class ManagedDisk extends LiveDisk {
   readonly jobs: DiskJobs;
 
-  /** @param open opens other images as `image` was opened */
-  constructor(image: DiskImage, open: ImageOpener) {
+  readonly #onCancelled: ((job: JobReport) => void) | undefined;
+
+  /**
+   * @param open opens other images as `image` was opened
+   * @param onCancelled hears of a job that the end of the disk ended
+   */
+  constructor(image: DiskImage, open: ImageOpener, onCancelled?: (job: JobReport) => void) {
     super(image);
     this.jobs = new DiskJobs(this, open);
+    this.#onCancelled = onCancelled;
   }
 
   override async close(): Promise<void> {
-    await this.jobs.end();
+    const cancelled = await this.jobs.close();
+    if (cancelled !== undefined) this.#onCancelled?.(cancelled);
     await super.close();
   }
+}
+
+/** What jobs whose target would have the content of an encrypted disk in the clear must be told. */
+export interface PlainOption {
+  /** The target may be unencrypted though the disk is not. */
+  readonly plain?: boolean;
 }
 
 /** The jobs of a disk, one at a time. */
@@ -57,7 +71,10 @@ export class DiskJobs {
   readonly #disk: LiveDisk;
   readonly #open: ImageOpener;
   #job: Job | undefined;
+  /** A job that waits for its target before it is one. */
+  #beginning: string | undefined;
   #running: Promise<void> = Promise.resolve();
+  #isClosed = false;
 
   constructor(disk: LiveDisk, open: ImageOpener) {
     this.#disk = disk;
@@ -76,55 +93,67 @@ export class DiskJobs {
     return this.#disk.image;
   }
 
-  /** Puts a new overlay on top: the images below stay as they are now. */
+  /**
+   * Puts a new overlay on top: the images below stay as they are now, and others may read them. Of an encrypted image the
+   * overlay has the keys.
+   */
   snapshot(path: string): void {
     this.#expectIdle();
     const below = this.#disk.image;
     const overlay = this.#create(path, below.path, below.format);
     try {
-      if (below instanceof Qcow2Image) below.meta.settle();
-      this.#disk.snapshot(Qcow2Image.open(overlay, { backing: below }));
+      const encryptedAs = below instanceof Qcow2Image ? { encryptedAs: below } : {};
+      this.#disk.snapshot(Qcow2Image.open(overlay, { backing: below, ...encryptedAs }));
     } catch (error) {
       overlay.close();
+      rmSync(path, { force: true });
       throw error;
     }
+    this.#letOthersRead(below);
   }
 
   /** Writes what the images above `base` have into it, and goes on with it. The image below the top by default. */
-  commit(base?: string): void {
+  commit(base?: string, options: PlainOption = {}): void {
     this.#expectIdle();
-    const found = imageBelow(this.#disk.image, base);
-    const into = found.readOnly ? reopenForWriting(this.#disk.image, found, this.#open) : found;
-    this.#start(`commit into ${into.path}`, (options) => commit(this.#disk, into, options));
+    const top = this.#disk.image;
+    const found = imageBelow(top, base);
+    if (!isEncrypted(found)) expectPlain(imagesAbove(top, found), `commit into ${found.path}`, options);
+    const into = found.readOnly ? reopenImage(top, found, this.#open, false) : found;
+    this.#start(`commit into ${into.path}`, async (job) => {
+      try {
+        await commit(this.#disk, into, job);
+      } catch (error) {
+        this.#letOthersRead(into);
+        throw error;
+      }
+    });
   }
 
   /** Copies what is below into the top image, which stands on nothing then. */
-  stream(): void {
+  stream(options: PlainOption = {}): void {
     this.#expectIdle();
-    this.#start(`stream into ${this.#disk.image.path}`, (options) => stream(this.#disk, options));
+    const top = this.#disk.image;
+    if (!isEncrypted(top)) expectPlain(chainOf(top), `stream into ${top.path}`, options);
+    this.#start(`stream into ${top.path}`, (job) => stream(this.#disk, job));
   }
 
   /**
-   * Copies the disk as it is now to a new image.
+   * Copies the disk as it is now to a new image, encrypted as the disk is.
    * @param bitmap begun anew, so that it has what the next backup must copy
    * @param base the last backup with this bitmap: only what was written since is copied, into an overlay over it
    */
-  backup(path: string, bitmap?: string, base?: string): void {
+  backup(path: string, bitmap?: string, base?: string, options: PlainOption = {}): void {
     this.#expectIdle();
     const top = this.#disk.image;
     if (bitmap !== undefined && !(top instanceof Qcow2Image)) {
       throw new ImageError(top.path, "request", "the image has no bitmaps");
     }
     const bits = bitmap !== undefined && top instanceof Qcow2Image ? top.bitmaps.get(bitmap) : undefined;
-    this.#create(path, base, "qcow2").close();
-    const target = this.#open(path, {
-      format: "qcow2",
-      ...(base === undefined ? {} : { allowedDirectories: [dirname(resolve(base))] }),
-    });
-    this.#start(`backup to ${path}`, async (options) => {
+    const target = this.#createAndOpen(path, `backup to ${path}`, options, base);
+    this.#start(`backup to ${path}`, async (job) => {
       try {
         await backup(this.#disk, target, {
-          ...options,
+          ...job,
           ...(bits === undefined ? {} : { bitmap: bits, isFull: base === undefined }),
         });
       } finally {
@@ -133,26 +162,36 @@ export class DiskJobs {
     });
   }
 
-  /** Copies the disk to a new image or to an NBD server (`nbd:unix:SOCKET`) and keeps the two the same. */
-  async mirror(to: string): Promise<void> {
+  /**
+   * Copies the disk to a new image, encrypted as the disk is, or to an NBD server (`nbd:unix:SOCKET`), and keeps the two
+   * the same.
+   */
+  async mirror(to: string, options: PlainOption = {}): Promise<void> {
     this.#expectIdle();
-    let target: BlockBackend | undefined = await connectNbdTarget(to);
-    const targetIsZero = target === undefined;
-    if (target === undefined) {
-      this.#create(to, undefined, "qcow2").close();
-      target = this.#open(to, { format: "qcow2" });
+    this.#beginning = `mirror to ${to}`;
+    let server: BlockBackend | undefined;
+    try {
+      if (isNbdTarget(to)) expectPlain(chainOf(this.#disk.image), this.#beginning, options);
+      server = await connectNbdTarget(to);
+      if (this.#isClosed) throw new NorthbridgeError("NB_LIFECYCLE", "the disk was closed meanwhile");
+    } catch (error) {
+      await server?.close();
+      throw error;
+    } finally {
+      this.#beginning = undefined;
     }
-    const end = target;
-    const job = this.#start(`mirror to ${to}`, async (options) => {
-      const mirror = new MirrorJob(this.#disk, end, { ...options, targetIsZero });
+    const target = server ?? this.#createAndOpen(to, `mirror to ${to}`, options);
+    const targetIsZero = server === undefined;
+    const job = this.#start(`mirror to ${to}`, async (started) => {
       try {
+        const mirror = new MirrorJob(this.#disk, target, { ...started, targetIsZero });
         await mirror.run();
+        job.mirror = { job: mirror, target };
+        job.state = "ready";
       } catch (error) {
-        await end.close();
+        await target.close();
         throw error;
       }
-      job.mirror = { job: mirror, target: end };
-      job.state = "ready";
     });
   }
 
@@ -166,18 +205,28 @@ export class DiskJobs {
       throw new NorthbridgeError("NB_LIFECYCLE", "no mirror is ready");
     }
     const { mirror } = job;
-    const before = pivot ? this.#disk.image : undefined;
+    job.mirror = undefined;
     job.state = "running";
+    const completing = this.#completeMirror(job, mirror, pivot);
+    // Whoever closes the disk waits for it.
+    this.#running = completing.catch(() => undefined);
+    await completing;
+  }
+
+  async #completeMirror(job: Job, mirror: NonNullable<Job["mirror"]>, pivot: boolean): Promise<void> {
+    const before = this.#disk.image;
+    let isOnTarget = false;
     try {
       await mirror.job.complete(pivot);
-      await (before ?? mirror.target).close();
+      isOnTarget = pivot;
+      await (pivot ? before : mirror.target).close();
       job.state = "done";
     } catch (error) {
-      job.state = "failed";
+      // Where the guest is on the target, only the images that it was on failed to close.
+      job.state = isOnTarget ? "done" : job.stop.signal.aborted ? "cancelled" : "failed";
       job.error = messageOf(error);
+      if (!isOnTarget) await mirror.target.close().catch(() => undefined);
       throw error;
-    } finally {
-      job.mirror = undefined;
     }
   }
 
@@ -187,19 +236,37 @@ export class DiskJobs {
     if (job === undefined || (job.state !== "running" && job.state !== "ready")) {
       throw new NorthbridgeError("NB_LIFECYCLE", "no job is under way");
     }
-    await this.end();
+    await this.#end();
   }
 
-  /** As {@link cancel}, where there is something to cancel. */
-  async end(): Promise<void> {
+  /** As {@link cancel}, where there is something to cancel; no job begins afterwards. Returns what was cancelled. */
+  async close(): Promise<JobReport | undefined> {
+    this.#isClosed = true;
+    const job = this.#job;
+    const wasUnderWay = job?.state === "running" || job?.state === "ready";
+    await this.#end();
+    return wasUnderWay && job.state === "cancelled" ? this.last : undefined;
+  }
+
+  async #end(): Promise<void> {
     const job = this.#job;
     job?.stop.abort(new Error("cancelled"));
     await this.#running;
     if (job?.state !== "ready") return;
-    job.mirror?.job.cancel();
-    await job.mirror?.target.close();
+    const { mirror } = job;
     job.mirror = undefined;
     job.state = "cancelled";
+    mirror?.job.cancel();
+    await mirror?.target.close();
+  }
+
+  /** An image that the guest does not write to any more is opened for reading. Where that fails it only stays locked. */
+  #letOthersRead(below: DiskImage): void {
+    try {
+      reopenImage(this.#disk.image, below, this.#open, true);
+    } catch (error) {
+      if (!(error instanceof ImageError)) throw error;
+    }
   }
 
   #start(what: string, run: (options: JobOptions) => Promise<void>): Job {
@@ -234,29 +301,67 @@ export class DiskJobs {
 
   #expectIdle(): void {
     const job = this.#job;
-    if (job?.state === "running" || job?.state === "ready") {
-      throw new NorthbridgeError("NB_LIFECYCLE", `the disk has a job already: ${job.what}`);
+    const what =
+      this.#beginning ?? (job?.state === "running" || job?.state === "ready" ? job.what : undefined);
+    if (what !== undefined) throw new NorthbridgeError("NB_LIFECYCLE", `the disk has a job already: ${what}`);
+    if (this.#isClosed) throw new NorthbridgeError("NB_LIFECYCLE", "the disk is closed");
+  }
+
+  /** @param last the image that the new one stands on */
+  #createAndOpen(path: string, what: string, { plain = false }: PlainOption, last?: string): DiskImage {
+    const top = this.#disk.image;
+    if (!isEncrypted(top) || plain) expectPlain(chainOf(top), what, { plain });
+    this.#create(path, last, "qcow2", plain).close();
+    try {
+      return this.#open(path, {
+        format: "qcow2",
+        ...(top instanceof Qcow2Image ? { encryptedAs: top } : {}),
+        ...(last === undefined ? {} : { allowedDirectories: [dirname(resolve(last))] }),
+      });
+    } catch (error) {
+      rmSync(path, { force: true });
+      throw error;
     }
   }
 
-  /** Makes an image of the disk's size where there is no file yet. */
-  #create(path: string, backing: string | undefined, backingFormat: string): NodeFile {
+  /** Makes an image of the disk's size where there is no file yet, with the keys of the top image unless it is `plain`. */
+  #create(path: string, backing: string | undefined, backingFormat: string, plain = false): NodeFile {
     if (existsSync(path)) throw new ImageError(path, "request", "the file is there already");
     const top = this.#disk.image;
-    if (top instanceof Qcow2Image && top.meta.isEncrypted)
-      throw new ImageError(path, "unsupported", "the disk is encrypted, and its copy would not be");
+    const luksHeader = plain || !(top instanceof Qcow2Image) ? undefined : top.luksHeader;
     const file = NodeFile.open(path, { create: true });
     try {
       createQcow2(file, {
         size: this.#disk.size,
+        ...(luksHeader === undefined ? {} : { luksHeader }),
         ...(backing === undefined ? {} : { backingFile: nameFrom(path, backing), backingFormat }),
       });
       return file;
     } catch (error) {
       file.close();
+      rmSync(path, { force: true });
       throw error;
     }
   }
+}
+
+const isEncrypted = (image: DiskImage): boolean => image instanceof Qcow2Image && image.meta.isEncrypted;
+
+/** @throws {@link ImageError} where one of the images is encrypted and nobody said that its copy need not be */
+function expectPlain(images: readonly DiskImage[], what: string, { plain }: PlainOption): void {
+  const encrypted = plain === true ? undefined : images.find(isEncrypted);
+  if (encrypted === undefined) return;
+  throw new ImageError(
+    encrypted.path,
+    "request",
+    `the image is encrypted, and ${what} would have its content in the clear: expected --plain`,
+  );
+}
+
+function chainOf(top: DiskImage): DiskImage[] {
+  const chain: DiskImage[] = [];
+  for (let image: DiskImage | undefined = top; image !== undefined; image = image.backing) chain.push(image);
+  return chain;
 }
 
 /** How an image at `path` names another one: beside it by its name, else by where it is. */

@@ -3,6 +3,7 @@ import type { DiskImage } from "../disk-image.ts";
 import { ImageError } from "../image-error.ts";
 import { zeroRange } from "../operations/zero-range.ts";
 import type { Qcow2Image } from "../qcow2/qcow2-image.ts";
+import { carryBitmaps } from "./carry-bitmaps.ts";
 
 /** What a job wants to know of the guest's writes, zeroes and discards. */
 export interface WriteObserver {
@@ -45,6 +46,11 @@ export class LiveDisk implements BlockBackend {
     if (this.#image === undefined)
       throw new NorthbridgeError("NB_LIFECYCLE", "the disk is not on an image any more");
     return this.#image;
+  }
+
+  /** The file of the image on top, or what the disk went to. */
+  get location(): string | undefined {
+    return this.#image?.path ?? this.#backend.location;
   }
 
   read(offset: number, into: readonly Uint8Array[]): Promise<void> {
@@ -98,7 +104,7 @@ export class LiveDisk implements BlockBackend {
   }
 
   /**
-   * Puts an overlay on top: from now on the image below stays as it is (a live snapshot).
+   * Puts an overlay on top: from now on the image below stays as it is (a live snapshot). Its bitmaps follow the disk.
    * @param overlay an empty image that was opened with the top image as its backing image
    */
   snapshot(overlay: Qcow2Image): void {
@@ -113,6 +119,7 @@ export class LiveDisk implements BlockBackend {
       );
     }
     this.image.flushNow();
+    carryBitmaps(this.image, overlay);
     this.switchTo(overlay);
   }
 

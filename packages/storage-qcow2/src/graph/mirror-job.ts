@@ -2,6 +2,7 @@ import { type BlockBackend, NorthbridgeError } from "@northbridge/sdk";
 import type { DiskImage } from "../disk-image.ts";
 import { chainExtents } from "../operations/chain-extents.ts";
 import { Bitmap } from "../qcow2/bitmaps.ts";
+import { carryBitmaps } from "./carry-bitmaps.ts";
 import { breathe, JOB_CHUNK, type JobOptions } from "./job.ts";
 import type { LiveDisk } from "./live-disk.ts";
 
@@ -29,7 +30,7 @@ export class MirrorJob {
   readonly #underWay = new Map<number, Promise<void>>();
   readonly #observer = {
     beforeWrite: (_offset: number, length: number): Promise<void> | undefined =>
-      this.#isConverging && this.#dirty.first() !== undefined ? this.#helpWith(length) : undefined,
+      this.#isConverging && this.#dirty.dirtyBits > 0 ? this.#helpWith(length) : undefined,
     afterWrite: (offset: number, length: number): void => this.#dirty.mark(offset, length),
   };
   #isConverging = false;
@@ -68,7 +69,7 @@ export class MirrorJob {
 
   /**
    * Lets no write of the guest begin for a moment, copies what is left and makes it stable.
-   * @param pivot the guest goes on with the target; what it was on before is the caller's to close
+   * @param pivot the guest goes on with the target, and its bitmaps with it; what it was on before is the caller's to close
    */
   async complete(pivot: boolean): Promise<void> {
     if (!this.#isReady) throw new NorthbridgeError("NB_LIFECYCLE", "mirror: run() must have ended first");
@@ -76,7 +77,10 @@ export class MirrorJob {
     try {
       await this.#drain(0);
       await this.#target.flush();
-      if (pivot) this.#disk.switchTo(this.#target);
+      if (pivot) {
+        carryBitmaps(this.#disk.image, this.#target);
+        this.#disk.switchTo(this.#target);
+      }
     } finally {
       this.cancel();
       this.#disk.release();
@@ -92,7 +96,7 @@ export class MirrorJob {
   async #drain(rest: number): Promise<void> {
     const { size } = this.#disk;
     let done = 0;
-    while (this.#dirty.dirtyBytes(size) > (this.#isConverging ? rest : 0)) {
+    while (this.#dirty.dirtyBits * JOB_CHUNK > (this.#isConverging ? rest : 0)) {
       await this.#copyFirst();
       done = Math.min(done + JOB_CHUNK, size);
       if (done === size) this.#isConverging = true;

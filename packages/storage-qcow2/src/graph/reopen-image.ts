@@ -5,10 +5,15 @@ import { Qcow2Image } from "../qcow2/qcow2-image.ts";
 import type { ImageOpener } from "./job.ts";
 
 /**
- * Opens an image below the top anew, for writing, in the place of the one that was opened for reading.
+ * Opens an image below the top anew, for reading or for writing, in the place of the one that is open, which is closed.
  * @throws what opening throws; the chain is as it was then
  */
-export function reopenForWriting(top: DiskImage, image: DiskImage, open: ImageOpener): DiskImage {
+export function reopenImage(
+  top: DiskImage,
+  image: DiskImage,
+  open: ImageOpener,
+  readOnly: boolean,
+): DiskImage {
   const over = imagesAbove(top, image).at(-1);
   if (!(over instanceof Qcow2Image)) throw new Error("only a qcow2 image stands on another");
   const { path, format } = image;
@@ -16,14 +21,17 @@ export function reopenForWriting(top: DiskImage, image: DiskImage, open: ImageOp
   for (let each: DiskImage | undefined = top; each !== undefined; each = each.backing) {
     allowedDirectories.push(dirname(each.path));
   }
-  // Two open files of one image would lock each other out.
-  image.closeNow();
+  // Two open files of one image lock each other out, so the first steps back while it still could go on.
+  image.handOver(true);
+  let reopened: DiskImage;
   try {
-    const reopened = open(path, { format, readOnly: false, allowedDirectories });
-    over.replaceBacking(reopened);
-    return reopened;
+    const encryptedAs = image instanceof Qcow2Image ? { encryptedAs: image } : {};
+    reopened = open(path, { format, readOnly, allowedDirectories, asBacking: true, ...encryptedAs });
   } catch (error) {
-    over.replaceBacking(open(path, { format, readOnly: true, allowedDirectories }));
+    image.handOver(false);
     throw error;
   }
+  over.replaceBacking(reopened);
+  image.closeNow();
+  return reopened;
 }

@@ -78,6 +78,10 @@ export class ThrottledDisk implements BlockBackend {
     return this.#throttled;
   }
 
+  get location(): string | undefined {
+    return this.#disk.location;
+  }
+
   read(offset: number, into: readonly Uint8Array[]): Promise<void> {
     return this.#after(lengthOf(into), () => this.#disk.read(offset, into));
   }

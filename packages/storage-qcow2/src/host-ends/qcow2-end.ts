@@ -48,7 +48,7 @@ export const qcow2: HostEndKind<"block", Qcow2EndOptions, Qcow2EndOptions> = def
   kind: "qcow2",
   of: "block",
   options,
-  open: ({ path: file, backing, snapshot, secret, direct, l2CacheMib }, { readOnly }) => {
+  open: ({ path: file, backing, snapshot, secret, direct, l2CacheMib }, { readOnly, device, log }) => {
     const shared: OpenImageOptions = {
       backing: backing === "refuse" ? "refuse" : "follow",
       allowedDirectories: typeof backing === "object" ? backing.allow.map((directory) => directory.path) : [],
@@ -63,7 +63,15 @@ export const qcow2: HostEndKind<"block", Qcow2EndOptions, Qcow2EndOptions> = def
       ...(snapshot === undefined ? {} : { snapshot }),
     });
     expectUnlocked(image);
-    return new ManagedDisk(image, (path, more) => openImage(path, { ...shared, ...more }));
+    return new ManagedDisk(
+      image,
+      (path, more) => openImage(path, { ...shared, ...more }),
+      ({ what, done, total }) => {
+        const percent = Math.floor((100 * done) / Math.max(1, total));
+        const line = `northbridge: ${device}: the disk was closed and ${what} cancelled at ${percent} %\n`;
+        for (const byte of new TextEncoder().encode(line)) log.write(byte);
+      },
+    );
   },
 });
 

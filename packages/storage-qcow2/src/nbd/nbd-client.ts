@@ -92,6 +92,10 @@ export class NbdClient implements BlockBackend {
     return new NbdClient(await dial(options), options);
   }
 
+  get location(): string {
+    return this.#where;
+  }
+
   async read(offset: number, into: readonly Uint8Array[]): Promise<void> {
     for (const piece of pieces(offset, into, this.#connection.maxRequestBytes)) {
       await this.#request(Command.READ, 0, piece.offset, piece.length, piece.parts);

@@ -9,6 +9,9 @@ export async function connectNbdTarget(name: string): Promise<NbdClient | undefi
   return options && NbdClient.connect(options);
 }
 
+/** True for the name of a server, or what is meant to be one. */
+export const isNbdTarget = (name: string): boolean => name.startsWith("nbd:");
+
 function parseNbdTarget(name: string): NbdClientOptions | undefined {
   const match = /^nbd:(?:unix:([^:]+)|([^:]+):(\d+))(?::exportname=(.*))?$/.exec(name);
   if (match === null) return undefined;

@@ -26,6 +26,9 @@ export class Bitmap {
   readonly #chunks: (Uint8Array | undefined)[] = [];
   readonly #chunkBytes: number;
   #changed = false;
+  #dirtyBits = 0;
+  /** No byte before this one, over all chunks, has a bit set. */
+  #lowest = 0;
 
   constructor(
     name: string,
@@ -39,6 +42,11 @@ export class Bitmap {
     this.#chunkBytes = chunkBytes;
     this.isEnabled = isEnabled;
     this.isInconsistent = isInconsistent;
+  }
+
+  /** How many bits are set. */
+  get dirtyBits(): number {
+    return this.#dirtyBits;
   }
 
   get hasChanged(): boolean {
@@ -56,6 +64,8 @@ export class Bitmap {
 
   loadChunk(index: number, bytes: Uint8Array): void {
     this.#chunks[index] = bytes;
+    for (const byte of bytes) this.#dirtyBits += bitsIn(byte);
+    this.#lowest = 0;
   }
 
   isSet(bit: number): boolean {
@@ -75,21 +85,20 @@ export class Bitmap {
 
   setBits(first: number, last: number): void {
     const bits = this.#chunkBytes * 8;
+    this.#lowest = Math.min(this.#lowest, Math.floor(first / 8));
     for (let bit = first; bit <= last; ) {
       const index = Math.floor(bit / bits);
       let chunk = this.#chunks[index];
       if (chunk === undefined) this.#chunks[index] = chunk = new Uint8Array(this.#chunkBytes);
       const at = bit % bits;
-      if (at % 8 === 0 && bit + 8 <= last + 1) {
-        if (chunk[at >>> 3] !== 0xff) this.#changed = true;
-        chunk[at >>> 3] = 0xff;
-        bit += 8;
-        continue;
-      }
+      const whole = at % 8 === 0 && bit + 8 <= last + 1;
       const now = chunk[at >>> 3] ?? 0;
-      if ((now & (1 << (at & 7))) === 0) this.#changed = true;
-      chunk[at >>> 3] = now | (1 << (at & 7));
-      bit += 1;
+      const next = whole ? 0xff : now | (1 << (at & 7));
+      bit += whole ? 8 : 1;
+      if (next === now) continue;
+      chunk[at >>> 3] = next;
+      this.#dirtyBits += bitsIn(next) - bitsIn(now);
+      this.#changed = true;
     }
   }
 
@@ -99,17 +108,19 @@ export class Bitmap {
     if (chunk === undefined || !this.isSet(bit)) return;
     const at = (bit % bits) >>> 3;
     chunk[at] = (chunk[at] ?? 0) & ~(1 << (bit & 7));
+    this.#dirtyBits -= 1;
     this.#changed = true;
   }
 
-  /** The first bit that is set. */
+  /** The first bit that is set. Who takes one after the other looks at no byte twice. */
   first(): number | undefined {
-    for (const [index, chunk] of this.#chunks.entries()) {
-      if (chunk === undefined) continue;
-      const at = chunk.findIndex((byte) => byte !== 0);
-      if (at < 0) continue;
-      const byte = chunk[at] ?? 0;
-      return (index * this.#chunkBytes + at) * 8 + (31 - Math.clz32(byte & -byte));
+    const end = this.#dirtyBits === 0 ? 0 : this.#chunks.length * this.#chunkBytes;
+    while (this.#lowest < end) {
+      const within = this.#lowest % this.#chunkBytes;
+      const chunk = this.#chunks[Math.floor(this.#lowest / this.#chunkBytes)];
+      const byte = chunk?.[within] ?? 0;
+      if (byte !== 0) return this.#lowest * 8 + (31 - Math.clz32(byte & -byte));
+      this.#lowest += chunk === undefined ? this.#chunkBytes - within : 1;
     }
     return undefined;
   }
@@ -117,6 +128,8 @@ export class Bitmap {
   clear(): void {
     if (this.#chunks.some((chunk) => chunk !== undefined)) this.#changed = true;
     this.#chunks.length = 0;
+    this.#dirtyBits = 0;
+    this.#lowest = 0;
   }
 
   /** Sets the bits that `other` has, whatever its granularity. @param size of the disk */
@@ -165,6 +178,12 @@ export class Bitmap {
     for (const { length, isDirty } of this.runs(0, size)) if (isDirty) bytes += length;
     return bytes;
   }
+}
+
+function bitsIn(byte: number): number {
+  const pairs = byte - ((byte >>> 1) & 0x55);
+  const fours = (pairs & 0x33) + ((pairs >>> 2) & 0x33);
+  return (fours + (fours >>> 4)) & 0x0f;
 }
 
 interface Stored {

@@ -43,8 +43,10 @@ export interface Qcow2CreateOptions {
   /** The name of an external data file, as it is to stand in the image. */
   readonly dataFile?: string;
   readonly dataFileRaw?: boolean;
-  /** Guest data are encrypted. */
+  /** Guest data are encrypted with a new key. */
   readonly encryption?: LuksOptions;
+  /** Guest data are encrypted with the key of another image, whose header and key slots these are. */
+  readonly luksHeader?: Uint8Array;
 }
 
 /**
@@ -55,7 +57,7 @@ export function createQcow2(file: BlockFile, options: Qcow2CreateOptions): void 
   const header = headerFor(options, file.path);
   const clusterSize = 2 ** header.clusterBits;
   const perBlock = (clusterSize * 8) / 2 ** header.refcountOrder;
-  const luks = options.encryption && formatLuks(options.encryption, file.path);
+  const luks = options.luksHeader ?? (options.encryption && formatLuks(options.encryption, file.path));
   const luksClusters = Math.ceil((luks?.length ?? 0) / clusterSize);
   const l1Clusters = Math.ceil((header.l1Size * 8) / clusterSize);
   let blocks = 1;
@@ -159,7 +161,7 @@ function headerFor(options: Qcow2CreateOptions, path: string): Qcow2Header {
     "data_file_raw: needs a data_file and no backing file",
   );
   refuse(
-    options.encryption !== undefined && options.dataFileRaw === true,
+    (options.encryption ?? options.luksHeader) !== undefined && options.dataFileRaw === true,
     "encrypt.format: the data file of an encrypted image is not raw",
   );
   refuse(

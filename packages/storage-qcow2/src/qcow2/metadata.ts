@@ -50,7 +50,7 @@ export class Qcow2Metadata implements RefcountHost {
   readonly #isLazy: boolean;
   #isUnsafe = false;
   readonly #l2: SliceCache;
-  readonly #encryption: DataEncryption;
+  readonly encryption: DataEncryption;
   /** Clusters of the header and the tables, so that a damaged image cannot make us write over them. */
   readonly #metadata = new Set<number>();
 
@@ -65,7 +65,7 @@ export class Qcow2Metadata implements RefcountHost {
     this.file = new BarrierFile(file, options.unsafe);
     this.dataFile = dataFile === undefined ? this.file : new BarrierFile(dataFile, options.unsafe);
     if (dataFile !== undefined) this.file.orderAfter(this.dataFile);
-    this.#encryption = options.encryption;
+    this.encryption = options.encryption;
     this.#isLazy = (header.compatible & Compatible.LAZY_REFCOUNTS) !== 0n;
     this.#headerWriter = new HeaderWriter(this.file, header);
     this.readOnly = file.readOnly;
@@ -133,7 +133,7 @@ export class Qcow2Metadata implements RefcountHost {
 
   /** Reads guest data at an offset of the file that has them. */
   readData(hostOffset: number, into: Uint8Array): void {
-    const cipher = this.#encryption;
+    const cipher = this.encryption;
     if (cipher === "none") {
       this.dataFile.file.read(hostOffset, into);
       return;
@@ -148,7 +148,7 @@ export class Qcow2Metadata implements RefcountHost {
 
   /** Writes guest data, in whole sectors where the image is encrypted. */
   writeData(hostOffset: number, from: Uint8Array): void {
-    const cipher = this.#encryption;
+    const cipher = this.encryption;
     if (cipher === "none") {
       this.dataFile.write(hostOffset, from);
       return;
@@ -162,12 +162,12 @@ export class Qcow2Metadata implements RefcountHost {
   }
 
   get isEncrypted(): boolean {
-    return this.#encryption !== "none";
+    return this.encryption !== "none";
   }
 
   /** Encrypted, and nobody gave the secret. */
   get isLocked(): boolean {
-    return this.#encryption === "locked";
+    return this.encryption === "locked";
   }
 
   #unlocked(cipher: SectorCipher | "locked"): SectorCipher {

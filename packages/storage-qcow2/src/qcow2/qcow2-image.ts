@@ -42,6 +42,8 @@ export interface Qcow2Options extends CacheBounds {
   readonly snapshot?: string;
   /** Of an encrypted image. Without it, its data can be neither read nor written. */
   readonly passphrase?: Uint8Array;
+  /** An open image whose key is taken where the two have the same LUKS header: to derive it from a passphrase takes seconds. */
+  readonly encryptedAs?: Qcow2Image;
 }
 
 /** What {@link Qcow2Image.describe} tells. */
@@ -90,7 +92,7 @@ export class Qcow2Image extends SynchronousImage {
     this.meta = new Qcow2Metadata(header, file, options.dataFile, {
       ...options,
       unsafe: options.unsafe ?? false,
-      encryption: encryptionOf(header, file, options.passphrase),
+      encryption: encryptionOf(header, file, options),
     });
     this.bitmaps = Bitmaps.load(this.meta);
     this.#snapshots = new Snapshots(this.meta);
@@ -160,6 +162,11 @@ export class Qcow2Image extends SynchronousImage {
 
   get size(): number {
     return this.meta.header.size;
+  }
+
+  /** Of an encrypted image, the header and key slots as they stand in the file. */
+  get luksHeader(): Uint8Array | undefined {
+    return luksRange(this.header) && readLuks(this.header, this.#file);
   }
 
   /** What the header says, for people. */
@@ -399,17 +406,25 @@ export class Qcow2Image extends SynchronousImage {
     this.closeNow();
   }
 
+  handOver(isHandedOver: boolean): void {
+    if (isHandedOver) this.#settle();
+    for (const file of [this.#file, this.#dataFile]) file?.setLocked?.(!isHandedOver);
+  }
+
+  #settle(): void {
+    if (this.readOnly) return;
+    try {
+      this.bitmaps.store();
+    } finally {
+      this.meta.settle(); // what the guest was told is written does not depend on a bitmap
+    }
+  }
+
   closeNow(): void {
     if (this.#closed) return;
     this.#closed = true;
     try {
-      if (!this.readOnly) {
-        try {
-          this.bitmaps.store();
-        } finally {
-          this.meta.settle(); // what the guest was told is written does not depend on a bitmap
-        }
-      }
+      this.#settle();
     } finally {
       try {
         this.#dataFile?.close();
@@ -455,10 +470,13 @@ function readLuks(header: Qcow2Header, file: BlockFile): Uint8Array {
 function encryptionOf(
   header: Qcow2Header,
   file: BlockFile,
-  passphrase: Uint8Array | undefined,
+  { passphrase, encryptedAs }: Qcow2Options,
 ): DataEncryption {
   if (luksRange(header) === undefined) return "none";
-  return passphrase === undefined ? "locked" : unlockLuks(readLuks(header, file), passphrase, file.path);
+  const luks = readLuks(header, file);
+  if (encryptedAs?.luksHeader !== undefined && Buffer.compare(luks, encryptedAs.luksHeader) === 0)
+    return encryptedAs.meta.encryption;
+  return passphrase === undefined ? "locked" : unlockLuks(luks, passphrase, file.path);
 }
 
 /** The last writer did not close the image: its refcounts may not hold. */

@@ -105,6 +105,11 @@ export class RawImage extends SynchronousImage {
     return this.#file.allocated?.() ?? this.#file.size();
   }
 
+  handOver(isHandedOver: boolean): void {
+    if (isHandedOver) this.flushNow();
+    this.#file.setLocked?.(!isHandedOver);
+  }
+
   closeNow(): void {
     this.#file.close();
   }
