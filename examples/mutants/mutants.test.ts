@@ -60,7 +60,7 @@ async function verdict(
     budgetMs: BUDGET_MS,
     seed: 1,
   });
-  return { law: found?.judge.name, ms: cpuMs() - started };
+  return { law: found?.law.name, ms: cpuMs() - started };
 }
 
 describe("planted bugs", () => {

@@ -1,8 +1,10 @@
-import { mkdir, mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
-import { join } from "node:path";
+import { spawnSync } from "node:child_process";
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { join, relative } from "node:path";
 import { FakeHypervisor } from "@northbridge/core/testing";
 import { afterEach, beforeEach, expect, it } from "vitest";
 import { CliHarness } from "../testing/cli-harness.ts";
+import { CorpusDirectory } from "./corpus-directory.ts";
 
 const cli = join(import.meta.dirname, "../..");
 
@@ -49,10 +51,130 @@ it("finds what breaks a law, prints it as a test and keeps it for the next time"
   expect(found.out).toMatch(
     /^register map: VALUE written \S+ reads|the device that was written other bits differs/,
   );
-  expect(found.out).toContain('const bench = await testBench(latch({"base":8192}), { registers: map });');
+  expect(found.out).toContain(
+    'const trial = await deviceTrial({ create: () => latch({"base":8192}), registers }, "register map");',
+  );
   expect((await readdir(corpus)).filter((name) => name.startsWith("register-map-"))).toHaveLength(1);
   expect(await fuzz(bad)).toMatchObject({ code: 1, err: expect.stringContaining("register map") });
   expect(await fuzz(good)).toMatchObject({ code: 0 });
+});
+
+it("keeps what is new at once, under names that no file has", async () => {
+  const corpus = join(directory, "corpus");
+  await mkdir(corpus);
+  // As after a file before it was thrown away.
+  const kept = '{"program":[{"op":"timer"}],"experiment":{"cut":0,"pick":0,"value":0}}\n';
+  await writeFile(join(corpus, "new-0001.json"), kept);
+  const directoryNow = CorpusDirectory.open(corpus);
+  const entry = { program: [{ op: "advance", ns: 1 }], experiment: { cut: 1, pick: 0, value: 0 } } as const;
+  directoryNow.add(entry);
+  directoryNow.add(entry);
+  expect([directoryNow.added, (await readdir(corpus)).sort()]).toEqual([
+    1,
+    ["new-0001.json", "new-0002.json"],
+  ]);
+  expect(await readFile(join(corpus, "new-0001.json"), "utf8")).toBe(kept);
+  await writeFile(join(corpus, "new-0003.json"), "{");
+  expect(() => CorpusDirectory.open(corpus)).toThrow(
+    /new-0003\.json: expected \{ program, experiment \} as JSON/,
+  );
+});
+
+/** A counter of writes with an interrupt, in TypeScript; `bug` replaces a piece of it. */
+const gauge = (from: string, to: string): string => {
+  const source = `import { bit, definePlugin, type ConfigSchema, type RegisterState, registerMap } from "@northbridge/sdk";
+export const registers = registerMap("gauge", {
+  CTRL: { offset: 0, fields: { ENABLE: bit(0) } },
+  STATUS: { offset: 4, access: "w1c", fields: { DONE: bit(0) } },
+  LEVELS: { offset: 8, count: 2, width: 2, reset: 7 },
+});
+const config: ConfigSchema<object, object> = {
+  "~standard": { version: 1, vendor: "test", validate: (value: unknown) => ({ value: value as object }) },
+};
+interface State { readonly regs: RegisterState; readonly nextNs: number | null }
+export const gauge = definePlugin({
+  name: "test/gauge",
+  config,
+  setup(ctx) {
+    const line = ctx.irq(3);
+    const timer = ctx.clock.createTimer(() => {
+      regs.values.STATUS |= 1;
+      sync();
+    });
+    const sync = (): void => line.set(regs.values.STATUS !== 0);
+    const enable = (stored: number): void => {
+      if (stored !== 0) timer.arm(ctx.clock.nowNs() + 1000);
+    };
+    const regs = registers.create({ hooks: { CTRL: { write: enable } }, sync });
+    ctx.mapMmio({ base: 0x1000, length: registers.length }, {
+      read: (offset, width) => regs.read(offset, width),
+      write: (offset, width, value) => { regs.write(offset, width, value); },
+    });
+    return {
+      reset() { regs.reset(); timer.disarm(); line.set(false); },
+      save: (): State => ({ regs: regs.save(), nextNs: timer.deadlineNs ?? null }),
+      restore(state: State) {
+        regs.restore(state.regs);
+        if (state.nextNs !== null) timer.arm(state.nextNs);
+        line.adopt(regs.values.STATUS !== 0);
+      },
+    };
+  },
+});
+`;
+  expect(source).toContain(from);
+  return source.replace(from, to);
+};
+
+const BUGS: Readonly<Record<string, readonly [from: string, to: string]>> = {
+  fuzz: ["regs.read(offset, width),", "regs.read(offset, width) + 0.5 * regs.values.STATUS,"],
+  "register map": ["regs.values.STATUS |= 1;", "regs.values.STATUS |= 3;"],
+  "save and restore": ["if (state.nextNs !== null) timer.arm(state.nextNs);", ""],
+  reset: ["timer.disarm(); line", "line"],
+  "interrupt levels": [
+    "      sync();\n    });",
+    "      sync();\n      line.set(false);\n      regs.values.STATUS = 0;\n    });",
+  ],
+};
+
+it("prints tests that compile, and fail in the same words", { timeout: 300_000 }, async () => {
+  const root = join(cli, "../..");
+  const harness = new CliHarness(new FakeHypervisor([]));
+  const messages: string[] = [];
+  for (const [law, [from, to]] of Object.entries(BUGS)) {
+    const name = law.replaceAll(" ", "-");
+    const module = join(directory, `${name}.ts`);
+    await writeFile(module, gauge(from, to));
+    const { out, err } = await harness.run("device", "fuzz", module, "--seconds", "20");
+    expect(err, law).toContain(`a law is broken: ${law}`);
+    const [message = "", ...rest] = out.split("\n\n");
+    messages.push(message.replace(/ \(seed .*$/, "").slice(`${law}: `.length));
+    const text = rest.join("\n\n").replace(relative(process.cwd(), directory), ".").replaceAll("././", "./");
+    await writeFile(join(directory, `${name}.test.ts`), text);
+  }
+  const run = (...args: readonly string[]) =>
+    spawnSync(join(root, "node_modules/.bin/node"), args, {
+      cwd: directory,
+      encoding: "utf8",
+      env: { ...process.env, NO_COLOR: "1", FORCE_COLOR: undefined },
+    });
+  const conditions = JSON.stringify(["northbridge-source"]);
+  await writeFile(
+    join(directory, "vitest.config.mjs"),
+    `export default { resolve: { conditions: ${conditions} }, ssr: { resolve: { conditions: ${conditions} } } };\n`,
+  );
+  const tests = run(join(root, "node_modules/vitest/vitest.mjs"), "run", "--root", directory);
+  expect(tests.stdout).toMatch(/Tests +5 failed \(5\)/);
+  for (const message of messages) expect(tests.stdout + tests.stderr).toContain(`Error: ${message}`);
+  await writeFile(
+    join(directory, "tsconfig.json"),
+    JSON.stringify({
+      extends: join(root, "tsconfig.base.json"),
+      compilerOptions: { noEmit: true, isolatedDeclarations: false, declaration: false, types: [] },
+      include: ["*.ts"],
+    }),
+  );
+  expect(run(join(root, "node_modules/typescript/bin/tsc"), "-p", directory).stdout).toBe("");
 });
 
 it("refuses modules without one plugin", async () => {

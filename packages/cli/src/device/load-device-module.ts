@@ -9,6 +9,8 @@ export interface DeviceModule {
   readonly plugins: readonly RegisteredPlugin[];
   /** By the name of the map. */
   readonly registers: ReadonlyMap<string, RegisterMap<RegisterSpecs>>;
+  /** What the module calls them. */
+  readonly exportNames: ReadonlyMap<unknown, string>;
 }
 
 /**
@@ -18,15 +20,17 @@ export interface DeviceModule {
 export async function loadDeviceModule(file: string, version?: string): Promise<DeviceModule> {
   const url = pathToFileURL(resolve(file));
   if (version !== undefined) url.searchParams.set("version", version);
-  let exported: readonly unknown[];
+  let module: Readonly<Record<string, unknown>>;
   try {
-    exported = Object.values((await import(url.href)) as Readonly<Record<string, unknown>>);
+    module = (await import(url.href)) as Readonly<Record<string, unknown>>;
   } catch (error) {
     throw new NorthbridgeError("NB_CONFIG", `${file}: cannot load the module: ${fileErrorReason(error)}`, {
       cause: error,
     });
   }
+  const exported = Object.values(module);
   return {
+    exportNames: new Map(Object.entries(module).map(([name, value]) => [value, name])),
     plugins: exported.filter(isPlugin),
     registers: new Map(
       exported

@@ -1,10 +1,7 @@
-import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
-import { join } from "node:path";
-import { fileErrorReason } from "@northbridge/core";
+import { relative, resolve } from "node:path";
 import { type DevicePluginSpec, NorthbridgeError } from "@northbridge/core/contracts";
 import {
   type CampaignResult,
-  type CorpusEntry,
   describeCounterexample,
   type DeviceUnderTest,
   fuzzCampaign,
@@ -12,6 +9,7 @@ import {
 import { type Command, InvalidArgumentError } from "commander";
 import { ExitCode } from "../exit-codes.ts";
 import { type CliHost, CommandFailed } from "../host.ts";
+import { CorpusDirectory } from "./corpus-directory.ts";
 import { type DeviceModule, loadDeviceModule } from "./load-device-module.ts";
 
 interface FuzzFlags {
@@ -42,18 +40,17 @@ export function registerFuzz(device: Command, host: CliHost): void {
 
 async function runFuzz(file: string, flags: FuzzFlags, host: CliHost): Promise<void> {
   const subject = subjectOf(file, await loadDeviceModule(file), flags);
-  const corpus = flags.corpus === undefined ? undefined : new CorpusDirectory(flags.corpus);
+  const corpus = flags.corpus === undefined ? undefined : CorpusDirectory.open(flags.corpus);
   const result = await fuzzCampaign(subject, {
     now: () => performance.now(),
     budgetMs: flags.seconds * 1000,
     seed: flags.seed,
-    corpus: (await corpus?.load()) ?? [],
+    corpus: corpus?.entries ?? [],
     onKeep: (entry) => {
       corpus?.add(entry);
     },
   });
-  const kept = (await corpus?.save()) ?? 0;
-  await report(subject, result, kept, flags, host);
+  await report(subject, result, corpus?.added ?? 0, flags, host);
 }
 
 async function report(
@@ -69,7 +66,7 @@ async function report(
     return;
   }
   host.stdout.write(`${await describeCounterexample(subject, found)}\n`);
-  throw new CommandFailed(ExitCode.HOST_FAILURE, `device fuzz: a law is broken: ${found.judge.name}${saved}`);
+  throw new CommandFailed(ExitCode.HOST_FAILURE, `device fuzz: a law is broken: ${found.law.name}${saved}`);
 }
 
 function subjectOf(file: string, module: DeviceModule, flags: FuzzFlags): DeviceUnderTest {
@@ -91,58 +88,33 @@ function subjectOf(file: string, module: DeviceModule, flags: FuzzFlags): Device
   const registers = module.registers.get(name) ?? (module.registers.size === 1 ? first : undefined);
   return {
     create: () => ({ spec, input: flags.config ?? {} }),
-    code: `${name}(${flags.config === undefined ? "" : JSON.stringify(flags.config)})`,
+    ...codeOf(file, module, { plugin, registers, config: flags.config }),
     ...(registers && { registers }),
     ...(flags.pulses === true && { pulses: true }),
   };
 }
 
-/** Programs as files, one each: named by what they are, so that the same one is there once. */
-class CorpusDirectory {
-  readonly #directory: string;
-  readonly #known = new Set<string>();
-  readonly #added: CorpusEntry[] = [];
-
-  constructor(directory: string) {
-    this.#directory = directory;
-  }
-
-  async load(): Promise<readonly CorpusEntry[]> {
-    try {
-      await mkdir(this.#directory, { recursive: true });
-      const names = (await readdir(this.#directory)).filter((name) => name.endsWith(".json")).sort();
-      const texts = await Promise.all(names.map((name) => readFile(join(this.#directory, name), "utf8")));
-      for (const text of texts) this.#known.add(text);
-      return texts.map((text) => JSON.parse(text) as CorpusEntry);
-    } catch (error) {
-      throw new NorthbridgeError(
-        "NB_HOST",
-        `${this.#directory}: cannot read the corpus: ${fileErrorReason(error)}`,
-        {
-          cause: error,
-        },
-      );
-    }
-  }
-
-  add(entry: CorpusEntry): void {
-    this.#added.push(entry);
-  }
-
-  /** @returns how many were new */
-  async save(): Promise<number> {
-    let written = 0;
-    let number = this.#known.size;
-    for (const entry of this.#added) {
-      const text = `${JSON.stringify(entry)}\n`;
-      if (this.#known.has(text)) continue;
-      this.#known.add(text);
-      const kind = (entry.law ?? "new").replaceAll(" ", "-");
-      await writeFile(join(this.#directory, `${kind}-${String(number++).padStart(4, "0")}.json`), text);
-      written++;
-    }
-    return written;
-  }
+/** How a test in the working directory makes the device. */
+function codeOf(
+  file: string,
+  { exportNames }: DeviceModule,
+  subject: { readonly plugin: unknown; readonly registers: unknown; readonly config: unknown },
+): Pick<DeviceUnderTest, "code" | "registersCode" | "importCode"> {
+  const path = relative(process.cwd(), resolve(file)).replaceAll("\\", "/");
+  const nameOf = (value: unknown, ifDefault: string): { readonly name: string; readonly code: string } => {
+    const exported = exportNames.get(value) ?? ifDefault;
+    return exported === "default"
+      ? { name: ifDefault, code: `default as ${ifDefault}` }
+      : { name: exported, code: exported };
+  };
+  const plugin = nameOf(subject.plugin, "device");
+  const registers = subject.registers === undefined ? undefined : nameOf(subject.registers, "registers");
+  const names = [plugin.code, ...(registers === undefined ? [] : [registers.code])].join(", ");
+  return {
+    code: `${plugin.name}(${subject.config === undefined ? "" : JSON.stringify(subject.config)})`,
+    ...(registers !== undefined && { registersCode: registers.name }),
+    importCode: `import { ${names} } from "${path.startsWith(".") ? path : `./${path}`}";`,
+  };
 }
 
 function positive(text: string): number {

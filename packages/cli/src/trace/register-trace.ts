@@ -22,6 +22,9 @@ interface ModuleFlag {
   readonly module?: string;
 }
 
+/** As of a machine that was killed. */
+const CUT_OFF = "the recording was cut off: what would follow is not known";
+
 /** Adds `trace record`, `replay`, `show` and `shrink`. */
 export const registerTrace: RegisterCommand = (program, host, exit) => {
   const trace = program.command("trace").description("record a device of a running machine, and replay it");
@@ -58,7 +61,7 @@ export const registerTrace: RegisterCommand = (program, host, exit) => {
       const { device, clock } = recorded.header;
       host.stdout.write(`# device ${device.id} (${device.plugin}), ${clock.kind} clock\n`);
       for (const line of describeTrace(recorded, registers)) host.stdout.write(`${line}\n`);
-      if (recorded.isTruncated) host.stdout.write("# the recording ended in the middle of a record\n");
+      if (recorded.isTruncated) host.stdout.write(`# ${CUT_OFF}\n`);
     },
   );
   withModule("replay", "drive the device by a trace, without its guest, and compare").action(
@@ -73,7 +76,9 @@ export const registerTrace: RegisterCommand = (program, host, exit) => {
           `${file}: the device does something else than the recorded one`,
         );
       }
-      host.stdout.write(`${file}: the device does the same, ${subject.trace.records.length} records\n`);
+      const { records, isTruncated } = subject.trace;
+      const cutOff = isTruncated ? `; ${CUT_OFF}` : "";
+      host.stdout.write(`${file}: the device does the same, ${records.length} records${cutOff}\n`);
     },
   );
   withModule("shrink", "cut a trace to the shortest beginning on which the device fails")

@@ -8,6 +8,8 @@ export class BenchMemory implements GuestMemory {
   readonly #trace: TraceRecorder;
   readonly #clock: Clock;
   #toFail = 0;
+  /** Of what the device read while somebody recorded. */
+  #nonZeroBytesRead = 0;
   #slow: { count: number; readonly ns: number } | undefined;
 
   constructor(length: number, trace: TraceRecorder, clock: Clock) {
@@ -23,6 +25,11 @@ export class BenchMemory implements GuestMemory {
   /** All of it, for the test: reading and writing here is not DMA. */
   get bytes(): Uint8Array {
     return this.#ram.slots[0]?.bytes ?? new Uint8Array();
+  }
+
+  /** Bytes other than 0 that the device has read while its trace was recorded: a fuzzer wants to see it move data. */
+  get nonZeroBytesRead(): number {
+    return this.#nonZeroBytesRead;
   }
 
   /** The device's next `count` accesses find no memory. */
@@ -43,7 +50,10 @@ export class BenchMemory implements GuestMemory {
   }
 
   read(gpa: number, into: Uint8Array): boolean {
-    return !this.#fails() && this.#ram.read(gpa, into);
+    if (this.#fails() || !this.#ram.read(gpa, into)) return false;
+    if (this.#trace.isRecording)
+      this.#nonZeroBytesRead += into.reduce((sum, byte) => sum + Math.sign(byte), 0);
+    return true;
   }
 
   write(gpa: number, from: Uint8Array): boolean {

@@ -1,16 +1,9 @@
 import { type Counterexample, minimise } from "./counterexample.ts";
+import { benchFor, type DeviceUnderTest } from "./device-under-test.ts";
 import { findCounterexample } from "./fuzz-device.ts";
-import {
-  answersInWidth,
-  type Experiment,
-  holdsLevels,
-  type Judge,
-  keepsRegisterMap,
-  resetsToPowerOn,
-  survivesSaving,
-} from "./judges.ts";
+import { type Experiment, judge, lawsFor } from "./laws.ts";
+import { operationOf } from "./operation-of.ts";
 import type { Step } from "./program.ts";
-import { benchFor, type DeviceUnderTest, observeStep } from "./run-program.ts";
 
 /** A program that is kept: one that broke a law once, or that showed something new. */
 export interface CorpusEntry {
@@ -37,16 +30,10 @@ export interface CampaignResult {
   readonly found?: Counterexample;
 }
 
-/** In the order in which each round tries them. */
-const LAWS: readonly Judge[] = [
-  answersInWidth,
-  keepsRegisterMap,
-  survivesSaving,
-  resetsToPowerOn,
-  holdsLevels,
-];
 const RUNS_PER_ROUND = 60;
 const MOST_STARTS = 64;
+/** Programs that are looked at for something new. */
+const TRIED_PER_SEARCH = 5;
 
 /**
  * Tries a device against all laws until time is up or one is broken. What the corpus has is tried first; programs that
@@ -57,75 +44,115 @@ export async function fuzzCampaign(
   options: CampaignOptions,
 ): Promise<CampaignResult> {
   const { now, budgetMs, corpus = [], onKeep } = options;
-  const end = now() + budgetMs;
-  const laws = LAWS.filter(({ name }) => !(device.except ?? []).includes(name));
+  const deadline = now() + budgetMs;
+  const laws = lawsFor(device);
   const features = new Set<string>();
   const starts: (readonly Step[])[] = [];
-  const keep = async (program: readonly Step[]): Promise<boolean> => {
-    const before = features.size;
-    for (const feature of await featuresOf(device, program)) features.add(feature);
-    if (features.size > before && starts.length < MOST_STARTS) starts.push(program);
-    return features.size > before;
+  /** The beginning of the program that shows something new, if it does. */
+  const keep = async (program: readonly Step[]): Promise<readonly Step[] | undefined> => {
+    let newest = 0;
+    for (const [index, shown] of (await featuresOf(device, program)).entries()) {
+      const before = features.size;
+      for (const feature of shown) features.add(feature);
+      if (features.size > before) newest = index + 1;
+    }
+    if (newest === 0) return undefined;
+    const start = program.slice(0, newest);
+    starts.push(start);
+    if (starts.length > MOST_STARTS) starts.shift();
+    return start;
   };
-  for (const entry of corpus) {
-    for (const judge of laws) {
-      if (entry.law !== undefined && judge.name !== entry.law) continue;
+  /** Tries one program against the laws, or the one that it broke before. */
+  const tryEntry = async (entry: CorpusEntry): Promise<Counterexample | undefined> => {
+    const { program, experiment } = entry;
+    for (const law of laws) {
+      if (entry.law !== undefined && law.name !== entry.law) continue;
       try {
-        await judge.judge(device, entry.program, entry.experiment);
+        await judge(law, device, program, experiment);
       } catch (error) {
         const message = error instanceof Error ? error.message : String(error);
-        const { program, experiment } = entry;
-        const found = await minimise(device, { judge, program, experiment, message, seed: options.seed });
-        onKeep?.({ law: judge.name, program: found.program, experiment: found.experiment });
-        return { rounds: 0, features: features.size, found };
+        return minimise(device, { law, program, experiment, message, seed: options.seed });
       }
     }
+    return undefined;
+  };
+  const end = (rounds: number, found: Counterexample): CampaignResult => {
+    onKeep?.({ law: found.law.name, program: found.program, experiment: found.experiment });
+    return { rounds, features: features.size, found };
+  };
+  for (const entry of corpus) {
+    const found = await tryEntry(entry);
+    if (found !== undefined) return end(0, found);
     await keep(entry.program);
   }
   let rounds = 0;
   do {
-    for (const judge of laws) {
+    for (const law of laws) {
       const seed = options.seed + rounds;
-      const tried: Step[][] = [];
-      const watched: Judge = {
-        ...judge,
-        judge: (subject, program, experiment) => {
-          if (tried.length < 4 && program.length > 3) tried.push([...program]);
-          return judge.judge(subject, program, experiment);
-        },
+      const tried: (readonly Step[])[] = [];
+      const onTry = (program: readonly Step[]): void => {
+        if (tried.length < TRIED_PER_SEARCH && program.length > 3) tried.push([...program]);
       };
-      const found = await findCounterexample(watched, device, { runs: RUNS_PER_ROUND, seed, starts });
-      if (found !== undefined) {
-        const { program, experiment } = found;
-        onKeep?.({ law: judge.name, program, experiment });
-        return { rounds, features: features.size, found: { ...found, judge } };
-      }
+      const found = await findCounterexample(law, device, { runs: RUNS_PER_ROUND, seed, starts, onTry });
+      if (found !== undefined) return end(rounds, found);
       for (const program of tried) {
-        if (await keep(program)) onKeep?.({ program, experiment: { cut: 0, pick: 0, value: 0 } });
+        const start = await keep(program);
+        if (start === undefined) continue;
+        const experiment = { cut: start.length, pick: 0, value: 0 };
+        onKeep?.({ program: start, experiment });
+        const foundThere = await tryEntry({ program, experiment });
+        if (foundThere !== undefined) return end(rounds, foundThere);
       }
-      if (now() >= end) break;
+      if (now() >= deadline) break;
     }
     rounds++;
-  } while (now() < end);
+  } while (now() < deadline);
   return { rounds, features: features.size };
 }
 
-/** What a program makes the device do, told apart coarsely: places, sizes of values, interrupts, DMA. */
-async function featuresOf(device: DeviceUnderTest, program: readonly Step[]): Promise<ReadonlySet<string>> {
+/** What each step of a program shows, told apart coarsely: places, sizes of values, interrupts, DMA, what is saved. */
+async function featuresOf(
+  device: DeviceUnderTest,
+  program: readonly Step[],
+): Promise<readonly ReadonlySet<string>[]> {
   const bench = await benchFor(device);
-  const features = new Set<string>();
+  const atRest = stateFeatures(bench.device.save?.());
   let last = "";
-  for (const step of program) {
-    for (const event of observeStep(bench, step).events) {
-      const feature =
-        event.kind === "read" || event.kind === "write"
-          ? `${event.kind} ${event.region} ${event.offset} ${32 - Math.clz32(event.value)}`
-          : event.kind === "irq"
-            ? `irq ${event.gsi} ${String(event.level)} after ${last}`
-            : event.kind;
-      if (event.kind === "read" || event.kind === "write") last = `${event.kind} ${event.offset}`;
-      features.add(feature);
+  return program.map((step) => {
+    const features = new Set<string>();
+    const operation = operationOf(step);
+    const isHigh = Object.values(bench.interrupts.levels()).includes(true);
+    for (const event of bench.record(() => void operation(bench))) {
+      if (event.kind === "read" || event.kind === "write") {
+        last = `${event.kind} ${event.region} ${event.offset}`;
+        features.add(`${last} ${32 - Math.clz32(event.value)} ${isHigh ? "while high" : ""}`);
+      } else if (event.kind === "irq") {
+        features.add(`irq ${event.gsi} ${String(event.level)} after ${last}`);
+      } else {
+        features.add(event.kind);
+      }
     }
-  }
+    features.add(`dma in ${32 - Math.clz32(bench.memory.nonZeroBytesRead)}`);
+    for (const [path, value] of stateFeatures(bench.device.save?.()))
+      if (atRest.get(path) !== value) features.add(`state ${path}`);
+    return features;
+  });
+}
+
+/** What is saved, by the path to it; arrays of numbers in one piece. */
+function stateFeatures(state: unknown): ReadonlyMap<string, number> {
+  const features = new Map<string, number>();
+  const walk = (value: unknown, path: string): void => {
+    if (typeof value === "number") features.set(path, value);
+    else if (Array.isArray(value) && value.every((each) => typeof each === "number"))
+      features.set(
+        path,
+        value.reduce((sum, each) => (Math.imul(sum, 31) + each) >>> 0, 0),
+      );
+    else if (typeof value === "object" && value !== null)
+      for (const [key, inner] of Object.entries(value)) walk(inner, `${path}.${key}`);
+    else features.set(path, value === true ? 1 : 0);
+  };
+  walk(state, "");
   return features;
 }

@@ -1,11 +1,12 @@
+import type { TestBench } from "../bench/test-bench.ts";
 import { describeOffset } from "../registers/describe-access.ts";
-import type { Experiment, Judge } from "./judges.ts";
-import type { Place, Step } from "./program.ts";
-import type { DeviceUnderTest } from "./run-program.ts";
+import { benchFor, type DeviceUnderTest } from "./device-under-test.ts";
+import { type Experiment, judge, type Law } from "./laws.ts";
+import type { Step } from "./program.ts";
 
 /** The shortest program found that breaks a law. */
 export interface Counterexample {
-  readonly judge: Judge;
+  readonly law: Law;
   readonly program: readonly Step[];
   readonly experiment: Experiment;
   readonly message: string;
@@ -20,7 +21,7 @@ export async function minimise(device: DeviceUnderTest, found: Counterexample): 
   let best = found;
   const tryThis = async (program: readonly Step[], cut: number): Promise<boolean> => {
     try {
-      await found.judge.judge(device, program, { ...best.experiment, cut });
+      await judge(found.law, device, program, { ...best.experiment, cut });
       return false;
     } catch (error) {
       const message = error instanceof Error ? error.message : String(error);
@@ -59,54 +60,71 @@ function simplerSteps(step: Step): readonly Step[] {
   return [];
 }
 
-/** The counterexample as a test that can be pasted. */
-export function asTest(
+/** What is wrong, and a test to paste that shows it: it fails with the same words. */
+export async function describeCounterexample(
   device: DeviceUnderTest,
-  places: readonly Place[],
-  { judge, program, experiment }: Pick<Counterexample, "judge" | "program" | "experiment">,
+  found: Counterexample,
+): Promise<string> {
+  const { law, message, seed } = found;
+  return `${law.name}: ${message} (seed ${seed})\n\n${asTest(device, await benchFor(device), found)}`;
+}
+
+function asTest(
+  device: DeviceUnderTest,
+  bench: TestBench,
+  { law, program, experiment }: Counterexample,
 ): string {
-  const lines = program.map((step) => `  ${statement(step, places)}`);
-  if (judge.atCut !== undefined)
-    lines.splice(experiment.cut % (program.length + 1), 0, `  // ${judge.atCut}`);
-  const registers = device.registers === undefined ? "" : ", { registers: map }";
+  const { code = "device()", registers, registersCode = "registers", importCode, prepare } = device;
+  const at = experiment.cut % (program.length + 1);
+  const statements = program.map((step) => statement(step, device, bench));
+  statements.splice(at, 0, ...(law.cut?.print(at, experiment, registers) ?? []));
+  const parts = [
+    `create: () => ${code}`,
+    ...(registers === undefined
+      ? []
+      : [registersCode === "registers" ? "registers" : `registers: ${registersCode}`]),
+    ...(prepare === undefined ? [] : ["prepare"]),
+  ];
   return [
-    `it("found by fuzzing: ${judge.name}", async () => {`,
-    `  const bench = await testBench(${device.code ?? "device()"}${registers});`,
-    ...lines,
+    `import { deviceTrial } from "@northbridge/sdk/fuzz";`,
+    ...(importCode === undefined ? [] : [`import { it } from "vitest";`, importCode]),
+    "",
+    `it("found by fuzzing: ${law.name}", async () => {`,
+    `  const trial = await deviceTrial({ ${parts.join(", ")} }, "${law.name}");`,
+    ...statements.map((line) => `  ${line}`),
+    "  trial.end();",
     "});",
   ].join("\n");
 }
 
-function statement(step: Step, places: readonly Place[]): string {
+function statement(step: Step, device: DeviceUnderTest, bench: TestBench): string {
   switch (step.op) {
     case "advance":
-      return `bench.clock.advance(${step.ns});`;
+      return `trial.advance(${step.ns});`;
     case "timer":
-      return "bench.clock.advanceTo(bench.clock.nextDeadlineNs());";
+      return "trial.nextTimer();";
     case "memory":
-      return `bench.memory.bytes.set([${step.bytes.join(", ")}], 0x${step.gpa.toString(16)});`;
+      return `trial.run((bench) => bench.memory.bytes.set([${step.bytes.join(", ")}], 0x${step.gpa.toString(16)}));`;
     case "read":
-    case "write": {
-      const value = step.op === "write" ? `0x${step.value.toString(16)}` : "";
-      const name = registerName(step, places);
-      if (name !== undefined) return `bench.regs.${name}.${step.op}(${value});`;
-      const rest = step.op === "write" ? `, ${value}` : "";
-      return `bench.${step.space}.${step.op}(0x${step.address.toString(16)}, ${step.width}${rest});`;
-    }
+    case "write":
+      return `trial.run((bench) => ${accessCode(step, device, bench)});`;
   }
 }
 
-/** Of a whole register. */
-function registerName(
+function accessCode(
   step: Extract<Step, { op: "read" | "write" }>,
-  places: readonly Place[],
-): string | undefined {
-  for (const { space, base, length, map } of places) {
-    if (map === undefined || space !== step.space || step.address < base || step.address >= base + length)
-      continue;
-    const name = describeOffset(map, step.address - base);
-    const spec = map.specs[name.replace(/\[\d+\]$/, "")];
-    return spec !== undefined && (spec.width ?? 4) === step.width ? name : undefined;
+  { registers }: DeviceUnderTest,
+  bench: TestBench,
+): string {
+  const value = step.op === "write" ? `0x${step.value.toString(16)}` : "";
+  if (registers !== undefined) {
+    const { bus, region } = bench.registerRegion();
+    const name = bus === bench[step.space] ? describeOffset(registers, step.address - region.base) : "";
+    const [, register = "", index] = /^([A-Za-z]\w*)(?:\[(\d+)\])?$/.exec(name) ?? [];
+    const spec = registers.specs[register];
+    if (spec !== undefined && (spec.width ?? 4) === step.width)
+      return `bench.regs.${register}${index === undefined ? "" : `[${index}]?`}.${step.op}(${value})`;
   }
-  return undefined;
+  const rest = step.op === "write" ? `, ${value}` : "";
+  return `bench.${step.space}.${step.op}(0x${step.address.toString(16)}, ${step.width}${rest})`;
 }

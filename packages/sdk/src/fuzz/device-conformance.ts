@@ -1,27 +1,12 @@
-import { type FuzzOptions, fuzzLaw } from "./fuzz-device.ts";
-import {
-  answersInWidth,
-  holdsLevels,
-  type Judge,
-  keepsRegisterMap,
-  resetsToPowerOn,
-  survivesSaving,
-} from "./judges.ts";
-import type { DeviceUnderTest } from "./run-program.ts";
+import type { DeviceUnderTest } from "./device-under-test.ts";
+import { fuzzDevice, type FuzzOptions } from "./fuzz-device.ts";
+import { lawsFor } from "./laws.ts";
 
 /** A test framework's two words. */
 export interface DeviceConformanceHooks {
   describe(name: string, body: () => void): void;
   it(name: string, body: () => Promise<void>): void;
 }
-
-const TESTS: readonly (readonly [name: string, law: Judge])[] = [
-  ["answers every access with a value of its width", answersInWidth],
-  ["cannot be told from one saved and restored between any two operations", survivesSaving],
-  ["cannot be told from a new one after reset", resetsToPowerOn],
-  ["holds its interrupt lines", holdsLevels],
-  ["keeps to its register map", keepsRegisterMap],
-];
 
 /**
  * Declares the tests that every device passes (the contracts of `IoHandler`, `Snapshottable` and `Resettable`), with
@@ -38,11 +23,7 @@ export function deviceConformance(
   device: DeviceUnderTest,
   options: FuzzOptions = {},
 ): void {
-  const { except = [] } = device;
-  const laws = TESTS.filter(
-    ([, law]) => !except.includes(law.name) && (law !== keepsRegisterMap || device.registers !== undefined),
-  );
   hooks.describe("device conformance", () => {
-    for (const [name, law] of laws) hooks.it(name, () => fuzzLaw(law, device, options));
+    for (const { name, title } of lawsFor(device)) hooks.it(title, () => fuzzDevice(name, device, options));
   });
 }

@@ -1,93 +1,79 @@
 import fc from "fast-check";
-import { asTest, type Counterexample, minimise } from "./counterexample.ts";
-import {
-  answersInWidth,
-  type Experiment,
-  holdsLevels,
-  type Judge,
-  keepsRegisterMap,
-  resetsToPowerOn,
-  survivesSaving,
-} from "./judges.ts";
+import { type Counterexample, describeCounterexample, minimise } from "./counterexample.ts";
+import type { DeviceUnderTest, LawName } from "./device-under-test.ts";
+import { grammarOf } from "./grammar.ts";
+import { type Experiment, judge, type Law, lawsFor } from "./laws.ts";
 import { programs, type Step } from "./program.ts";
-import { benchFor, type DeviceUnderTest, placesOf } from "./run-program.ts";
 
+/** How hard to try. */
 export interface FuzzOptions {
-  /** @defaultValue 300 */
+  /** Programs. @defaultValue 300 */
   readonly runs?: number;
+  /** Repeats what was tried. @defaultValue fast-check's */
   readonly seed?: number;
 }
 
-/** The device answers any program with values of the right width and never throws. */
-export function fuzzDevice(device: DeviceUnderTest, options: FuzzOptions = {}): Promise<void> {
-  return fuzzLaw(answersInWidth, device, options);
-}
-
-/** Saving and restoring between any two operations cannot be observed. */
-export function fuzzSnapshots(device: DeviceUnderTest, options: FuzzOptions = {}): Promise<void> {
-  return fuzzLaw(survivesSaving, device, options);
-}
-
-/** Reset drops every line and leaves nothing of what was before. */
-export function fuzzReset(device: DeviceUnderTest, options: FuzzOptions = {}): Promise<void> {
-  return fuzzLaw(resetsToPowerOn, device, options);
-}
-
-/** Interrupt lines are levels, never pulses. */
-export function fuzzInterrupts(device: DeviceUnderTest, options: FuzzOptions = {}): Promise<void> {
-  return fuzzLaw(holdsLevels, device, options);
-}
-
-/** Reset values and access rules are those of the register map; nothing to do where there is none. */
-export function fuzzRegisters(device: DeviceUnderTest, options: FuzzOptions = {}): Promise<void> {
-  return fuzzLaw(keepsRegisterMap, device, options);
-}
-
-/** Rejects with a counterexample, as a test to paste, where the device breaks the law. */
-export async function fuzzLaw(judge: Judge, device: DeviceUnderTest, options: FuzzOptions): Promise<void> {
-  const found = await findCounterexample(judge, device, options);
-  if (found === undefined) return;
-  throw new Error(await describeCounterexample(device, found));
-}
-
-/** What is wrong, and a test that shows it. */
-export async function describeCounterexample(
+/**
+ * Tries a device against one law with programs of accesses, memory contents and time. Rejects with a counterexample, as
+ * a test to paste, where it breaks the law; does nothing where the law is not for it.
+ */
+export async function fuzzDevice(
+  name: LawName,
   device: DeviceUnderTest,
-  found: Counterexample,
-): Promise<string> {
-  const places = placesOf(await benchFor(device), device.registers);
-  return `${found.judge.name}: ${found.message} (seed ${found.seed})\n\n${asTest(device, places, found)}`;
+  options: FuzzOptions = {},
+): Promise<void> {
+  const law = lawsFor(device).find((each) => each.name === name);
+  const found = law && (await findCounterexample(law, device, options));
+  if (found !== undefined) throw new Error(await describeCounterexample(device, found));
 }
 
-/** @param starts programs to begin with, half of the time */
+/** What one search is told, besides how hard to try. */
+export interface Search extends FuzzOptions {
+  /** Programs to begin with, half of the time; the last of them more often than others. */
+  readonly starts?: readonly (readonly Step[])[];
+  /** Hears of every program before it is tried. */
+  readonly onTry?: (program: readonly Step[]) => void;
+}
+
+/** The shortest program found that breaks the law, if any does. */
 export async function findCounterexample(
-  judge: Judge,
+  law: Law,
   device: DeviceUnderTest,
-  options: FuzzOptions & { readonly starts?: readonly (readonly Step[])[] },
+  { starts = [], onTry, runs = 300, seed }: Search,
 ): Promise<Counterexample | undefined> {
-  const bench = await benchFor(device);
-  const places = placesOf(bench, device.registers);
-  const fresh = programs(places, bench.memory.bytes.length);
-  const { starts = [] } = options;
-  const program =
-    starts.length === 0
-      ? fresh
-      : fc.oneof(
-          fresh,
-          fc.tuple(fc.constantFrom(...starts), fresh).map(([start, rest]) => [...start, ...rest]),
-        );
+  const { places, memoryBytes } = await grammarOf(device);
+  const program = programs(places, memoryBytes);
   const experiment: fc.Arbitrary<Experiment> = fc.record({
     cut: fc.nat(40),
     pick: fc.nat(255),
     value: fc.oneof(fc.constantFrom(0, 1, 0x7fff_ffff, 0xffff_ffff), fc.nat(0xff), fc.nat(0xffff_ffff)),
   });
+  const fresh = fc.tuple(program, experiment);
+  // Where a start has shown something new is the place to look.
+  const grown = fc
+    .tuple(startFrom(starts), program, experiment, fc.boolean())
+    .map(([start, rest, trial, isThere]): [Step[], Experiment] => [
+      [...start, ...rest],
+      isThere ? { ...trial, cut: start.length } : trial,
+    ]);
   const details = await fc.check(
-    fc.asyncProperty(program, experiment, (steps, trial) => judge.judge(device, steps, trial)),
-    { numRuns: options.runs ?? 300, ...(options.seed !== undefined && { seed: options.seed }) },
+    fc.asyncProperty(fc.oneof(fresh, grown), ([steps, trial]) => {
+      onTry?.(steps);
+      return judge(law, device, steps, trial);
+    }),
+    { numRuns: runs, ...(seed !== undefined && { seed }) },
   );
   if (!details.failed) return undefined;
-  const [steps, trial] = details.counterexample ?? [[], { cut: 0, pick: 0, value: 0 }];
+  const [[steps, trial]] = details.counterexample ?? [[[], { cut: 0, pick: 0, value: 0 }]];
   const error = details.errorInstance;
   const message = error instanceof Error ? error.message : String(error);
-  return minimise(device, { judge, program: steps, experiment: trial, message, seed: details.seed });
+  return minimise(device, { law, program: steps, experiment: trial, message, seed: details.seed });
+}
+
+/** What came late shows something rare. */
+const LATEST = 8;
+
+function startFrom(starts: readonly (readonly Step[])[]): fc.Arbitrary<readonly Step[]> {
+  const all = fc.constantFrom([], ...starts);
+  return starts.length <= LATEST ? all : fc.oneof(all, fc.constantFrom(...starts.slice(-LATEST)));
 }

@@ -7,7 +7,14 @@ import {
   registerMap,
   type RegisterState,
 } from "../index.ts";
-import { deviceConformance, type DeviceUnderTest, fuzzDevice, fuzzReset, fuzzSnapshots } from "./index.ts";
+import {
+  deviceConformance,
+  type DeviceUnderTest,
+  deviceTrial,
+  discoverRegisters,
+  fuzzCampaign,
+  fuzzDevice,
+} from "./index.ts";
 
 const NoConfig: ConfigSchema<object, object> = {
   "~standard": { version: 1, vendor: "test", validate: (value) => ({ value }) },
@@ -19,7 +26,13 @@ const map = registerMap("ticker", {
   PERIOD: { offset: 8, width: 2, reset: 100 },
 });
 
-type Bug = "NaN" | "forgets the deadline" | "forgets the line" | "stays high";
+type Bug =
+  | "NaN"
+  | "forgets the deadline"
+  | "forgets the line"
+  | "stays high"
+  | "pulses"
+  | "sets a reserved bit";
 
 /** Counts microseconds and interrupts; `bug` plants one. */
 function ticker(bug?: Bug): DeviceEntry {
@@ -31,8 +44,9 @@ function ticker(bug?: Bug): DeviceEntry {
       const line = ctx.irq(3);
       const isRaised = (): boolean => (regs.values.CTRL & CTRL.IRQ) !== 0 && regs.values.STATUS !== 0;
       const timer = ctx.clock.createTimer(() => {
-        regs.values.STATUS |= STATUS.DONE;
+        regs.values.STATUS |= bug === "sets a reserved bit" ? 3 : STATUS.DONE;
         line.set(isRaised());
+        if (bug === "pulses") line.set(false);
       });
       const regs = map.create({
         hooks: {
@@ -76,6 +90,7 @@ const withBug = (bug?: Bug): DeviceUnderTest => ({
   create: () => ticker(bug),
   registers: map,
   code: "ticker()",
+  registersCode: "map",
 });
 
 deviceConformance({ describe, it }, withBug());
@@ -101,9 +116,9 @@ describe("deviceConformance()", () => {
     expect(registers).toBe(map);
     expect(lawsTried(withBug())).toHaveLength(5);
     expect(lawsTried({ ...withBug(), except: ["save and restore", "fuzz"] })).toEqual([
+      "keeps to its register map",
       "cannot be told from a new one after reset",
       "holds its interrupt lines",
-      "keeps to its register map",
     ]);
     expect(lawsTried({ ...unmapped, except: ["reset", "interrupt levels"] })).toHaveLength(2);
   });
@@ -111,26 +126,82 @@ describe("deviceConformance()", () => {
 
 describe("fuzzing", () => {
   it("finds a value that is none", async () => {
-    await expect(fuzzDevice(withBug("NaN"))).rejects.toThrow(/gave NaN, expected an unsigned integer/);
+    await expect(fuzzDevice("fuzz", withBug("NaN"))).rejects.toThrow(
+      /gave NaN, expected an unsigned integer/,
+    );
   });
 
   it("finds what a restored device forgot", async () => {
-    await expect(fuzzSnapshots(withBug("forgets the deadline"))).rejects.toThrow(/restored device differs/);
-    await expect(fuzzSnapshots(withBug("forgets the line"))).rejects.toThrow(
+    await expect(fuzzDevice("save and restore", withBug("forgets the deadline"))).rejects.toThrow(
+      /restored device differs/,
+    );
+    await expect(fuzzDevice("save and restore", withBug("forgets the line"))).rejects.toThrow(
       /interrupt levels: the restored/,
     );
   });
 
+  it("finds a bit that the register map does not have", async () => {
+    await expect(fuzzDevice("register map", withBug("sets a reserved bit"))).rejects.toThrow(
+      /STATUS in reserved bits reads 0x2, by its register map 0x0/,
+    );
+  });
+
   it("prints the shortest program as a test", async () => {
-    const error: unknown = await fuzzReset(withBug("stays high"), { seed: 2 }).catch(
+    const error: unknown = await fuzzDevice("reset", withBug("stays high"), { seed: 3 }).catch(
       (reason: unknown) => reason,
     );
-    expect((error as Error).message).toMatch(/^reset: GSI 3 is still high after reset \(seed -?\d+\)/);
-    expect((error as Error).message).toContain(
-      "const bench = await testBench(ticker(), { registers: map });",
+    const { message } = error as Error;
+    expect(message).toMatch(/^reset: GSI 3 is still high after reset \(seed -?\d+\)/);
+    expect(
+      message.slice(message.indexOf("import")),
+    ).toBe(`import { deviceTrial } from "@northbridge/sdk/fuzz";
+
+it("found by fuzzing: reset", async () => {
+  const trial = await deviceTrial({ create: () => ticker(), registers: map }, "reset");
+  trial.run((bench) => bench.regs.CTRL.write(0x3));
+  trial.nextTimer();
+  await trial.reset();
+  trial.end();
+});`);
+  });
+
+  it("prints what fails in the same way", async () => {
+    // As printed by the tests above.
+    const reset = await deviceTrial({ ...withBug("stays high"), registers: map }, "reset");
+    reset.run((bench) => bench.regs.CTRL.write(0x3));
+    reset.nextTimer();
+    await expect(reset.reset()).rejects.toThrow("GSI 3 is still high after reset");
+    const levels = await deviceTrial({ ...withBug("pulses"), registers: map }, "interrupt levels");
+    levels.run((bench) => bench.regs.CTRL.write({ ENABLE: 1, IRQ: 1 }));
+    expect(() => levels.advance(1e6)).toThrow("GSI 3 went up and down at once");
+    await expect(levels.expectResetValues()).rejects.toThrow(/knows no register map/);
+  });
+});
+
+describe("without a register map", () => {
+  const unmapped = (bug?: Bug): DeviceUnderTest => ({ create: () => ticker(bug) });
+
+  it("registers are found by trying", async () => {
+    const found = await discoverRegisters(unmapped());
+    expect(found.filter(({ width }) => width === 4)).toEqual(
+      [
+        { offset: 0, reset: 0, bits: 3 },
+        // Something once the device has worked: a written one clears it.
+        { offset: 4, reset: 1, bits: 1 },
+        { offset: 8, reset: 100, bits: 0xffff },
+      ].map((register) => ({ space: "mmio", region: "ticker0", width: 4, ...register })),
     );
-    expect((error as Error).message).toMatch(
-      /map \}\);\n {2}bench\.regs\.CTRL\.write\(0x3\);\n {2}bench\.clock\.advanceTo\(bench\.clock\.nextDeadlineNs\(\)\);\n {2}\/\/ reset here\n\}\);/,
-    );
+  });
+
+  it("programs that use them find what a device forgets", async () => {
+    const of = (bug?: Bug) => {
+      let turns = 0;
+      return fuzzCampaign(unmapped(bug), { now: () => turns++, budgetMs: 60, seed: 1 });
+    };
+    expect((await of("forgets the deadline")).found?.law.name).toBe("save and restore");
+    expect((await of("forgets the line")).found?.law.name).toBe("save and restore");
+    expect((await of("stays high")).found?.law.name).toBe("reset");
+    expect((await of("pulses")).found).toBeDefined();
+    expect((await of()).found).toBeUndefined();
   });
 });

@@ -28,25 +28,47 @@ export interface Place {
   readonly base: number;
   /** Bytes. */
   readonly length: number;
-  readonly map?: RegisterMap<RegisterSpecs> | undefined;
+  readonly registers: readonly KnownRegister[];
+}
+
+/** A register, or an array of them, and what a driver may write there. */
+export interface KnownRegister {
+  /** From the base of its place. */
+  readonly offset: number;
+  readonly width: IoWidth;
+  readonly count: number;
+  readonly stride: number;
+  readonly values: fc.Arbitrary<number>;
+  /** Writes set the device up, as opposed to acknowledging what it did. */
+  readonly isSetUp: boolean;
+  /** Guest-physical addresses that it may be given. */
+  readonly addresses: readonly number[];
 }
 
 /** Offsets behind are left alone: what is wider than a page repeats itself. */
-const MOST_BYTES = 4096;
+export const MOST_BYTES = 4096;
 /** Registers that are written in one go. */
 const MOST_PROGRAMMED = 8;
 const WIDTHS: readonly IoWidth[] = [1, 2, 4];
 
+/** Something else than zeroes, for devices to move. */
+const SOMETHING: readonly number[] = [1, 2, 3, 4, 5, 6, 7, 8];
+
+const isInMemory = (gpa: number, memoryBytes: number): boolean => gpa >= MOST_BYTES && gpa < memoryBytes - 16;
+
 /** Lists of steps, biased to whole registers, to values that fields have, and to times at which timers fire. */
 export function programs(places: readonly Place[], memoryBytes: number): fc.Arbitrary<Step[]> {
   const accesses = places.flatMap((place) => [
-    ...(place.map === undefined
+    ...(place.registers.length === 0
       ? []
       : [
-          { arbitrary: knownAccess(place, place.map).map(one), weight: 8 },
-          { arbitrary: programming(place, place.map), weight: 1 },
+          { arbitrary: knownAccess(place).map(one), weight: 8 },
+          { arbitrary: settingUp(place), weight: 1 },
+          ...(programmed(place).filter(({ addresses }) => addresses.length > 0).length < 2
+            ? []
+            : [{ arbitrary: thereAndBack(place, memoryBytes), weight: 1 }]),
         ]),
-    { arbitrary: anyAccess(place).map(one), weight: place.map === undefined ? 8 : 1 },
+    { arbitrary: anyAccess(place).map(one), weight: place.registers.length === 0 ? 8 : 1 },
   ]);
   const advance = fc.record({
     op: fc.constant("advance" as const),
@@ -54,8 +76,8 @@ export function programs(places: readonly Place[], memoryBytes: number): fc.Arbi
   });
   // Where registers may point to, half of the time.
   const pointedTo = places
-    .flatMap(({ map }) => map?.layouts.flatMap(({ spec }) => spec.examples ?? []) ?? [])
-    .filter((gpa) => gpa >= MOST_BYTES && gpa < memoryBytes - 16);
+    .flatMap(({ registers }) => registers.flatMap(({ addresses }) => addresses))
+    .filter((gpa) => isInMemory(gpa, memoryBytes));
   const anywhere = fc.nat(memoryBytes - 16);
   const memory = fc.record({
     op: fc.constant("memory" as const),
@@ -67,7 +89,7 @@ export function programs(places: readonly Place[], memoryBytes: number): fc.Arbi
       fc.oneof(
         ...accesses,
         { arbitrary: advance.map(one), weight: 1 },
-        { arbitrary: fc.constant([{ op: "timer" } as const]), weight: 2 },
+        { arbitrary: fc.constantFrom(1, 1, 2, 8).map(timers), weight: 2 },
         { arbitrary: memory.map(one), weight: 1 },
       ),
       { minLength: 1, maxLength: 40 },
@@ -76,40 +98,78 @@ export function programs(places: readonly Place[], memoryBytes: number): fc.Arbi
 }
 
 const one = (step: Step): Step[] => [step];
+const timers = (count: number): Step[] => Array.from({ length: count }, () => ({ op: "timer" }));
 
-/** What drivers do: registers written one after the other, and then the device works. */
-function programming({ space, base }: Place, map: RegisterMap<RegisterSpecs>): fc.Arbitrary<Step[]> {
-  const writable = map.layouts
-    .filter(({ masks }) => (masks.store | masks.w1s) !== 0 && masks.w1c === 0)
-    .slice(-MOST_PROGRAMMED);
-  return fc
-    .tuple(
-      ...writable.map((layout) =>
-        fc.option(
-          valueOf(layout).map((value): Step => {
-            const { width, offset } = layout;
-            return { op: "write", space, address: base + offset, width, value };
-          }),
-          { freq: 8 },
-        ),
-      ),
-    )
-    .map((steps) => [...steps.filter((step) => step !== null), { op: "timer" }]);
+/** What a register map says of its registers, as a fuzzer wants to know it. */
+export function knownRegisters(map: RegisterMap<RegisterSpecs>): readonly KnownRegister[] {
+  return map.layouts.map((layout) => {
+    const { offset, width, count, stride, masks, spec } = layout;
+    return {
+      ...{ offset, width, count, stride },
+      values: valuesOf(layout),
+      isSetUp: (masks.store | masks.w1s) !== 0 && masks.w1c === 0,
+      addresses: spec.examples ?? [],
+    };
+  });
 }
 
-function knownAccess(place: Place, map: RegisterMap<RegisterSpecs>): fc.Arbitrary<Step> {
+/** What drivers do: registers written one after the other, and then the device works. */
+function settingUp(place: Place): fc.Arbitrary<Step[]> {
+  const writable = programmed(place);
+  return fc
+    .tuple(...writable.map(({ values }) => fc.option(values, { freq: 8 })))
+    .map((values) => [...writesOf(place, writable, values), { op: "timer" }]);
+}
+
+/** What drivers do with a DMA engine: set it up, let it work, and then again with two registers exchanged. */
+function thereAndBack(place: Place, memoryBytes: number): fc.Arbitrary<Step[]> {
+  const writable = programmed(place);
+  const pointers = writable.flatMap(({ addresses }, at) => (addresses.length === 0 ? [] : [at]));
+  const values = fc.tuple(
+    ...writable.map((register) =>
+      register.addresses.length === 0 ? register.values : fc.constantFrom(...register.addresses),
+    ),
+  );
+  return fc
+    .record({ there: values, other: values, at: fc.nat(Math.max(0, pointers.length - 2)) })
+    .map(({ there, other, at }): Step[] => {
+      const [one = 0, two = 0] = pointers.slice(at);
+      const back = other.map((value, index) => (pointers.includes(index) ? (there[index] ?? value) : value));
+      [back[one], back[two]] = [back[two] ?? 0, back[one] ?? 0];
+      const sources = writable.flatMap(({ addresses }) =>
+        addresses.filter((gpa) => isInMemory(gpa, memoryBytes)),
+      );
+      return [
+        ...sources.map((gpa): Step => ({ op: "memory", gpa, bytes: SOMETHING })),
+        ...writesOf(place, writable, there),
+        ...timers(2),
+        ...writesOf(place, writable, back),
+        ...timers(2),
+      ];
+    });
+}
+
+const programmed = ({ registers }: Place): readonly KnownRegister[] =>
+  registers.filter(({ isSetUp }) => isSetUp).slice(-MOST_PROGRAMMED);
+
+function writesOf(
+  { space, base }: Place,
+  registers: readonly KnownRegister[],
+  values: readonly (number | null)[],
+): Step[] {
+  return registers.flatMap(({ offset, width }, at): Step[] => {
+    const value = values[at] ?? null;
+    return value === null ? [] : [{ op: "write", space, address: base + offset, width, value }];
+  });
+}
+
+function knownAccess({ space, base, registers }: Place): fc.Arbitrary<Step> {
   return fc.oneof(
-    ...map.layouts.map((layout) =>
+    ...registers.map(({ offset, stride, count, width, values }) =>
       fc
-        .record({
-          index: fc.nat(layout.count - 1),
-          isWrite: fc.nat(2).map((n) => n > 0),
-          value: valueOf(layout),
-        })
+        .record({ index: fc.nat(count - 1), isWrite: fc.nat(2).map((n) => n > 0), value: values })
         .map(({ index, isWrite, value }): Step => {
-          const { space, base } = place;
-          const address = base + layout.offset + index * layout.stride;
-          const { width } = layout;
+          const address = base + offset + index * stride;
           return isWrite
             ? { op: "write", space, address, width, value }
             : { op: "read", space, address, width };
@@ -118,13 +178,15 @@ function knownAccess(place: Place, map: RegisterMap<RegisterSpecs>): fc.Arbitrar
   );
 }
 
-/** Field by field: nothing, everything, a named value, or anything. */
-function valueOf({ spec, width, resets }: RegisterLayout): fc.Arbitrary<number> {
+/** Field by field: nothing, everything, a named value, or anything; and what the map has for examples. */
+function valuesOf({ spec, width, resets }: RegisterLayout): fc.Arbitrary<number> {
   const all = 2 ** (8 * width) - 1;
+  const { examples = [] } = spec;
   const fields = Object.values(spec.fields ?? {});
   const plain = fc.oneof(
-    fc.constantFrom(0, 1, ...resets.slice(0, 4), all, ...(spec.examples ?? [])),
+    fc.constantFrom(0, 1, ...resets.slice(0, 4), all),
     fc.nat(all),
+    ...(examples.length === 0 ? [] : [{ arbitrary: fc.constantFrom(...examples), weight: 4 }]),
   );
   if (fields.length === 0) return plain;
   const composed = fc

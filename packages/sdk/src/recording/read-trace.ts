@@ -1,5 +1,6 @@
 import { type IoWidth, NorthbridgeError } from "@northbridge/core/contracts";
 import {
+  DMA_SHOWN,
   type EntryRecord,
   type LifecycleCall,
   MAGIC,
@@ -25,14 +26,19 @@ export function readTrace(file: Uint8Array): Trace {
   const open: EntryRecord[] = [];
   try {
     while (!input.isAtEnd) {
-      readRecord(input, records, open);
+      try {
+        readRecord(input, records, open);
+      } catch (error) {
+        if (error instanceof SyntaxError) throw noTrace(`record ${records.length} is damaged`);
+        throw error;
+      }
       while (ends.length < records.length) ends.push(input.at);
     }
   } catch (error) {
     if (!(error instanceof OutOfBytes)) throw error;
     return { header, records, bytes, ends, isTruncated: true };
   }
-  return { header, records, bytes, ends, isTruncated: false };
+  return { header, records, bytes, ends, isTruncated: open.length > 0 };
 }
 
 function readHeader(input: Input): TraceHeader {
@@ -129,7 +135,7 @@ function readRecord(input: Input, records: TraceRecord[], open: EntryRecord[]): 
       const gpa = input.varint();
       const length = input.varint();
       const digest = input.varint();
-      records.push({ kind: "dma", gpa, length, digest, bytes: input.bytes(Math.min(length, 64)) });
+      records.push({ kind: "dma", gpa, length, digest, bytes: input.bytes(Math.min(length, DMA_SHOWN)) });
       return;
     }
     case Op.ARM:

@@ -202,12 +202,7 @@ class DeviceRecorder {
       // Guest time as it is when the timer fires.
       writer.now(clock.nowNs());
       this.#memory.noteViews();
-      try {
-        callback();
-      } catch (error) {
-        writer.thrown(error);
-        throw error;
-      }
+      this.#orThrown(callback);
       writer.endAccess(0);
     });
     return {
@@ -280,6 +275,16 @@ class DeviceRecorder {
     };
   }
 
+  /** What an entry gives; one that throws is over then. */
+  #orThrown<T>(call: () => T): T {
+    try {
+      return call();
+    } catch (error) {
+      this.#writer.thrown(error);
+      throw error;
+    }
+  }
+
   #watch(fn: PciFunction, number: number): void {
     const writer = this.#writer;
     const memory = this.#memory;
@@ -289,14 +294,17 @@ class DeviceRecorder {
     const restore = fn.restore.bind(fn);
     fn.configRead = (offset, width) => {
       writer.beginAccess(Op.CONFIG_READ, number, offset, width, 0);
-      const value = configRead(offset, width);
+      memory.noteViews();
+      const value = this.#orThrown(() => configRead(offset, width));
       writer.endAccess(value);
       return value;
     };
     fn.configWrite = (offset, width, value) => {
       writer.beginAccess(Op.CONFIG_WRITE, number, offset, width, value);
       memory.noteViews();
-      configWrite(offset, width, value);
+      this.#orThrown(() => {
+        configWrite(offset, width, value);
+      });
       writer.endAccess(0);
     };
     fn.reset = () => {

@@ -158,12 +158,23 @@ describe("a recorded device", () => {
 
   it("is read as far as it goes where the machine was killed", async () => {
     const bytes = await recordAdditions();
-    for (const length of [bytes.length - 1, bytes.length - 9, 200]) {
+    const { ends } = readTrace(bytes);
+    const [first = 0] = ends;
+    // Between records and in the middle of them, between entries and in the middle of them.
+    for (let length = first; length < bytes.length; length++) {
       const trace = readTrace(bytes.slice(0, length));
-      expect(trace.records.length).toBeGreaterThan(0);
-      expect(await replayDevice(trace, adder())).not.toHaveProperty("failure");
+      expect(await replayDevice(trace, adder()), `${length} bytes`).not.toHaveProperty("failure");
     }
+    const [, , ...entries] = ends.map((end) => readTrace(bytes.slice(0, end)).isTruncated);
+    expect([entries.includes(true), entries.includes(false)]).toEqual([true, true]);
     expect(() => readTrace(Uint8Array.of(1, 2, 3))).toThrow(/not a trace of a device/);
+  });
+
+  it("is refused where it is damaged", async () => {
+    const bytes = await recordAdditions();
+    const at = String.fromCharCode(...bytes).indexOf('"name":"adder0"');
+    bytes[at] = 0x3b;
+    expect(() => readTrace(bytes)).toThrow(/not a trace of a device: record 2 is damaged/);
   });
 
   it("replays whatever was done to it", async () => {
@@ -239,6 +250,37 @@ const copier = definePlugin({
     ctx.get(PciBus).attach(fn);
     return { save: () => ({}), restore: () => undefined };
   },
+});
+
+it("ends an access to the configuration space that throws", async () => {
+  const refuse = (): void => {
+    throw new Error("no such capability");
+  };
+  const odd = definePlugin({
+    name: "test/odd",
+    config: AnyConfig,
+    setup(ctx) {
+      const capability = { id: 9, body: new Uint8Array(4), afterWrite: refuse, beforeRead: refuse };
+      const fn = new PciFunction(ctx, {
+        ...{ vendorId: 0x1234, deviceId: 0x5678, classCode: 0xff_0000 },
+        capabilities: [capability],
+      });
+      ctx.get(PciBus).attach(fn);
+      return {};
+    },
+  });
+  const bench = await testBench(recordedDevice(odd(), sink));
+  const [fn] = bench.pci.functions;
+  expect(() => fn?.configWrite(0x42, 1, 1)).toThrow("no such capability");
+  expect(() => fn?.configRead(0x42, 1)).toThrow("no such capability");
+  await bench.close();
+  const lines = describeTrace(readTrace(recording()));
+  expect(lines.slice(-4)).toEqual([
+    "config write 0x42 = 0x1 (1 bytes)",
+    "  throws: no such capability",
+    "config read 0x42 = 0x0 (1 bytes)",
+    "  throws: no such capability",
+  ]);
 });
 
 it("records a PCI device with a console and a disk, by promises and callbacks", async () => {

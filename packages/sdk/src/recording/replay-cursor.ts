@@ -1,5 +1,5 @@
 import { describeRecord, type TraceNames } from "./describe-trace.ts";
-import type { InputRecord, OutputRecord, TraceRecord } from "./trace-record.ts";
+import type { InputRecord, OutputRecord, Trace, TraceRecord } from "./trace-record.ts";
 
 /** Outputs whose order a replay judges. Regions and lines are known by name and number instead. */
 export type JudgedOutput = Exclude<OutputRecord, { kind: "map" | "unmap" | "line" }>;
@@ -16,11 +16,14 @@ export class ReplayCursor {
   readonly #records: readonly TraceRecord[];
   readonly #names: TraceNames;
   readonly #onInput: (record: InputRecord) => void;
+  /** What comes behind the last record is not known: nothing is wrong there. */
+  readonly #isTruncated: boolean;
   #at = 0;
   #failure: ReplayFailure | undefined;
 
-  constructor(records: readonly TraceRecord[], names: TraceNames, onInput: (record: InputRecord) => void) {
-    this.#records = records;
+  constructor(trace: Trace, names: TraceNames, onInput: (record: InputRecord) => void) {
+    this.#records = trace.records;
+    this.#isTruncated = trace.isTruncated;
     this.#names = names;
     this.#onInput = onInput;
   }
@@ -96,6 +99,7 @@ export class ReplayCursor {
     if (this.#failure !== undefined) return undefined;
     this.takeInputs();
     const record = this.record;
+    if (record === undefined && this.#isTruncated) return undefined;
     const expected = record?.kind === found.kind ? (record as Extract<JudgedOutput, { kind: K }>) : undefined;
     if (expected !== undefined && isSame(expected)) {
       this.#at++;
@@ -110,6 +114,7 @@ export class ReplayCursor {
     if (this.#failure !== undefined) return undefined;
     this.takeInputs();
     const record = this.record;
+    if (record === undefined && this.#isTruncated) return undefined;
     if (record?.kind !== "end") {
       this.fail(`expected ${this.#describe(record)}, and the device did nothing more`);
       return undefined;

@@ -79,7 +79,7 @@ class DeviceReplay {
     this.#names = namesOf(trace, options.registers);
     for (const record of trace.records)
       if (record.kind === "map") this.#regions.set(record.region, `${record.space} ${record.name}`);
-    this.#cursor = new ReplayCursor(trace.records, this.#names, (input) => {
+    this.#cursor = new ReplayCursor(trace, this.#names, (input) => {
       if (input.kind === "now") this.#nowNs = input.ns;
       else this.#memory.fill(input.gpa, input.bytes);
     });
@@ -206,7 +206,9 @@ class DeviceReplay {
       return;
     }
     const end = cursor.end();
-    if (end?.kind === "end" && end.error !== undefined) cursor.fail(`expected it to throw ${end.error}`);
+    // The cursor has said what is wrong, or the trace was cut off in this entry.
+    if (end?.kind !== "end") return;
+    if (end.error !== undefined) cursor.fail(`expected it to throw ${end.error}`);
     if (isRead && answer !== record.value) {
       cursor.fail(`the device answered 0x${Number(answer).toString(16)}`);
     }

@@ -121,7 +121,7 @@ export interface Trace {
   readonly bytes: Uint8Array;
   /** By record: where in the file it ends. */
   readonly ends: readonly number[];
-  /** The recording ended in the middle of a record, as that of a machine that was killed does. */
+  /** The recording ended in the middle of a record or of an entry, as that of a machine that was killed does. */
   readonly isTruncated: boolean;
 }
 

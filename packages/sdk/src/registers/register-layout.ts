@@ -27,6 +27,8 @@ export interface AccessMasks {
   readonly rc: number;
   /** Of which nothing is promised to readers. */
   readonly volatile: number;
+  /** Nobody has them: they keep their reset value. */
+  readonly reserved: number;
 }
 
 /** Most elements of an array of registers. */
@@ -120,6 +122,7 @@ function masksOf(map: string, name: string, spec: RegisterSpec, all: number): Ac
     w1s: ofAccess.w1s >>> 0,
     rc: ofAccess.rc >>> 0,
     volatile: volatile >>> 0,
+    reserved: (ofAccess.reserved | (spec.fields === undefined ? 0 : all & ~taken)) >>> 0,
   };
 }
 

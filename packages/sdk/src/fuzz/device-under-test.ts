@@ -1,18 +1,17 @@
-import type { DeviceEntry } from "@northbridge/core/contracts";
+import type { DeviceEntry, IoRegion } from "@northbridge/core/contracts";
 import { TestBench, type TestBenchOptions } from "../bench/test-bench.ts";
-import type { TraceEvent } from "../bench/trace.ts";
 import type { RegisterSpecs } from "../registers/declaration.ts";
 import type { RegisterMap } from "../registers/register-map.ts";
 import { FakeClock } from "../testing/fake-clock.ts";
-import type { Place, Step } from "./program.ts";
 
 /** What a device is judged by. */
 export type LawName = "fuzz" | "register map" | "save and restore" | "reset" | "interrupt levels";
 
-/** A device to judge: how to make one, always the same. */
+/** A device to judge. */
 export interface DeviceUnderTest {
+  /** Makes one, always the same. */
   create(): DeviceEntry;
-  /** Makes the fuzzer know values that do something. */
+  /** Makes the fuzzer know values that do something. Without it the fuzzer finds registers out by trying. */
   readonly registers?: RegisterMap<RegisterSpecs>;
   /** Host ends and services that the device needs; called for every device that is made. */
   readonly prepare?: TestBenchOptions<RegisterSpecs>["prepare"];
@@ -22,6 +21,10 @@ export interface DeviceUnderTest {
   readonly except?: readonly LawName[];
   /** How a counterexample makes the device. @defaultValue `"device()"` */
   readonly code?: string;
+  /** How it names the register map. @defaultValue `"registers"` */
+  readonly registersCode?: string;
+  /** Where it imports both from. They are in scope where it is pasted, if this is absent; so is `prepare`. */
+  readonly importCode?: string;
 }
 
 /** A bench with the device, BARs placed, at a guest time. */
@@ -35,71 +38,6 @@ export function benchFor(device: DeviceUnderTest, nowNs = 0): Promise<TestBench>
     bench.pci.enumerate();
     return bench;
   });
-}
-
-/** Everything that the device maps. */
-export function placesOf(bench: TestBench, map: RegisterMap<RegisterSpecs> | undefined): readonly Place[] {
-  const registers = map === undefined ? undefined : bench.registerRegion().region;
-  return (["mmio", "ports"] as const).flatMap((space) =>
-    (space === "mmio" ? bench.machine.mmio : bench.machine.portBus).regions.map((region) => ({
-      space,
-      base: region.base,
-      length: region.length,
-      ...(region === registers && { map }),
-    })),
-  );
-}
-
-/** What one step showed: the value read, and everything that crossed the device's edge. */
-export interface Observation {
-  readonly result: number | undefined;
-  readonly events: readonly TraceEvent[];
-}
-
-/** Takes one step. Throws where the device broke its contract. */
-export function observeStep(bench: TestBench, step: Step): Observation {
-  let result: number | undefined;
-  const events = bench.record(() => {
-    const bus = "space" in step ? (step.space === "mmio" ? bench.mmio : bench.ports) : undefined;
-    switch (step.op) {
-      case "read":
-        result = bus?.read(step.address, step.width);
-        break;
-      case "write":
-        bus?.write(step.address, step.width, step.value);
-        break;
-      case "advance":
-        bench.clock.advance(step.ns);
-        break;
-      case "timer": {
-        const next = bench.clock.nextDeadlineNs();
-        if (Number.isFinite(next)) bench.clock.advanceTo(next);
-        break;
-      }
-      case "memory":
-        bench.memory.bytes.set(step.bytes, step.gpa);
-        break;
-    }
-  });
-  for (const event of events) {
-    // Of the values that the device itself gave: a bus may have put several together.
-    if (event.kind === "read") expectValue(event.value, event.width, event.region, event.offset);
-  }
-  return { result, events };
-}
-
-/** What one step showed to the outside, as text: values read, interrupts, DMA. */
-export function runStep(bench: TestBench, step: Step): string {
-  const { result, events } = observeStep(bench, step);
-  const outside = events.filter(({ kind }) => kind !== "read" && kind !== "write");
-  return JSON.stringify([result ?? null, outside]);
-}
-
-function expectValue(value: unknown, width: number, region: string, offset: number): void {
-  if (typeof value === "number" && Number.isInteger(value) && value >= 0 && value < 2 ** (8 * width)) return;
-  throw new Error(
-    `${region}: a read of ${width} bytes at 0x${offset.toString(16)} gave ${String(value)}, expected an unsigned integer of that width`,
-  );
 }
 
 /** The device as it is now in another bench: what a machine's snapshot does. */
@@ -136,3 +74,7 @@ function expectPlain(value: unknown, path: string): void {
   }
   for (const [key, inner] of Object.entries(value as object)) expectPlain(inner, `${path}.${key}`);
 }
+
+/** Everything that the device maps. */
+export const regionsOf = ({ machine }: TestBench, space: "mmio" | "ports"): readonly IoRegion[] =>
+  (space === "mmio" ? machine.mmio : machine.portBus).regions;
