@@ -74,6 +74,7 @@ export class DeviceQueue implements VirtQueue {
   }
 
   close(): void {
+    if (this.#isOpen) this.#ring.show(); // what was pushed is used, and memory that was written was written
     this.#isOpen = false;
   }
 
@@ -121,7 +122,7 @@ export class DeviceQueue implements VirtQueue {
   }
 
   #fail(fault: QueueFault): void {
-    this.#isOpen = false;
+    this.close();
     this.#setup.fail(fault);
   }
 }

@@ -52,10 +52,13 @@ export class VirtioBench {
     });
   }
 
-  /** The driver's way to DRIVER_OK (§3.1.1). */
-  start(): this {
+  /**
+   * The driver's way to DRIVER_OK (§3.1.1). Again after a reset, with empty rings where the old ones were.
+   * @param accept features the driver accepts this time
+   */
+  start(accept: (bit: number) => boolean = this.#options.accept ?? (() => true)): this {
     const { endpoint } = this;
-    const { packed = false, eventIdx = true, accept = () => true } = this.#options;
+    const { packed = false, eventIdx = true } = this.#options;
     endpoint.setStatus(Status.ACKNOWLEDGE);
     endpoint.setStatus(Status.ACKNOWLEDGE | Status.DRIVER);
     const wanted: number[] = [];
@@ -69,10 +72,16 @@ export class VirtioBench {
     endpoint.setStatus(endpoint.status | Status.FEATURES_OK);
     endpoint.queues.forEach((registers, index) => {
       registers.setSize(Math.min(registers.maxSize, this.#options.queueSize ?? registers.maxSize));
-      const Queue = packed ? PackedDriverQueue : SplitDriverQueue;
-      const queue = new Queue({ memory: this.memory, gpa: this.#next, size: registers.size, eventIdx });
-      this.alloc(queue.byteLength);
-      this.queues.push(queue);
+      const Queue = features.has(Feature.RING_PACKED) ? PackedDriverQueue : SplitDriverQueue;
+      const old = this.queues[index];
+      const queue = new Queue({
+        memory: this.memory,
+        gpa: old?.addresses.desc ?? this.#next,
+        size: registers.size,
+        eventIdx: features.has(Feature.EVENT_IDX),
+      });
+      if (old === undefined) this.alloc(queue.byteLength);
+      this.queues[index] = queue;
       const { desc, driver, device } = queue.addresses;
       [desc, driver, device].forEach((gpa, area) => {
         registers.setArea(2 * area, gpa >>> 0);

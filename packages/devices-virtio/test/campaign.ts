@@ -1,0 +1,12 @@
+const environment =
+  (globalThis as { process?: { env: Record<string, string | undefined> } }).process?.env ?? {};
+const wanted = environment["NORTHBRIDGE_HOSTILE_RUNS"];
+
+/** Runs of each property. More than CI has time for: `NORTHBRIDGE_HOSTILE_RUNS=100000 NORTHBRIDGE_SEED=random`. */
+export const RUNS: number = Number(wanted ?? 40);
+export const TIMEOUT_MS = 3_600_000;
+
+/** Says how far a campaign went, where one was asked for. */
+export function tell(text: string): void {
+  if (wanted !== undefined) console.log(text);
+}
