@@ -1,7 +1,9 @@
-import { mkdtempDisposable, readFile, stat, writeFile } from "node:fs/promises";
+import { mkdtempDisposable, readFile, stat, truncate, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { RingBufferBackend, VirtualClock } from "@northbridge/core";
+import type { BlockBackend } from "@northbridge/core/contracts";
+import { close, createMemfd, SharedMapping } from "@northbridge/linux";
 import { expect, it } from "vitest";
 import { fileDisk } from "./host-ends.ts";
 
@@ -10,19 +12,7 @@ it("gives the host back what a guest discards, and reads zeroes there", async ()
   const path = join(directory.path, "disk.img");
   const MIB = 1 << 20;
   await writeFile(path, new Uint8Array(4 * MIB).fill(0xa5));
-  const disk = await fileDisk.open(
-    { path },
-    {
-      device: "disk",
-      readOnly: false,
-      clock: new VirtualClock(),
-      console: new RingBufferBackend(),
-      log: { write: () => undefined },
-      ends: { block: refused, char: refused, net: refused, directory: refused, vsock: refused },
-      onStats: () => undefined,
-    },
-  );
-  if (!("writeZeroes" in disk)) throw new Error("expected a disk");
+  const disk = await openDisk(path);
   const before = (await stat(path)).blocks;
   await disk.discard?.(MIB, MIB);
   await disk.writeZeroes?.(2 * MIB, MIB, true);
@@ -37,5 +27,48 @@ it("gives the host back what a guest discards, and reads zeroes there", async ()
   expect(bytes.subarray(3 * MIB).every((byte) => byte === 0xa5)).toBe(true);
   await disk.close();
 });
+
+it("makes a file guest memory, all of which has storage, and flushes what is written to it", async () => {
+  await using directory = await mkdtempDisposable(join(tmpdir(), "northbridge-disk-"));
+  const path = join(directory.path, "pmem.img");
+  const MIB = 1 << 20;
+  await writeFile(path, "from the host");
+  await truncate(path, MIB);
+  const disk = await openDisk(path);
+  const memory = createMemfd("guest memory", 2 * MIB);
+  const mapping = new SharedMapping(memory, 2 * MIB, "guest memory");
+  const bytes = new Uint8Array(mapping.buffer, MIB, MIB);
+  expect(disk.mapUnder?.(new Uint8Array(MIB))).toBe(false); // memory of another kind
+  expect(disk.mapUnder?.(new Uint8Array(mapping.buffer))).toBe(false); // more than the file
+  expect(disk.mapUnder?.(bytes)).toBe(true);
+  expect((await stat(path)).blocks).toBe(MIB / 512);
+  expect(String.fromCharCode(...bytes.slice(0, 13))).toBe("from the host");
+  bytes[MIB - 1] = 7;
+  await disk.flush();
+  expect((await readFile(path))[MIB - 1]).toBe(7);
+  const into = new Uint8Array(512);
+  await disk.read(MIB - 512, [into]);
+  expect(into[511]).toBe(7);
+  await disk.close();
+  mapping.unmap();
+  close(memory);
+});
+
+async function openDisk(path: string): Promise<BlockBackend> {
+  const disk = await fileDisk.open(
+    { path },
+    {
+      device: "disk",
+      readOnly: false,
+      clock: new VirtualClock(),
+      console: new RingBufferBackend(),
+      log: { write: () => undefined },
+      ends: { block: refused, char: refused, net: refused, directory: refused, vsock: refused },
+      onStats: () => undefined,
+    },
+  );
+  if (!("writeZeroes" in disk)) throw new Error("expected a disk");
+  return disk;
+}
 
 const refused = (): Promise<never> => Promise.reject(new Error("no ends here"));

@@ -1,7 +1,7 @@
-import { fileDiskKind, type HolePuncher } from "@northbridge/core";
+import { fileDiskKind, type FileMapper, type HolePuncher } from "@northbridge/core";
 import { type HostEndKind, NorthbridgeError } from "@northbridge/core/contracts";
 import { defineHostEnd } from "@northbridge/sdk";
-import { fallocate, FallocateMode, HostDirectory, SystemCallError } from "@northbridge/linux";
+import { fallocate, FallocateMode, HostDirectory, mapOver, SystemCallError } from "@northbridge/linux";
 import * as v from "valibot";
 
 const { KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE } = FallocateMode;
@@ -11,8 +11,27 @@ const holes: HolePuncher = {
   zero: (fd, offset, length) => fallocate(fd, ZERO_RANGE, offset, length),
 };
 
-/** Core's kind with what only this package may: storage that a guest discards goes back to the host. */
-export const fileDisk: HostEndKind = fileDiskKind(holes);
+const mapper: FileMapper = {
+  map: (fd, bytes) => {
+    try {
+      // A store into a hole for which the host has no storage left would end this process (SIGBUS).
+      if (!fallocate(fd, 0, 0, bytes.length)) return false;
+      mapOver(bytes, fd, "a file as guest memory");
+      return true;
+    } catch (error) {
+      if (!(error instanceof SystemCallError)) throw error;
+      if (error.errno !== "ENOSPC") return false;
+      const found = `no space for ${bytes.length} bytes, all of which it must have as guest memory`;
+      throw new NorthbridgeError("NB_HOST", found, { cause: error });
+    }
+  },
+};
+
+/**
+ * Core's kind with what only this package may: storage that a guest discards goes back to the host, and a file can be
+ * guest memory.
+ */
+export const fileDisk: HostEndKind = fileDiskKind({ holes, mapper });
 
 const id = v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(0xffff_fffe));
 const Directory = v.strictObject({

@@ -18,6 +18,7 @@ export { type NetLimits, VirtioNet, type VirtioNetOptions, type VirtioNetStateV1
 export { type RateLimits } from "./rate-limiter.ts";
 export { VirtioPci, type VirtioPciStateV1 } from "./pci/virtio-pci.ts";
 export { virtioPmem, type VirtioPmemConfig } from "./pmem/plugin.ts";
+export type { PmemContent } from "./pmem/pmem-content.ts";
 export { VirtioPmem } from "./pmem/virtio-pmem.ts";
 export { virtioRng, type VirtioRngConfig } from "./rng/plugin.ts";
 export { VirtioRng, type VirtioRngStateV1 } from "./rng/virtio-rng.ts";

@@ -3,7 +3,7 @@ import { virtioSpec } from "@northbridge/sdk/virtio";
 import fc from "fast-check";
 import { afterAll, describe, expect, it } from "vitest";
 import { RUNS, tell, TIMEOUT_MS } from "./campaign.ts";
-import { type DrivenDevice, drivenDevices } from "./driven/index.ts";
+import { buffersOf, type DrivenDevice, drivenDevices } from "./driven/index.ts";
 import { RINGS } from "./rings.ts";
 import { WitnessMemory } from "./witness-memory.ts";
 
@@ -19,18 +19,15 @@ const value = fc.oneof(
   fc.nat(0xffff),
 );
 
-const op = ({ head, lengths }: DrivenDevice) =>
+const op = (driven: DrivenDevice) =>
   fc.oneof(
     {
       weight: 16,
       arbitrary: fc.record({
         do: fc.constant("add" as const),
         queue: fc.nat(8),
-        head,
-        buffers: fc.array(fc.tuple(fc.constantFrom(...lengths), fc.boolean()), {
-          minLength: 1,
-          maxLength: 4,
-        }),
+        head: driven.head,
+        buffers: buffersOf(driven, 30),
         indirect: fc.boolean(),
         notify: fc.boolean(),
       }),
@@ -92,6 +89,8 @@ class Scene {
     const { endpoint } = bench;
     switch (o.do) {
       case "add":
+        // A driver that starts again gets further than one that has lost its device.
+        if (o.notify && (endpoint.status & virtioSpec.Status.DEVICE_NEEDS_RESET) !== 0) await this.#restart();
         this.#add(o);
         break;
       case "poke":
@@ -115,11 +114,7 @@ class Scene {
         endpoint.setStatus(o.value);
         break;
       case "restart":
-        await this.reset();
-        memory.drive(() => {
-          bench.start((bit) => o.refuses > 30 || bit % 31 !== o.refuses);
-        });
-        this.#addRings();
+        await this.#restart((bit) => o.refuses > 30 || bit % 31 !== o.refuses);
         break;
       case "config":
         endpoint.writeConfig(o.offset, 2, o.value);
@@ -145,14 +140,20 @@ class Scene {
     }
   }
 
+  async #restart(accepts?: (bit: number) => boolean): Promise<void> {
+    await this.reset();
+    this.memory.drive(() => {
+      this.bench.start(accepts);
+    });
+    this.#addRings();
+  }
+
   #add(o: Op & { readonly do: "add" }): void {
     const { bench, memory } = this;
     const index = o.queue % bench.queues.length;
-    const place = (isWritable: boolean) =>
-      o.buffers
-        .filter(([, writable]) => writable === isWritable)
-        .map(([length]) => ({ gpa: this.#arena + (this.#next++ % PAGES) * PAGE, length }));
-    const [readable, writable] = [place(false), place(true)];
+    const place = (lengths: readonly number[]) =>
+      lengths.map((length) => ({ gpa: this.#arena + (this.#next++ % PAGES) * PAGE, length }));
+    const [readable = [], writable = []] = o.buffers.map(place);
     const [first] = readable;
     const indirect = o.indirect ? this.#arena + (PAGES + (this.#next % 8) / 8) * PAGE : undefined;
     memory.drive(() => {

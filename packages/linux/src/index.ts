@@ -34,6 +34,7 @@ export {
   addSeals,
   createMemfd,
   discardPages,
+  mapOver,
   mapUnder,
   PAGE_SIZE,
   Seal,

@@ -134,8 +134,14 @@ export class SharedMapping {
  * @param bytes of shared WebAssembly memory: no other memory of JavaScript may be mapped over
  */
 export function mapUnder(bytes: Uint8Array, fd: number, what: string): void {
-  const address = wholePages(bytes, what);
+  wholePages(bytes, what);
   copyIn(bytes, fd);
+  mapOver(bytes, fd, what);
+}
+
+/** As `mapUnder`, and the file stays what it is: what the bytes held is gone. */
+export function mapOver(bytes: Uint8Array, fd: number, what: string): void {
+  const address = wholePages(bytes, what);
   map({ address, length: bytes.length, flags: MAP_SHARED | MAP_FIXED | MAP_NORESERVE, fd, offset: 0 }, what);
 }
 

@@ -20,7 +20,7 @@ describe.each(devices)("%s behind a transport", (_name, create) => {
 });
 
 describe("VirtioPmem behind a transport", () => {
-  virtioConformance({ describe, it }, { deviceId: 27, create: async () => inProcessTarget(await pmem()) });
+  virtioConformance({ describe, it }, { deviceId: 27, create: () => inProcessTarget(pmem()) });
 });
 
 const isHere = process.platform === "linux" && process.arch === "x64";

@@ -42,6 +42,11 @@ export interface BlockBackend {
   writeZeroes?(offset: number, length: number, mayUnmap: boolean): Promise<void>;
   /** Gives the storage another size; resolves once `size` says so. */
   resize?(size: number): void | Promise<void>;
+  /**
+   * Puts the storage under `bytes` of guest memory, as many as its size: they are the storage from then on, and `flush`
+   * covers what is written to them. False where such storage, or such memory, cannot be mapped.
+   */
+  mapUnder?(bytes: Uint8Array): boolean;
   /** Ends what it does in guest time at once: the machine pauses, and guest time with it. */
   hurry?(): void;
   close(): Promise<void>;

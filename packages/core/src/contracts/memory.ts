@@ -10,6 +10,8 @@ export interface MemorySlot {
   readonly readOnly: boolean;
   /** The slot's bytes, zero-copy, in shared memory that never moves or grows. */
   readonly bytes: Uint8Array;
+  /** Id of the device whose own memory it is (`memoryBytes` of its plugin); absent of RAM and ROM. */
+  readonly device?: string;
 }
 
 /** One entry of the firmware's memory map (ACPI 6.4 §15). What no entry covers is not memory. */

@@ -1,7 +1,7 @@
 import * as v from "valibot";
 import type { CharEnd, ConfigSchema, HostEndKind, HostEndOptions, HostEndSort } from "../contracts/index.ts";
 import { FaultyBlock } from "./faulty-block.ts";
-import { FileBlock, type HolePuncher } from "./file-block.ts";
+import { FileBlock, type FileBlockOptions } from "./file-block.ts";
 import { FileSink } from "./file-sink.ts";
 import { LoopbackNet } from "./loopback-net.ts";
 import { MemoryBlock } from "./memory-block.ts";
@@ -45,10 +45,13 @@ const kind = <Sort extends HostEndSort, Out>(
   open: HostEndKind<Sort, unknown, Out>["open"],
 ): HostEndKind<Sort, unknown, Out> => ({ of, kind: name, options, open });
 
-/** `{ kind: file, path }`. With `holes`, what a guest discards is given back to the host. */
-export function fileDiskKind(holes?: HolePuncher): HostEndKind {
+/**
+ * `{ kind: file, path }`. With `holes`, what a guest discards is given back to the host; with `mapper`, the file can be
+ * guest memory.
+ */
+export function fileDiskKind(host: Pick<FileBlockOptions, "holes" | "mapper"> = {}): HostEndKind {
   return kind("block", "file", At, ({ path }, { readOnly, clock }) =>
-    FileBlock.open(path, { readOnly, clock, ...(holes && { holes }) }),
+    FileBlock.open(path, { ...host, readOnly, clock }),
   );
 }
 

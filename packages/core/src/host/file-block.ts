@@ -35,12 +35,20 @@ export interface HolePuncher {
   zero(fd: number, offset: number, length: number): boolean;
 }
 
+/** Maps files into memory (mmap(2)), which Node cannot: `@northbridge/linux` can. */
+export interface FileMapper {
+  /** Puts the file under the bytes, and storage under the whole file. False where file or memory cannot be mapped. */
+  map(fd: number, bytes: Uint8Array): boolean;
+}
+
 export interface FileBlockOptions {
   readonly readOnly: boolean;
   /** Guest time: under a `virtual` one every request is done before the guest goes on. @defaultValue a realtime one */
   readonly clock?: Pick<Clock, "kind">;
   /** @defaultValue the guest cannot discard */
   readonly holes?: HolePuncher;
+  /** @defaultValue the file cannot be guest memory */
+  readonly mapper?: FileMapper;
 }
 
 /**
@@ -51,6 +59,7 @@ export class FileBlock implements BlockBackend {
   readonly blockSize: number = SECTOR;
   readonly readOnly: boolean;
   readonly discard?: (offset: number, length: number) => Promise<void>;
+  readonly mapUnder?: (bytes: Uint8Array) => boolean;
   readonly #path: string;
   readonly #file: FileHandle;
   readonly #holes: HolePuncher | undefined;
@@ -68,7 +77,10 @@ export class FileBlock implements BlockBackend {
     this.#holes = options.holes;
     this.#isVirtual = options.clock?.kind === "virtual";
     this.readOnly = options.readOnly;
-    const { holes } = options;
+    const { holes, mapper } = options;
+    if (mapper !== undefined && !this.readOnly) {
+      this.mapUnder = (bytes) => bytes.length === this.#size && mapper.map(file.fd, bytes);
+    }
     if (holes !== undefined) {
       this.discard = (offset, length) =>
         this.#atOnce("discard", offset, length, () => void holes.punch(file.fd, offset, length));

@@ -105,7 +105,10 @@ export async function createMachine(options: MachineOptions): Promise<Machine> {
       vm.addMemory({ name: `${kind}@0x${gpa.toString(16)}`, gpa, length }),
     );
     const own = new Map(
-      owned.map(({ device, place }) => [device, vm.addMemory({ name: `${device.id}'s`, ...place })]),
+      owned.map(({ device, place }) => [
+        device,
+        { ...vm.addMemory({ name: `${device.id}'s`, ...place }), device: device.id },
+      ]),
     );
     const memory = new SlottedGuestMemory([...slots, ...own.values()], (gpa, length) => {
       vm.memoryWritten(gpa, length);

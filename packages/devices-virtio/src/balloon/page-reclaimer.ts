@@ -43,7 +43,7 @@ export class PageReclaimer {
     let pages = 0;
     for (let at = this.#start; at < this.#end; ) {
       const slot = this.#slotAt(at);
-      if (slot === undefined || slot.readOnly) {
+      if (slot === undefined || slot.readOnly || slot.device !== undefined) {
         at += this.#pageSize;
         continue;
       }

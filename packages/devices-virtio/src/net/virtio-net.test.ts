@@ -278,6 +278,20 @@ describe("VirtioNet's control queue", () => {
 });
 
 describe("VirtioNet with several queue pairs", () => {
+  it("remembers over a restore whose turn it is", () => {
+    const { bench } = new NetDriver({ pairs: 2 });
+    bench.endpoint.resume(); // the turn of the first pair is over
+    const state = bench.endpoint.save();
+    expect(state.device).toMatchObject({ turn: 1 });
+    const twin = new VirtioBench(new VirtioNet({ backend: new Wire(), mac: MAC, pairs: 2 }), {
+      memory: bench.memory,
+    });
+    twin.endpoint.restore(state);
+    for (const pair of [0, 1]) bench.queue(2 * pair + 1).add([{ gpa: bench.alloc(8), length: 8 }], []);
+    twin.endpoint.resume();
+    expect(twin.endpoint.save()).toMatchObject({ device: { turn: 0 } });
+  });
+
   const flow = (from: number, toPort: number): Uint8Array => {
     const frame = to([...MAC], [0x08, 0x00]);
     frame.set([0x45, 0, 0, 46], 14);

@@ -55,6 +55,8 @@ export interface VirtioNetStateV1 {
   readonly steering: readonly number[];
   /** By pair: pieces of the first frame in the transmit queue that have left already. */
   readonly sentPieces: readonly number[];
+  /** The transmit queue whose turn it is. Absent in older states. */
+  readonly turn?: number;
   readonly limiters?: { readonly receive?: RateLimiterStateV1; readonly transmit?: RateLimiterStateV1 };
 }
 
@@ -249,6 +251,7 @@ export class VirtioNet implements VirtioDevice {
     this.#filter.reset();
     this.#steering.reset();
     this.#sentPieces.fill(0);
+    this.#turn = 0;
     this.#hostOffloads = NO_OFFLOADS;
     this.#setGuestFeatures(new FeatureSet());
     this.config.set(this.#mac, Config.MAC);
@@ -284,6 +287,7 @@ export class VirtioNet implements VirtioDevice {
       guestOffloads: [this.#guestFeatures.low, this.#guestFeatures.high],
       steering: this.#steering.save(),
       sentPieces: [...this.#sentPieces],
+      turn: this.#turn,
       limiters: {
         ...(receive && { receive: receive.save() }),
         ...(transmit && { transmit: transmit.save() }),
@@ -293,7 +297,7 @@ export class VirtioNet implements VirtioDevice {
 
   restore(state: unknown): void {
     const saved = state as VirtioNetStateV1;
-    const { version, pairs, filter, guestOffloads: guest, steering, sentPieces, limiters } = saved;
+    const { version, pairs, filter, guestOffloads: guest, steering, sentPieces, turn = 0, limiters } = saved;
     const found: unknown = version;
     if (found !== 1) throw new RestoreError("virtioNet", `version ${String(found)}, expected 1`);
     if (sentPieces.length !== this.#maxPairs || pairs < 1 || pairs > this.#maxPairs) {
@@ -303,6 +307,7 @@ export class VirtioNet implements VirtioDevice {
     this.#filter.restore(filter);
     this.#steering.restore(steering);
     sentPieces.forEach((count, pair) => (this.#sentPieces[pair] = count));
+    this.#turn = turn % this.#maxPairs;
     this.#setGuestFeatures(new FeatureSet(...guest));
     if (limiters?.receive !== undefined) this.#limiters.receive?.restore(limiters.receive);
     if (limiters?.transmit !== undefined) this.#limiters.transmit?.restore(limiters.transmit);

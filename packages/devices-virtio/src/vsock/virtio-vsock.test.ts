@@ -346,6 +346,50 @@ describe("VirtioVsock", () => {
     expect(stream.isClosed).toBe(false); // the saved machine goes on
   });
 
+  it("is after a restore, whatever had been said, what it is at first, but for one transport reset", () => {
+    const ends = fc.record({ op: fc.nat(8), guestPort: fc.nat(3), hostPort: fc.nat(3), length: fc.nat(40) });
+    fc.assert(
+      fc.property(
+        fc.array(ends, { maxLength: 20 }),
+        fc.array(ends, { maxLength: 10 }),
+        fc.nat(60),
+        (before, after, buffers) => {
+          const guest = new Guest().offer(buffers);
+          for (const { length, ...packet } of before) {
+            guest.say({ ...packet, data: new Array<number>(length).fill(1) });
+            for (const stream of guest.backend.streams) {
+              stream.listener?.connected();
+              stream.send([length]);
+            }
+          }
+          guest.heard();
+          const restored = new Guest(guest);
+          restored.backend.dial(1); // nothing of a stream before the driver knows that the old ones are gone
+          expect([restored.backend.streams.length, restored.heard()]).toEqual([0, []]);
+          const events = [0, 1].map(() => ({
+            gpa: guest.driver.allocBytes(Uint8Array.of(9, 9, 9, 9)),
+            length: 4,
+          }));
+          for (const event of events) guest.driver.queue(2).add([], [event]);
+          restored.bench.endpoint.notify(2);
+          expect(guest.driver.queue(2).collect()).toMatchObject([{ written: 4 }]);
+          expect(events.map(({ gpa }) => guest.driver.memory.readU32(gpa))).toEqual([0, 0x0909_0909]);
+
+          const fresh = new Guest();
+          for (const each of [restored, fresh]) {
+            each.offer(40);
+            for (const { length, ...packet } of after) {
+              each.say({ ...packet, data: new Array<number>(length).fill(1) });
+              for (const stream of each.backend.streams) stream.listener?.connected();
+            }
+          }
+          expect(restored.heard()).toEqual(fresh.heard());
+        },
+      ),
+      { numRuns: 100 },
+    );
+  });
+
   it("carries any mix of writes whole and in order, whatever buffers and credit the guest has", () => {
     const step = fc.oneof(
       fc.record({ do: fc.constant("send" as const), length: fc.integer({ min: 1, max: 3000 }) }),

@@ -1,6 +1,6 @@
 import type { BlockBackend } from "@northbridge/sdk";
 import type { VirtioDevice } from "@northbridge/sdk/virtio";
-import type fc from "fast-check";
+import fc from "fast-check";
 
 /** The host's ends of a device, and devices on them. */
 export interface DrivenHost {
@@ -10,14 +10,18 @@ export interface DrivenHost {
   act?(choice: number): void;
 }
 
+export type Shape = readonly [readable: readonly number[], writable: readonly number[]];
+
 /** A device for property tests: how to make it, what requests to it look like, and what happens at its other end. */
 export interface DrivenDevice {
   readonly name: string;
   readonly host: () => DrivenHost;
   /** First bytes of requests, biased to what the device knows. */
   readonly head: fc.Arbitrary<readonly number[]>;
-  /** Lengths of buffers. */
+  /** Lengths of buffers, right ones and wrong ones. */
   readonly lengths: readonly number[];
+  /** Lengths of the readable and of the writable buffers of a request as it should be. */
+  readonly shapes: readonly Shape[];
   /** Memory that such a request hands over beside its buffers. @defaultValue none */
   readonly pagesIn?: (head: readonly number[]) => readonly number[];
 }
@@ -47,3 +51,12 @@ export class StillDisk implements BlockBackend {
   writeZeroes: NonNullable<BlockBackend["writeZeroes"]> = this.#answer;
   close: BlockBackend["close"] = () => Promise.resolve();
 }
+
+/** Buffers of a request: as they should be, but for so many of a hundred. */
+export const buffersOf = ({ lengths, shapes }: DrivenDevice, wrong: number): fc.Arbitrary<Shape> => {
+  const some = fc.array(fc.constantFrom(...lengths), { maxLength: 3 });
+  return fc.oneof(
+    { weight: 100 - wrong, arbitrary: fc.constantFrom(...shapes) },
+    { weight: wrong, arbitrary: fc.tuple(some, some) },
+  );
+};

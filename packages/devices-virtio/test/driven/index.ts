@@ -1,11 +1,12 @@
 import { VirtioBalloon, VirtioInput, VirtioRng } from "@northbridge/devices-virtio";
+import { FakeClock } from "@northbridge/sdk/testing";
 import fc from "fast-check";
 import { type DrivenDevice, u32 } from "./driven-device.ts";
 import { fileSystem } from "./file-system.ts";
 import { blk, patientBlk, pmem, scsi } from "./storage.ts";
 import { netCard, serialPorts, vsock } from "./streams.ts";
 
-export type { DrivenDevice, DrivenHost } from "./driven-device.ts";
+export { buffersOf, type DrivenDevice } from "./driven-device.ts";
 
 const anyHead = fc.nat(14).map(u32);
 const anyLengths = [1, 12, 16, 20, 512, 2048];
@@ -15,9 +16,25 @@ const u32Of = (bytes: readonly number[], at: number): number =>
 
 const rng: DrivenDevice = {
   name: "rng",
-  host: () => ({ device: () => new VirtioRng({ entropy: { fill: (into) => into.fill(0x5a) } }) }),
+  host: () => {
+    let clock = new FakeClock();
+    return {
+      device: () => {
+        clock = new FakeClock({ nowNs: clock.nowNs() }); // one that was replaced sets off nothing any more
+        const limits = { rates: { bytesPerSecond: 20_000 }, clock };
+        return new VirtioRng({ entropy: { fill: (into) => into.fill(0x5a) }, limits });
+      },
+      act: (choice) => {
+        clock.advance((choice % 64) * 1e6);
+      },
+    };
+  },
   head: anyHead,
   lengths: anyLengths,
+  shapes: [
+    [[], [512]],
+    [[], [16, 2048]],
+  ],
 };
 
 const balloon: DrivenDevice = {
@@ -41,6 +58,11 @@ const balloon: DrivenDevice = {
   // What of a buffer is not the head is zeros, or an older head.
   pagesIn: (head) => [0, ...head.flatMap((_, i) => (i % 4 === 0 ? [u32Of(head, i)] : []))],
   lengths: anyLengths,
+  shapes: [
+    [[12], []],
+    [[20], []],
+    [[], [512, 2048]],
+  ],
 };
 
 const keyboard: DrivenDevice = {
@@ -52,10 +74,12 @@ const keyboard: DrivenDevice = {
       act: (choice) => void current?.report([[1, choice & 0x7f, choice & 1]]),
     };
   },
-  head: fc
-    .record({ code: fc.nat(3), value: fc.nat(2) })
-    .map(({ code, value }) => [0x11, 0, code, 0, value]),
+  head: fc.record({ code: fc.nat(3), value: fc.nat(2) }).map(({ code, value }) => [0x11, 0, code, 0, value]),
   lengths: [1, 7, 8, 64],
+  shapes: [
+    [[8], []],
+    [[], [8]],
+  ],
 };
 
 /** Every device of this package. */

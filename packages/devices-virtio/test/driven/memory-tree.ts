@@ -227,7 +227,7 @@ export class MemoryTree implements DirectoryBackend {
     return Promise.resolve();
   }
 
-  #make(mode: number, bytes = new Uint8Array()): Inode {
+  #make(mode: number, bytes: Uint8Array = new Uint8Array()): Inode {
     const inode = { id: this.#inodes.size + ROOT, mode, bytes, names: new Map<string, Inode>() };
     this.#inodes.set(inode.id, inode);
     return inode;

@@ -2,7 +2,7 @@ import type { MemorySlot } from "@northbridge/sdk";
 import { FakeClock, FakeDisk, FakeMemory } from "@northbridge/sdk/testing";
 import { VirtioBlk, VirtioPmem, VirtioScsi } from "@northbridge/devices-virtio";
 import fc from "fast-check";
-import { type DrivenDevice, StillDisk, u32, u64 } from "./driven-device.ts";
+import { type DrivenDevice, type Shape, StillDisk, u32, u64 } from "./driven-device.ts";
 
 const blkHead = fc
   .record({
@@ -20,6 +20,15 @@ const blkHead = fc
 
 const blkLengths = [1, 12, 16, 20, 32, 48, 512, 513, 2048];
 
+const blkShapes: readonly Shape[] = [
+  [[16, 512], [1]],
+  [[16], [512, 1]],
+  [[16, 16], [1]],
+  [[32], [1]],
+  [[16], [20, 1]],
+  [[16], [1]],
+];
+
 export const blk: DrivenDevice = {
   name: "blk",
   host: () => {
@@ -28,6 +37,7 @@ export const blk: DrivenDevice = {
   },
   head: blkHead,
   lengths: blkLengths,
+  shapes: blkShapes,
 };
 
 /** Requests stay with it: while the host fails, and while there are no tokens for them. */
@@ -35,19 +45,14 @@ export const patientBlk: DrivenDevice = {
   name: "blk that waits",
   host: () => {
     const backend = new StillDisk();
-    const clock = new FakeClock();
     const rates = { operationsPerSecond: 1000, bytesPerSecond: 100_000, burstMs: 5 };
+    let clock = new FakeClock();
     return {
-      device: () =>
-        new VirtioBlk({
-          backend,
-          serial: "x",
-          queues: 2,
-          queueSize: 8,
-          onError: "stop",
-          stop: () => undefined,
-          limits: { rates, clock },
-        }),
+      device: () => {
+        clock = new FakeClock({ nowNs: clock.nowNs() }); // one that was replaced sets off nothing any more
+        const limits = { rates, clock };
+        return new VirtioBlk({ backend, serial: "x", queues: 2, queueSize: 8, onError: "stop", limits });
+      },
       act: (choice) => {
         if (choice % 3 === 0) backend.error = choice % 2 === 0 ? new Error("ENOSPC") : undefined;
         else clock.advance((choice % 64) * 100_000);
@@ -56,9 +61,24 @@ export const patientBlk: DrivenDevice = {
   },
   head: blkHead,
   lengths: blkLengths,
+  shapes: blkShapes,
 };
 
+const scsiCommand = (target: number, cdb: readonly number[]): number[] => [
+  ...[1, target, 0, 0, 0, 0, 0, 0],
+  ...new Array<number>(11).fill(0),
+  ...cdb,
+  ...new Array<number>(32 - cdb.length).fill(0),
+];
+
 const scsiHead = fc.oneof(
+  {
+    // READ (10), WRITE (10) of one block, and SYNCHRONIZE CACHE (10).
+    weight: 3,
+    arbitrary: fc
+      .record({ target: fc.constantFrom(0, 0, 0, 1), op: fc.constantFrom(0x28, 0x2a, 0x35), lba: fc.nat(8) })
+      .map(({ target, op, lba }) => scsiCommand(target, [op, 0, 0, 0, 0, lba, 0, 0, 1])),
+  },
   {
     weight: 4,
     arbitrary: fc
@@ -75,12 +95,7 @@ const scsiHead = fc.oneof(
           maxLength: 15,
         }),
       })
-      .map(({ target, op, rest }) => [
-        ...[1, target, 0, 0, 0, 0, 0, 0],
-        ...new Array<number>(11).fill(0),
-        op,
-        ...rest,
-      ]),
+      .map(({ target, op, rest }) => scsiCommand(target, [op, ...rest])),
   },
   {
     // Task management, as long as a command's fixed part is not.
@@ -118,6 +133,15 @@ export const scsi: DrivenDevice = {
   },
   head: scsiHead,
   lengths: scsiLengths,
+  shapes: [
+    [[51], [108]],
+    [[51], [108, 512]],
+    [[51, 512], [108]],
+    [[51, 24], [108]],
+    [[24], [1]],
+    [[16], [16]],
+    [[], [16]],
+  ],
 };
 
 const PMEM_BYTES = 1 << 14;
@@ -129,7 +153,7 @@ export const pmem: DrivenDevice = {
     const backend = new FakeDisk(PMEM_BYTES);
     const [slot] = memory.slots as readonly [MemorySlot];
     return {
-      device: () => new VirtioPmem({ slot, backend }),
+      device: () => new VirtioPmem({ slot, content: { flush: () => backend.flush(), stats: () => ({}) } }),
       act: (choice) => {
         if (choice % 8 === 0) backend.failNext("EIO");
         else slot.bytes[choice % PMEM_BYTES] = choice;
@@ -139,4 +163,5 @@ export const pmem: DrivenDevice = {
   },
   head: fc.constantFrom(u32(0), u32(0), u32(1), u32(0xffff_ffff), [0]),
   lengths: [1, 3, 4, 8, 512],
+  shapes: [[[4], [4]]],
 };

@@ -114,6 +114,13 @@ export const vsock: DrivenDevice = {
   },
   head: vsockHead,
   lengths: [4, 44, 48, 512],
+  shapes: [
+    [[44], []],
+    [[44, 512], []],
+    [[], [512]],
+    [[], [44, 512]],
+    [[], [8]],
+  ],
 };
 
 export const netCard: DrivenDevice = {
@@ -134,6 +141,14 @@ export const netCard: DrivenDevice = {
   },
   head: netHead,
   lengths: [1, 2, 12, 64, 512, 2048],
+  shapes: [
+    [[12, 64], []],
+    [[12, 512, 2048], []],
+    [[], [2048]],
+    [[], [12, 512]],
+    [[2, 12], [1]],
+    [[2, 2], [1]],
+  ],
 };
 
 export const serialPorts: DrivenDevice = {
@@ -163,4 +178,10 @@ export const serialPorts: DrivenDevice = {
     .record({ id: fc.nat(3), event: fc.nat(8), value: fc.nat(1) })
     .map(({ id, event, value }) => [...u32(id), ...u16(event), ...u16(value)]),
   lengths: [1, 7, 8, 12, 64],
+  shapes: [
+    [[8], []],
+    [[64], []],
+    [[], [64]],
+    [[], [12]],
+  ],
 };

@@ -41,6 +41,8 @@ export class ServiceTap {
     const proxy = new Proxy(service, {
       get: (target, key): unknown => {
         const value: unknown = Reflect.get(target, key, target);
+        // What a guest does to memory that is a file is no call: a device under record has copies.
+        if (key === "mapUnder") return undefined;
         // A promise looks whether what it is given is one too.
         if (typeof key === "symbol" || (key === "then" && value === undefined)) return value;
         if (typeof value === "function") return this.#method(name, key, target, value as Callable);

@@ -6,10 +6,11 @@ export class ChainPool {
   readonly #memory: RingMemory;
   readonly #free: DescriptorChain[] = [];
   readonly #inFlight = new Map<number, DescriptorChain>();
-  /** Taken before and to be taken again: restored, or put back. */
+  /** Taken before and to be taken again, oldest first: restored, or put back. */
   readonly #again: DescriptorChain[] = [];
   /** All in flight, oldest first, where the order matters. */
   readonly #order: DescriptorChain[] | undefined;
+  #taken = 0;
 
   constructor(memory: RingMemory, options: { readonly inOrder: boolean }) {
     this.#memory = memory;
@@ -39,6 +40,7 @@ export class ChainPool {
 
   /** The chain is in flight under its ID. */
   took(chain: DescriptorChain): void {
+    chain.age = this.#taken++;
     this.#inFlight.set(chain.id, chain);
     this.#order?.push(chain);
   }
@@ -48,7 +50,9 @@ export class ChainPool {
   }
 
   putBack(chain: DescriptorChain): void {
-    if (this.isHeld(chain)) this.#again.unshift(chain);
+    if (!this.isHeld(chain)) return;
+    const younger = this.#again.findIndex(({ age }) => age > chain.age);
+    this.#again.splice(younger < 0 ? this.#again.length : younger, 0, chain);
   }
 
   /** Ends the flight of a chain that is in flight: the oldest one, where the order matters. */

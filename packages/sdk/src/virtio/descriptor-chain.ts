@@ -21,6 +21,8 @@ export interface ChainStateV1 {
 export class DescriptorChain {
   id = 0;
   slots = 1;
+  /** For the queue: how many requests had been taken before this one. */
+  age = 0;
   /** For the queue: bytes written by a device that is done with it, before the driver may see that; -1 before. */
   done = -1;
   /** Bytes in all. */

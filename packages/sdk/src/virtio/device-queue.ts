@@ -101,7 +101,7 @@ export class DeviceQueue implements VirtQueue {
    */
   retake(heads: readonly number[]): void {
     if (this.#split === undefined) return;
-    for (const head of heads.toReversed()) {
+    for (const head of heads) {
       const chain = this.#chains.begin();
       if (!this.#took(chain, this.#split.read(chain, head))) return;
       this.#chains.putBack(chain);

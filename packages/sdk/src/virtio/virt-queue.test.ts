@@ -133,6 +133,24 @@ describe.each(["split", "packed"] as const)("the device's side of a %s queue", (
     expect([queue.pop()!.id, queue.pop()!.id, queue.pop()]).toEqual([first, second, undefined]);
   });
 
+  it("gives several that were put back in the order they were taken, as after a restore", () => {
+    const { driver, queue } = rig(kind);
+    const ids = [1, 2, 3].map((length) => driver.add([], [{ gpa: BUFFERS, length }]));
+    const chains = [queue.pop()!, queue.pop()!, queue.pop()!] as const;
+    for (const at of [0, 2, 1] as const) queue.unpop(chains[at]);
+    expect([queue.pop()!.id, queue.pop()!.id, queue.pop()!.id]).toEqual(ids);
+  });
+
+  it("shows and reports what was used before the device failed or the driver closed it", () => {
+    const { memory, driver, queue } = rig(kind);
+    const id = driver.add([], [{ gpa: BUFFERS, length: 1 }]);
+    queue.push(queue.pop()!, 1);
+    memory.writes.length = 0;
+    queue.close();
+    expect(memory.writes.length + (kind === "packed" ? 1 : 0)).toBeGreaterThan(0); // packed ones were at once
+    expect(driver.collect()).toEqual([{ id, written: 1 }]);
+  });
+
   const segment = fc.record({
     length: fc.oneof(fc.integer({ min: 1, max: 40 }), fc.constantFrom(512, 4096)),
     writable: fc.boolean(),

@@ -63,7 +63,7 @@ export interface VirtQueue {
   pop(): DescriptorChain | undefined;
   /** Gives the request back: `written` bytes of its writable part were written, from the first on. Visible at `flush`. */
   push(chain: DescriptorChain, written: number): void;
-  /** Puts the request taken last back: `pop` gives it again. */
+  /** Puts a request back: `pop` gives it again, before those that were taken or will be after it. */
   unpop(chain: DescriptorChain): void;
   /** Shows the driver what was pushed and interrupts it if it asked for that. */
   flush(): void;

@@ -11,7 +11,8 @@ export class SharedRam {
     const regions: SharedRegion[] = [];
     this.regions = regions;
     try {
-      for (const { name, gpa, length, bytes } of slots) {
+      for (const { name, gpa, length, bytes, device } of slots) {
+        if (device !== undefined) continue; // a device's own memory may be a file already
         const fd = createMemfd(`guest memory ${name}`, length);
         regions.push({ gpa, size: length, userAddress: gpa, fd, offset: 0 });
         addSeals(fd, Seal.SHRINK | Seal.GROW);

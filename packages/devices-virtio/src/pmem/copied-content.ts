@@ -1,0 +1,69 @@
+import type { BlockBackend, MemorySlot } from "@northbridge/sdk";
+import type { PmemContent } from "./pmem-content.ts";
+
+const PAGE = 4096;
+/** Looked through before the event loop comes round again. */
+const PIECE = 4 << 20;
+
+/** A copy of the storage in guest memory: a flush writes back the pages that differ from it. */
+export class CopiedContent implements PmemContent {
+  readonly #bytes: Uint8Array;
+  readonly #backend: BlockBackend;
+  /** What the storage has. */
+  readonly #stored: Uint8Array;
+  #pagesWritten = 0;
+
+  private constructor(bytes: Uint8Array, backend: BlockBackend) {
+    this.#bytes = bytes;
+    this.#backend = backend;
+    this.#stored = new Uint8Array(bytes.length);
+  }
+
+  static async load({ bytes }: MemorySlot, backend: BlockBackend): Promise<CopiedContent> {
+    const content = new CopiedContent(bytes, backend);
+    for (let at = 0; at < bytes.length; at += PIECE) {
+      await backend.read(at, [bytes.subarray(at, Math.min(at + PIECE, bytes.length))]);
+    }
+    content.#stored.set(bytes);
+    return content;
+  }
+
+  stats(): Readonly<Record<string, number>> {
+    return { mapped: 0, pagesWritten: this.#pagesWritten };
+  }
+
+  /** Writes runs of pages, from copies: the guest goes on meanwhile. */
+  async flush(): Promise<void> {
+    const bytes = this.#bytes;
+    const stored = this.#stored;
+    for (let piece = 0; piece < bytes.length; piece += PIECE) {
+      const end = Math.min(piece + PIECE, bytes.length);
+      for (let at = nextDifferent(bytes, stored, piece, end); at < end; ) {
+        let stop = at + PAGE;
+        while (stop < end && isDifferent(bytes, stored, stop)) stop += PAGE;
+        const run = bytes.slice(at, stop);
+        await this.#backend.write(at, [run]);
+        stored.set(run, at); // after the write: what failed is tried again
+        this.#pagesWritten += run.length / PAGE;
+        at = nextDifferent(bytes, stored, stop, end);
+      }
+    }
+    await this.#backend.flush();
+  }
+}
+
+const WORDS = PAGE / 4;
+
+/** Whether the page at `at` is not as stored. */
+function isDifferent(bytes: Uint8Array, stored: Uint8Array, at: number): boolean {
+  const now = new Uint32Array(bytes.buffer, bytes.byteOffset + at, WORDS);
+  const then = new Uint32Array(stored.buffer, stored.byteOffset + at, WORDS);
+  for (let i = 0; i < WORDS; i++) if (now[i] !== then[i]) return true;
+  return false;
+}
+
+function nextDifferent(bytes: Uint8Array, stored: Uint8Array, from: number, end: number): number {
+  let at = from;
+  while (at < end && !isDifferent(bytes, stored, at)) at += PAGE;
+  return at;
+}
