@@ -13,6 +13,7 @@ export { type InputKind } from "./input/capabilities.ts";
 export { type InputEvent } from "./input/input-event.ts";
 export { VirtioInput, type VirtioInputStateV1 } from "./input/virtio-input.ts";
 export { defaultMac, parseMac } from "./net/mac.ts";
+export * as netSpec from "./net/spec.ts";
 export { virtioNet, type VirtioNetConfig } from "./net/plugin.ts";
 export { type NetLimits, VirtioNet, type VirtioNetOptions, type VirtioNetStateV1 } from "./net/virtio-net.ts";
 export { type RateLimits } from "./rate-limiter.ts";

@@ -1,7 +1,7 @@
 import { pciHost } from "@northbridge/devices-legacy";
 import { Entropy, HostEnds, NorthbridgeError } from "@northbridge/sdk";
 import { PciBus } from "@northbridge/sdk/pci";
-import { FakeMachine, FakeMemory, SplitDriverQueue } from "@northbridge/sdk/testing";
+import { FakeDisk, FakeMachine, FakeMemory, SplitDriverQueue } from "@northbridge/sdk/testing";
 import { describe, expect, it } from "vitest";
 import { virtioBlk, virtioInput, virtioNet, virtioRng } from "@northbridge/devices-virtio";
 import { entropy, OneSlot } from "./one-slot.ts";
@@ -169,12 +169,42 @@ describe("virtio over PCI", () => {
   });
 });
 
+/** A device at 0xfeb00000 with its driver's queue 0, started. */
+async function onMmio(machine: FakeMachine, entry: Parameters<FakeMachine["add"]>[0]) {
+  const gpa = 0xfeb0_0000;
+  await machine.add(entry);
+  const { mmio, memory } = machine;
+  const reg = (offset: number): number => mmio.read(gpa + offset, 4);
+  const set = (offset: number, value: number): void => {
+    mmio.write(gpa + offset, 4, value);
+  };
+  for (const status of [0, 1, 3]) set(0x70, status);
+  set(0x24, 1);
+  set(0x20, 1);
+  set(0x70, 0x0b);
+  expect(reg(0x70)).toBe(0x0b);
+  const setUp = (ringGpa: number): SplitDriverQueue => {
+    const queue = new SplitDriverQueue({ memory, gpa: ringGpa, size: 8 });
+    set(0x38, queue.size);
+    const { desc, driver, device } = queue.addresses;
+    [desc, driver, device].forEach((area, i) => {
+      set(0x80 + 0x10 * i, area);
+      set(0x84 + 0x10 * i, 0);
+    });
+    set(0x44, 1);
+    return queue;
+  };
+  const queue = setUp(0x1000);
+  set(0x70, 0x0f);
+  return { reg, set, setUp, queue };
+}
+
 describe("virtio over MMIO", () => {
   it("is found by ACPI and serves a queue with a level-triggered interrupt (§4.2)", async () => {
     const gpa = 0xfeb0_0000;
     const machine = new FakeMachine({ memory: new FakeMemory(1 << 20) });
     machine.provide(Entropy, entropy);
-    await machine.add(virtioRng({ mmio: { gpa, gsi: 10 } }));
+    const { reg, set, queue } = await onMmio(machine, virtioRng({ mmio: { gpa, gsi: 10 } }));
     expect(machine.firmware).toEqual([
       {
         kind: "acpiDevice",
@@ -185,32 +215,56 @@ describe("virtio over MMIO", () => {
         irqs: [{ gsi: 10, level: true, activeLow: false, shared: false }],
       },
     ]);
-    const { mmio, memory } = machine;
-    const reg = (offset: number): number => mmio.read(gpa + offset, 4);
-    const set = (offset: number, value: number): void => {
-      mmio.write(gpa + offset, 4, value);
-    };
-    expect([reg(0), reg(4), reg(8)]).toEqual([0x7472_6976, 2, 4]);
-    for (const status of [0, 1, 3]) set(0x70, status);
-    set(0x24, 1);
-    set(0x20, 1);
-    set(0x70, 0x0b);
-    expect(reg(0x70)).toBe(0x0b);
-    const queue = new SplitDriverQueue({ memory, gpa: 0x1000, size: reg(0x34) });
-    set(0x38, queue.size);
-    const { desc, driver, device } = queue.addresses;
-    [desc, driver, device].forEach((area, i) => {
-      set(0x80 + 0x10 * i, area);
-      set(0x84 + 0x10 * i, 0);
-    });
-    set(0x44, 1);
-    set(0x70, 0x0f);
+    expect([reg(0), reg(4), reg(8), reg(0x34)]).toEqual([0x7472_6976, 2, 4, 8]);
     const id = queue.add([], [{ gpa: 0x8000, length: 4 }]);
     set(0x50, 0);
     expect(queue.collect()).toEqual([{ id, written: 4 }]);
     expect([reg(0x60), machine.gsi(10)]).toEqual([1, true]);
     set(0x64, 1);
     expect([reg(0x60), machine.gsi(10)]).toEqual([0, false]);
+  });
+
+  it("reads a queue that is being stopped as ready until the host has let go of its buffers (§4.2.2.2)", async () => {
+    const machine = new FakeMachine({ memory: new FakeMemory(1 << 20) });
+    const disk = new FakeDisk(1 << 16, { clock: machine.clock });
+    disk.bytes.fill(0xd1);
+    disk.latencyNs = 1000;
+    const never = (): Promise<never> => Promise.reject(new Error("not asked for"));
+    const block = (): Promise<FakeDisk> => Promise.resolve(disk);
+    machine.provide(HostEnds, { block, char: never, net: never, directory: never, vsock: never });
+    const config = { disk: { kind: "fake" }, mmio: { gpa: 0xfeb0_0000, gsi: 10 } };
+    const { reg, set, setUp, queue } = await onMmio(machine, virtioBlk(config));
+    const { memory } = machine;
+    const settle = async (): Promise<void> => {
+      for (let i = 0; i < 20; i++) await Promise.resolve();
+    };
+    const read = (each: SplitDriverQueue): number | undefined =>
+      each.add(
+        [{ gpa: 0x9000, length: 16 }],
+        [
+          { gpa: 0x8000, length: 512 },
+          { gpa: 0xa000, length: 1 },
+        ],
+      );
+    read(queue);
+    set(0x50, 0);
+    set(0x44, 0);
+    await settle();
+    expect([reg(0x44), memory.readU8(0x8000)]).toEqual([1, 0]); // the disk still has the buffer
+    set(0x80, 0x4000); // too early for other addresses
+    set(0x44, 1);
+    machine.clock.advance(1000);
+    await settle();
+    expect([reg(0x44), memory.readU8(0x8000)]).toEqual([0, 0xd1]);
+    expect([queue.collect(), reg(0x60), memory.readU8(0xa000)]).toEqual([[], 0, 0]); // nobody hears of it
+
+    const again = setUp(0x4000);
+    const id = read(again);
+    set(0x50, 0);
+    await settle();
+    machine.clock.advance(1000);
+    await settle();
+    expect([again.collect(), reg(0x44)]).toEqual([[{ id, written: 513 }], 1]);
   });
 });
 

@@ -20,7 +20,10 @@ describe.each(devices)("%s behind a transport", (_name, create) => {
 });
 
 describe("VirtioPmem behind a transport", () => {
-  virtioConformance({ describe, it }, { deviceId: 27, create: () => inProcessTarget(pmem()) });
+  virtioConformance(
+    { describe, it },
+    { deviceId: 27, create: () => Promise.resolve(inProcessTarget(pmem())) },
+  );
 });
 
 const isHere = process.platform === "linux" && process.arch === "x64";

@@ -40,6 +40,9 @@ export interface LoneDevice {
 
 const MODULE = new Set([".ts", ".mts", ".js", ".mjs"]);
 
+/** Where the lone device is: behind its transport. */
+const LONE = "devices[1]";
+
 const nothing: ConfigSchema<object, object> = {
   "~standard": { version: 1, vendor: "northbridge", validate: (value) => ({ value }) },
 };
@@ -146,16 +149,27 @@ const isEntry = (item: DeviceEntry | DeviceReference): item is DeviceEntry => "s
 async function fromMachine(device: string, file: string, set: readonly string[]): Promise<FoundEntry> {
   const { config, explain } = await loadMachineConfig(file, set);
   const names: string[] = [];
-  for (const entry of config.devices ?? []) {
+  for (const [index, entry] of (config.devices ?? []).entries()) {
     if (!entry) continue;
     const name = entry.id ?? (isEntry(entry) ? entry.spec.name : entry.plugin);
-    if (name === device) return { entry, explain };
+    if (name === device) return { entry, explain: (error) => explain(movedTo(index, error)) };
     names.push(name);
   }
   throw new NorthbridgeError(
     "NB_CONFIG",
     `${file}: devices: expected one with the id ${device}, found ${names.join(", ") || "none"}`,
   );
+}
+
+/** An error of the lone device, at the device's place in its own machine. */
+function movedTo(index: number, error: unknown): unknown {
+  if (!(error instanceof ConfigError) || !error.configPath.startsWith(LONE)) return error;
+  const { code, configPath, message, key, cause } = error;
+  const path = `devices[${index}]${configPath.slice(LONE.length)}`;
+  return new ConfigError(code, path, message.slice(configPath.length + 2), {
+    ...(key !== undefined && { key }),
+    cause,
+  });
 }
 
 /** Bytes of a log as lines. */

@@ -1,11 +1,11 @@
-import { attachVirtio, defaultMac, parseMac } from "@northbridge/devices-virtio";
+import { attachVirtio, defaultMac, netSpec, parseMac } from "@northbridge/devices-virtio";
 import { type ConfigSchema, definePlugin, type DevicePlugin } from "@northbridge/sdk";
 import { virtioSpec } from "@northbridge/sdk/virtio";
 import * as v from "valibot";
 import { sharedRam } from "./front-end-plugins.ts";
-import { type CardConfig, cardOptions, Config, Feature, LINK_UP, QUEUE_SIZE } from "./network-card.ts";
+import { type CardConfig, cardOptions, OFFLOAD_FEATURES, QUEUE_SIZE, STATUS_END } from "./network-card.ts";
 
-const { MAC, STATUS, MTU: _mtu, ...data } = Feature;
+const { Config, Feature, LinkStatus } = netSpec;
 
 export interface VhostUserNetConfig extends CardConfig {
   /** The Unix socket at which the back end listens. */
@@ -28,7 +28,7 @@ export const vhostUserNet: DevicePlugin<VhostUserNetConfig> = definePlugin({
   async setup(ctx, { path, mac, slot }) {
     const ram = await sharedRam(ctx);
     const { ExternalDevice } = await import("@northbridge/vhost-user");
-    const config = new Uint8Array(Config.MTU);
+    const config = new Uint8Array(STATUS_END);
     config.set((mac === undefined ? undefined : parseMac(mac)) ?? defaultMac(ctx.id));
     const device = await ExternalDevice.connect({
       socket: path,
@@ -36,9 +36,9 @@ export const vhostUserNet: DevicePlugin<VhostUserNetConfig> = definePlugin({
       queues: [QUEUE_SIZE, QUEUE_SIZE],
       config,
       ram,
-      features: { theirs: Object.values(data), ours: [MAC, STATUS] },
+      features: { theirs: [...OFFLOAD_FEATURES, Feature.MRG_RXBUF], ours: [Feature.MAC, Feature.STATUS] },
       connected: (isConnected, space) => {
-        space[Config.STATUS] = isConnected ? LINK_UP : 0;
+        space[Config.STATUS] = isConnected ? LinkStatus.LINK_UP : 0;
       },
     });
     ctx.onClose(() => {

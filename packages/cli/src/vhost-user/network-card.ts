@@ -1,28 +1,19 @@
-import { parseMac } from "@northbridge/devices-virtio";
+import { netSpec, parseMac } from "@northbridge/devices-virtio";
 import * as v from "valibot";
 
 /** Descriptors of each queue, as the guest sees it. */
 export const QUEUE_SIZE = 256;
 
-/** Feature bits of network devices (virtio 1.3 §5.1.3). */
-export const Feature = {
-  CSUM: 0,
-  GUEST_CSUM: 1,
-  MTU: 3,
-  MAC: 5,
-  GUEST_TSO4: 7,
-  GUEST_TSO6: 8,
-  GUEST_ECN: 9,
-  HOST_TSO4: 11,
-  HOST_TSO6: 12,
-  HOST_ECN: 13,
-  MRG_RXBUF: 15,
-  STATUS: 16,
-} as const;
+const { Config, Feature } = netSpec;
 
-/** `struct virtio_net_config` (§5.1.4). */
-export const Config = { MAC: 0, STATUS: 6, MTU: 10, LENGTH: 12 } as const;
-export const LINK_UP = 1;
+/** What frames may leave undone. */
+export const OFFLOAD_FEATURES: readonly number[] = [
+  ...[Feature.CSUM, Feature.HOST_TSO4, Feature.HOST_TSO6, Feature.HOST_ECN],
+  ...[Feature.GUEST_CSUM, Feature.GUEST_TSO4, Feature.GUEST_TSO6, Feature.GUEST_ECN],
+];
+
+/** Bytes of the configuration space as far as the status (virtio 1.3 §5.1.4). */
+export const STATUS_END: number = Config.STATUS + 2;
 
 /** Options of a card whose frames this process does not see. */
 export const cardOptions: {

@@ -1,4 +1,4 @@
-import { attachVirtio, defaultMac, parseMac, VirtioNet } from "@northbridge/devices-virtio";
+import { attachVirtio, defaultMac, netSpec, parseMac, VirtioNet } from "@northbridge/devices-virtio";
 import { addressOf } from "@northbridge/linux";
 import { Unplugged, type VhostNetOptions, VhostNetServer } from "@northbridge/net-tap";
 import {
@@ -13,10 +13,12 @@ import {
 import { type FeatureSet, type VirtioDevice, virtioSpec } from "@northbridge/sdk/virtio";
 import type { ExternalDevice, SharedRegion } from "@northbridge/vhost-user";
 import * as v from "valibot";
-import { type CardConfig, cardOptions, Config, Feature, LINK_UP, QUEUE_SIZE } from "./network-card.ts";
+import { type CardConfig, cardOptions, OFFLOAD_FEATURES, QUEUE_SIZE } from "./network-card.ts";
+
+const { Config, Feature, LinkStatus } = netSpec;
 
 /** The kernel knows of rings and of their buffers; what frames leave undone is between the driver and the tap. */
-const { MRG_RXBUF, ...ours } = Feature;
+const ours = [...OFFLOAD_FEATURES, Feature.MTU, Feature.MAC, Feature.STATUS];
 
 export interface VhostNetConfig extends CardConfig, VhostNetOptions {
   /** `false`: where the host refuses, the guest sees no cable and the machine goes on. @defaultValue true */
@@ -58,7 +60,7 @@ export async function vhostNetCard(
   slots: readonly MemorySlot[],
 ): Promise<ExternalDevice> {
   const { ExternalDevice } = await import("@northbridge/vhost-user");
-  const config = new Uint8Array(Config.LENGTH);
+  const config = new Uint8Array(Config.SPEED);
   config.set(mac, Config.MAC);
   new DataView(config.buffer).setUint16(Config.MTU, server.mtu, true);
   return ExternalDevice.over(server, {
@@ -66,9 +68,9 @@ export async function vhostNetCard(
     queues: [QUEUE_SIZE, QUEUE_SIZE],
     config,
     ram: { regions: kernelRegions(slots) },
-    features: { theirs: [MRG_RXBUF], ours: Object.values(ours) },
+    features: { theirs: [Feature.MRG_RXBUF], ours },
     connected: (isConnected, space) => {
-      space[Config.STATUS] = isConnected ? LINK_UP : 0;
+      space[Config.STATUS] = isConnected ? LinkStatus.LINK_UP : 0;
     },
     started: (features: FeatureSet) => {
       server.setOffloads({

@@ -54,7 +54,9 @@ export class TrackedQueue implements VirtQueue {
   }
 
   close(): void {
-    this.#queue.close();
+    if (!this.#queue.isOpen) return;
+    this.#queue.close(); // which shows what was pushed
+    this.#region.shown(this.#batch.splice(0));
   }
 
   save(): QueueStateV1 {
