@@ -8,7 +8,7 @@ import {
 import * as v from "valibot";
 import { attach, placement, type PlacementConfig } from "../attach.ts";
 import { hostEnd, type HostEndConfig } from "../host-end.ts";
-import { pmemContent } from "./pmem-content.ts";
+import { loadContent } from "./load-content.ts";
 import { VirtioPmem } from "./virtio-pmem.ts";
 
 export interface VirtioPmemConfig extends PlacementConfig {
@@ -41,7 +41,7 @@ export const virtioPmem: DevicePlugin<VirtioPmemConfig> = definePlugin({
     if (backend.size !== mib * MIB) {
       throw new NorthbridgeError("NB_CONFIG", `file: expected ${mib} MiB, found ${backend.size} bytes`);
     }
-    const content = await pmemContent(slot, ctx.memory, backend);
+    const content = await loadContent(slot, ctx.memory, backend);
     return attach(ctx, new VirtioPmem({ slot, content }), place);
   },
 });

@@ -1,7 +1,7 @@
 import { FakeDisk, FakeMemory, VirtioBench } from "@northbridge/sdk/testing";
 import fc from "fast-check";
 import { expect, it } from "vitest";
-import { pmemContent } from "./pmem-content.ts";
+import { loadContent } from "./load-content.ts";
 import { VirtioPmem } from "./virtio-pmem.ts";
 
 const PAGE = 4096;
@@ -17,7 +17,7 @@ async function setup() {
     readOnly: false,
     bytes: new Uint8Array(PAGES * PAGE),
   };
-  const content = await pmemContent(slot, new FakeMemory(PAGE), disk);
+  const content = await loadContent(slot, new FakeMemory(PAGE), disk);
   const bench = new VirtioBench(new VirtioPmem({ slot, content })).start();
   disk.requests.length = 0;
   /** The `ret` of a request (virtio 1.3 §5.19.6). */
@@ -106,7 +106,7 @@ it("leaves memory to storage that can be mapped, and has nothing to write back",
   const disk = Object.assign(new FakeDisk(PAGE), { mapUnder: (bytes: Uint8Array) => bytes.length === PAGE });
   const slot = { name: "pmem", gpa: 0, length: PAGE, readOnly: false, bytes: new Uint8Array(PAGE) };
   const memory = new FakeMemory(PAGE);
-  const content = await pmemContent(slot, memory, disk);
+  const content = await loadContent(slot, memory, disk);
   expect(memory.writes).toEqual([{ gpa: 0, length: PAGE }]); // its bytes are others now
   slot.bytes[0] = 1;
   await content.flush();
