@@ -1,5 +1,6 @@
 import type { VirtualMachine } from "@northbridge/sdk";
 import { afterEach, describe, expect, it } from "vitest";
+import { Apic } from "./real-mode-code.ts";
 import { RealModeGuest } from "./real-mode-guest.ts";
 import { hasKvm } from "./usable-kvm.ts";
 
@@ -49,4 +50,21 @@ describe.skipIf(!hasKvm)("interrupt controllers in the kernel and outside", () =
       "kernelPit: the kernel's i8254 needs its interrupt controllers; expected irqchip kernel, found split",
     );
   });
+
+  it.for(["kernel", "split"] as const)(
+    "lose messages to local APICs that there are not: %s",
+    async (irqchip) => {
+      const guest = await RealModeGuest.create([], { irqchip, vcpus: 2 });
+      open.add(guest.vm);
+      for (const vcpu of guest.vm.vcpus) {
+        const state = vcpu.getState();
+        const lapic = Buffer.from(state.lapic, "base64");
+        lapic.writeUInt32LE(0x1ff, Apic.SPURIOUS);
+        lapic.writeUInt32LE(0x03000000, 0xd0); // both processors say that they are logical ids 0 and 1
+        vcpu.setState({ ...state, lapic: lapic.toString("base64") });
+      }
+      guest.vm.msi.signal(0xfee80004, 0x40);
+      expect(guest.vm.stats()).toMatchObject({ untakenMessages: 1 });
+    },
+  );
 });

@@ -1,11 +1,11 @@
 import { describe, expect, it } from "vitest";
+import { bytes, LAPIC, setApic } from "./real-mode-code.ts";
 import { RealModeGuest } from "./real-mode-guest.ts";
 import { hasKvm } from "./usable-kvm.ts";
 
 /** Processors of the machine; `NORTHBRIDGE_KVM_VCPUS` asks for another number, such as 64. */
 const VCPUS = Number(process.env["NORTHBRIDGE_KVM_VCPUS"] ?? 8);
 
-const LAPIC = 0xfee00000n;
 const ARRIVED = 0x2000;
 const SUM = 0x2002;
 const APIC_IDS = 0x2100;
@@ -13,13 +13,6 @@ const EACH = 50;
 /** Where a SIPI of vector 8 sends a processor. */
 const TRAMPOLINE = 0x8000;
 
-const bytes = (value: number, count: number): number[] =>
-  Array.from({ length: count }, (_, i) => (value >>> (8 * i)) & 0xff);
-/** MOV dword ES:[offset], value: ES is where the local APIC's registers are (SDM 3A §11.4.1). */
-const setApic = (offset: number, value: number): number[] => [
-  ...[0x66, 0x26, 0xc7, 0x06, ...bytes(offset, 2)],
-  ...bytes(value, 4),
-];
 /** LOCK INC word [at]. */
 const count = (at: number): number[] => [0xf0, 0xff, 0x06, ...bytes(at, 2)];
 
@@ -52,7 +45,7 @@ describe.skipIf(!hasKvm)(`a machine of ${VCPUS} processors`, () => {
       guest.vm.memoryWritten(TRAMPOLINE, OTHERS.length);
       const [first, ...others] = guest.vm.vcpus;
       const { sregs, ...rest } = first!.getState();
-      first!.setState({ ...rest, sregs: { ...sregs, es: { ...sregs.es, base: LAPIC } } });
+      first!.setState({ ...rest, sregs: { ...sregs, es: { ...sregs.es, base: BigInt(LAPIC) } } });
       for (const other of others) {
         other.reset();
         expect(other.getState().mpState).toBe("waitForSipi");

@@ -112,4 +112,26 @@ describe.skipIf(!hasKvm)("posted writes under KVM", () => {
     );
     await expect(guest.vcpu.run()).rejects.toThrow("a device's bug");
   });
+
+  it("come once and in their order where one has its register unmapped", async () => {
+    // MOV ES:[0], AX; INC AX; CMP AX, 5; JNE to the first; OUT 0E4h, AL; JMP to itself
+    const guest = await create([
+      0x26, 0xa3, 0x00, 0x00, 0x40, 0x3d, 0x05, 0x00, 0x75, 0xf6, 0xe6, 0xe4, 0xeb, 0xfe,
+    ]);
+    const seen: number[] = [];
+    const device = { posted, read: () => 0 };
+    const unmap = guest.mapMmio({
+      ...device,
+      write: (_offset, _width, value) => {
+        seen.push(value);
+        if (value === 1) unmapOther();
+      },
+    });
+    const unmapOther = guest.mapPorts({ base: 0xe0, length: 2 }, { ...device, write: () => undefined });
+    guest.mapPorts({ base: 0xe4, length: 1 }, { read: () => 0, write: () => guest.vcpu.kick() });
+    await guest.vcpu.run();
+    unmap();
+    expect(seen).toEqual([0, 1, 2, 3, 4]);
+    expect(guest.vm.stats()).toMatchObject({ posted: 5 });
+  });
 });

@@ -3,6 +3,7 @@ import type { VcpuState, VirtualMachine } from "@northbridge/sdk";
 import { afterEach, describe, expect, it } from "vitest";
 import { supportedCpuid } from "../src/abi/cpuid.ts";
 import type { KvmOptions } from "../src/index.ts";
+import { Apic, bytes, LAPIC, setApic } from "./real-mode-code.ts";
 import { RealModeGuest } from "./real-mode-guest.ts";
 import { hasKvm } from "./usable-kvm.ts";
 
@@ -30,7 +31,10 @@ afterEach(async () => {
   open.clear();
 });
 
-async function create(options: KvmOptions = {}, code: readonly number[] = SPIN): Promise<RealModeGuest> {
+async function create(
+  options: KvmOptions & { readonly vcpus?: number } = {},
+  code: readonly number[] = SPIN,
+): Promise<RealModeGuest> {
   const guest = await RealModeGuest.create(code, options);
   open.add(guest.vm);
   return guest;
@@ -152,6 +156,82 @@ describe.skipIf(!hasKvm)("a processor's state under KVM", () => {
       events: { ...state.events, interrupt: { vector: VECTOR, isSoft: false } },
     });
     expect(vcpu.getState().events.interrupt).toEqual({ vector: VECTOR, isSoft: false });
+  });
+});
+
+const [MTRR_DEF_TYPE, TSC_AUX] = [0x2ff, 0xc0000103];
+/** Enables the APIC, sends INIT and a SIPI of vector 8 to all others; OUT 0E0h, AL; JMP to itself. */
+const WAKE_OTHERS = [
+  ...setApic(Apic.SPURIOUS, 0x1ff),
+  ...setApic(Apic.COMMAND, 0xc4500),
+  ...setApic(Apic.COMMAND, 0xc4608),
+  ...[0xe6, 0xe0, 0xeb, 0xfe],
+];
+/** Types of memory (SDM 3A §12.11): MOV ECX, 2FFh; MOV EAX, 0C06h; XOR EDX, EDX; WRMSR; OUT 0E0h, AL; JMP to itself. */
+const SET_MTRRS = [
+  ...[0x66, 0xb9, ...bytes(MTRR_DEF_TYPE, 4), 0x66, 0xb8, ...bytes(0xc06, 4), 0x66, 0x31, 0xd2],
+  ...[0x0f, 0x30, 0xe6, 0xe0, 0xeb, 0xfe],
+];
+
+describe.skipIf(!hasKvm)("what of a processor's state KVM does not tell by itself", () => {
+  const kickAtPort = (guest: RealModeGuest): void =>
+    void guest.mapPorts({ base: 0xe0, length: 1 }, { read: () => 0, write: () => guest.vcpu.kick() });
+
+  it("is a SIPI that came while the processor stood still", async () => {
+    const guest = await create({ vcpus: 2 }, WAKE_OTHERS);
+    const other = guest.vm.vcpus[1]!;
+    const { sregs, ...rest } = guest.vcpu.getState();
+    guest.vcpu.setState({ ...rest, sregs: { ...sregs, es: { ...sregs.es, base: BigInt(LAPIC) } } });
+    other.reset();
+    kickAtPort(guest);
+    await guest.vcpu.run();
+    expect(other.getState()).toMatchObject({
+      mpState: "runnable",
+      sregs: { cs: { selector: 0x800 } },
+      regs: { rip: 0n },
+    });
+  });
+
+  it("are types of memory and TSC_AUX, which move, and end with a reset", async () => {
+    const [first, second] = [await create({}, SET_MTRRS), await create()];
+    kickAtPort(first);
+    await first.vcpu.run();
+    const msr = (wanted: number): bigint | undefined =>
+      second.vcpu.getState().msrs.find(([index]) => index === wanted)?.[1];
+    const saved = first.vcpu.getState();
+    const others = saved.msrs.filter(([index]) => index !== TSC_AUX);
+    second.vcpu.setState({ ...saved, msrs: [...others, [TSC_AUX, 7n]], tsc: second.vcpu.getState().tsc });
+    expect([msr(MTRR_DEF_TYPE), msr(TSC_AUX)]).toEqual([0xc06n, 7n]);
+    second.vcpu.reset();
+    expect([msr(MTRR_DEF_TYPE), msr(TSC_AUX)]).toEqual([0n, 0n]);
+  });
+
+  it("is that a timer's count is over, which the software CPU says", async () => {
+    const guest = await create({}, [0xfb, 0xeb, 0xfe]); // STI; JMP to itself
+    const state = guest.vcpu.getState();
+    const lapic = Buffer.from(state.lapic, "base64");
+    lapic.writeUInt32LE(0x1ff, Apic.SPURIOUS);
+    lapic.writeUInt32LE(0x40, Apic.TIMER);
+    lapic.writeUInt32LE(1000, Apic.INITIAL_COUNT);
+    guest.vcpu.setState({ ...state, lapic: lapic.toString("base64"), lapicRemainder: { pendingErrors: 0 } });
+    // The vector's handler: OUT 0E0h, AL.
+    let fired = 0;
+    guest.ram.set([0x00, 0x30, 0x00, 0x00], 4 * 0x40);
+    guest.ram.set([0xe6, 0xe0, 0xeb, 0xfe], 0x3000);
+    guest.mapPorts(
+      { base: 0xe0, length: 1 },
+      {
+        read: () => 0,
+        write: () => {
+          fired++;
+        },
+      },
+    );
+    const run = guest.vcpu.run();
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    guest.vcpu.kick();
+    await run;
+    expect(fired).toBe(0);
   });
 });
 

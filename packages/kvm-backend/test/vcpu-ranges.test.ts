@@ -1,5 +1,7 @@
 import type { IoHandler, VcpuRange, VirtualMachine } from "@northbridge/sdk";
 import { afterEach, describe, expect, it } from "vitest";
+import { Exit, Run } from "../src/abi/spec.ts";
+import { VcpuRanges } from "../src/vcpu/vcpu-ranges.ts";
 import { Shared } from "./hot-counter.vcpu.ts";
 import { RealModeGuest } from "./real-mode-guest.ts";
 import { hasKvm } from "./usable-kvm.ts";
@@ -107,4 +109,26 @@ describe.skipIf(!hasKvm)("registers answered on the vCPU's thread", () => {
     );
     await expect(guest.vcpu.run()).rejects.toThrow(/vCPU's thread failed: .*absent/);
   });
+});
+
+it("a part of an access across the end of a page, of three bytes, is the machine thread's", () => {
+  const run = new DataView(new SharedArrayBuffer(4096));
+  const ranges = new VcpuRanges(run);
+  const gate = new SharedArrayBuffer(4);
+  new Int32Array(gate)[0] = 1;
+  const shared = words(1000);
+  const { module } = onVcpus(shared.buffer)[0]!;
+  ranges.add({ kind: "range", space: "mmio", base: 0x20000, length: 8, module, shared: shared.buffer, gate });
+  run.setUint32(Run.EXIT_REASON, Exit.MMIO, true);
+  run.setUint32(Run.MMIO_ADDRESS, 0x20000, true);
+  run.setUint32(Run.MMIO_DATA, 0x0100_0001, true);
+  run.setUint8(Run.MMIO_IS_WRITE, 1);
+  for (const [length, isAnswered] of [
+    [3, false],
+    [4, true],
+    [8, false],
+  ] as const) {
+    run.setUint32(Run.MMIO_LENGTH, length, true);
+    expect(ranges.answer()).toBe(isAnswered);
+  }
 });

@@ -296,9 +296,25 @@ export const Event = {
 } as const;
 
 /** Offsets in a local APIC's register page (SDM 3A §11.4.1). */
-export const LapicPage = { ISR: 0x100, IRR: 0x200 } as const;
+export const LapicPage = { ISR: 0x100, IRR: 0x200, INITIAL_COUNT: 0x380 } as const;
 
-export const Msr = { IA32_TSC: 0x10, IA32_TSC_DEADLINE: 0x6e0 } as const;
+/** SDM 4, table 2-2; TSC_AUX is also AMD's. */
+export const Msr = {
+  IA32_TSC: 0x10,
+  IA32_MTRRCAP: 0xfe,
+  IA32_MCG_CAP: 0x179,
+  IA32_MCG_STATUS: 0x17a,
+  IA32_MCG_CTL: 0x17b,
+  IA32_MTRR_PHYSBASE0: 0x200,
+  IA32_MTRR_FIX64K_00000: 0x250,
+  IA32_MTRR_FIX16K_80000: 0x258,
+  IA32_MTRR_FIX16K_A0000: 0x259,
+  IA32_MTRR_FIX4K_C0000: 0x268,
+  IA32_MTRR_DEF_TYPE: 0x2ff,
+  IA32_MC0_CTL: 0x400,
+  IA32_TSC_DEADLINE: 0x6e0,
+  IA32_TSC_AUX: 0xc0000103,
+} as const;
 
 /** Pins of the I/O APIC in the kernel. */
 export const IOAPIC_PINS = 24;

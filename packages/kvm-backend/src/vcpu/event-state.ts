@@ -14,23 +14,31 @@ export class EventState {
   }
 
   isNmiPending(): boolean {
-    this.#get();
+    this.fetch();
     return this.#events.bytes[Event.NMI_PENDING] !== 0;
   }
 
   /** Makes the guest take an exception at its next entry. */
   injectException(vector: number, error: number | undefined): void {
-    this.#get();
+    this.fetch();
     this.#setException(vector, error);
     this.#set();
   }
 
   /**
+   * Asks the kernel, which puts what goes with a pending exception where the guest finds it, in CR2 or DR6: those are
+   * read afterwards.
+   */
+  fetch(): void {
+    ioctlBuffer(this.#fd, Request.KVM_GET_VCPU_EVENTS, this.#events, `${this.#what}: KVM_GET_VCPU_EVENTS`);
+  }
+
+  /**
+   * What `fetch` got.
    * @param lapic the local APIC's register page, as it is saved: an interrupt that it has handed out and that was not
    *   delivered is requested again there, where every backend finds it
    */
-  save(lapic: Uint8Array): KvmVcpuEvents {
-    this.#get();
+  decode(lapic: Uint8Array): KvmVcpuEvents {
     const { bytes, view } = this.#events;
     const at = (offset: number): number => bytes[offset] ?? 0;
     const shadow = at(Event.INTERRUPT_SHADOW);
@@ -80,10 +88,6 @@ export class EventState {
     bytes[Event.EXCEPTION_VECTOR] = vector;
     bytes[Event.EXCEPTION_HAS_ERROR] = error === undefined ? 0 : 1;
     view.setUint32(Event.EXCEPTION_ERROR, error ?? 0, true);
-  }
-
-  #get(): void {
-    ioctlBuffer(this.#fd, Request.KVM_GET_VCPU_EVENTS, this.#events, `${this.#what}: KVM_GET_VCPU_EVENTS`);
   }
 
   #set(): void {

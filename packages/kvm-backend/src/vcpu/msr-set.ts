@@ -1,4 +1,4 @@
-import { ioctlBuffer, RootedBuffer, SystemCallError } from "@northbridge/linux";
+import { ioctlBuffer, RootedBuffer } from "@northbridge/linux";
 import { Msr, Request, SizeOf } from "../abi/spec.ts";
 
 const MAX_MSRS = 1024;
@@ -31,27 +31,45 @@ export class MsrAccess {
     view.setBigUint64(16, value, true);
   }
 
+  /** KVM says of how many MSRs it took notice; an errno is no answer about an MSR. */
   #call(request: number): boolean {
-    try {
-      return ioctlBuffer(this.#fd, request, this.#buffer, "an MSR") === 1;
-    } catch (error) {
-      if (error instanceof SystemCallError) return false;
-      throw error;
-    }
+    return ioctlBuffer(this.#fd, request, this.#buffer, "an MSR") === 1;
   }
 }
 
-/** MSRs of `KVM_GET_MSR_INDEX_LIST` that take back what they say: only those can be saved. TSC comes apart. */
+/**
+ * MSRs that can be saved: those that take back what they say, of `KVM_GET_MSR_INDEX_LIST` and of what KVM keeps for
+ * guests without listing it. TSC comes apart.
+ */
 export function findSavableMsrs(kvm: number, msrs: MsrAccess): readonly number[] {
   const list = new RootedBuffer(SizeOf.kvm_msr_list + 4 * MAX_MSRS);
   list.view.setUint32(0, MAX_MSRS, true);
   ioctlBuffer(kvm, Request.KVM_GET_MSR_INDEX_LIST, list, "KVM_GET_MSR_INDEX_LIST");
-  const indices: number[] = [];
-  for (let i = 0; i < list.view.getUint32(0, true); i++) {
-    const index = list.view.getUint32(SizeOf.kvm_msr_list + 4 * i, true);
-    if (index === Msr.IA32_TSC || index === Msr.IA32_TSC_DEADLINE) continue;
+  const listed = Array.from({ length: list.view.getUint32(0, true) }, (_, i) =>
+    list.view.getUint32(SizeOf.kvm_msr_list + 4 * i, true),
+  );
+  return [...new Set([...listed, ...unlistedMsrs(msrs)])].filter((index) => {
+    if (index === Msr.IA32_TSC || index === Msr.IA32_TSC_DEADLINE) return false;
     const value = msrs.read(index);
-    if (value !== undefined && msrs.write(index, value)) indices.push(index);
-  }
-  return indices;
+    return value !== undefined && msrs.write(index, value);
+  });
+}
+
+const range = (first: number, count: number): readonly number[] =>
+  Array.from({ length: count }, (_, i) => first + i);
+
+/** Memory types and machine checks (SDM 3A §12.11, 3B §16.3), and TSC_AUX: KVM lists them on some hosts only. */
+function unlistedMsrs(msrs: MsrAccess): readonly number[] {
+  const mtrrs = Number((msrs.read(Msr.IA32_MTRRCAP) ?? 0n) & 0xffn);
+  const banks = Number((msrs.read(Msr.IA32_MCG_CAP) ?? 0n) & 0xffn);
+  return [
+    Msr.IA32_TSC_AUX,
+    ...range(Msr.IA32_MTRR_PHYSBASE0, 2 * mtrrs),
+    ...[Msr.IA32_MTRR_FIX64K_00000, Msr.IA32_MTRR_FIX16K_80000, Msr.IA32_MTRR_FIX16K_A0000],
+    ...range(Msr.IA32_MTRR_FIX4K_C0000, 8),
+    Msr.IA32_MTRR_DEF_TYPE,
+    Msr.IA32_MCG_STATUS,
+    Msr.IA32_MCG_CTL,
+    ...range(Msr.IA32_MC0_CTL, 4 * banks),
+  ];
 }

@@ -62,16 +62,11 @@ export class VcpuRanges {
   #answerMmio(): boolean {
     const run = this.#run;
     const width = run.getUint32(Run.MMIO_LENGTH, true);
-    if (width > 4) return false;
+    // A part of an access across the end of a page has any length: the machine thread takes it apart.
+    if (width !== 1 && width !== 2 && width !== 4) return false;
     const address =
       run.getUint32(Run.MMIO_ADDRESS, true) + run.getUint32(Run.MMIO_ADDRESS + 4, true) * 2 ** 32;
-    return this.#access(
-      this.#mmio,
-      address,
-      width as IoWidth,
-      run.getUint8(Run.MMIO_IS_WRITE) !== 0,
-      Run.MMIO_DATA,
-    );
+    return this.#access(this.#mmio, address, width, run.getUint8(Run.MMIO_IS_WRITE) !== 0, Run.MMIO_DATA);
   }
 
   #access(

@@ -1,7 +1,7 @@
 import { ioctlBuffer, RootedBuffer } from "@northbridge/linux";
-import { checkVcpuState, RestoreError, type VcpuState } from "@northbridge/sdk";
+import { checkVcpuState, NorthbridgeError, RestoreError, type VcpuState } from "@northbridge/sdk";
 import { decodeRegs, decodeSregs, encodeRegs, encodeSregs } from "../abi/registers.ts";
-import { MpState, Msr, Request, SizeOf } from "../abi/spec.ts";
+import { LapicPage, MpState, Msr, Request, SizeOf } from "../abi/spec.ts";
 import { fromBase64, toBase64 } from "./base64.ts";
 import { EventState } from "./event-state.ts";
 import { ExtendedState } from "./extended-state.ts";
@@ -60,20 +60,29 @@ export class StateAccess {
   mpState(): VcpuState["mpState"] {
     this.#call("KVM_GET_MP_STATE", this.#mp);
     const number = this.#mp.view.getUint32(0, true);
-    return MP_STATES.find(([value]) => value === number)?.[1] ?? "runnable";
+    const known = MP_STATES.find(([value]) => value === number);
+    if (known === undefined)
+      throw new NorthbridgeError("NB_BACKEND", `${this.#what}: unknown KVM_GET_MP_STATE ${number}`);
+    return known[1];
   }
 
   /** The guest's time-stamp counter, now. */
   tsc(): bigint {
-    return this.#msrs.read(Msr.IA32_TSC) ?? 0n;
+    return this.#readMsr(Msr.IA32_TSC);
   }
 
+  /**
+   * In this order: KVM takes a pending INIT or SIPI when it is asked for the MP state, and what goes with a pending
+   * exception goes to CR2 and DR6 when it is asked for events.
+   */
   save(): VcpuState {
-    this.#call("KVM_GET_SREGS", this.#sregs);
+    const mpState = this.mpState();
+    this.events.fetch();
     this.#call("KVM_GET_LAPIC", this.#lapic);
+    this.#call("KVM_GET_SREGS", this.#sregs);
     this.#call("KVM_GET_DEBUGREGS", this.#debug);
     const debug = (index: number): bigint => this.#debug.view.getBigUint64(8 * index, true);
-    const events = this.events.save(this.#lapic.bytes);
+    const events = this.events.decode(this.#lapic.bytes);
     const tsc = this.tsc();
     const deadline = this.#msrs.read(Msr.IA32_TSC_DEADLINE);
     return {
@@ -83,15 +92,22 @@ export class StateAccess {
       ...this.#extended.save(),
       msrs: [
         [Msr.IA32_TSC, tsc] as const,
-        ...this.#savable.map((index) => [index, this.#msrs.read(index) ?? 0n] as const),
+        ...this.#savable.map((index) => [index, this.#readMsr(index)] as const),
         ...(deadline === undefined ? [] : [[Msr.IA32_TSC_DEADLINE, deadline] as const]),
       ],
       lapic: toBase64(this.#lapic.bytes),
       events,
       debugregs: { db: [debug(0), debug(1), debug(2), debug(3)], dr6: debug(4), dr7: debug(5) },
-      mpState: this.mpState(),
+      mpState,
       tsc,
     };
+  }
+
+  #readMsr(index: number): bigint {
+    const value = this.#msrs.read(index);
+    if (value === undefined)
+      throw new NorthbridgeError("NB_BACKEND", `${this.#what}: cannot read MSR 0x${index.toString(16)}`);
+    return value;
   }
 
   /** Throws `NB_RESTORE` naming what this KVM does not take. */
@@ -106,6 +122,9 @@ export class StateAccess {
     this.#mp.view.setUint32(0, MP_STATES.find(([, name]) => name === state.mpState)?.[0] ?? 0, true);
     this.#call("KVM_SET_MP_STATE", this.#mp);
     this.#lapic.bytes.set(lapic);
+    // Where the count is over KVM begins it anew, at once: it cannot tell that its interrupt was delivered.
+    const isTimerStill = state.lapicRemainder !== undefined && state.lapicRemainder.timerLeftNs === undefined;
+    if (isTimerStill) this.#lapic.view.setUint32(LapicPage.INITIAL_COUNT, 0, true);
     this.#call("KVM_SET_LAPIC", this.#lapic);
     this.events.load(state.events);
     const { db, dr6, dr7 } = state.debugregs;
@@ -118,13 +137,14 @@ export class StateAccess {
     if (deadline !== undefined && deadline[1] !== 0n) this.#msrs.write(...deadline);
   }
 
-  /** An MSR that this KVM does not take is an error, unless it already says the same or would say nothing. */
+  /** An MSR that this KVM does not take is an error, unless it already says the same, or is not there to say anything. */
   #loadMsrs(state: VcpuState): void {
     const refused: string[] = [];
     for (const [index, value] of state.msrs) {
       if (index === Msr.IA32_TSC_DEADLINE || index === Msr.IA32_TSC || this.#msrs.write(index, value))
         continue;
-      if (value !== 0n && this.#msrs.read(index) !== value)
+      const found = this.#msrs.read(index);
+      if (found !== value && (value !== 0n || found !== undefined))
         refused.push(`0x${index.toString(16)} = 0x${value.toString(16)}`);
     }
     if (refused.length > 0) throw new RestoreError(this.#what, `KVM refuses MSRs ${refused.join(", ")}`);

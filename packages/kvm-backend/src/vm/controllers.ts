@@ -4,6 +4,8 @@ import type { BusAccess, MsiTarget, Snapshottable } from "@northbridge/sdk";
 export interface Controllers extends Snapshottable<unknown>, MsiTarget {
   setIrq(gsi: number, level: boolean): void;
   close(): void;
+  /** Messages that no local APIC took. */
+  readonly untakenMessages: number;
   /** Where they are outside of the kernel. */
   readonly outside?: OutsideControllers;
 }

@@ -95,6 +95,10 @@ export class Irqchip implements Controllers {
     ioctlBuffer(this.#vm, Request.KVM_IRQ_LINE, this.#line, `interrupt line ${gsi}`);
   }
 
+  get untakenMessages(): number {
+    return this.#messages.untaken;
+  }
+
   signal(address: number, data: number): void {
     this.#messages.signal(address, data);
   }

@@ -260,6 +260,7 @@ export class KvmVm implements VirtualMachine {
       ...this.#counts,
       doorbells: this.#doorbells.rung,
       posted: this.#posted.taken,
+      untakenMessages: this.#irqchip.untakenMessages,
       answeredOnVcpus: this.#processors.reduce((sum, { answered }) => sum + answered, 0),
     };
   }

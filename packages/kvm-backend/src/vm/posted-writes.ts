@@ -70,7 +70,10 @@ export class PostedWrites {
     if (ring === undefined || this.#zones === 0) return;
     const first = this.#ringAt + CoalescedRing.FIRST;
     const last = this.#ringAt + CoalescedRing.LAST;
-    for (let next = ring.getUint32(first, true); next !== ring.getUint32(last, true); ) {
+    for (;;) {
+      // Each time anew: a handler may come back here.
+      const next = ring.getUint32(first, true);
+      if (next === ring.getUint32(last, true)) return;
       const at = this.#ringAt + CoalescedRing.ENTRIES + CoalescedRing.ENTRY_BYTES * next;
       const address = ring.getUint32(at, true) + ring.getUint32(at + 4, true) * 2 ** 32;
       const length = ring.getUint32(at + 8, true);
@@ -78,9 +81,8 @@ export class PostedWrites {
       const width = partOf(length);
       const low = getValue(ring, at + 16, width);
       const high = ring.getUint32(at + 20, true);
-      next = (next + 1) % CoalescedRing.ENTRY_COUNT;
-      // The entry is read: the kernel may have it again, and a handler may come back here.
-      ring.setUint32(first, next, true);
+      // The entry is read: the kernel may have it again.
+      ring.setUint32(first, (next + 1) % CoalescedRing.ENTRY_COUNT, true);
       this.taken++;
       bus.write(address, width, low);
       if (length === 8) bus.write(address + 4, 4, high);

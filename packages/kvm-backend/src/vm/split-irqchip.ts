@@ -1,5 +1,5 @@
 import { type ApicMessage, InterruptControllers, IOAPIC_PAGE } from "@northbridge/devices-legacy";
-import { ioctlBuffer, RootedBuffer, SystemCallError } from "@northbridge/linux";
+import { ioctlBuffer, PAGE_SIZE, RootedBuffer, SystemCallError } from "@northbridge/linux";
 import { type BusAccess, type InterruptEvent, type IoWidth, NorthbridgeError } from "@northbridge/sdk";
 import { Capability, IOAPIC_PINS, Request, SizeOf } from "../abi/spec.ts";
 import type { Controllers, OutsideControllers } from "./controllers.ts";
@@ -7,7 +7,6 @@ import { GsiRouting, type PinRoute } from "./gsi-routing.ts";
 import { InterruptEvents } from "./interrupt-events.ts";
 import { Messages } from "./messages.ts";
 
-const PAGE = 4096;
 /** Messages to local APICs (SDM 3A §11.11). */
 const Msi = {
   ADDRESS: 0xfee00000,
@@ -18,7 +17,7 @@ const Msi = {
   LEVEL: 1 << 15,
 };
 /** Bits of a redirection entry's low word (82093AA §3.2.4). */
-const Redirection = { LOGICAL: 1 << 11, LEVEL: 1 << 15, MASKED: 1 << 16 };
+const Redirection = { LOGICAL: 1 << 11, REMOTE_IRR: 1 << 14, LEVEL: 1 << 15, MASKED: 1 << 16 };
 
 interface Message {
   readonly address: number;
@@ -36,7 +35,8 @@ export class SplitIrqchip implements Controllers {
   readonly #routing: GsiRouting;
   readonly #events: InterruptEvents;
   #isAsserted = false;
-  #routed = "";
+  /** What each pin sends, or sent last where it is masked. */
+  #routes: readonly (Message | undefined)[] = [];
 
   /**
    * Turns it on in a VM that has no vCPU yet. Throws `NB_BACKEND` where this KVM has none.
@@ -75,6 +75,10 @@ export class SplitIrqchip implements Controllers {
     this.#chips.setIrq(gsi, level);
   }
 
+  get untakenMessages(): number {
+    return this.#messages.untaken;
+  }
+
   signal(address: number, data: number): void {
     this.#messages.signal(address, data);
   }
@@ -89,6 +93,7 @@ export class SplitIrqchip implements Controllers {
 
   restore(state: unknown): void {
     this.#chips.restore(state);
+    this.#routes = [];
     this.#route();
   }
 
@@ -98,7 +103,7 @@ export class SplitIrqchip implements Controllers {
 
   #makeOutside({ ports, mmio }: { readonly ports: BusAccess; readonly mmio: BusAccess }): OutsideControllers {
     const chips = this.#chips;
-    const isIoapic = (address: number): boolean => Math.floor(address / PAGE) === IOAPIC_PAGE;
+    const isIoapic = (address: number): boolean => Math.floor(address / PAGE_SIZE) === IOAPIC_PAGE;
     const asserted = (): boolean => this.#isAsserted;
     return {
       ports: {
@@ -111,13 +116,13 @@ export class SplitIrqchip implements Controllers {
       },
       mmio: {
         read: (address, width: IoWidth) =>
-          isIoapic(address) ? chips.ioapic.read(address % PAGE, width) : mmio.read(address, width),
+          isIoapic(address) ? chips.ioapic.read(address % PAGE_SIZE, width) : mmio.read(address, width),
         write: (address, width, value) => {
           if (!isIoapic(address)) {
             mmio.write(address, width, value);
             return;
           }
-          chips.ioapic.write(address % PAGE, width, value);
+          chips.ioapic.write(address % PAGE_SIZE, width, value);
           this.#route();
         },
       },
@@ -131,20 +136,25 @@ export class SplitIrqchip implements Controllers {
     };
   }
 
-  /** Tells the kernel what the pins send: from that it knows whose ends of interrupts are exits. */
+  /**
+   * Tells the kernel what the pins send: from that it knows whose ends of interrupts are exits. A pin that is masked
+   * keeps what it sent: the end of that may be still to come.
+   */
   #route(): void {
-    const { redirection } = this.#chips.ioapic.save();
-    const known = redirection.join();
-    if (known === this.#routed) return;
-    this.#routed = known;
-    const routes = redirection.map(
-      ([low, high], gsi): PinRoute => ({ gsi, ...messageOf(entryOf(low, high)) }),
-    );
+    const routes = this.#chips.ioapic.save().redirection.map(([low, high], pin) => {
+      const isQuiet = (low & (Redirection.MASKED | Redirection.REMOTE_IRR)) === Redirection.MASKED;
+      return isQuiet ? this.#routes[pin] : messageOf(entryOf(low, high));
+    });
+    if (routes.every((route, pin) => isSame(route, this.#routes[pin])) && this.#routes.length > 0) return;
+    this.#routes = routes;
     this.#routing.setPins(
-      routes.filter((_, pin) => ((redirection[pin]?.[0] ?? 0) & Redirection.MASKED) === 0),
+      routes.flatMap((route, gsi): readonly PinRoute[] => (route === undefined ? [] : [{ gsi, ...route }])),
     );
   }
 }
+
+const isSame = (one: Message | undefined, other: Message | undefined): boolean =>
+  one?.address === other?.address && one?.data === other?.data;
 
 const entryOf = (low: number, high: number): ApicMessage => ({
   vector: low & 0xff,
