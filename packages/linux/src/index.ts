@@ -22,6 +22,7 @@ export {
   write,
 } from "./files.ts";
 export { GatheredWrite } from "./gathered-write.ts";
+export { HostRoutes } from "./host-routes.ts";
 export {
   attachToBridge,
   interfaceMtu,

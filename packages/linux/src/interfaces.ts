@@ -47,11 +47,13 @@ export function setInterfaceMtu(name: string, mtu: number): void {
   });
 }
 
-/** Brings an interface up. Throws `SystemCallError`. */
+/** Brings an interface up, where it is not: that takes rights. Throws `SystemCallError`. */
 export function setInterfaceUp(name: string): void {
   request(name, (fd, ifreq) => {
     ioctlBuffer(fd, Request.SIOCGIFFLAGS, ifreq, `SIOCGIFFLAGS of ${name}`);
-    ifreq.view.setUint16(VALUE_AT, ifreq.view.getUint16(VALUE_AT, true) | IFF_UP, true);
+    const flags = ifreq.view.getUint16(VALUE_AT, true);
+    if ((flags & IFF_UP) !== 0) return;
+    ifreq.view.setUint16(VALUE_AT, flags | IFF_UP, true);
     ioctlBuffer(fd, Request.SIOCSIFFLAGS, ifreq, `SIOCSIFFLAGS of ${name}`);
   });
 }

@@ -1,5 +1,5 @@
 import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { networkInterfaces, tmpdir } from "node:os";
 import { join } from "node:path";
 import { Worker } from "node:worker_threads";
 import { describe, expect, it } from "vitest";
@@ -50,6 +50,17 @@ describe.skipIf(process.platform !== "linux" || process.arch !== "x64")("Linux s
       message: "TCGETS: ioctl failed with ENOTTY",
     });
     linux.close(fd);
+  });
+
+  it("asks the kernel which addresses are its own", () => {
+    const routes = new linux.HostRoutes();
+    const isLocal = (text: string): boolean => routes.isLocal(Uint8Array.from(text.split("."), Number));
+    const own = Object.values(networkInterfaces()).flatMap((one) => one ?? []);
+    for (const { family, address } of own) if (family === "IPv4") expect(isLocal(address)).toBe(true);
+    expect(isLocal("127.255.3.4")).toBe(true);
+    // RFC 5737: nobody's.
+    expect(isLocal("192.0.2.1")).toBe(false);
+    routes.close();
   });
 
   it("locks ranges against other descriptions of the file, and finds and makes holes", () => {

@@ -5,6 +5,7 @@ import { networkInterfaces } from "node:os";
 import { describe, expect, it } from "vitest";
 import { type Flow, user, type UserNet, type UserNetOptions } from "../src/index.ts";
 import { arp, field, GuestCard, guestMac, tcp, udp } from "./guest-card.ts";
+import { VirtualTime } from "./virtual-time.ts";
 
 const SYN = 0x02;
 const RST_ACK = 0x14;
@@ -58,10 +59,27 @@ describe("what a guest of user() reaches", () => {
     });
   });
 
-  it("is not opened to the host by a rule that speaks of everything", async () => {
-    await withNet({ policy: [{ action: "allow" }] }, async (card) => {
-      expect(await knock(card, "127.0.0.1", 80)).toBe(RST_ACK);
-      expect(await knock(card, "169.254.169.254", 80)).toBe(RST_ACK);
+  it.each([undefined, "0.0.0.0/0", "126.0.0.0/7", "168.0.0.0/5"])(
+    "is not opened to the host by a rule that speaks of the outside: %s",
+    async (to) => {
+      await withNet({ policy: [{ action: "allow", to }] }, async (card) => {
+        expect(await knock(card, "127.0.0.1", 80)).toBe(RST_ACK);
+        expect(await knock(card, "169.254.169.254", 80)).toBe(RST_ACK);
+      });
+    },
+  );
+
+  it.skipIf(ownAddress === undefined)("has this host's address only where a rule names it", async () => {
+    const own = ownAddress ?? "";
+    const around = `${own.split(".")[0] ?? ""}.0.0.0/8`;
+    await withNet({ policy: [{ action: "allow", to: around }] }, async (card, net) => {
+      await card.answers(udp(4000, 9, [1], { to: own }));
+      expect(net.stats.udpFlows).toBe(0);
+    });
+    const policy = [{ action: "allow", to: around } as const, { action: "allow", to: `${own}/32` } as const];
+    await withNet({ policy }, async (card, net) => {
+      await card.answers(udp(4000, 9, [1], { to: own }));
+      expect(net.stats.udpFlows).toBe(1);
     });
   });
 
@@ -102,6 +120,42 @@ describe("what a guest of user() reaches", () => {
         { ...from, address: "192.0.2.1", port: 443, toHost: false },
         { ...from, address: "10.0.2.2", port: 80, toHost: true },
       ]);
+    });
+  });
+
+  it("is decided once for the datagrams of a flow", async () => {
+    let asked = 0;
+    const allow = (): boolean => (asked += 1) > 0;
+    await withNet({ allow, policy: [{ action: "allow", to: "127.0.0.1/32" }] }, async (card, net) => {
+      for (let count = 0; count < 10; count += 1) {
+        await card.answers(udp(4000, 9, [1], { to: "127.0.0.1" }), udp(4000, 10, [1], { to: "127.0.0.1" }));
+      }
+      expect([asked, net.stats.udpFlows]).toEqual([2, 1]);
+    });
+  });
+
+  it("is nothing where the hook throws, or promises", async () => {
+    const warnings: string[] = [];
+    const warn = (line: string): number => warnings.push(line);
+    const policy = [{ action: "allow", to: "127.0.0.1/32" }] as const;
+    const throws = (): boolean => {
+      throw new Error("no");
+    };
+    await withNet({ allow: throws, policy, warn }, async (card) => {
+      expect(await knock(card, "127.0.0.1", 80)).toBe(RST_ACK);
+      expect(await knock(card, "127.0.0.1", 81)).toBe(RST_ACK);
+    });
+    expect(warnings).toEqual(["allow: threw, which refuses the flow: Error: no"]);
+    const promises = (() => Promise.resolve(false)) as unknown as () => boolean;
+    await withNet({ allow: promises, policy }, async (card) => {
+      expect(await knock(card, "127.0.0.1", 80)).toBe(RST_ACK);
+    });
+  });
+
+  it("is nothing from a forged source, whatever the port", async () => {
+    await withNet({ policy: [{ action: "allow", to: "127.0.0.0/8" }] }, async (card, net) => {
+      await card.answers(udp(4000, 67, [1], { to: "127.0.0.1", from: "9.9.9.9" }));
+      expect([net.stats.udpFlows, net.stats.framesRefused]).toEqual([0, 1]);
     });
   });
 
@@ -205,6 +259,49 @@ describe("datagrams through user()", () => {
       const [closed] = await card.answers();
       expect([...field.body(closed!).subarray(0, 2)]).toEqual([3, 3]);
     });
+    client.close();
+  });
+
+  it("come back to their own client, though two ports of the host lead to one server", async () => {
+    const clients = [createSocket("udp4"), createSocket("udp4")];
+    const forward = { protocol: "udp", hostPort: 0, guestPort: 7 } as const;
+    await withNet({ forwards: [forward, forward] }, async (card, net) => {
+      for (const [index, client] of clients.entries()) {
+        const asked = card.next((frame) => field.protocol(frame) === 17);
+        const answered = once(client, "message");
+        client.send(Uint8Array.of(index), net.forwardedPorts[index] ?? 0, "127.0.0.1");
+        const frame = await asked;
+        card.send(udp(7, field.port(frame, 0), [index + 8]));
+        const [answer] = (await answered) as [Buffer];
+        expect([...answer]).toEqual([index + 8]);
+      }
+    });
+    for (const client of clients) client.close();
+  });
+
+  it("do not reach a client that has been silent for two minutes", async () => {
+    const client = createSocket("udp4");
+    const time = new VirtualTime();
+    const scheduler = {
+      nowMs: () => time.nowMs(),
+      after: (delayMs: number, callback: () => void) => time.after(delayMs, callback),
+      soon: queueMicrotask,
+    };
+    await withNet(
+      { scheduler, forwards: [{ protocol: "udp", hostPort: 0, guestPort: 7 }] },
+      async (card, net) => {
+        const asked = card.next((frame) => field.protocol(frame) === 17);
+        client.send(Uint8Array.of(1), net.forwardedPorts[0] ?? 0, "127.0.0.1");
+        const port = field.port(await asked, 0);
+        time.after(119_000, () => undefined);
+        time.run(119_000);
+        expect(await card.answers(udp(7, port, [1]))).toEqual([]);
+        time.after(1001, () => undefined);
+        time.run(121_000);
+        const [closed] = await card.answers(udp(7, port, [1]));
+        expect([...field.body(closed!).subarray(0, 2)]).toEqual([3, 3]);
+      },
+    );
     client.close();
   });
 

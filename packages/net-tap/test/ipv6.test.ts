@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { user, type UserNet } from "../src/index.ts";
 import { arp, ethernet, gatewayMac, GuestCard, guestMac, internetSum, otherMac } from "./guest-card.ts";
+import { VirtualTime } from "./virtual-time.ts";
 
 const linkLocal = (host: number): number[] => [0xfe, 0x80, ...new Array<number>(13).fill(0), host];
 const ours = (host: number): number[] => [
@@ -121,6 +122,28 @@ describe("IPv6 on the link of user() (RFC 4861)", () => {
       expect([...options.get(5)!.subarray(4)]).toEqual([0, 0, 5, 0xdc]);
       expect([...options.get(25)!.subarray(8)]).toEqual(ours(3));
     });
+  });
+
+  it("advertises unasked, long before what it said runs out (RFC 4861 §6.2.4)", async () => {
+    const time = new VirtualTime();
+    const net = await user({ scheduler: time });
+    const card = new GuestCard(net);
+    const heard: number[] = [];
+    for (let second = 0; second < 7200; second += 1) {
+      time.run(second * 1000);
+      for (const frame of card.received.splice(0)) {
+        expect([typeOf(frame), ...frame.subarray(0, 6), ...frame.subarray(38, 54)]).toEqual([
+          134,
+          ...[0x33, 0x33, 0, 0, 0, 1],
+          ...allNodes,
+        ]);
+        heard.push(second);
+      }
+    }
+    const gaps = heard.map((second, index) => second - (heard[index - 1] ?? 0));
+    expect(Math.max(...gaps, 7200 - (heard.at(-1) ?? 0))).toBeLessThanOrEqual(600);
+    expect(heard[0]).toBeLessThanOrEqual(16);
+    await net.close();
   });
 
   it("believes no one who speaks for the router, for another card, or from afar", async () => {

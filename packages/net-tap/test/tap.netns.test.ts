@@ -5,12 +5,14 @@ import { describe, expect, it } from "vitest";
 import { patch, tap, type TapNet, user } from "../src/index.ts";
 import { arp, GuestCard, guestMac } from "./guest-card.ts";
 import { namespaceObstacle, NetworkNamespace } from "./network-namespace.ts";
+import { has } from "./scratch.ts";
 
 const obstacle = namespaceObstacle();
 let count = 0;
 const freshName = (): string => `nbu${process.pid % 100_000}x${(count += 1)}`;
-/** iproute2: of the host, and in no package. */
+/** iproute2 and util-linux: of the host, and in no package. */
 const IP = "ip";
+const SETPRIV = "setpriv";
 const ip = (...args: readonly string[]): string =>
   execFileSync(IP, args, { encoding: "utf8", stdio: ["ignore", "pipe", "pipe"] });
 const exists = (name: string): boolean =>
@@ -120,13 +122,23 @@ describe.skipIf(obstacle !== undefined)(`a tap${obstacle === undefined ? "" : `:
   });
 
   it("tells a user without rights what to ask for", () => {
-    const source = `import { tap } from ${JSON.stringify(join(import.meta.dirname, "..", "src", "index.ts"))};
-      try { tap({}); } catch (error) { console.log(error.code, error.message); }`;
-    const options = ["--conditions=northbridge-source", "--input-type=module", "-e", source];
     const nobody = { uid: 65_534, gid: 65_534, cwd: "/", encoding: "utf8" } as const;
-    expect(execFileSync(process.execPath, options, nobody)).toMatch(
+    expect(execFileSync(process.execPath, scriptOf({}), nobody)).toMatch(
       /^NB_HOST (kind|name): this user may not .* `ip tuntap add mode tap user \$USER name NAME` as root, or run with CAP_NET_ADMIN, or use kind: user\n$/,
     );
+  });
+
+  it.skipIf(!has(SETPRIV))("is opened by the user for whom it was made, without rights: it is up", () => {
+    const name = freshName();
+    ip("tuntap", "add", "mode", "tap", "name", name, "user", "root");
+    ip("link", "set", name, "up");
+    try {
+      const withoutRights = ["--bounding-set", "-net_admin", "--inh-caps", "-net_admin", process.execPath];
+      const args = [...withoutRights, ...scriptOf({ name })];
+      expect(execFileSync(SETPRIV, args, { encoding: "utf8" })).toBe(`${name}\n`);
+    } finally {
+      ip("tuntap", "del", "mode", "tap", "name", name);
+    }
   });
 
   it("says what to do where the host refuses", () => {
@@ -160,3 +172,14 @@ describe.skipIf(obstacle !== undefined)(`a tap${obstacle === undefined ? "" : `:
     return taken.close();
   });
 });
+
+/** Arguments of a process that says what it has of `tap()`: the name, or the refusal. */
+function scriptOf(options: Parameters<typeof tap>[0]): string[] {
+  const source = `import { tap } from ${JSON.stringify(join(import.meta.dirname, "..", "src", "index.ts"))};
+    try {
+      const net = tap(${JSON.stringify(options)});
+      console.log(net.name);
+      await net.close();
+    } catch (error) { console.log(error.code, error.message); }`;
+  return ["--conditions=northbridge-source", "--input-type=module", "-e", source];
+}

@@ -14,9 +14,11 @@ export class Destinations {
   readonly #policy: Policy;
   readonly #hostPorts = new Map<string, Destination>();
 
-  constructor(network: UserNetwork, options: UserNetOptions) {
+  /** @param isOwn whether an address is this host's own */
+  constructor(network: UserNetwork, options: UserNetOptions, isOwn: (address: Ip) => boolean) {
     this.#network = network;
-    this.#policy = new Policy(options.policy ?? [], options.allow);
+    const { allow } = options;
+    this.#policy = new Policy(options.policy ?? [], { allow, isOwn, warn: network.warn });
     for (const [index, one] of (options.hostPorts ?? []).entries()) {
       const path = `hostPorts[${index}]`;
       const guestPort = checkPort(one.guestPort, `${path}.guestPort`, 1);

@@ -5,21 +5,20 @@ import { contains6, type Ip, ipFrom, parseIp } from "../wire/ip.ts";
 import { checkPort, type PortForward, type UserNetwork } from "./options.ts";
 import type { PacketWriter } from "./packet-writer.ts";
 import type { TcpFlows } from "./tcp-flows.ts";
-import { UdpForward } from "./udp-flows.ts";
+import { UdpForwards } from "./udp-forwards.ts";
 
 /** Ports and Unix sockets of the host that lead to a guest. */
 export class Forwards {
   readonly #network: UserNetwork;
   readonly #tcp: TcpFlows;
-  readonly #writer: PacketWriter;
   readonly #servers: Server[] = [];
-  readonly #udp: UdpForward[] = [];
+  readonly #udp: UdpForwards;
   readonly #ports: number[] = [];
 
   constructor(network: UserNetwork, tcp: TcpFlows, writer: PacketWriter) {
     this.#network = network;
     this.#tcp = tcp;
-    this.#writer = writer;
+    this.#udp = new UdpForwards(network, writer);
   }
 
   /** Ports that are listened on, in the order of the options; 0 for a Unix socket. */
@@ -51,11 +50,11 @@ export class Forwards {
 
   /** Takes a datagram of a guest to the gateway that answers a client of ours. False where it does not. */
   answer(guest: Ip, guestPort: number, port: number, payload: Uint8Array): boolean {
-    return this.#udp.some((forward) => forward.answer(guest, guestPort, port, payload));
+    return this.#udp.answer(guest, guestPort, port, payload);
   }
 
   async close(): Promise<void> {
-    for (const forward of this.#udp.splice(0)) forward.socket.close();
+    this.#udp.close();
     await Promise.all(
       this.#servers.splice(0).map(
         (server) =>
@@ -111,15 +110,14 @@ export class Forwards {
     path: string,
   ): Promise<number> {
     const family = host.includes(":") ? "udp6" : "udp4";
-    const forward = new UdpForward(this.#network, this.#writer, guest, guestPort, family);
-    this.#udp.push(forward);
+    const socket = this.#udp.open(guest, guestPort, family);
     await new Promise<void>((resolve, reject) => {
-      forward.socket.once("error", (error) => {
+      socket.once("error", (error) => {
         reject(refusal(path, where, error));
       });
-      forward.socket.bind(port, host, resolve);
+      socket.bind(port, host, resolve);
     });
-    return forward.socket.address().port;
+    return socket.address().port;
   }
 }
 

@@ -1,3 +1,5 @@
+import { randomInt } from "node:crypto";
+import { Alarm } from "../scheduler.ts";
 import { macKey } from "../wire/address.ts";
 import { get16, put32 } from "../wire/bytes.ts";
 import { ALL_NODES, type Ip, type Ipv6, readIpv6, UNSPECIFIED6, writeIpv6 } from "../wire/ip.ts";
@@ -11,6 +13,8 @@ import type { PacketWriter } from "./packet-writer.ts";
 /** Lifetimes that a router of one's own gives (RFC 4861 §6.2.1), in seconds. */
 const ROUTER_LIFETIME = 1800;
 const PREFIX_LIFETIME = 86_400;
+/** Unasked advertisements: the first soon, for a guest that was restored; then well within the lifetimes (§6.2.1, §6.2.4). */
+const ADVERTISE_MS = { FIRST: 16_000, LEAST: 200_000, MOST: 600_000 } as const;
 
 /** Flags of a neighbour advertisement (RFC 4861 §4.4). */
 const FROM_ROUTER = 0x8000_0000;
@@ -27,12 +31,26 @@ export class NeighbourDiscovery {
   readonly #v6: Ipv6Network;
   readonly #claims: Claims;
   readonly #writer: PacketWriter;
+  readonly #next: Alarm;
 
   constructor(network: UserNetwork, v6: Ipv6Network, claims: Claims, writer: PacketWriter) {
     this.#network = network;
     this.#v6 = v6;
     this.#claims = claims;
     this.#writer = writer;
+    this.#next = new Alarm(network.scheduler, () => {
+      this.#advertise(ALL_NODES);
+      this.#next.arm(randomInt(ADVERTISE_MS.LEAST, ADVERTISE_MS.MOST));
+    });
+  }
+
+  /** A guest is there: it is advertised to, asked or not, until `close`. */
+  start(): void {
+    this.#next.arm(ADVERTISE_MS.FIRST);
+  }
+
+  close(): void {
+    this.#next.close();
   }
 
   /** Handles a message whose checksum is right; `mac` is its card. False where it is forged or malformed (§7.1, §6.1). */
@@ -67,7 +85,7 @@ export class NeighbourDiscovery {
   }
 
   /** Advertises us as the router (§4.2), with the prefix, the MTU and the name server (RFC 8106 §5.1). */
-  #advertise(to: Ip, mac: Uint8Array): void {
+  #advertise(to: Ip, mac?: Uint8Array): void {
     const message = new Uint8Array(8 + 8 + 8 + 32 + 24);
     put32(message, 0, 0);
     put32(message, 4, 0);

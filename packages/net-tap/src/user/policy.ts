@@ -1,5 +1,4 @@
-import { networkInterfaces } from "node:os";
-import { formatIp, type Ip, ipFrom, type IpNetwork, networkContains, parseNetwork } from "../wire/ip.ts";
+import { formatIp, type Ip, type IpNetwork, isWithin, networkContains, parseNetwork } from "../wire/ip.ts";
 
 /** A connection or exchange that a guest wants to begin. */
 export interface Flow {
@@ -16,7 +15,11 @@ export interface Flow {
 /** One line of the policy. The first that matches decides. */
 export interface PolicyRule {
   readonly action: "allow" | "deny";
-  /** Network, such as `10.0.0.0/8` or `fd00::/8`. @defaultValue every address */
+  /**
+   * Network, such as `10.0.0.0/8` or `fd00::/8`. An `allow` opens what is closed by default only where it means that:
+   * a network within such a one, as `127.0.0.0/8` or `169.254.169.254/32` is; this host's own addresses one by one.
+   * @defaultValue every address
+   */
   readonly to?: string | undefined;
   readonly protocol?: "tcp" | "udp" | undefined;
   readonly ports?: readonly number[] | undefined;
@@ -25,6 +28,8 @@ export interface PolicyRule {
 interface ParsedRule {
   readonly allow: boolean;
   readonly to: IpNetwork | undefined;
+  /** Whether it speaks of what is closed by default: a wide network speaks of the outside. */
+  readonly meansClosed: boolean;
   readonly protocol: "tcp" | "udp" | undefined;
   readonly ports: readonly number[] | undefined;
 }
@@ -32,8 +37,8 @@ interface ParsedRule {
 /**
  * What a guest never reaches unless a rule or a host port says so: this host (RFC 1122 §3.2.1.3), its loopback,
  * link-local addresses with the clouds' metadata services (RFC 3927, RFC 4291 §2.5.6), multicast and reserved addresses
- * (RFC 6890), and IPv6 addresses that hold an IPv4 address (RFC 4291 §2.5.5, RFC 6052, RFC 3056), past which the rules
- * for IPv4 would not see. The metadata services that clouds have put elsewhere are closed by name.
+ * (RFC 6890), and IPv6 addresses that hold an IPv4 address (RFC 4291 §2.5.5, RFC 6052, RFC 3056, RFC 4380, RFC 7915),
+ * past which the rules for IPv4 would not see. The metadata services that clouds have put elsewhere are closed by name.
  */
 const closed: readonly IpNetwork[] = [
   "0.0.0.0/8",
@@ -45,6 +50,8 @@ const closed: readonly IpNetwork[] = [
   "168.63.129.16/32",
   "::/96",
   "::ffff:0:0/96",
+  "::ffff:0:0:0/96",
+  "2001::/32",
   "64:ff9b::/96",
   "64:ff9b:1::/48",
   "2002::/16",
@@ -60,41 +67,50 @@ export function isClosedAddress(address: Ip): boolean {
   return closed.some((network) => networkContains(network, address));
 }
 
-/** Whether an address is one of this host's own. */
-function isHostAddress(address: Ip): boolean {
-  for (const interfaces of Object.values(networkInterfaces())) {
-    if (interfaces?.some((one) => ipFrom(one.address) === address)) return true;
-  }
-  return false;
+/** A rule about one address, or about a part of what is closed. */
+function meansClosed(to: IpNetwork): boolean {
+  return to.prefix === ("mask" in to ? 32 : 128) || closed.some((network) => isWithin(to, network));
+}
+
+/** What a policy asks of what is around it. */
+export interface PolicySurroundings {
+  readonly allow?: ((flow: Flow) => boolean) | undefined;
+  /** Whether an address is this host's own. */
+  readonly isOwn: (address: Ip) => boolean;
+  readonly warn: (line: string) => void;
 }
 
 /** Decides which flows a guest may begin: rules as data, then a hook. */
 export class Policy {
   readonly #rules: readonly ParsedRule[];
-  readonly #allow: ((flow: Flow) => boolean) | undefined;
+  readonly #surroundings: PolicySurroundings;
+  #hasWarned = false;
 
-  constructor(rules: readonly PolicyRule[], allow: ((flow: Flow) => boolean) | undefined) {
-    this.#rules = rules.map((rule, index) => ({
-      allow: rule.action === "allow",
-      to: rule.to === undefined ? undefined : parseNetwork(rule.to, `policy[${index}].to`),
-      protocol: rule.protocol,
-      ports: rule.ports,
-    }));
-    this.#allow = allow;
+  constructor(rules: readonly PolicyRule[], surroundings: PolicySurroundings) {
+    this.#rules = rules.map((rule, index) => {
+      const to = rule.to === undefined ? undefined : parseNetwork(rule.to, `policy[${index}].to`);
+      return {
+        allow: rule.action === "allow",
+        to,
+        meansClosed: to !== undefined && meansClosed(to),
+        protocol: rule.protocol,
+        ports: rule.ports,
+      };
+    });
+    this.#surroundings = surroundings;
   }
 
   /** Whether a flow to the outside may begin. */
   permits(protocol: "tcp" | "udp", guest: Ip, guestPort: number, address: Ip, port: number): boolean {
+    const isClosed = isClosedAddress(address) || this.#surroundings.isOwn(address);
     const rule = this.#rules.find(
       (one) =>
         (one.to === undefined || networkContains(one.to, address)) &&
         (one.protocol ?? protocol) === protocol &&
-        (one.ports === undefined || one.ports.includes(port)),
+        (one.ports === undefined || one.ports.includes(port)) &&
+        !(one.allow && isClosed && !one.meansClosed),
     );
-    if (rule?.allow === false) return false;
-    // A rule without a network speaks of the outside: it does not open the host.
-    const isNamed = rule?.to !== undefined;
-    if (!isNamed && (isClosedAddress(address) || isHostAddress(address))) return false;
+    if (rule === undefined ? isClosed : !rule.allow) return false;
     return this.hookPermits(protocol, guest, guestPort, address, port, false);
   }
 
@@ -107,8 +123,25 @@ export class Policy {
     port: number,
     toHost: boolean,
   ): boolean {
-    if (this.#allow === undefined) return true;
+    const { allow, warn } = this.#surroundings;
+    if (allow === undefined) return true;
     const guestAddress = formatIp(guest);
-    return this.#allow({ protocol, guestAddress, guestPort, address: formatIp(address), port, toHost });
+    try {
+      // A promise is no yes: who awaits comes too late.
+      const answer: unknown = allow({
+        protocol,
+        guestAddress,
+        guestPort,
+        address: formatIp(address),
+        port,
+        toHost,
+      });
+      return answer === true;
+    } catch (error) {
+      // Told once: it is the guest that makes it throw.
+      if (!this.#hasWarned) warn(`allow: threw, which refuses the flow: ${String(error)}`);
+      this.#hasWarned = true;
+      return false;
+    }
   }
 }

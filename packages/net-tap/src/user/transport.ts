@@ -88,9 +88,10 @@ export class Transport {
     const isGateway = destination === network.gateway || destination === network.v6?.gateway;
     if (isGateway && forwards.answer(source, sourcePort, port, payload)) return true;
     if (destination === BROADCAST || isMulticast(destination)) return true;
+    if (udp.send(source, sourcePort, destination, port, payload)) return true;
     const to = destinations.find("udp", source, sourcePort, destination, port);
     if (to === undefined) refuse(packet, this.#isOurs(destination), network, writer);
-    else udp.send(source, sourcePort, destination, port, to, payload);
+    else udp.open(source, sourcePort, destination, port, to, payload);
     return true;
   }
 

@@ -1,5 +1,5 @@
 import type { NetBackend, NetOffloads } from "@northbridge/sdk";
-import { isGroupMac, macKey } from "../wire/address.ts";
+import { BROADCAST, isGroupMac, macKey } from "../wire/address.ts";
 import { get16 } from "../wire/bytes.ts";
 import { UNSPECIFIED6 } from "../wire/ip.ts";
 import { Icmp6 } from "../wire/spec6.ts";
@@ -12,6 +12,7 @@ import { DnsForwarder } from "./dns-forwarder.ts";
 import { Forwards } from "./forwards.ts";
 import { Fragments } from "./fragments.ts";
 import { type Input, readIpv4Packet, readIpv6Packet } from "./ip-input.ts";
+import { HostAddresses } from "./host-addresses.ts";
 import { GuestLink } from "./link.ts";
 import { NeighbourDiscovery } from "./neighbour-discovery.ts";
 import { Neighbours } from "./neighbours.ts";
@@ -46,6 +47,7 @@ export class UserNet implements NetBackend {
   readonly #arp: ArpResponder;
   readonly #discovery: NeighbourDiscovery | undefined;
   readonly #dns: DnsForwarder;
+  readonly #hostAddresses: HostAddresses;
   readonly #tcp: TcpFlows;
   readonly #udp: UdpFlows;
   readonly #forwards: Forwards;
@@ -54,6 +56,7 @@ export class UserNet implements NetBackend {
   readonly #frame = new Uint8Array(Ethernet.HEADER_LENGTH + 65_535);
   readonly #mac = this.#frame.subarray(Ethernet.SOURCE, Ethernet.TYPE);
   readonly #packet = newPacket();
+  #isClosed = false;
   #received = 0;
   #refused = 0;
 
@@ -75,7 +78,8 @@ export class UserNet implements NetBackend {
     this.#arp = new ArpResponder(network, this.#claims, writer);
     this.#discovery = v6 && new NeighbourDiscovery(network, v6, this.#claims, writer);
     this.#dns = new DnsForwarder(network);
-    const destinations = new Destinations(network, options);
+    this.#hostAddresses = new HostAddresses(() => scheduler.nowMs());
+    const destinations = new Destinations(network, options, (address) => this.#hostAddresses.isOwn(address));
     const most = options.mostConnections ?? 4096;
     this.#tcp = new TcpFlows(network, destinations, this.#dns, writer, this.#link, most);
     this.#udp = new UdpFlows(network, writer);
@@ -126,6 +130,7 @@ export class UserNet implements NetBackend {
 
   /** Takes every frame: what has no room in a host socket closes its connection's window instead. */
   send(frame: readonly Uint8Array[], header?: Uint8Array): boolean {
+    if (this.#isClosed) return true;
     // One copy: the guest may change its memory while we look.
     let length = 0;
     for (const part of frame) {
@@ -151,6 +156,7 @@ export class UserNet implements NetBackend {
 
   connect(receive: (frame: Uint8Array, header?: Uint8Array) => boolean, _onWritable: () => void): void {
     this.#link.connect(receive);
+    this.#discovery?.start();
   }
 
   resume(): void {
@@ -158,6 +164,10 @@ export class UserNet implements NetBackend {
   }
 
   async close(): Promise<void> {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    this.#hostAddresses.close();
+    this.#discovery?.close();
     this.#link.close();
     this.#tcp.close();
     this.#udp.close();
@@ -186,8 +196,11 @@ export class UserNet implements NetBackend {
   #takeIpv4(input: Input): boolean {
     if (input !== "whole") return input === "partial";
     const packet = this.#packet;
+    const { destination } = packet;
+    // Who has no address yet asks for one, of all or of us; what else goes to this port is forged or not.
     const isDhcp =
       packet.protocol === Protocol.UDP &&
+      (destination === BROADCAST || destination === this.#network.gateway) &&
       get16(packet.bytes, packet.body + Udp.DESTINATION_PORT) === Dhcp.SERVER_PORT;
     if (!isDhcp && !this.#claims.claim(packet.source, this.#mac, 0)) return false;
     return this.#transport.take(packet, this.#mac);

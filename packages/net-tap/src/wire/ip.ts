@@ -129,6 +129,18 @@ export function networkContains(network: IpNetwork, address: Ip): boolean {
   return !("mask" in network) && contains6(network, address);
 }
 
+/** Whether all of `inner` lies in `outer`. */
+export function isWithin(inner: IpNetwork, outer: IpNetwork): boolean {
+  return inner.prefix >= outer.prefix && networkContains(outer, inner.network);
+}
+
+/** An address and a port as a key of a map: an exact number for IPv4. */
+export type EndpointKey = number | string;
+
+export function endpointKey(address: Ip, port: number): EndpointKey {
+  return typeof address === "number" ? address * 65_536 + port : address + String.fromCharCode(port);
+}
+
 /** The address whose last 64 bits are `host`, in a network. */
 export function hostOf(subnet: Subnet6, host: number): Ipv6 {
   const bytes = new Uint8Array(16);
