@@ -1,3 +1,4 @@
+import { spawnSync } from "node:child_process";
 import { readdirSync, readFileSync, readlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, it } from "vitest";
@@ -73,3 +74,28 @@ it.skipIf(qemuImg === undefined || process.platform !== "linux")(
     });
   },
 );
+
+it("a block device is opened past the page cache, and has its size", async ({ skip }) => {
+  await inDirectory((directory) => {
+    const path = join(directory, "device");
+    writeFileSync(path, new Uint8Array(1 << 20));
+    const { status, stdout, stderr } = spawnSync("losetup", ["-f", "--show", path], { encoding: "utf8" });
+    if (status !== 0) skip(`this host makes no loop device: ${stderr ?? "no losetup"}`);
+    const device = stdout.trim();
+    try {
+      for (const direct of [true, false]) {
+        const image = openImage(device, { format: "raw", direct });
+        expect(image.size).toBe(1 << 20);
+        const bytes = new Random(1).bytes(1 << 19);
+        image.writeAt(1 << 19, bytes);
+        image.flushNow();
+        const found = new Uint8Array(1 << 19);
+        image.readAt(1 << 19, found);
+        expect(Buffer.compare(found, bytes)).toBe(0);
+        image.closeNow();
+      }
+    } finally {
+      spawnSync("losetup", ["-d", device]);
+    }
+  });
+});

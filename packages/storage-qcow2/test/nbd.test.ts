@@ -266,6 +266,15 @@ class QemuNbd implements AsyncDisposable {
   }
 }
 
+it("the NBD server says where there is no directory for its socket", async () => {
+  await inDirectory(async (directory) => {
+    const path = join(directory, "none", "s");
+    await expect(NbdServer.listen(path, { exports: [] })).rejects.toThrow(
+      `${path}: cannot listen: there is no directory ${join(directory, "none")}`,
+    );
+  });
+});
+
 it("the NBD server zeroes gigabytes in pieces, whatever the disk behind it can", async () => {
   const size = 4 * 2 ** 30;
   for (const blockSize of [512, 4096]) {

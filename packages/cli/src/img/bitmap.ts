@@ -18,7 +18,7 @@ const SIMPLE = ["add", "remove", "clear", "enable", "disable"] as const;
 
 export const registerBitmap: RegisterCommand = (img) => {
   const actions: Action[] = [];
-  const command = withAccess(img.command("bitmap"))
+  const command = withAccess(img.command("bitmap"), { quiet: false })
     .description("change persistent dirty bitmaps; actions happen in the order in which they are given")
     .argument("<FILE>")
     .argument("<BITMAP>")

@@ -5,7 +5,7 @@ import { Option } from "commander";
 import { collect } from "../commands/validate.ts";
 import type { RegisterCommand } from "../commands/register-command.ts";
 import { CommandFailed } from "../host.ts";
-import { makeImage, parseNewImage } from "./create-options.ts";
+import { makeImage, optionsHelp, parseNewImage } from "./create-options.ts";
 import { type AccessOptions, asQcow2, openAs, parseFormat, unlocking, withAccess } from "./image-access.ts";
 import { ProgressLine } from "./progress.ts";
 import { parseCount, parseSize } from "./sizes.ts";
@@ -26,6 +26,9 @@ interface ConvertOptions extends AccessOptions {
   readonly skipBrokenBitmaps?: boolean;
   readonly targetIsZero?: boolean;
 }
+
+/** qemu-img's bound of `-m`. */
+const MAX_PARALLEL = 16;
 
 export const registerConvert: RegisterCommand = (img, host) => {
   withAccess(img.command("convert"))
@@ -58,6 +61,14 @@ export const registerConvert: RegisterCommand = (img, host) => {
     if (target === undefined || files.length < 2)
       throw new CommandFailed(1, "expected a source and a target");
     const format = parseFormat(options.O, "-O") ?? "raw";
+    const help = optionsHelp(format, options.o);
+    if (help !== undefined) {
+      host.stdout.write(help);
+      return;
+    }
+    const parallel = parseCount(options.m, "-m");
+    if (parallel < 1 || parallel > MAX_PARALLEL)
+      throw new CommandFailed(1, `-m: expected 1 to ${MAX_PARALLEL}, found ${parallel}`);
     if (options.c === true && format === "raw")
       throw new CommandFailed(1, "-c: a raw image cannot be compressed");
     if (options.targetIsZero === true && options.n !== true)
@@ -138,7 +149,7 @@ export const registerConvert: RegisterCommand = (img, host) => {
       await copyImage(source, out, {
         targetOffset,
         compress: options.c === true,
-        parallel: Math.min(16, Math.max(1, parseCount(options.m, "-m"))),
+        parallel: parseCount(options.m, "-m"),
         sharedBacking: options.B !== undefined,
         targetIsZero: options.targetIsZero === true || (isNew && options.B === undefined),
         ...(options.S === undefined ? {} : { sparseBytes: sparseBytes(options.S) }),

@@ -1,4 +1,4 @@
-import { dirname } from "node:path";
+import { dirname, isAbsolute, join } from "node:path";
 import {
   createQcow2,
   type ImageFormat,
@@ -26,33 +26,47 @@ export interface NewImage {
   readonly qcow2: Omit<Qcow2CreateOptions, "size" | "backingFile" | "backingFormat">;
 }
 
-const KNOWN: Readonly<Record<ImageFormat, readonly string[]>> = {
-  raw: ["size", "preallocation", "nocow"],
-  qcow2: [
-    "size",
-    "compat",
-    "backing_file",
-    "backing_fmt",
-    "cluster_size",
-    "preallocation",
-    "lazy_refcounts",
-    "refcount_bits",
-    "nocow",
-    "data_file",
-    "data_file_raw",
-    "compression_type",
-    "extended_l2",
-    "encryption",
-    "encrypt.format",
-    "encrypt.key-secret",
-    "encrypt.cipher-alg",
-    "encrypt.cipher-mode",
-    "encrypt.ivgen-alg",
-    "encrypt.ivgen-hash-alg",
-    "encrypt.hash-alg",
-    "encrypt.iter-time",
-  ],
+const RAW_OPTIONS = {
+  size: "size of the disk",
+  preallocation: "off, falloc or full",
+  nocow: "accepted and ignored",
 };
+
+/** What `-o` knows, and what each means. */
+const KNOWN: Readonly<Record<ImageFormat, Readonly<Record<string, string>>>> = {
+  raw: RAW_OPTIONS,
+  qcow2: {
+    ...RAW_OPTIONS,
+    preallocation: "off, metadata, falloc or full",
+    compat: "version of the format: 0.10 or 1.1",
+    backing_file: "image to stand on",
+    backing_fmt: "its format",
+    cluster_size: "from 512 to 2M",
+    lazy_refcounts: "on: a crash costs a check, and flushes are cheaper",
+    refcount_bits: "width of a refcount: 1, 2, 4, 8, 16, 32 or 64",
+    data_file: "file with the guest's data; a relative name is one beside the image",
+    data_file_raw: "on: the data file is a raw image of the disk at any time",
+    compression_type: "zlib or zstd",
+    extended_l2: "on: clusters are allocated by 32nds",
+    encryption: "the old encryption, which is refused",
+    "encrypt.format": "luks",
+    "encrypt.key-secret": "id of the --object secret with the passphrase",
+    "encrypt.cipher-alg": "aes-128 or aes-256",
+    "encrypt.cipher-mode": "xts or cbc",
+    "encrypt.ivgen-alg": "plain, plain64 or essiv",
+    "encrypt.ivgen-hash-alg": "hash of essiv",
+    "encrypt.hash-alg": "hash of the passphrase",
+    "encrypt.iter-time": "milliseconds that a try of a passphrase shall take",
+  },
+};
+
+/** What `-o help` prints, or nothing where nobody asks for it. */
+export function optionsHelp(format: ImageFormat, lists: readonly string[]): string | undefined {
+  const asked = splitOptions(lists);
+  if (!asked.has("help") && !asked.has("?")) return undefined;
+  const lines = Object.entries(KNOWN[format]).map(([name, means]) => `  ${name.padEnd(24)}${means}\n`);
+  return `options of ${format}:\n${lines.join("")}`;
+}
 
 export function parseNewImage(
   format: ImageFormat,
@@ -67,8 +81,8 @@ export function parseNewImage(
 ): NewImage {
   const options = splitOptions(lists);
   for (const name of options.keys()) {
-    if (!KNOWN[format].includes(name)) {
-      throw new CommandFailed(1, `-o: '${name}' is no option of ${format}: ${KNOWN[format].join(", ")}`);
+    if (!Object.hasOwn(KNOWN[format], name)) {
+      throw new CommandFailed(1, `-o: '${name}' is no option of ${format}; -o help lists them`);
     }
   }
   const size = more.size ?? mapped(options.get("size"), (text) => parseSize(text, "-o size"));
@@ -183,7 +197,9 @@ export function makeImage(path: string, image: NewImage, size: number): void {
   const made = openImage(path, {
     format: image.format,
     withoutBacking: true,
-    ...(image.qcow2.dataFile === undefined ? {} : { allowedDirectories: [dirname(image.qcow2.dataFile)] }),
+    ...(image.qcow2.dataFile === undefined
+      ? {}
+      : { allowedDirectories: [dirname(besideImage(path, image.qcow2.dataFile))] }),
     ...(encryption === undefined ? {} : { passphrase: encryption.passphrase }),
   });
   try {
@@ -192,6 +208,10 @@ export function makeImage(path: string, image: NewImage, size: number): void {
     made.closeNow();
   }
 }
+
+/** Where whoever opens the image will look for a file that it names. */
+const besideImage = (path: string, name: string): string =>
+  isAbsolute(name) ? name : join(dirname(path), name);
 
 function makeEmptyImage(path: string, image: NewImage, size: number): void {
   const file = NodeFile.open(path, { create: true });
@@ -202,7 +222,7 @@ function makeEmptyImage(path: string, image: NewImage, size: number): void {
     }
     const { dataFile } = image.qcow2;
     if (dataFile !== undefined) {
-      const data = NodeFile.open(dataFile, { create: true });
+      const data = NodeFile.open(besideImage(path, dataFile), { create: true });
       try {
         data.truncate(size);
       } finally {

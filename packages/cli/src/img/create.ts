@@ -3,7 +3,7 @@ import { Option } from "commander";
 import { collect } from "../commands/validate.ts";
 import type { RegisterCommand } from "../commands/register-command.ts";
 import { CommandFailed } from "../host.ts";
-import { formattingLine, makeImage, parseNewImage, sizeOfBacking } from "./create-options.ts";
+import { formattingLine, makeImage, optionsHelp, parseNewImage, sizeOfBacking } from "./create-options.ts";
 import { parseFormat, SECRET_HELP } from "./image-access.ts";
 import { parseSize } from "./sizes.ts";
 
@@ -22,7 +22,7 @@ export const registerCreate: RegisterCommand = (img, host) => {
   img
     .command("create")
     .description("make an empty image")
-    .argument("<FILE>")
+    .argument("[FILE]", "the new image; not needed for -o help")
     .argument("[SIZE]", "bytes, or with K, M, G, T")
     .addOption(new Option("-f <FMT>", "raw or qcow2").default("raw"))
     .option("-q", "print errors only")
@@ -32,8 +32,14 @@ export const registerCreate: RegisterCommand = (img, host) => {
     .option("-o <OPTIONS>", "options of the format: a=1,b=2; may be repeated", collect, [])
     .option("--object <SECRET>", SECRET_HELP, collect, [])
     .option("--allow-dir <DIR>", "let the backing image name files in this directory too", collect, [])
-    .action((path: string, sizeText: string | undefined, options: CreateOptions) => {
+    .action((path: string | undefined, sizeText: string | undefined, options: CreateOptions) => {
       const format = parseFormat(options.f, "-f") ?? "raw";
+      const help = optionsHelp(format, options.o);
+      if (help !== undefined) {
+        host.stdout.write(help);
+        return;
+      }
+      if (path === undefined) throw new CommandFailed(1, "missing required argument 'FILE'");
       const image = parseNewImage(format, options.o, {
         ...(sizeText === undefined ? {} : { size: parseSize(sizeText, "SIZE") }),
         ...(options.b === undefined ? {} : { backingFile: options.b }),

@@ -6,8 +6,8 @@ import { makeImage, parseNewImage } from "./create-options.ts";
 import { type AccessOptions, parseFormat, usingImage, withAccess } from "./image-access.ts";
 import { parseSize } from "./sizes.ts";
 
-export const registerDd: RegisterCommand = (img) => {
-  withAccess(img.command("dd"))
+export const registerDd: RegisterCommand = (img, host) => {
+  withAccess(img.command("dd"), { quiet: false })
     .description("copy a part of a disk into a new image")
     .argument("<OPERAND...>", "if=FILE of=FILE [bs=BYTES] [count=BLOCKS] [skip=BLOCKS]")
     .addOption(new Option("-O <FMT>", "format of the new image").default("raw"))
@@ -34,6 +34,7 @@ export const registerDd: RegisterCommand = (img) => {
         const wanted = count === undefined ? source.size : parseSize(count, "count") * blockSize + skip;
         const end = Math.min(source.size, wanted);
         const size = Math.max(0, end - skip);
+        if (skip > source.size) host.stderr.write(`northbridge: ${from}: cannot skip to specified offset\n`);
         makeImage(to, parseNewImage(format, []), size);
         const target = openImage(to, { format, unsafe: true });
         const chunk = new Uint8Array(Math.max(blockSize, Math.floor((1 << 20) / blockSize) * blockSize));

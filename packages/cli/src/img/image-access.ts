@@ -23,17 +23,18 @@ export interface AccessOptions {
   readonly imageOpts?: boolean;
 }
 
+const CACHE_MODES = ["none", "writeback", "writethrough", "directsync", "unsafe"];
+
 /** What `--object` says of itself. */
 export const SECRET_HELP = "secret,id=ID,file=FILE or env=NAME: the passphrase of encrypted images";
 
-/** Adds `-f`, `-q`, `-U`, the cache modes, and the rule of what images may open. */
-export const withAccess = (command: Command): Command =>
-  command
+/** Adds `-f`, `-U`, the cache modes, the rule of what images may open, and `-q` where the command can be quiet. */
+export const withAccess = (command: Command, more?: { readonly quiet: false }): Command =>
+  (more === undefined ? command.option("-q, --quiet", "print errors only") : command)
     .option("-f <FMT>", "format of the image: raw or qcow2; guessed from its first bytes where not stated")
-    .option("-q, --quiet", "print errors only")
     .option("-U, --force-share", "read though another process may write")
-    .addOption(new Option("-t <CACHE>", "cache mode of what is written").hideHelp())
-    .addOption(new Option("-T <CACHE>", "cache mode of what is read").hideHelp())
+    .option("-t <CACHE>", `cache mode of what is written: ${CACHE_MODES.join(", ")}; none is O_DIRECT`)
+    .option("-T <CACHE>", "cache mode of what is only read")
     .option(
       "--allow-dir <DIR>",
       "let images name backing and data files in this directory too; may be repeated",
@@ -46,8 +47,6 @@ export const withAccess = (command: Command): Command =>
 /** How a command answers. */
 export const outputOption = (): Option =>
   new Option("--output <FMT>", "how to answer").choices(["human", "json"]).default("human");
-
-const CACHE_MODES = ["none", "writeback", "writethrough", "directsync", "unsafe"];
 
 /** Cache modes that go past the page cache. */
 const DIRECT_MODES = ["none", "directsync"];

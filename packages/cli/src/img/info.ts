@@ -20,7 +20,7 @@ interface InfoOptions extends AccessOptions {
 }
 
 export const registerInfo: RegisterCommand = (img, host) => {
-  withAccess(img.command("info"))
+  withAccess(img.command("info"), { quiet: false })
     .description("say what an image is")
     .argument("<FILE>")
     .addOption(outputOption())

@@ -11,7 +11,7 @@ interface MapOptions extends AccessOptions {
 }
 
 export const registerMap: RegisterCommand = (img, host) => {
-  withAccess(img.command("map"))
+  withAccess(img.command("map"), { quiet: false })
     .description("say where the parts of a disk come from")
     .argument("<FILE>")
     .addOption(outputOption())

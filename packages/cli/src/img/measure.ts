@@ -16,7 +16,7 @@ interface MeasureOptions extends AccessOptions {
 }
 
 export const registerMeasure: RegisterCommand = (img, host) => {
-  withAccess(img.command("measure"))
+  withAccess(img.command("measure"), { quiet: false })
     .description("say how many bytes a new image would need")
     .argument("[FILE]")
     .addOption(new Option("-O <FMT>", "format of the new image").default("raw"))

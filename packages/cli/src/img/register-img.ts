@@ -36,6 +36,10 @@ const COMMANDS: readonly RegisterCommand[] = [
 /** Exit code of qemu-img for whatever went wrong, a bad command line too. */
 const FAILED = 1;
 
+const EXIT_CODES = `
+Exit codes are qemu-img's: 0 done, 1 failed (a missing file, a bad command line). Of compare: 0 the same, 1 different,
+2 or more failed. Of check: 0 clean, 1 could not be checked, 2 corrupt, 3 leaked clusters only, 63 a format without checks.`;
+
 /** A command whose every failure exits as qemu-img does. */
 class ImgCommand extends Command {
   override createCommand(name?: string): Command {
@@ -64,6 +68,7 @@ class ImgCommand extends Command {
 /** `northbridge img`, with qemu-img's option spellings and exit codes. */
 export const registerImg: RegisterCommand = (program, host, exit) => {
   const img = new ImgCommand("img").description("make, check, copy and change disk images, as qemu-img does");
+  img.addHelpText("after", EXIT_CODES);
   img.copyInheritedSettings(program).exitOverride((error) => {
     if (error.exitCode === 0) throw error;
     throw new CommandFailed(FAILED, "expected a command; see northbridge img --help");

@@ -1,4 +1,5 @@
 import { readFileSync } from "node:fs";
+import { fileErrorReason } from "@northbridge/core";
 import { CommandFailed } from "../host.ts";
 import { splitOptions } from "./key-values.ts";
 
@@ -45,9 +46,18 @@ function parseObject(object: string): Secret {
     id,
     read: () => {
       const bytes = file === undefined ? ofVariable(variable ?? "") : ofFile(file);
-      return format === "raw" ? bytes : Buffer.from(bytes.toString("latin1"), "base64");
+      return format === "raw" ? bytes : decodeBase64(bytes.toString("latin1"), id);
     },
   };
+}
+
+/** RFC 4648 §4, padded; a line end behind it is no part of it. What Node would leave out is a mistake here. */
+function decodeBase64(text: string, id: string): Buffer {
+  const encoded = text.replaceAll(/[\r\n]/g, "");
+  const bytes = Buffer.from(encoded, "base64");
+  if (bytes.toString("base64") !== encoded)
+    throw new CommandFailed(1, `--object: secret '${id}' is no base64`);
+  return bytes;
 }
 
 function ofVariable(name: string): Buffer {
@@ -60,6 +70,6 @@ function ofFile(path: string): Buffer {
   try {
     return readFileSync(path);
   } catch (error) {
-    throw new CommandFailed(1, `--object: ${error instanceof Error ? error.message : String(error)}`);
+    throw new CommandFailed(1, `--object: ${path}: cannot read the secret: ${fileErrorReason(error)}`);
   }
 }

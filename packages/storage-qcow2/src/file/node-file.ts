@@ -74,7 +74,7 @@ export class NodeFile implements BlockFile {
         if (!stat.isFile() && !stat.isBlockDevice()) {
           throw new ImageError(path, "invalid", "expected a regular file or a block device");
         }
-        const size = stat.isBlockDevice() ? endOfDevice(fd) : stat.size;
+        const size = stat.isBlockDevice() ? sizeOfDevice(path) : stat.size;
         const file = new NodeFile(path, fd, size, readOnly);
         const sharing = options.sharing ?? "readers";
         if (sharing !== "later") file.lock(sharing);
@@ -200,6 +200,16 @@ export class NodeFile implements BlockFile {
     if (this.#closed) return;
     this.#closed = true;
     host(this.path, "close", () => closeSync(this.#fd));
+  }
+}
+
+/** The size of a block device, read byte by byte: with a descriptor of its own, which has no `O_DIRECT`. */
+function sizeOfDevice(path: string): number {
+  const fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
+  try {
+    return endOfDevice(fd);
+  } finally {
+    closeSync(fd);
   }
 }
 

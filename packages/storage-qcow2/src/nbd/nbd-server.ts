@@ -1,4 +1,6 @@
+import { existsSync } from "node:fs";
 import { createServer, type Server, type Socket } from "node:net";
+import { dirname } from "node:path";
 import { NorthbridgeError } from "@northbridge/sdk";
 import { type NbdTls, negotiate } from "./handshake.ts";
 import type { NbdExport } from "./nbd-export.ts";
@@ -30,7 +32,9 @@ export class NbdServer {
     const server = new NbdServer(options);
     await new Promise<void>((resolve, reject) => {
       server.#server.once("error", (error) => {
-        reject(new NorthbridgeError("NB_HOST", `${path}: cannot listen: ${error.message}`, { cause: error }));
+        // libuv says that access is denied where there is no such directory.
+        const reason = existsSync(dirname(path)) ? error.message : `there is no directory ${dirname(path)}`;
+        reject(new NorthbridgeError("NB_HOST", `${path}: cannot listen: ${reason}`, { cause: error }));
       });
       server.#server.listen(path, resolve);
     });

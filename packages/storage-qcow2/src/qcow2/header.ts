@@ -82,7 +82,10 @@ export function readHeader(file: BlockFile): Qcow2Header {
 export function decodeHeader(bytes: Uint8Array, path: string): Qcow2Header {
   const invalid = (message: string): ImageError => new ImageError(path, "invalid", message);
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  if (bytes.length < V2_HEADER_LENGTH || view.getUint32(0) !== QCOW2_MAGIC) {
+  const isCut = bytes.length < V2_HEADER_LENGTH;
+  if (isCut && bytes.length >= 4 && view.getUint32(0) === QCOW2_MAGIC)
+    throw invalid(`the file was cut off inside the header: it has ${bytes.length} bytes`);
+  if (isCut || view.getUint32(0) !== QCOW2_MAGIC) {
     throw invalid("not a qcow2 image: the first four bytes are not 'QFI\\xfb'");
   }
   const version = view.getUint32(4);
@@ -101,7 +104,8 @@ export function decodeHeader(bytes: Uint8Array, path: string): Qcow2Header {
       `header_length: expected a multiple of 8 from 104 to ${clusterSize}, found ${headerLength}`,
     );
   }
-  if (bytes.length < headerLength) throw invalid("the file ends inside the header");
+  if (bytes.length < headerLength)
+    throw invalid(`the file was cut off inside the header: it has ${bytes.length} bytes`);
 
   const header: Qcow2Header = {
     version,

@@ -121,6 +121,7 @@ export class Qcow2Image extends SynchronousImage {
         "the image is marked corrupt: repair it before writing to it",
       );
     }
+    expectTables(header, file);
     if (options.snapshot !== undefined)
       return Qcow2Image.#openSnapshot(header, file, options, options.snapshot);
     if (!file.readOnly && (header.incompatible & Incompatible.DIRTY) !== 0n) {
@@ -456,6 +457,22 @@ export class Qcow2Image extends SynchronousImage {
     const kept = header.autoclear & (Autoclear.RAW_DATA_FILE | Autoclear.BITMAPS);
     if (kept === header.autoclear) return;
     this.meta.changeHeader({ autoclear: kept });
+  }
+}
+
+/** Of a file that was cut off everything would read as zeroes. */
+function expectTables(header: Qcow2Header, file: BlockFile): void {
+  const end = file.size();
+  for (const [offset, name] of [
+    [header.refcountTableOffset, "its refcount table"],
+    [header.l1Size === 0 ? 0 : header.l1TableOffset, "its L1 table"],
+  ] as const) {
+    if (offset < end) continue;
+    throw new ImageError(
+      file.path,
+      "corrupt",
+      `the file has ${end} bytes and was cut off before ${name}, at ${offset}`,
+    );
   }
 }
 
