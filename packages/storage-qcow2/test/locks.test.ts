@@ -3,6 +3,7 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { openImage } from "../src/chain/open-image.ts";
+import { NodeFile } from "../src/file/node-file.ts";
 import { inDirectory, qemu, qemuImg } from "./qemu.ts";
 
 const canLock = process.platform === "linux" && process.arch === "x64";
@@ -55,6 +56,22 @@ describe.skipIf(!canLock || qemuImg === undefined)("locks of images", () => {
       const writer = openImage(path, { format: "raw" });
       expect(qemu("qemu-io", "-f", "raw", "-c", "write 0 512", path)).toMatchObject({ status: 1 });
       writer.closeNow();
+    });
+  });
+
+  it("show the size that the file has once it is locked", async () => {
+    await inDirectory((directory) => {
+      const path = join(directory, "a.raw");
+      writeFileSync(path, new Uint8Array(512));
+      const file = NodeFile.open(path, { readOnly: true, sharing: "later" });
+      // Whoever had it locked until now made it longer.
+      writeFileSync(path, new Uint8Array(4096).fill(7));
+      file.lock("readers");
+      expect(file.size()).toBe(4096);
+      const bytes = new Uint8Array(4096);
+      file.read(0, bytes);
+      expect(bytes[4095]).toBe(7);
+      file.close();
     });
   });
 });

@@ -320,6 +320,19 @@ export class ClusterWriter {
     });
   }
 
+  /** Makes whole clusters that have content of their own read as zeroes; others show the backing image as before. */
+  blank(offset: number, length: number): void {
+    const { header, clusterSize } = this.#meta;
+    this.#eachCluster(offset, length, {
+      part: () => undefined,
+      whole: (cluster, bytes) => {
+        if (entryAt(this.#meta, cluster).kind === "unallocated") return;
+        if (header.version === 2) this.write(cluster * clusterSize, new Uint8Array(bytes));
+        else this.#zeroCluster(cluster, bytes, true);
+      },
+    });
+  }
+
   /** Drops clusters, so that the backing image shows through. */
   unmap(offset: number, length: number): void {
     this.#eachCluster(offset, length, {

@@ -194,8 +194,8 @@ function headerFor(options: Qcow2CreateOptions, path: string): Qcow2Header {
     compressionType: zstd ? CompressionType.ZSTD : CompressionType.DEFLATE,
     headerLength: version === 2 ? V2_HEADER_LENGTH : V3_HEADER_LENGTH + 8,
     laterFields: new Uint8Array(0),
-    // An extension of 512-byte clusters has to leave room for the backing file's name.
-    extensions: version === 3 && clusterBits > MIN_CLUSTER_BITS ? [featureNameTable()] : [],
+    // Small clusters have to leave room for the backing file's name, and for a header beside the old one as it changes.
+    extensions: version === 3 && clusterBits > MIN_CLUSTER_BITS + 1 ? [featureNameTable()] : [],
     backingFile: options.backingFile,
     backingFileOffset: 0,
   };

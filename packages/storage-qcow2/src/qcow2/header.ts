@@ -169,7 +169,7 @@ function decodeExtensions(
     if (at + length > Math.min(end, bytes.length)) {
       throw invalid(`header extension 0x${type.toString(16)}: ${length} bytes do not fit the first cluster`);
     }
-    extensions.push({ type, data: bytes.slice(at, at + length) });
+    if (type !== Extension.SKIPPED) extensions.push({ type, data: bytes.slice(at, at + length) });
     at += Math.ceil(length / 8) * 8;
   }
   return extensions;
@@ -275,20 +275,22 @@ export function l1EntriesFor(
 }
 
 /** The first byte behind the extensions and their end mark. */
-export const extensionsEnd = (header: Qcow2Header): number =>
-  header.extensions.reduce(
-    (end, { data }) => end + 8 + Math.ceil(data.length / 8) * 8,
-    header.headerLength + 8,
-  );
+export const extensionsEnd = (header: Qcow2Header, from: number = header.headerLength): number =>
+  header.extensions.reduce((end, { data }) => end + 8 + Math.ceil(data.length / 8) * 8, from + 8);
 
 /**
  * Writes the fields, the extensions and the backing file's name.
+ * @param from where the extensions stand: right behind the fields, or further behind with an extension to be skipped before
  * @throws {@link ImageError} when they do not fit the first cluster
  */
-export function encodeHeader(header: Qcow2Header, path: string): Uint8Array {
+export function encodeHeader(
+  header: Qcow2Header,
+  path: string,
+  from: number = header.headerLength,
+): Uint8Array {
   const length = header.headerLength;
   const name = header.backingFile === undefined ? undefined : bytesOf(header.backingFile);
-  let end = extensionsEnd(header);
+  let end = extensionsEnd(header, from);
   const nameAt = Math.max(end, header.backingFileOffset);
   if (name !== undefined) end = nameAt;
   if (name !== undefined) end += name.length;
@@ -313,7 +315,11 @@ export function encodeHeader(header: Qcow2Header, path: string): Uint8Array {
     if (length > V3_HEADER_LENGTH) view.setUint8(V3_HEADER_LENGTH, header.compressionType);
     bytes.set(header.laterFields, V3_HEADER_LENGTH + 8);
   }
-  let at = length;
+  if (from > length) {
+    view.setUint32(length, Extension.SKIPPED);
+    view.setUint32(length + 4, from - length - 8);
+  }
+  let at = from;
   for (const { type, data } of header.extensions) {
     view.setUint32(at, type);
     view.setUint32(at + 4, data.length);

@@ -313,6 +313,7 @@ export class Qcow2Image extends SynchronousImage {
       {
         backingSize: this.backing?.size ?? 0,
         writeZeroes: (offset, length) => this.#writer.writeZeroes(offset, length, true),
+        blank: (offset, length) => this.#writer.blank(offset, length),
         unmap: (offset, length) => this.#writer.unmap(offset, length),
         setDataLength: (length) => {
           if (this.meta.hasDataFile) this.meta.dataFile.truncate(length);

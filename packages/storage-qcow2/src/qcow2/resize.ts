@@ -8,6 +8,8 @@ export interface ResizableContent {
   readonly backingSize: number;
   /** Makes a range read as zeroes, not necessarily of whole clusters nor inside the disk's size. */
   writeZeroes(offset: number, length: number): void;
+  /** Makes whole clusters that have content of their own read as zeroes. */
+  blank(offset: number, length: number): void;
   /** Drops whole clusters. */
   unmap(offset: number, length: number): void;
   /** Fits an external data file to the disk. */
@@ -65,13 +67,22 @@ function grow(meta: Qcow2Metadata, content: ResizableContent, newSize: number): 
 }
 
 function shrink(meta: Qcow2Metadata, content: ResizableContent, newSize: number): void {
-  const { header } = meta;
-  const firstGone = Math.ceil(newSize / meta.clusterSize) * meta.clusterSize;
-  if (firstGone < header.size) content.unmap(firstGone, header.size - firstGone);
+  const { header, clusterSize } = meta;
+  const wholeClusters = (bytes: number): number => Math.ceil(bytes / clusterSize) * clusterSize;
+  const firstGone = wholeClusters(newSize);
+  const oldSize = header.size;
+  const end = wholeClusters(oldSize);
+  // Until the header says the new size nobody may see what the backing image has there, which may be older than old.
+  const shown = Math.max(firstGone, Math.min(end, wholeClusters(content.backingSize)));
+  if (firstGone < shown) content.blank(firstGone, shown - firstGone);
+  if (shown < end) content.unmap(shown, end - shown);
   meta.settle();
-  const perTable = meta.entriesPerL2 * meta.clusterSize;
+  meta.changeHeader({ size: newSize });
+  if (firstGone < shown) content.unmap(firstGone, shown - firstGone);
+  meta.settle();
+  const perTable = meta.entriesPerL2 * clusterSize;
   // Entries behind the disk's end may map the state of a virtual machine: those stay.
-  const oldEnd = l1EntriesFor(header, header.size);
+  const oldEnd = l1EntriesFor(header, oldSize);
   for (let index = Math.ceil(newSize / perTable); index < oldEnd; index += 1) {
     const table = meta.l2TableOffset(index);
     if (table === 0) continue;
@@ -81,6 +92,5 @@ function shrink(meta: Qcow2Metadata, content: ResizableContent, newSize: number)
     meta.refcounts.release(table, 1);
   }
   meta.settle();
-  meta.changeHeader({ size: newSize });
   content.setDataLength(newSize);
 }

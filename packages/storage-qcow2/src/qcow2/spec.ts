@@ -39,6 +39,8 @@ export const Extension = {
   BITMAPS: 0x23852875,
   CRYPTO: 0x0537be77,
   DATA_FILE: 0x44415441,
+  /** Ours: bytes to be skipped, while the extensions stand elsewhere for a moment. */
+  SKIPPED: 0x6e62736b,
 } as const;
 
 /** Names of feature bits by type (0 incompatible, 1 compatible, 2 autoclear) and bit number. */
