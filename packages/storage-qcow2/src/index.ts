@@ -26,6 +26,7 @@ export { type ChainExtent, chainExtentAt, chainExtents } from "./operations/chai
 export { commitImage, emptyImage, imagesAbove } from "./operations/commit-image.ts";
 export { compareImages, type Difference } from "./operations/compare-images.ts";
 export { copyImage, type CopyOptions, type Progress } from "./operations/copy-image.ts";
+export { JoinedImage } from "./operations/joined-image.ts";
 export { type MeasuredLayout, type Measurement, measureQcow2 } from "./operations/measure-image.ts";
 export type { Preallocation } from "./operations/preallocate.ts";
 export { copyForRebase } from "./operations/rebase-image.ts";

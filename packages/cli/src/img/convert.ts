@@ -1,6 +1,6 @@
 import { existsSync } from "node:fs";
 import { dirname } from "node:path";
-import { copyImage, type DiskImage, openImage, Qcow2Image } from "@northbridge/storage-qcow2";
+import { copyImage, type DiskImage, JoinedImage, openImage, Qcow2Image } from "@northbridge/storage-qcow2";
 import { Option } from "commander";
 import { collect } from "../commands/validate.ts";
 import type { RegisterCommand } from "../commands/register-command.ts";
@@ -132,39 +132,28 @@ export const registerConvert: RegisterCommand = (img, host) => {
     out: DiskImage,
     options: ConvertOptions,
   ): Promise<void> {
-    const total = sources.reduce((sum, { size }) => sum + size, 0);
     const progress = new ProgressLine(host, options.p === true && options.quiet !== true);
     // What is preallocated in an encrypted image reads as anything.
     const isNew = options.n !== true && !(out instanceof Qcow2Image && out.meta.isEncrypted);
-    let targetOffset = 0;
-    const unit = options.c === true && out instanceof Qcow2Image ? out.meta.clusterSize : 1;
-    const uneven = sources.slice(0, -1).find(({ size }) => size % unit !== 0);
-    if (uneven !== undefined) {
-      throw new CommandFailed(
-        1,
-        `-c: expected images of whole clusters (${unit} bytes) before the last, found ${uneven.path} of ${uneven.size} bytes`,
-      );
-    }
-    for (const source of sources) {
-      await copyImage(source, out, {
-        targetOffset,
-        compress: options.c === true,
-        parallel: parseCount(options.m, "-m"),
-        sharedBacking: options.B !== undefined,
-        targetIsZero: options.targetIsZero === true || (isNew && options.B === undefined),
-        ...(options.S === undefined ? {} : { sparseBytes: sparseBytes(options.S) }),
-        ...(options.salvage === true
-          ? {
-              onReadError: (offset: number) => {
-                if (options.quiet !== true)
-                  host.stderr.write(`warning: error while reading offset ${offset}\n`);
-              },
-            }
-          : {}),
-        onProgress: progress.part(targetOffset / total, (targetOffset + source.size) / total),
-      });
-      targetOffset += source.size;
-    }
+    const [only, ...more] = sources;
+    // One disk, so that a cluster that is compressed may begin in one image and end in the next.
+    const source = only !== undefined && more.length === 0 ? only : new JoinedImage(sources);
+    await copyImage(source, out, {
+      compress: options.c === true,
+      parallel: parseCount(options.m, "-m"),
+      sharedBacking: options.B !== undefined,
+      targetIsZero: options.targetIsZero === true || (isNew && options.B === undefined),
+      ...(options.S === undefined ? {} : { sparseBytes: sparseBytes(options.S) }),
+      ...(options.salvage === true
+        ? {
+            onReadError: (offset: number) => {
+              if (options.quiet !== true)
+                host.stderr.write(`warning: error while reading offset ${offset}\n`);
+            },
+          }
+        : {}),
+      onProgress: progress.part(),
+    });
     progress.end();
   }
 };

@@ -9,8 +9,6 @@ export type Progress = (done: number, total: number) => void;
 
 /** How {@link copyImage} copies. */
 export interface CopyOptions {
-  /** Where the source's bytes go in the target. */
-  readonly targetOffset?: number;
   /** Bytes in a row that must be zero not to be written; 0 writes everything. */
   readonly sparseBytes?: number;
   /** Writes compressed clusters, into a qcow2 image. */
@@ -63,10 +61,9 @@ async function copyData(
   options: CopyOptions,
 ): Promise<void> {
   const unit = target instanceof Qcow2Image ? target.meta.clusterSize : (options.sparseBytes ?? 4096);
-  const targetOffset = options.targetOffset ?? 0;
   const zero = (at: number, length: number): void => {
-    if (options.sparseBytes === 0) writeZeroBytes(target, targetOffset + at, length);
-    else if (options.targetIsZero !== true) target.writeZeroesAt(targetOffset + at, length, true);
+    if (options.sparseBytes === 0) writeZeroBytes(target, at, length);
+    else if (options.targetIsZero !== true) target.writeZeroesAt(at, length, true);
   };
   const chunkBytes = Math.max(CHUNK, unit);
   // While one buffer is written, the other is read into.
@@ -96,16 +93,16 @@ async function copyData(
     }
     const { at } = chunk;
     if ((await isRead) !== true) readOrReport(source, at, bytes, options);
-    if (writer !== undefined) await writer.write(targetOffset + at, bytes);
-    else if (options.sparseBytes === 0) target.writeAt(targetOffset + at, bytes);
+    if (writer !== undefined) await writer.write(at, bytes);
+    else if (options.sparseBytes === 0) target.writeAt(at, bytes);
     else {
       // Runs are measured on the target's grid.
-      const lead = Math.min(bytes.length, (unit - ((targetOffset + at) % unit)) % unit);
+      const lead = Math.min(bytes.length, (unit - (at % unit)) % unit);
       for (const part of lead > 0 ? [bytes.subarray(0, lead), bytes.subarray(lead)] : [bytes]) {
         const base = at + (part.byteOffset - bytes.byteOffset);
         for (const run of zeroRuns(part, unit)) {
           if (run.isZero) zero(base + run.start, run.end - run.start);
-          else target.writeAt(targetOffset + base + run.start, part.subarray(run.start, run.end));
+          else target.writeAt(base + run.start, part.subarray(run.start, run.end));
         }
       }
     }
@@ -140,7 +137,6 @@ function* chunksToCopy(
   unit: number,
   options: CopyOptions,
 ): Generator<Chunk, undefined> {
-  const targetOffset = options.targetOffset ?? 0;
   let at = 0;
   while (at < source.size) {
     const extent = extentToCopy(source, at, options.sharedBacking === true);
@@ -151,8 +147,8 @@ function* chunksToCopy(
     }
     let end = at + extent.length;
     if (unit > 0) {
-      at -= (targetOffset + at) % unit > at ? 0 : (targetOffset + at) % unit;
-      end = Math.min(source.size, Math.ceil((targetOffset + end) / unit) * unit - targetOffset);
+      at -= at % unit;
+      end = Math.min(source.size, Math.ceil(end / unit) * unit);
     }
     const length = Math.min(chunkBytes - (at % chunkBytes), end - at);
     yield { at, length, isZero: false };
