@@ -1,6 +1,6 @@
 import { libc } from "./libc.ts";
 import { RootedBuffer } from "./rooted-buffer.ts";
-import { check } from "./system-call-error.ts";
+import { check, errnoName, SystemCallError } from "./system-call-error.ts";
 
 /** `struct sigaction` of glibc on x86-64: handler, 128 bytes of mask, flags. */
 const SIGACTION_BYTES = 152;
@@ -26,9 +26,11 @@ export function interruptOn(signal: number): void {
   );
 }
 
-/** Sends a signal to one thread of this process (tgkill(2)). */
-export function signalThread(tid: number, signal: number): void {
-  check(libc().tgkill(process.pid, tid, signal), "tgkill", `thread ${tid}`);
+/** Sends a signal to one thread of this process (tgkill(2)). Returns whether there is such a thread. */
+export function signalThread(tid: number, signal: number): boolean {
+  if (libc().tgkill(process.pid, tid, signal) === 0) return true;
+  if (errnoName() === "ESRCH") return false;
+  throw new SystemCallError("tgkill", errnoName(), `thread ${tid}`);
 }
 
 /** Names the calling thread as `top -H` shows it; 15 bytes are kept. */

@@ -1,7 +1,11 @@
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { Console, type DeviceEntry, type MachineConfig, type StopReason } from "../contracts/index.ts";
 import { PluginRegistry } from "../composition/plugin-registry.ts";
 import { RingBufferBackend } from "../host/ring-buffer.ts";
+import { readManifest } from "../snapshot/read-snapshot.ts";
 import { debugConsole, fakePlugin, powerPort } from "../testing/fake-devices.ts";
 import { FakeHypervisor, type FakeStep } from "../testing/fake-hypervisor.ts";
 import { createMachine, type MachineOptions } from "./create-machine.ts";
@@ -190,6 +194,40 @@ describe("Machine", () => {
     await machine.stop();
     await machine.stop();
     await expect(machine.resume()).rejects.toThrow(/has stopped/);
+  });
+
+  it("closes what it has where a processor cannot be stopped", async () => {
+    const hypervisor = new FakeHypervisor();
+    const machine = await createMachine({ config: bare, hypervisor, registry });
+    await machine.start();
+    const [vcpu] = hypervisor.vms[0]!.vcpus;
+    vcpu!.kick = () => {
+      throw new Error("no such thread");
+    };
+    await machine.stop();
+    expect(await machine.stopped).toEqual({ kind: "error", detail: "closing: no such thread" });
+    expect(hypervisor.vms[0]?.closed).toBe(1);
+  });
+
+  it("resets a guest that has asked for it before it saves it", async () => {
+    const directory = mkdtempSync(join(tmpdir(), "northbridge-reset-"));
+    const saved = join(directory, "saved");
+    const program: FakeStep[] = [
+      (vm, options) => {
+        if (machine.stats().resets > 0) return undefined;
+        void machine.save(saved).then(() => machine.stop());
+        return power(RESET)(vm, options);
+      },
+    ];
+    const machine = await createMachine({ config: bare, hypervisor: new FakeHypervisor(program), registry });
+    try {
+      await machine.start();
+      await machine.stopped;
+      expect(machine.stats().resets).toBe(1);
+      expect((await readManifest(saved)).vcpus[0]?.regs.rip).toBe(0n);
+    } finally {
+      rmSync(directory, { recursive: true });
+    }
   });
 
   it("gives a device the memory that its plugin asks for, above all RAM", async () => {

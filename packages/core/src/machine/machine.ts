@@ -63,6 +63,8 @@ export class Machine {
   #tail: Promise<unknown> = Promise.resolve();
   #isEnding = false;
   #isRestored = false;
+  /** The guest asked for a reset, which has not begun. */
+  #isResetDue = false;
   #pauseReason: string | undefined;
   #resets = 0;
   #failure: unknown;
@@ -191,6 +193,8 @@ export class Machine {
       const wasRunning = this.#lifecycle.state === "running";
       if (wasRunning) await this.#hold();
       try {
+        // A guest that has asked for it would wait for it where it is restored.
+        if (this.#isResetDue) await this.#reset();
         await writeSnapshot(this.#parts.snapshot, directory);
       } finally {
         if (wasRunning && !this.#isEnding) this.#go();
@@ -322,28 +326,36 @@ export class Machine {
    * paused meanwhile too: it resumes with the first instruction.
    */
   #restart(): void {
+    this.#isResetDue = true;
     this.#runner.release();
     this.#inTurn(async () => {
       const { state } = this.#lifecycle;
-      if (state !== "running" && state !== "paused") return;
-      const { vm, devices, boot, power } = this.#parts;
+      if (!this.#isResetDue || (state !== "running" && state !== "paused")) return;
+      const { devices } = this.#parts;
       if (state === "running") {
         await this.#runner.quiesce();
         for (const { device } of devices) await device.pause?.(); // no host operation reaches the next guest's memory
       }
-      for (const { device } of devices) device.reset?.();
-      vm.irqchip.restore(this.#powerOnIrqchip);
-      for (const vcpu of vm.vcpus) vcpu.reset();
-      power.rearm();
-      this.#resets++;
-      await boot();
-      this.#parked.clear();
+      await this.#reset();
       if (state === "paused" || this.#isEnding) return;
       for (const { device } of devices) device.resume?.();
       this.#runner.start();
     }).catch((error: unknown) => {
       this.#fail(error);
     });
+  }
+
+  /** Of a machine that stands still: power-on state, and the boot loader. */
+  async #reset(): Promise<void> {
+    const { vm, devices, boot, power } = this.#parts;
+    this.#isResetDue = false;
+    for (const { device } of devices) device.reset?.();
+    vm.irqchip.restore(this.#powerOnIrqchip);
+    for (const vcpu of vm.vcpus) vcpu.reset();
+    power.rearm();
+    this.#resets++;
+    await boot();
+    this.#parked.clear();
   }
 
   /** Something of the host's side broke. */
@@ -357,7 +369,7 @@ export class Machine {
   #end(reason: StopReason): void {
     if (this.#isEnding) return;
     this.#isEnding = true;
-    this.#runner.release();
+    // In this order: what a backend throws now does not keep the machine from being closed.
     void this.#tail
       .then(() => this.#close())
       .then(
@@ -372,11 +384,15 @@ export class Machine {
           );
         },
       );
+    try {
+      this.#runner.release();
+    } catch (error) {
+      this.#failure ??= error;
+    }
   }
 
   async #close(): Promise<void> {
     const { clock, devices, closeDevices, vm } = this.#parts;
-    await this.#runner.quiesce();
     const errors: unknown[] = [];
     /** Every step is taken, whatever became of those before it. */
     const take = async (step: () => unknown): Promise<void> => {
@@ -386,6 +402,7 @@ export class Machine {
         errors.push(error);
       }
     };
+    await take(() => this.#runner.quiesce());
     await take(() => {
       this.#lifecycle.move("stopped");
     });

@@ -1,6 +1,7 @@
 import { SHARE_ENV, Worker } from "node:worker_threads";
 import { EventFd, FdWatch, interruptOn, signalThread } from "@northbridge/linux";
 import { NorthbridgeError } from "@northbridge/sdk";
+import { Run } from "../abi/spec.ts";
 import {
   KICK_SIGNAL,
   type Mail,
@@ -16,56 +17,71 @@ const isSource = import.meta.url.endsWith(".ts");
 /** Beside this file in the sources; beside the bundle in the package. */
 const WORKER = new URL(isSource ? "./vcpu-worker.ts" : "./vcpu-worker.js", import.meta.url);
 
+/** Those that have not ended. The process waits for each of them at its end, and each for its guest. */
+const threads = new Set<VcpuThread>();
+
+function quitAll(): void {
+  for (const thread of threads) thread.quit();
+}
+
 /** The machine thread's end of one vCPU's thread. */
 export class VcpuThread {
   readonly #worker: Worker;
-  readonly #words: Int32Array<SharedArrayBuffer>;
+  readonly #words: Int32Array<SharedArrayBuffer> = new Int32Array(
+    new SharedArrayBuffer(WORDS * Int32Array.BYTES_PER_ELEMENT),
+  );
   readonly #gone: Promise<void>;
   readonly #event = new EventFd();
   readonly #watch: FdWatch;
+  /** `kvm_run` of its vCPU. */
+  #run: DataView | undefined;
   #failure: Error | undefined;
+  #isStopping = false;
   /** Wakes who awaits the thread. */
   #wake: (() => void) | undefined;
 
   /** Starts the thread, which takes some tens of milliseconds: `attach` waits for it. */
   constructor(name: string) {
     interruptOn(KICK_SIGNAL);
-    const shared = new SharedArrayBuffer(WORDS * Int32Array.BYTES_PER_ELEMENT);
-    const words = new Int32Array(shared);
-    const workerData: ThreadData = { words: shared, name, event: this.#event.fd };
-    const worker = new Worker(WORKER, {
-      workerData,
-      env: SHARE_ENV,
-      trackUnmanagedFds: false,
-      ...(isSource && { execArgv: ["--conditions=northbridge-source", "--no-warnings"] }),
-    });
-    this.#worker = worker;
-    this.#words = words;
+    const workerData: ThreadData = { words: this.#words.buffer, name, event: this.#event.fd };
     this.#watch = new FdWatch(this.#event.fd, () => {
       this.#event.drain();
       this.#wake?.();
     });
     // The thread itself keeps the process.
     this.#watch.unref();
-    worker.on("error", (error) => {
-      this.#failure = error instanceof Error ? error : new Error(String(error));
-      Atomics.store(words, Word.TURN, Turn.QUIT);
-      this.#wake?.();
+    try {
+      this.#worker = new Worker(WORKER, {
+        workerData,
+        env: SHARE_ENV,
+        trackUnmanagedFds: false,
+        ...(isSource && { execArgv: ["--conditions=northbridge-source", "--no-warnings"] }),
+      });
+    } catch (error) {
+      this.#release();
+      throw error;
+    }
+    this.#worker.on("error", (error) => {
+      this.#lose(error instanceof Error ? error : new Error(String(error)));
     });
     this.#gone = new Promise((resolve) => {
-      worker.once("exit", () => {
-        this.#watch.close();
-        this.#event.close();
+      this.#worker.once("exit", (code) => {
+        if (!this.#isStopping) this.#lose(new Error(`it ended by itself, with code ${code}`));
+        this.#release();
+        threads.delete(this);
+        if (threads.size === 0) process.off("exit", quitAll);
         resolve();
       });
     });
+    if (threads.size === 0) process.on("exit", quitAll);
+    threads.add(this);
   }
 
   /** Gives the thread its vCPU; resolves when it can be handed turns. Throws `NB_BACKEND`. */
   async attach(vcpu: Omit<VcpuMail, "kind">): Promise<void> {
+    this.#run = new DataView(vcpu.run);
     this.#send({ kind: "vcpu", ...vcpu });
     await this.#whileTurnIs(Turn.STARTING);
-    this.#expectAlive();
   }
 
   /** Has a range answered on the thread, from the next entry into the guest on. */
@@ -100,18 +116,20 @@ export class VcpuThread {
 
   /** Whether the guest is back after at most `spins` looks: for exits that follow each other closely. */
   isBackWithin(spins: number): boolean {
-    for (let i = 0; i < spins; i++) if (!this.isInGuest) return true;
+    for (let i = 0; i < spins; i++)
+      if (!this.isInGuest) return Atomics.load(this.#words, Word.TURN) === Turn.MACHINE;
     return false;
   }
 
-  async exited(): Promise<void> {
-    await this.#whileTurnIs(Turn.GUEST);
-    this.#expectAlive();
+  /** Resolves when the guest is back. Throws `NB_BACKEND` where the thread failed. */
+  exited(): Promise<void> {
+    return this.#whileTurnIs(Turn.GUEST);
   }
 
   /** Interrupts KVM_RUN. The caller has set `kvm_run.immediate_exit`: the thread may not have got there yet. */
   interrupt(): void {
-    signalThread(this.tid, KICK_SIGNAL);
+    // Its end is told in the event loop, and that may stand still until the guest is back.
+    if (!signalThread(this.tid, KICK_SIGNAL)) this.#lose(new Error("it is gone"));
   }
 
   /**
@@ -129,9 +147,33 @@ export class VcpuThread {
 
   /** Only while it is the machine thread's turn, or before the first one. */
   async stop(): Promise<void> {
+    this.#isStopping = true;
+    this.#endTurn();
+    await this.#gone;
+  }
+
+  /** Has the thread end soon, wherever it is: nobody hears of its guest any more. */
+  quit(): void {
+    this.#isStopping = true;
+    this.#endTurn();
+    this.#run?.setUint8(Run.IMMEDIATE_EXIT, 1);
+    if (this.tid !== 0) signalThread(this.tid, KICK_SIGNAL);
+  }
+
+  #lose(reason: Error): void {
+    this.#failure ??= reason;
+    this.#endTurn();
+    this.#wake?.();
+  }
+
+  #endTurn(): void {
     Atomics.store(this.#words, Word.TURN, Turn.QUIT);
     Atomics.notify(this.#words, Word.TURN);
-    await this.#gone;
+  }
+
+  #release(): void {
+    this.#watch.close();
+    this.#event.close();
   }
 
   #send(mail: Mail): void {
@@ -146,6 +188,9 @@ export class VcpuThread {
         this.#hearWhenNot(turn);
       });
     }
+    // Why is said last.
+    if (Atomics.load(this.#words, Word.TURN) === Turn.QUIT) await this.#gone;
+    this.#expectAlive();
   }
 
   /** Wakes who awaits the thread: now, or as soon as the turn is another one. */

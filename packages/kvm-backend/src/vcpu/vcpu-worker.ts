@@ -55,14 +55,20 @@ function tellMachine(): void {
   if (Atomics.exchange(words, Word.AWAITED, 0) !== 0) event.signal();
 }
 
-nameThread(name);
-Atomics.store(words, Word.TID, gettid());
-// Unless it is told to quit already.
-Atomics.compareExchange(words, Word.TURN, Turn.STARTING, Turn.MACHINE);
-tellMachine();
-// After an interruption, the machine thread may wait for this one's processor.
-while (awaitTurn(words[Word.ERRNO] === 0 ? SPINS : 0) === Turn.GUEST) {
-  enterGuest();
-  Atomics.store(words, Word.TURN, Turn.MACHINE);
+try {
+  nameThread(name);
+  Atomics.store(words, Word.TID, gettid());
+  // Unless it is told to quit already: here and below.
+  Atomics.compareExchange(words, Word.TURN, Turn.STARTING, Turn.MACHINE);
+  tellMachine();
+  // After an interruption, the machine thread may wait for this one's processor.
+  while (awaitTurn(words[Word.ERRNO] === 0 ? SPINS : 0) === Turn.GUEST) {
+    enterGuest();
+    Atomics.compareExchange(words, Word.TURN, Turn.GUEST, Turn.MACHINE);
+    tellMachine();
+  }
+} finally {
+  // What a handler threw is told in the event loop, and that may stand still until the guest is back.
+  Atomics.store(words, Word.TURN, Turn.QUIT);
   tellMachine();
 }
