@@ -1,7 +1,7 @@
 import { socketPair } from "@northbridge/linux";
-import { inProcessTarget, virtioConformance } from "@northbridge/sdk/conformance";
+import { inProcessTarget, vhostUserConformance, virtioConformance } from "@northbridge/sdk/conformance";
 import { describe, it } from "vitest";
-import { VhostUserTarget } from "../src/conformance/index.ts";
+import { hostWire, VhostUserTarget } from "../src/conformance/index.ts";
 import { FrontEnd } from "../src/frontend/front-end.ts";
 import { VhostUserBackend } from "../src/index.ts";
 import { createMemory, devices, pmem } from "./devices.ts";
@@ -39,4 +39,17 @@ describe.skipIf(!isHere).each(devices)("%s behind a vhost-user socket", (name, c
     };
     virtioConformance({ describe, it }, { deviceId: create().deviceId, packed, create: connect });
   }
+});
+
+// The protocol is the same for every kind: three will do.
+const three = devices.filter(([name]) => ["VirtioBlk", "VirtioNet", "VirtioRng"].includes(name));
+describe.skipIf(!isHere).each(three)("the vhost-user socket of %s", (_name, create) => {
+  const device = create();
+  const backend = new VhostUserBackend({ device, createMemory });
+  const wire = hostWire(() => {
+    const [ours, theirs] = socketPair();
+    void backend.serve(theirs);
+    return ours;
+  });
+  vhostUserConformance({ describe, it }, { wire, deviceId: device.deviceId });
 });

@@ -1,54 +1,93 @@
-import { spawn, spawnSync } from "node:child_process";
+import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { existsSync, mkdtempSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { virtioConformance } from "@northbridge/sdk/conformance";
+import { vhostUserConformance, virtioConformance } from "@northbridge/sdk/conformance";
 import { afterAll, beforeAll, describe, it } from "vitest";
-import { VhostUserTarget } from "../src/conformance/index.ts";
+import { VhostUserTarget, vhostUserWire } from "../src/conformance/index.ts";
 
 const DAEMON = "qemu-storage-daemon";
-const isHere = process.env["NORTHBRIDGE_QEMU"] === "1" && spawnSync(DAEMON, ["--version"]).status === 0;
+const isHere = spawnSync(DAEMON, ["--version"]).status === 0;
+if (!isHere) console.log(`${DAEMON} is not installed: no back end of others is judged`);
+const isThorough = process.env["NORTHBRIDGE_QEMU"] === "1";
 const BLOCK = 2;
 
-/** Somebody else's back end: an export of QEMU's storage daemon. */
-describe.skipIf(!isHere)(`${DAEMON} (NORTHBRIDGE_QEMU=1)`, () => {
-  const directory = mkdtempSync(join(tmpdir(), "northbridge-vhost-user-"));
-  const socket = join(directory, "blk.sock");
-  let daemon: ReturnType<typeof spawn>;
+/** Somebody else's back end: an export of QEMU's storage daemon. One that ended is started again. */
+class StorageDaemon {
+  readonly socket: string;
+  readonly #image: string;
+  #process: ChildProcess | undefined;
 
-  beforeAll(async () => {
-    const image = join(directory, "disk.raw");
-    writeFileSync(image, "");
-    truncateSync(image, 1 << 20);
-    daemon = spawn(DAEMON, [
+  constructor(directory: string) {
+    this.socket = join(directory, "blk.sock");
+    this.#image = join(directory, "disk.raw");
+    writeFileSync(this.#image, "");
+    truncateSync(this.#image, 1 << 20);
+  }
+
+  async start(): Promise<void> {
+    if (this.#process !== undefined && !hasEnded(this.#process)) return;
+    rmSync(this.socket, { force: true });
+    const daemon = spawn(DAEMON, [
       "--blockdev",
-      `driver=file,filename=${image},node-name=file,discard=unmap`,
+      `driver=file,filename=${this.#image},node-name=file,discard=unmap`,
       "--blockdev",
       "driver=raw,file=file,node-name=disk,discard=unmap",
       "--export",
-      `type=vhost-user-blk,id=export,node-name=disk,addr.type=unix,addr.path=${socket},writable=on,num-queues=2`,
+      `type=vhost-user-blk,id=export,node-name=disk,addr.type=unix,addr.path=${this.socket},writable=on,num-queues=2`,
     ]);
-    while (!existsSync(socket) && daemon.exitCode === null) {
+    this.#process = daemon;
+    while (!existsSync(this.socket) && !hasEnded(daemon)) {
       await new Promise((resolve) => setTimeout(resolve, 10));
     }
-  });
+  }
 
-  afterAll(async () => {
+  async stop(): Promise<void> {
+    const daemon = this.#process;
+    if (daemon === undefined || hasEnded(daemon)) return;
+    const ended = new Promise((resolve) => daemon.once("exit", resolve));
     daemon.kill();
-    await new Promise((resolve) => daemon.once("exit", resolve));
+    await ended;
+  }
+}
+
+const hasEnded = ({ exitCode, signalCode }: ChildProcess): boolean =>
+  exitCode !== null || signalCode !== null;
+
+describe.skipIf(!isHere)(DAEMON, () => {
+  const directory = mkdtempSync(join(tmpdir(), "northbridge-vhost-user-"));
+  const daemon = new StorageDaemon(directory);
+  const { socket } = daemon;
+
+  beforeAll(() => daemon.start());
+  afterAll(async () => {
+    await daemon.stop();
     rmSync(directory, { recursive: true });
   });
 
-  virtioConformance(
+  vhostUserConformance(
     { describe, it },
     {
+      prepare: () => daemon.start(),
+      wire: vhostUserWire(socket),
       deviceId: BLOCK,
-      create: () => VhostUserTarget.connect(socket, { queueSizes: [128, 128] }),
       // Reported in the README of this package.
-      violates: [
-        "the device MUST handle normal chained descriptors followed by a single indirect one",
-        "GET_ID answers 20 bytes",
-      ],
+      violates: ["a front end that names a ring that there is not"],
     },
   );
+
+  describe.skipIf(!isThorough)("every clause of its device (NORTHBRIDGE_QEMU=1)", () => {
+    virtioConformance(
+      { describe, it },
+      {
+        deviceId: BLOCK,
+        create: () => VhostUserTarget.connect(socket, { queueSizes: [128, 128] }),
+        // Reported in the README of this package.
+        violates: [
+          "the device MUST handle normal chained descriptors followed by a single indirect one",
+          "GET_ID answers 20 bytes",
+        ],
+      },
+    );
+  });
 });

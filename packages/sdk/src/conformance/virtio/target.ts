@@ -45,9 +45,3 @@ export interface ProbeRequest {
   /** What is wrong with the answer; undefined where nothing is. */
   readonly check?: (answer: Uint8Array, written: number) => string | undefined;
 }
-
-/** The part of a test framework that the suite needs: vitest's `describe` and `it` are it. */
-export interface VirtioSuiteHooks {
-  describe(name: string, body: () => void): void;
-  it(name: string, body: (context: { readonly skip: (note: string) => void }) => Promise<void>): void;
-}
