@@ -2,8 +2,10 @@ import { existsSync } from "node:fs";
 import { mkdtempDisposable, readdir } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { enterNetworkNamespace } from "@northbridge/linux";
 import { describe, expect, it } from "vitest";
 import { namespaceObstacle, NetworkNamespace } from "../../../net-tap/test/network-namespace.ts";
+import { forwardObstacles } from "./forward-obstacles.ts";
 import { planNetwork } from "./network-plan.ts";
 
 const MAIN = join(import.meta.dirname, "..", "main.ts");
@@ -71,7 +73,8 @@ describe.skipIf(obstacle !== undefined)(
         (hasNft ? await namespace.run("nft", "list", "ruleset") : "") +
         (await namespace.run("ip", "-br", "link")) +
         (await namespace.run("ip", "addr")) +
-        (await namespace.run("cat", "/proc/sys/net/ipv4/ip_forward"));
+        (await namespace.run("sh", "-c", "grep -r . /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv4/conf"));
+      await namespace.run("sh", "-c", "echo 0 > /proc/sys/net/ipv4/conf/all/accept_redirects");
       const before = await host();
       const made = await northbridge("setup", "lab", "--taps", "2", ...nat, "--no-dhcp");
       expect(made).toContain("bridge lab\n");
@@ -105,6 +108,46 @@ describe.skipIf(obstacle !== undefined)(
       );
     });
 
+    it.skipIf(namespaceObstacle("nft", "ping") !== undefined)(
+      "reaches the outside, and is reached from there only where it asked; other firewalls are told of",
+      async () => {
+        await using host = await NetworkNamespace.make();
+        await using lan = await NetworkNamespace.make();
+        await using guest = await NetworkNamespace.make();
+        const ip = (namespace: NetworkNamespace, line: string): Promise<string> =>
+          namespace.run("ip", ...line.split(" "));
+        const plan = planNetwork({ ...request, taps: 0, dhcp: false }, "/run/x");
+        for (const change of plan) {
+          if ("run" in change) await host.run(change.run[0] ?? "", ...change.run.slice(1));
+          else await host.run("sh", "-c", `echo ${change.content} > ${change.file}`);
+        }
+        await ip(host, `link add out type veth peer name eth0 netns ${lan.name}`);
+        await ip(host, `link add in type veth peer name eth0 netns ${guest.name}`);
+        await ip(host, "link set in master lab up");
+        await ip(host, "addr add 192.0.2.1/24 dev out");
+        await ip(host, "link set out up");
+        await ip(lan, "addr add 192.0.2.2/24 dev eth0");
+        await ip(lan, "link set eth0 up");
+        await ip(lan, "route add 10.77.0.0/24 via 192.0.2.1");
+        await ip(guest, "addr add 10.77.0.2/24 dev eth0");
+        await ip(guest, "link set eth0 up");
+        await ip(guest, "route add default via 10.77.0.1");
+        await guest.run("ping", "-c1", "-w10", "192.0.2.2");
+        await expect(lan.run("ping", "-c1", "-W1", "10.77.0.2")).rejects.toThrow();
+        // The same once more, where this host does not keep it from it.
+        await host.run("nft", "delete table ip northbridge_lab");
+        await lan.run("ping", "-c1", "-w10", "10.77.0.2");
+        expect(await obstaclesIn(host)).toEqual([]);
+        await host.run(
+          "nft",
+          "add table ip other; add chain ip other f { type filter hook forward priority 0; policy drop; }",
+        );
+        expect(await obstaclesIn(host)).toEqual([
+          "lab reaches the outside only as far as chain f of table ip other lets it: accept what comes from lab, and answers to it, there",
+        ]);
+      },
+    );
+
     it("is not left half made", async () => {
       await using namespace = await NetworkNamespace.make();
       await using directory = await mkdtempDisposable(join(tmpdir(), "northbridge-net-"));
@@ -131,3 +174,12 @@ describe.skipIf(obstacle !== undefined)(
     });
   },
 );
+
+async function obstaclesIn(namespace: NetworkNamespace): Promise<readonly string[]> {
+  const leave = enterNetworkNamespace(`/run/netns/${namespace.name}`);
+  try {
+    return await forwardObstacles("lab");
+  } finally {
+    leave();
+  }
+}

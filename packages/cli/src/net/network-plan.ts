@@ -16,10 +16,26 @@ export interface NetworkRequest {
   readonly dhcp: boolean;
 }
 
-/** One change of the host, and how it is taken back: by a program, or by a file's old content. */
-export type Change =
-  | { readonly what: string; readonly run: readonly string[]; readonly undo: readonly string[] | undefined }
-  | { readonly what: string; readonly file: string; readonly content: string };
+/** A change that a program makes, and another takes back. */
+export interface ProgramChange {
+  readonly what: string;
+  readonly run: readonly string[];
+  readonly undo: readonly string[] | undefined;
+  /** Succeeds where that is there: before, it is somebody else's; afterwards it is still to be taken back. */
+  readonly exists?: readonly string[] | undefined;
+}
+
+/** What a file of the kernel's is to hold. */
+export interface FileChange {
+  readonly what: string;
+  readonly file: string;
+  readonly content: string;
+  /** The files that the kernel writes along with it, as a glob pattern. */
+  readonly rewrites?: string | undefined;
+}
+
+/** One change of the host. */
+export type Change = ProgramChange | FileChange;
 
 interface Addresses {
   readonly bridge: string;
@@ -30,18 +46,25 @@ interface Addresses {
 
 const LONGEST_NAME = 11;
 
-/** The changes that make a network, in order. Throws `NB_CONFIG` that names the option at fault. */
+/** Throws `NB_CONFIG` where `name` is not one for a network. */
+export function checkNetworkName(name: string): void {
+  if (/^[a-z][a-z0-9]*$/.test(name) && name.length <= LONGEST_NAME) return;
+  fail(`NAME: expected a letter and then letters and digits, ${LONGEST_NAME} at most, found "${name}"`);
+}
+
+/**
+ * The changes that make a network, in order. Throws `NB_CONFIG` that names the option at fault.
+ * @param runtimeDirectory an absolute path: daemons leave the working directory
+ */
 export function planNetwork(request: NetworkRequest, runtimeDirectory: string): readonly Change[] {
   const { name, taps, user, nat, dhcp } = request;
-  if (!/^[a-z][a-z0-9]*$/.test(name) || name.length > LONGEST_NAME) {
-    fail(`NAME: expected a letter and then letters and digits, ${LONGEST_NAME} at most, found "${name}"`);
-  }
+  checkNetworkName(name);
   if (!Number.isInteger(taps) || taps < 0 || taps > 64) {
     fail(`--taps: expected a whole number from 0 to 64, found ${taps}`);
   }
   const addresses = addressesOf(request.subnet);
   const changes: Change[] = [
-    ip(`bridge ${name}`, `link add ${name} type bridge`, `link del ${name}`),
+    ip(`bridge ${name}`, `link add ${name} type bridge`, `link del ${name}`, name),
     // These go with the bridge.
     ip(`address ${addresses.bridge} of ${name}`, `addr add ${addresses.bridge} dev ${name}`, undefined),
     ip(`${name} up`, `link set ${name} up`, undefined),
@@ -50,13 +73,14 @@ export function planNetwork(request: NetworkRequest, runtimeDirectory: string): 
     const tap = `${name}-${index}`;
     const owner = user === undefined ? "" : ` user ${user}`;
     changes.push(
-      ip(`tap ${tap}`, `tuntap add mode tap name ${tap}${owner}`, `tuntap del mode tap name ${tap}`),
+      ip(`tap ${tap}`, `tuntap add mode tap name ${tap}${owner}`, `tuntap del mode tap name ${tap}`, tap),
       ip(`${tap} on ${name}`, `link set ${tap} master ${name} up`, undefined),
     );
   }
   if (nat) {
     const table = `northbridge_${name}`;
     const rules = [
+      `create table ip ${table}`,
       `table ip ${table} {`,
       "chain nat {",
       "type nat hook postrouting priority 100;",
@@ -64,49 +88,70 @@ export function planNetwork(request: NetworkRequest, runtimeDirectory: string): 
       "}",
       "chain forward {",
       "type filter hook forward priority 0;",
-      `iifname "${name}" accept`,
-      `oifname "${name}" ct state established,related accept`,
+      // Guests are reached from outside only where they asked, or this host forwards a port to them.
+      `iifname != "${name}" oifname "${name}" ct state established,related accept`,
+      `iifname != "${name}" oifname "${name}" ct status dnat accept`,
+      `iifname != "${name}" oifname "${name}" drop`,
       "}",
       "}",
     ].join("\n");
     changes.push(
-      { what: "forwarding of IPv4", file: "/proc/sys/net/ipv4/ip_forward", content: "1" },
+      {
+        what: "forwarding of IPv4",
+        file: "/proc/sys/net/ipv4/ip_forward",
+        content: "1",
+        // Linux: Documentation/networking/ip-sysctl, "ip_forward": it resets all configuration parameters.
+        rewrites: "/proc/sys/net/ipv4/conf/{*/forwarding,all/accept_redirects}",
+      },
       {
         what: `NAT for ${addresses.network}`,
         run: ["nft", rules],
-        undo: ["nft", `delete table ip ${table}`],
+        // Adding what is there does nothing: that makes this one right whether the table is there or not.
+        undo: ["nft", `add table ip ${table}; delete table ip ${table}`],
       },
     );
   }
   if (dhcp) {
-    const pid = `${runtimeDirectory}/${name}.dnsmasq.pid`;
+    const pidFile = `--pid-file=${runtimeDirectory}/${name}.dnsmasq.pid`;
+    const leases = `${runtimeDirectory}/${name}.leases`;
     changes.push({
       what: `DHCP on ${name}, by dnsmasq`,
       run: [
         "dnsmasq",
         "--conf-file=/dev/null",
-        `--pid-file=${pid}`,
+        pidFile,
         `--interface=${name}`,
         "--except-interface=lo",
         "--bind-interfaces",
         `--dhcp-range=${addresses.first},${addresses.last},12h`,
-        `--dhcp-leasefile=${runtimeDirectory}/${name}.leases`,
+        `--dhcp-leasefile=${leases}`,
       ],
-      undo: ["sh", "-c", `kill "$(cat ${quoted(pid)})" && rm -f ${quoted(pid)}`],
+      undo: ["sh", "-c", STOP_DAEMON, "sh", pidFile, leases],
     });
   }
   return changes;
 }
 
-function ip(what: string, run: string, undo: string | undefined): Change {
+/**
+ * Ends the process of a pid file, told by the argument that names the file: the number may be another's by now. Then
+ * removes the files: `$1` is `--pid-file=PATH`, `$2` another file.
+ */
+const STOP_DAEMON = [
+  "file=${1#*=}",
+  'pid=$(cat "$file" 2>/dev/null)',
+  'if [ -n "$pid" ] && grep -qzxF -- "$1" "/proc/$pid/cmdline" 2>/dev/null; then kill "$pid"; fi',
+  'rm -f "$file" "$2"',
+].join("\n");
+
+/** @param device what is there once it is run, and goes with `undo` */
+function ip(what: string, run: string, undo: string | undefined, device?: string): Change {
   return {
     what,
     run: ["ip", ...run.split(" ")],
     undo: undo === undefined ? undefined : ["ip", ...undo.split(" ")],
+    exists: device === undefined ? undefined : ["ip", "link", "show", "dev", device],
   };
 }
-
-const quoted = (text: string): string => `'${text.replaceAll("'", "'\\''")}'`;
 
 function addressesOf(subnet: string): Addresses {
   const [, a = "", b = "", c = "", d = "", length = ""] =

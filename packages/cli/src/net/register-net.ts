@@ -1,7 +1,10 @@
+import { resolve } from "node:path";
 import { InvalidArgumentError } from "commander";
 import type { RegisterCommand } from "../commands/register-command.ts";
-import { listNetworks, setUp, tearDown } from "./host-network.ts";
-import { planNetwork } from "./network-plan.ts";
+import { forwardObstacles } from "./forward-obstacles.ts";
+import { setUp, tearDown } from "./host-network.ts";
+import { checkNetworkName, planNetwork } from "./network-plan.ts";
+import { listNetworks } from "./network-record.ts";
 
 interface SetupFlags {
   readonly subnet: string;
@@ -30,13 +33,15 @@ export const registerNet: RegisterCommand = (program, host) => {
     .option("--no-dhcp", "give out no addresses")
     .option("--state <dir>", "where to record what was done", STATE)
     .action(async (name: string, { state, user, ...flags }: SetupFlags) => {
-      await setUp(name, planNetwork({ name, user, ...flags }, state), state, say);
+      await setUp(name, planNetwork({ name, user, ...flags }, resolve(state)), state, say);
+      if (flags.nat) for (const line of await forwardObstacles(name)) say(line);
     });
   net
     .command("teardown <name>")
     .description("undo what setup did, and nothing else")
     .option("--state <dir>", "where setup recorded it", STATE)
     .action(async (name: string, { state }: { readonly state: string }) => {
+      checkNetworkName(name);
       await tearDown(name, state);
       say(`${name}: gone`);
     });
@@ -45,9 +50,10 @@ export const registerNet: RegisterCommand = (program, host) => {
     .description("list what setup has made")
     .option("--state <dir>", "where setup recorded it", STATE)
     .action(async ({ state }: { readonly state: string }) => {
-      for (const { name, made } of await listNetworks(state)) {
-        say(`${name}:`);
-        for (const { what } of made) say(`  ${what}`);
+      for (const network of await listNetworks(state)) {
+        say(`${network.name}:`);
+        if ("problem" in network) say(`  ${network.problem}`);
+        else for (const { what } of network.made) say(`  ${what}`);
       }
     });
 };
