@@ -5,6 +5,7 @@ import { FakeClock } from "@northbridge/sdk/testing";
 import { expect, it } from "vitest";
 import { MemoryFile } from "../src/file/memory-file.ts";
 import { NodeFile } from "../src/file/node-file.ts";
+import { ManagedDisk } from "../src/graph/disk-jobs.ts";
 import { qcow2 } from "../src/host-ends/qcow2-end.ts";
 import { throttled } from "../src/host-ends/throttled-end.ts";
 import { createQcow2 } from "../src/qcow2/create.ts";
@@ -73,4 +74,25 @@ it("puts a throttle in front of another disk, with a limit that it must have", a
   await second;
   expect(counters()).toEqual({ throttled: 1 });
   await disk.close();
+});
+
+it("says which job the end of the machine ended, and which file a disk is on", async () => {
+  await inDirectory(async (directory) => {
+    const path = join(directory, "disk.qcow2");
+    const file = NodeFile.open(path, { create: true });
+    createQcow2(file, { size: 1 << 20 });
+    file.close();
+    const said: number[] = [];
+    const disk = await qcow2.open(
+      { path },
+      context({ readOnly: false, device: "disk0", log: { write: (byte) => void said.push(byte) } }),
+    );
+    if (!(disk instanceof ManagedDisk)) throw new Error("a disk without jobs");
+    disk.jobs.snapshot(join(directory, "over"));
+    expect(disk.location).toBe(join(directory, "over"));
+    disk.jobs.backup(join(directory, "copy"));
+    await disk.close();
+    const begins = `northbridge: disk0: the disk was closed and backup to ${join(directory, "copy")} cancelled at `;
+    expect(new TextDecoder().decode(Uint8Array.from(said))).toContain(begins);
+  });
 });

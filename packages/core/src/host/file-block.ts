@@ -67,6 +67,8 @@ export class FileBlock implements BlockBackend {
   #size: number;
   /** Slow requests in a row so far. */
   #slowInARow = 0;
+  /** Why a flush failed: what was written before may be lost, and nothing is written from then on (docs/adr/0035). */
+  #lost: NorthbridgeError | undefined;
   /** Requests yet to come that go to the pool whatever their size. */
   #toPool = 0;
 
@@ -128,13 +130,25 @@ export class FileBlock implements BlockBackend {
   flush(): Promise<void> {
     if (this.#isVirtual) {
       return this.#atOnce("flush", 0, 0, () => {
-        fdatasyncSync(this.#file.fd);
+        try {
+          fdatasyncSync(this.#file.fd);
+        } catch (error) {
+          this.#lost ??= this.#error("flush", error);
+          throw error;
+        }
       });
     }
+    const refusal = this.#refusal("flush", 0, 0);
+    if (refusal !== undefined) return refusal;
     return new Promise((resolve, reject) => {
       fdatasync(this.#file.fd, (error) => {
-        if (error === null) resolve();
-        else reject(this.#error("flush", error));
+        if (error === null) {
+          resolve();
+          return;
+        }
+        const failed = this.#error("flush", error);
+        this.#lost ??= failed;
+        reject(failed);
       });
     });
   }
@@ -170,7 +184,7 @@ export class FileBlock implements BlockBackend {
   #transfer(what: string, transfer: Transfer, offset: number, parts: readonly Uint8Array[]): Promise<void> {
     const length = byteLength(parts);
     if (!this.#isVirtual && (length > MOST_AT_ONCE || this.#toPool > 0)) {
-      const refusal = this.#outside(what, offset, length);
+      const refusal = this.#refusal(what, offset, length);
       if (refusal !== undefined) return refusal;
       if (this.#toPool > 0) this.#toPool--;
       return transferAll(transfer, this.#file.fd, offset, parts).catch((error: unknown) => {
@@ -188,7 +202,7 @@ export class FileBlock implements BlockBackend {
   }
 
   #atOnce(what: string, offset: number, length: number, act: () => void): Promise<void> {
-    const refusal = this.#outside(what, offset, length);
+    const refusal = this.#refusal(what, offset, length);
     if (refusal !== undefined) return refusal;
     try {
       act();
@@ -198,7 +212,12 @@ export class FileBlock implements BlockBackend {
     }
   }
 
-  #outside(what: string, offset: number, length: number): Promise<void> | undefined {
+  /** Rejects what cannot be done. */
+  #refusal(what: string, offset: number, length: number): Promise<void> | undefined {
+    if (this.#lost !== undefined && what !== "read") {
+      const message = `${this.#path}: ${what}: what was written may be lost since a flush failed`;
+      return Promise.reject(new NorthbridgeError("NB_HOST", message, { cause: this.#lost }));
+    }
     if (offset >= 0 && offset + length <= this.#size) return undefined;
     return Promise.reject(this.#error(what, new Error(`${length} bytes at ${offset} leave the image`)));
   }
