@@ -1,3 +1,4 @@
+import type * as NodeFs from "node:fs";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -8,7 +9,7 @@ const failure = vi.hoisted((): { next: Error | null } => ({ next: null }));
 
 /** A host whose disk fails once and says nothing of it afterwards, as Linux does. */
 vi.mock("node:fs", async (original) => {
-  const fs = await original<typeof import("node:fs")>();
+  const fs = await original<typeof NodeFs>();
   const take = (): Error | null => {
     const error = failure.next;
     failure.next = null;
