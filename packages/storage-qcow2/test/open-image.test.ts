@@ -64,3 +64,22 @@ describe("what an image may open", () => {
     });
   });
 });
+
+it("a raw file that ends inside a sector can be discarded and zeroed to the sector's end", async () => {
+  await inDirectory((directory) => {
+    const path = join(directory, "a.raw");
+    for (const mayUnmap of [true, false]) {
+      writeFileSync(path, new Uint8Array(8192 + 700).fill(7));
+      const image = openImage(path, { format: "raw" });
+      expect(image.size).toBe(8192 + 1024);
+      image.discardAt(image.size - 512, 512);
+      image.discardAt(8192, 1024);
+      image.writeZeroesAt(4096, image.size - 4096, mayUnmap);
+      const found = new Uint8Array(image.size);
+      image.readAt(0, found);
+      expect(found.subarray(0, 4096).every((byte) => byte === 7)).toBe(true);
+      expect(found.subarray(4096).every((byte) => byte === 0)).toBe(true);
+      image.closeNow();
+    }
+  });
+});

@@ -63,7 +63,8 @@ export class RawImage extends SynchronousImage {
 
   /** What lies behind the file's end reads as zeroes as it is. */
   #punch(offset: number, length: number): boolean {
-    return this.#written.punch(offset, Math.max(0, Math.min(length, this.#file.size() - offset)));
+    const inside = Math.min(length, this.#file.size() - offset);
+    return inside <= 0 || this.#written.punch(offset, inside);
   }
 
   resize(size: number): void {
