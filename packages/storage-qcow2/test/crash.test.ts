@@ -374,7 +374,9 @@ it("a power failure while the refcount table grows costs nothing", { timeout: 3_
 
 it("a power failure while the header changes leaves the old one or the new one", {
   timeout: 3_600_000,
-}, () => {
+}, async () => {
+  /** For QEMU. */
+  const samples: { readonly content: Uint8Array; readonly allowed: readonly string[] }[] = [];
   let states = 0;
   for (const seed of seeds(6)) {
     const random = new Random(seed + 1500);
@@ -394,6 +396,7 @@ it("a power failure while the header changes leaves the old one or the new one",
         after.readAt(0, first);
         expect(first[0]).toBe(9);
         states += 1;
+        if (states % 12 === 0) samples.push({ content, allowed });
       }
     };
     for (let index = 0; index < 12; index += 1) {
@@ -416,4 +419,19 @@ it("a power failure while the header changes leaves the old one or the new one",
     image.abandon();
   }
   expect(states).toBeGreaterThan(50);
+  if (qemuImg === undefined) return;
+  await inDirectory((directory) => {
+    const path = join(directory, "top");
+    for (const { content, allowed } of samples) {
+      writeFileSync(path, content);
+      const { status, out, err } = qemu("qemu-img", "info", "-f", "qcow2", "--output=json", path);
+      expect(status, err).toBe(0);
+      const info = JSON.parse(out) as {
+        "backing-filename": string;
+        "format-specific": { data: { bitmaps?: { name: string }[] } };
+      };
+      const names = (info["format-specific"].data.bitmaps ?? []).map(({ name }) => name);
+      expect(allowed).toContain(JSON.stringify([info["backing-filename"], names]));
+    }
+  });
 });
