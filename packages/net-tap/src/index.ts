@@ -9,7 +9,8 @@ export { ControlledLink, type LinkControls, type LinkStats } from "./link/contro
 export { patch } from "./link/patch.ts";
 export type { RateLimit } from "./link/token-bucket.ts";
 export { tap, TapNet } from "./tap/tap-net.ts";
-export type { TapOptions } from "./tap/tap-options.ts";
+export { checkedBy } from "./kinds/checked-by.ts";
+export { checkTapOptions, type TapOptions } from "./tap/tap-options.ts";
 export { Capture, capture, type CaptureOptions } from "./capture/capture.ts";
 export { type CaptureConfig, captureKind } from "./kinds/capture-kind.ts";
 export { dgramKind, streamKind } from "./kinds/socket-kinds.ts";

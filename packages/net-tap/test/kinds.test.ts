@@ -1,6 +1,6 @@
 import { createServer } from "node:net";
 import { once } from "node:events";
-import type { HostEndContext, HostEndKind, NetBackend } from "@northbridge/sdk";
+import { type HostEndContext, type HostEndKind, type NetBackend, NorthbridgeError } from "@northbridge/sdk";
 import { describe, expect, it } from "vitest";
 import * as netTap from "../src/index.ts";
 import { arp, ethernet, GuestCard, guestMac, otherMac } from "./guest-card.ts";
@@ -51,9 +51,20 @@ async function open(kind: string, options: unknown, context: HostEndContext): Pr
   if (found === undefined) throw new Error(`no kind ${kind}`);
   const checked = (await found.options["~standard"].validate(options)) as {
     readonly value?: unknown;
-    readonly issues?: readonly { readonly message: string }[];
+    readonly issues?: readonly {
+      readonly message: string;
+      readonly path?: readonly { readonly key: string | number }[];
+    }[];
   };
-  if (checked.issues !== undefined) throw new Error(checked.issues.map(({ message }) => message).join());
+  if (checked.issues !== undefined) {
+    const lines = checked.issues.map(({ message, path = [] }) => {
+      const keys = path.map(({ key }) =>
+        typeof key === "number" ? `[${key}]` : /^\w+$/.test(key) ? `.${key}` : `["${key}"]`,
+      );
+      return `${keys.join("").replace(/^\./, "")}: ${message}`;
+    });
+    throw new NorthbridgeError("NB_CONFIG", lines.join("\n"));
+  }
   return found.open(checked.value, context);
 }
 

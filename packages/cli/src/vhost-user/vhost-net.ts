@@ -1,6 +1,12 @@
 import { attachVirtio, defaultMac, netSpec, parseMac, VirtioNet } from "@northbridge/devices-virtio";
 import { addressOf } from "@northbridge/linux";
-import { Unplugged, type VhostNetOptions, VhostNetServer } from "@northbridge/net-tap";
+import {
+  checkedBy,
+  checkTapOptions,
+  Unplugged,
+  type VhostNetOptions,
+  VhostNetServer,
+} from "@northbridge/net-tap";
 import {
   type ConfigSchema,
   definePlugin,
@@ -28,18 +34,21 @@ export interface VhostNetConfig extends CardConfig, VhostNetOptions {
 const text = v.optional(v.pipe(v.string("expected text"), v.nonEmpty("expected text")));
 const flag = v.optional(v.boolean("expected true or false"));
 
-const NetConfig: ConfigSchema<VhostNetConfig, VhostNetConfig> = v.strictObject({
-  ...cardOptions,
-  required: flag,
-  device: text,
-  name: text,
-  namespace: text,
-  fds: v.optional(v.array(v.number("expected a descriptor"))),
-  bridge: text,
-  mtu: v.optional(v.number("expected a number")),
-  persistent: flag,
-  up: flag,
-});
+const NetConfig: ConfigSchema<VhostNetConfig, VhostNetConfig> = checkedBy(
+  v.strictObject({
+    ...cardOptions,
+    required: flag,
+    device: text,
+    name: text,
+    namespace: text,
+    fds: v.optional(v.array(v.number("expected a descriptor"))),
+    bridge: text,
+    mtu: v.optional(v.number("expected a number")),
+    persistent: flag,
+    up: flag,
+  }),
+  checkTapOptions,
+);
 
 /** Guest memory as the kernel is told of it: where this process has it. What guests cannot write, it need not know. */
 export const kernelRegions = (slots: readonly MemorySlot[]): readonly SharedRegion[] =>

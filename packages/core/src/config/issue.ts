@@ -89,7 +89,8 @@ function describeIssue(issue: SchemaIssue, schema: unknown, input: unknown): str
   }
   const found = describeValue(valueAt(input, keys));
   // Messages of our own schemas are phrases that say what is expected.
-  if (issue.message.startsWith("expected ")) return `${issue.message}, found ${found}`;
+  if (issue.message.startsWith("expected "))
+    return issue.message.includes(", found ") ? issue.message : `${issue.message}, found ${found}`;
   const expected = found === "nothing" ? schemasAt([schema], keys)[0]?.expects : issue.expected;
   return expected ? `expected ${inWords(expected)}, found ${found}` : issue.message;
 }

@@ -12,6 +12,7 @@ import { ControlledLink } from "../link/controlled-link.ts";
 import { Unplugged } from "../link/unplugged.ts";
 import type { RateLimit } from "../link/token-bucket.ts";
 import { parseMac } from "../wire/address.ts";
+import { checkedBy } from "./checked-by.ts";
 
 /** Options that every network kind has. */
 export interface CommonNetConfig {
@@ -43,6 +44,8 @@ export interface NetKindSpec<Entries extends v.ObjectEntries> {
   readonly kind: string;
   readonly options: Entries;
   readonly ends?: HostEndSlots;
+  /** Throws `NB_CONFIG` that begins with the option's path, for what the host need not be asked about. */
+  check?(options: v.InferOutput<v.StrictObjectSchema<Entries, undefined>>): void;
   open(
     options: v.InferOutput<v.StrictObjectSchema<Entries, undefined>>,
     context: HostEndContext,
@@ -55,15 +58,23 @@ export function logLine({ device, log }: HostEndContext, line: string): void {
   log.flush?.();
 }
 
+const parseMacs = (macs: readonly string[] | undefined): readonly Uint8Array[] | undefined =>
+  macs?.map((mac, index) => parseMac(mac, `macs[${index}]`));
+
 /** Defines a network kind: its own options, and beside them those that all have. */
 export function defineNetKind<const Entries extends v.ObjectEntries, Config extends object>(
   spec: NetKindSpec<Entries>,
 ): HostEndKind<"net", Config & CommonNetConfig> {
   type Own = v.InferOutput<v.StrictObjectSchema<Entries, undefined>>;
-  const options = v.strictObject({ ...spec.options, ...common }) as unknown as ConfigSchema<
-    Config & CommonNetConfig,
-    unknown
-  >;
+  const check = (all: object): void => {
+    const { required: _required, macs, limit: _limit, ...own } = all as Own & CommonNetConfig;
+    parseMacs(macs);
+    spec.check?.(own as unknown as Own);
+  };
+  const options = checkedBy(
+    v.strictObject({ ...spec.options, ...common }) as v.GenericSchema<unknown, object>,
+    check,
+  ) as unknown as ConfigSchema<Config & CommonNetConfig, unknown>;
   return defineHostEnd({
     kind: spec.kind,
     of: "net",
@@ -71,14 +82,13 @@ export function defineNetKind<const Entries extends v.ObjectEntries, Config exte
     ...(spec.ends && { ends: spec.ends }),
     async open(all: unknown, context) {
       const { required, macs, limit, ...own } = all as Own & CommonNetConfig;
-      const parsed = macs?.map((mac, index) => parseMac(mac, `macs[${index}]`));
       const opened = await spec.open(own as unknown as Own, context).catch((error: unknown): OpenedNet => {
         if (required !== false || !(error instanceof NorthbridgeError) || error.code !== "NB_HOST")
           throw error;
         logLine(context, `no network: ${error.message}`);
         return { backend: new Unplugged() };
       });
-      const link = new ControlledLink(opened.backend, { macs: parsed, limit });
+      const link = new ControlledLink(opened.backend, { macs: parseMacs(macs), limit });
       context.onStats(() => ({ ...opened.stats?.(), ...link.stats }));
       return link;
     },

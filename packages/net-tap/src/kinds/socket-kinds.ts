@@ -1,7 +1,7 @@
 import type { HostEndKind } from "@northbridge/sdk";
 import * as v from "valibot";
-import { dgram, type DgramOptions } from "../socket/dgram.ts";
-import { stream, type StreamOptions } from "../socket/stream.ts";
+import { checkDgramOptions, dgram, type DgramOptions } from "../socket/dgram.ts";
+import { socketAddress, stream, type StreamOptions } from "../socket/stream.ts";
 import { type CommonNetConfig, defineNetKind } from "./define-net-kind.ts";
 
 const number = v.optional(v.number("expected a number"));
@@ -18,6 +18,9 @@ export const streamKind: HostEndKind<"net", StreamOptions & CommonNetConfig> = d
     reconnectMs: number,
     mtu: number,
   },
+  check: (options) => {
+    socketAddress(options, options.listen === true ? 0 : 1);
+  },
   async open(options) {
     const backend = await stream(options);
     return { backend, stats: () => backend.stats };
@@ -28,6 +31,7 @@ export const streamKind: HostEndKind<"net", StreamOptions & CommonNetConfig> = d
 export const dgramKind: HostEndKind<"net", DgramOptions & CommonNetConfig> = defineNetKind({
   kind: "dgram",
   options: { local: text, remote: text, mtu: number },
+  check: checkDgramOptions,
   async open(options) {
     const backend = await dgram(options);
     return { backend, stats: () => ({ framesUnsent: backend.framesDropped }) };

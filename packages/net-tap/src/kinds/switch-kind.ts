@@ -1,6 +1,6 @@
 import type { HostEndKind, HostEndOptions, NetBackend } from "@northbridge/sdk";
 import * as v from "valibot";
-import type { StreamOptions } from "../socket/stream.ts";
+import { socketAddress, type StreamOptions } from "../socket/stream.ts";
 import { EthernetSwitch, type SwitchOptions } from "../switch/ethernet-switch.ts";
 import { serveSwitch } from "../switch/served-switch.ts";
 import { type CommonNetConfig, defineNetKind, logLine } from "./define-net-kind.ts";
@@ -28,6 +28,9 @@ export const switchKind: HostEndKind<"net", SwitchConfig & CommonNetConfig> = de
     uplink: v.optional(v.looseObject({ kind: v.string() })),
   },
   ends: { uplink: "net" },
+  check: (options) => {
+    socketAddress(options, 0);
+  },
   async open({ path, host, port, learns, mtu, uplink }, context) {
     const { ends } = context;
     const onLoop = (address: string): void => {

@@ -1,7 +1,7 @@
 import type { HostEndKind } from "@northbridge/sdk";
 import * as v from "valibot";
 import { tap } from "../tap/tap-net.ts";
-import type { TapOptions } from "../tap/tap-options.ts";
+import { checkTapOptions, type TapOptions } from "../tap/tap-options.ts";
 import { type CommonNetConfig, defineNetKind } from "./define-net-kind.ts";
 
 const number = v.optional(v.number("expected a number"));
@@ -21,5 +21,6 @@ export const tapKind: HostEndKind<"net", TapOptions & CommonNetConfig> = defineN
     persistent: flag,
     up: flag,
   },
+  check: checkTapOptions,
   open: (options) => Promise.resolve().then(() => ({ backend: tap(options) })),
 });

@@ -1,6 +1,7 @@
 import type { HostEndKind } from "@northbridge/sdk";
 import * as v from "valibot";
 import type { UserNetOptions } from "../user/options.ts";
+import { checkUserOptions } from "../user/check-options.ts";
 import { user } from "../user/user-net.ts";
 import { type CommonNetConfig, defineNetKind, logLine } from "./define-net-kind.ts";
 
@@ -71,6 +72,7 @@ const options = {
 export const userKind: HostEndKind<"net", UserNetConfig & CommonNetConfig> = defineNetKind({
   kind: "user",
   options,
+  check: checkUserOptions,
   async open(own, context) {
     const warn = (line: string): void => {
       logLine(context, line);

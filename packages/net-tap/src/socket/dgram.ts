@@ -50,11 +50,7 @@ export class DgramNet implements NetBackend {
 
   /** Throws `NB_CONFIG`, or `NB_HOST` where the address is taken. */
   static async open(options: DgramOptions): Promise<DgramNet> {
-    const local = endpoint(options.local, "local", 0);
-    const remote = endpoint(options.remote, "remote", 1);
-    if (local.host.includes(":") !== remote.host.includes(":")) {
-      throw new NorthbridgeError("NB_CONFIG", "remote: expected the same kind of address as local");
-    }
+    const { local, remote } = endpoints(options);
     const socket = createSocket(local.host.includes(":") ? "udp6" : "udp4");
     await new Promise<void>((resolve, reject) => {
       socket.once("error", (error) => {
@@ -121,13 +117,30 @@ function endpoint(text: string, path: string, smallestPort: number): Endpoint {
   return { host, port };
 }
 
+function endpoints({ local: from, remote: to }: DgramOptions): { local: Endpoint; remote: Endpoint } {
+  const local = endpoint(from, "local", 0);
+  const remote = endpoint(to, "remote", 1);
+  if (local.host.includes(":") !== remote.host.includes(":")) {
+    throw new NorthbridgeError("NB_CONFIG", "remote: expected the same kind of address as local");
+  }
+  return { local, remote };
+}
+
+/** Throws `NB_CONFIG` for all that can be wrong before the host is asked for anything. */
+export function checkDgramOptions(options: DgramOptions): void {
+  const { local, remote } = options;
+  if (!local.startsWith("/")) endpoints(options);
+  else if (!remote.startsWith("/")) {
+    throw new NorthbridgeError(
+      "NB_CONFIG",
+      `remote: expected the path of a socket, as local has, found "${remote}"`,
+    );
+  }
+}
+
 /** Joins a peer over UDP or a Unix socket: `-netdev dgram` of QEMU, or a `dgram` of ours. Throws `NB_CONFIG`, `NB_HOST`. */
 export async function dgram(options: DgramOptions): Promise<DgramNet | UnixDgramNet> {
+  checkDgramOptions(options);
   const { local, remote, mtu = 1500 } = options;
-  if (!local.startsWith("/")) return DgramNet.open(options);
-  if (remote.startsWith("/")) return new UnixDgramNet(local, remote, mtu);
-  throw new NorthbridgeError(
-    "NB_CONFIG",
-    `remote: expected the path of a socket, as local has, found "${remote}"`,
-  );
+  return local.startsWith("/") ? new UnixDgramNet(local, remote, mtu) : DgramNet.open(options);
 }

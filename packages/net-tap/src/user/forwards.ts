@@ -1,7 +1,7 @@
 import { createServer, type Server } from "node:net";
 import { NorthbridgeError } from "@northbridge/sdk";
 import { contains } from "../wire/address.ts";
-import { contains6, type Ip, ipFrom, parseIp } from "../wire/ip.ts";
+import { contains6, type Ip, parseIp } from "../wire/ip.ts";
 import { checkPort, type PortForward, type UserNetwork } from "./options.ts";
 import type { PacketWriter } from "./packet-writer.ts";
 import type { TcpFlows } from "./tcp-flows.ts";
@@ -28,24 +28,17 @@ export class Forwards {
 
   /** Listens for one forward. Throws `NB_CONFIG`, or `NB_HOST` where the host refuses. */
   async open(forward: PortForward, path: string): Promise<void> {
-    const guest = this.#guestOf(forward, path);
-    const guestPort = checkPort(forward.guestPort, `${path}.guestPort`, 1);
-    if (forward.path !== undefined) {
-      if (forward.protocol === "udp" || forward.hostPort !== undefined) {
-        const reason = "a Unix socket takes the place of hostPort, and carries TCP only";
-        throw new NorthbridgeError("NB_CONFIG", `${path}.path: ${reason}`);
-      }
-      await this.#listen({ path: forward.path }, forward.path, guest, guestPort, path);
+    const { guest, guestPort, on } = parseForward(forward, path, this.#network);
+    if ("path" in on) {
+      await this.#listen(on, on.path, guest, guestPort, path);
       this.#ports.push(0);
       return;
     }
-    const port = checkPort(forward.hostPort ?? -1, `${path}.hostPort`, 0);
-    const host = forward.hostAddress ?? "127.0.0.1";
-    if (ipFrom(host) === undefined) parseIp(host, `${path}.hostAddress`);
+    const { host, port } = on;
     const where = host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
     if (forward.protocol === "udp")
       this.#ports.push(await this.#bind(host, port, where, guest, guestPort, path));
-    else this.#ports.push(await this.#listen({ host, port }, where, guest, guestPort, path));
+    else this.#ports.push(await this.#listen(on, where, guest, guestPort, path));
   }
 
   /** Takes a datagram of a guest to the gateway that answers a client of ours. False where it does not. */
@@ -64,19 +57,6 @@ export class Forwards {
             });
           }),
       ),
-    );
-  }
-
-  #guestOf(forward: PortForward, path: string): Ip {
-    if (forward.guestAddress === undefined) return this.#network.firstLease;
-    const guest = parseIp(forward.guestAddress, `${path}.guestAddress`);
-    const { subnet, v6 } = this.#network;
-    const isInside =
-      typeof guest === "number" ? contains(subnet, guest) : v6 !== undefined && contains6(v6.prefix, guest);
-    if (isInside) return guest;
-    throw new NorthbridgeError(
-      "NB_CONFIG",
-      `${path}.guestAddress: ${forward.guestAddress} is not in the guest's subnet`,
     );
   }
 
@@ -119,6 +99,42 @@ export class Forwards {
     });
     return socket.address().port;
   }
+}
+
+/** A forward, checked. */
+interface ParsedForward {
+  readonly guest: Ip;
+  readonly guestPort: number;
+  readonly on: { readonly path: string } | { readonly host: string; readonly port: number };
+}
+
+/** Throws `NB_CONFIG` that begins with the option's path. */
+export function parseForward(forward: PortForward, path: string, network: UserNetwork): ParsedForward {
+  const guest = guestOf(forward, path, network);
+  const guestPort = checkPort(forward.guestPort, `${path}.guestPort`, 1);
+  if (forward.path !== undefined) {
+    if (forward.protocol === "udp" || forward.hostPort !== undefined) {
+      const reason = "a Unix socket takes the place of hostPort, and carries TCP only";
+      throw new NorthbridgeError("NB_CONFIG", `${path}.path: ${reason}`);
+    }
+    return { guest, guestPort, on: { path: forward.path } };
+  }
+  const port = checkPort(forward.hostPort ?? -1, `${path}.hostPort`, 0);
+  const host = forward.hostAddress ?? "127.0.0.1";
+  parseIp(host, `${path}.hostAddress`);
+  return { guest, guestPort, on: { host, port } };
+}
+
+function guestOf(forward: PortForward, path: string, { firstLease, subnet, v6 }: UserNetwork): Ip {
+  if (forward.guestAddress === undefined) return firstLease;
+  const guest = parseIp(forward.guestAddress, `${path}.guestAddress`);
+  const isInside =
+    typeof guest === "number" ? contains(subnet, guest) : v6 !== undefined && contains6(v6.prefix, guest);
+  if (isInside) return guest;
+  throw new NorthbridgeError(
+    "NB_CONFIG",
+    `${path}.guestAddress: ${forward.guestAddress} is not in the guest's subnet`,
+  );
 }
 
 const remedies: Readonly<Record<string, string>> = {

@@ -17,9 +17,12 @@ export async function stubResolver(
   });
   socket.bind(port, "127.0.0.1");
   await once(socket, "listening");
+  let isGone = false;
   return {
     port: socket.address().port,
     async [Symbol.asyncDispose]() {
+      if (isGone) return;
+      isGone = true;
       socket.close();
       await once(socket, "close");
     },
