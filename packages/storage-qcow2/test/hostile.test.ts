@@ -146,6 +146,29 @@ describe("a hostile image", () => {
     }
   });
 
+  it.each([2, 3] as const)(
+    "is corrupt where reserved bits of an L2 entry are set, in version %i",
+    (version) => {
+      for (const [byte, bits] of [
+        [0, 0x20],
+        [7, 0x08],
+      ] as const) {
+        const file = new MemoryFile("hostile");
+        createQcow2(file, { size: 1 << 20, clusterSize: 4096, version });
+        const image = Qcow2Image.open(file);
+        image.writeAt(0, new Uint8Array(4096).fill(1));
+        const l2 = image.meta.l2TableOffset(0);
+        image.closeNow();
+        const entry = new Uint8Array(8);
+        file.read(l2, entry);
+        file.write(l2 + byte, Uint8Array.of((entry[byte] ?? 0) | bits));
+        expect(checkQcow2(file)).toMatchObject({ corruptions: 1 });
+        checkQcow2(file, "all");
+        expect(checkQcow2(file)).toMatchObject({ corruptions: 0, leaks: 0 });
+      }
+    },
+  );
+
   it("cannot make a check walk a table more often than the file has it", () => {
     const clusterSize = 65536;
     const file = new MemoryFile("hostile");

@@ -94,6 +94,20 @@ function randomChain(seed: number): Chain {
   return { directory, below, top, isV3, layers };
 }
 
+/** Runs of sectors that are the same, for a difference that can be read. */
+function runsOf(bytes: Buffer): string[] {
+  const runs: string[] = [];
+  let start = 0;
+  for (let at = 512; at <= bytes.length; at += 512) {
+    const first = bytes.subarray(start, start + 512);
+    if (at < bytes.length && first.equals(bytes.subarray(at, at + 512))) continue;
+    const what = first.every((byte) => byte === first[0]) ? `${first[0] ?? 0}` : first.toString("base64");
+    runs.push(`sectors ${start / 512} to ${at / 512}: ${what}`);
+    start = at;
+  }
+  return runs;
+}
+
 const formatOf = (name: string): string => (name.endsWith("raw") ? "raw" : "qcow2");
 
 /** Objects for `toEqual`: qemu-img prints keys in the order of a hash. */
@@ -216,11 +230,15 @@ describe.skipIf(!hasQemu)("img beside qemu-img", () => {
       ).toMatchObject({ code: 0 });
       return readFileSync(target);
     };
+    /** What QEMU cuts off inside a cluster it shows again once the disk grows; here it reads as zeroes. */
+    const whole = (bytes: Buffer, who: string, script: readonly (readonly string[])[]): Buffer =>
+      who === "qemu" && script[0]?.includes("--shrink") === true ? bytes.fill(0, shrunk) : bytes;
     const lower = layers.at(-2);
+    const shrunk = 512 * (1 + below(64));
     const scripts: (readonly (readonly string[])[])[] = [
       [["resize", "-q", "-f", "qcow2", top, "+1M"]],
       [
-        ["resize", "-q", "--shrink", "-f", "qcow2", top, `${512 * (1 + below(64))}`],
+        ["resize", "-q", "--shrink", "-f", "qcow2", top, `${shrunk}`],
         ["resize", "-q", "-f", "qcow2", top, "2M"],
       ],
       [
@@ -312,7 +330,7 @@ describe.skipIf(!hasQemu)("img beside qemu-img", () => {
               name,
               rest,
               snapshots: snapshots?.map((entry) => entry.name),
-              content: raw(name).toString("base64"),
+              content: runsOf(whole(raw(name), who, script)),
             };
           }),
         });

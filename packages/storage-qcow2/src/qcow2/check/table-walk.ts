@@ -225,7 +225,7 @@ export class TableWalk {
     const lo = l2.getUint32(at + 4);
     if (offset % this.#clusterSize !== 0) return `its data at ${offset} are not a cluster`;
     const reserved = this.#entryBytes === 16 ? OFLAG_MASK_LO | ZERO_LO : OFLAG_MASK_LO;
-    if (this.#header.version === 3 && ((hi & L2_RESERVED_HI) !== 0 || (lo & reserved) !== 0)) {
+    if ((hi & L2_RESERVED_HI) !== 0 || (lo & reserved) !== 0) {
       return "reserved bits of its L2 entry are set";
     }
     if (this.#header.version === 2 && (lo & ZERO_LO) !== 0) return "a zero cluster in a version 2 image";
