@@ -3,22 +3,18 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { VirtioBlk } from "@northbridge/devices-virtio";
 import type { BlockBackend } from "@northbridge/sdk";
-import { FakeMemory, VirtioBench } from "@northbridge/sdk/testing";
+import { type FakeMemory, VirtioBench } from "@northbridge/sdk/testing";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { ExternalDevice, SharedRam, VhostUserBackend } from "../src/index.ts";
 import { createMemory, memoryDisk } from "./devices.ts";
 import { turn } from "./raw-front-end.ts";
+import { sharedMemory } from "./shared-memory.ts";
 
 const BLOCK = 2;
 const CONFIG_BYTES = 60;
 const SECTOR = 512;
 const [IN, OUT] = [0, 1];
 const QUEUE_SIZE = 16;
-
-/** The part of WebAssembly that is used here: its types come with the DOM's. */
-interface SharedMemoryHost {
-  readonly WebAssembly: { readonly Memory: new (pages: object) => { readonly buffer: SharedArrayBuffer } };
-}
 
 /** A disk that counts writes, and ends them when the test says so. */
 class SlowDisk {
@@ -67,12 +63,6 @@ describe.skipIf(!isHere)("a device that another process serves", () => {
     await backend.close();
     rmSync(directory, { recursive: true });
   });
-
-  const newMemory = (): FakeMemory => {
-    const { WebAssembly } = globalThis as unknown as SharedMemoryHost;
-    const { buffer } = new WebAssembly.Memory({ initial: 16, maximum: 16, shared: true });
-    return new FakeMemory(new Uint8Array(buffer));
-  };
 
   /** The device in a machine with this memory. */
   const device = async (memory: FakeMemory): Promise<ExternalDevice> => {
@@ -125,7 +115,7 @@ describe.skipIf(!isHere)("a device that another process serves", () => {
   };
 
   it("reads what was written, and has the back end's configuration", async () => {
-    const memory = newMemory();
+    const memory = sharedMemory();
     const bench = new VirtioBench(await device(memory), { memory }).start();
     expect(bench.endpoint.readConfig(0, 4)).toBe(2048); // sectors
     const { offer, finish, dataOf } = requests(bench, (queue) => {
@@ -139,7 +129,7 @@ describe.skipIf(!isHere)("a device that another process serves", () => {
   });
 
   it("goes on in a restored machine: what was under way and what was not are each served once", async () => {
-    const memory = newMemory();
+    const memory = sharedMemory();
     const first = new VirtioBench(await device(memory), { memory }).start();
     let current = first;
     const { offer, finish, dataOf } = requests(first, (queue) => {
@@ -175,7 +165,7 @@ describe.skipIf(!isHere)("a device that another process serves", () => {
   });
 
   it("serves a machine again that was paused, with requests that came meanwhile", async () => {
-    const memory = newMemory();
+    const memory = sharedMemory();
     const bench = new VirtioBench(await device(memory), { memory }).start();
     const { offer, finish } = requests(bench, (queue) => {
       bench.endpoint.notify(queue);

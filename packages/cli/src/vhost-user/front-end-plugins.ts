@@ -4,6 +4,7 @@ import {
   definePlugin,
   type DeviceContext,
   type DevicePlugin,
+  Log,
   type Token,
   token,
 } from "@northbridge/sdk";
@@ -61,6 +62,13 @@ export async function sharedRam(ctx: DeviceContext): Promise<SharedRam> {
   return ram;
 }
 
+/** Puts what a person should know of a device into the machine's log. */
+export function sayTo(ctx: DeviceContext): (line: string) => void {
+  return (line) => {
+    ctx.get(Log).write(new TextEncoder().encode(`${ctx.id}: ${line}\n`));
+  };
+}
+
 /** A disk that another program serves: `qemu-storage-daemon --export type=vhost-user-blk`, or `northbridge vhost-user`. */
 export const vhostUserBlk: DevicePlugin<VhostUserDeviceConfig> = definePlugin({
   name: "@northbridge/cli/vhostUserBlk",
@@ -74,6 +82,7 @@ export const vhostUserBlk: DevicePlugin<VhostUserDeviceConfig> = definePlugin({
       queues: new Array<number>(queues).fill(256),
       config: BLOCK_CONFIG,
       ram,
+      say: sayTo(ctx),
     });
     ctx.onClose(() => {
       device.close();
@@ -98,6 +107,7 @@ export const vhostUserFs: DevicePlugin<VhostUserFsConfig> = definePlugin({
       queues: new Array<number>(1 + queues).fill(128),
       config,
       ram,
+      say: sayTo(ctx),
     });
     ctx.onClose(() => {
       device.close();

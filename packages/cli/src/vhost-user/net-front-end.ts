@@ -2,7 +2,7 @@ import { attachVirtio, defaultMac, netSpec, parseMac } from "@northbridge/device
 import { type ConfigSchema, definePlugin, type DevicePlugin } from "@northbridge/sdk";
 import { virtioSpec } from "@northbridge/sdk/virtio";
 import * as v from "valibot";
-import { sharedRam } from "./front-end-plugins.ts";
+import { sayTo, sharedRam } from "./front-end-plugins.ts";
 import { type CardConfig, cardOptions, OFFLOAD_FEATURES, QUEUE_SIZE, STATUS_END } from "./network-card.ts";
 
 const { Config, Feature, LinkStatus } = netSpec;
@@ -40,6 +40,7 @@ export const vhostUserNet: DevicePlugin<VhostUserNetConfig> = definePlugin({
       connected: (isConnected, space) => {
         space[Config.STATUS] = isConnected ? LinkStatus.LINK_UP : 0;
       },
+      say: sayTo(ctx),
     });
     ctx.onClose(() => {
       device.close();

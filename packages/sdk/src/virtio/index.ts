@@ -1,7 +1,16 @@
 export { type ChainStateV1, DescriptorChain } from "./descriptor-chain.ts";
 export { DeviceQueue } from "./device-queue.ts";
+export type {
+  DriverMemory,
+  DriverQueue,
+  DriverQueueOptions,
+  Segment,
+  UsedBuffer,
+} from "./driver-queue.ts";
 export { FeatureSet } from "./feature-set.ts";
+export { PackedDriverQueue } from "./packed-driver-queue.ts";
 export { QueueRegisters, type QueueRegistersStateV1 } from "./queue-registers.ts";
+export { SplitDriverQueue } from "./split-driver-queue.ts";
 export {
   type QueueAddresses,
   type QueueFault,

@@ -60,12 +60,23 @@ export class RingSet {
     for (const [index, ring] of this.#rings.entries()) {
       const isReady = ring.isStarted && ring.isEnabled && ring.size > 0 && ring.addresses !== undefined;
       if (!isReady || ring.queue !== undefined || this.#features === undefined) continue;
+      if (this.isAnyOpen && !this.#served.goesOnAt(index, baseOf(ring))) await this.#startAnew();
       if (!this.isAnyOpen) {
-        const bases = this.#rings.map(({ base }) => base);
-        await this.#served.start(this.#features, this.#table.memory, bases);
+        await this.#served.start(this.#features, this.#table.memory, this.#rings.map(baseOf));
       }
       this.#open(index, ring, this.#features);
     }
+  }
+
+  /** The rings that are open already were a new driver's: what they hold is served by a device that was reset. */
+  async #startAnew(): Promise<void> {
+    const open = this.#rings.filter(({ queue }) => queue !== undefined);
+    await this.stopAll();
+    await this.#served.reset();
+    for (const ring of open) ring.isStarted = true;
+    if (this.#features === undefined) return;
+    await this.#served.start(this.#features, this.#table.memory, []);
+    for (const ring of open) this.#open(this.#rings.indexOf(ring), ring, this.#features);
   }
 
   kicked(index: number): void {
@@ -88,6 +99,7 @@ export class RingSet {
     await this.#served.pause();
     const told = this.#close(index, ring);
     ring.base = told;
+    ring.isBaseSet = false;
     if (this.isAnyOpen) this.#goOn();
     return told;
   }
@@ -145,8 +157,10 @@ export class RingSet {
     const queue = this.#queue(ring, features);
     if (queue === undefined) return;
     const base = ring.base ?? 0;
+    const overtaken = this.#served.opened(index);
     if (!features.has(Feature.RING_PACKED)) {
-      ring.region = this.#inflight?.regionOf(index, ring.size) ?? InflightRegion.own(ring.size);
+      ring.region =
+        this.#inflight?.regionOf(index, ring.size) ?? overtaken ?? InflightRegion.own(ring.size);
       ring.queue = new TrackedQueue(queue, ring.region);
       recover(queue, ring.region, base, this.#usedIdx(ring));
     } else {
@@ -173,14 +187,18 @@ export class RingSet {
     const { lastAvail, lastUsed } = queue.save();
     let told = ((lastUsed << 16) | lastAvail) >>> 0;
     let used = told;
+    let overtaken: InflightRegion | undefined;
     if (region !== undefined) {
       // Where the front end keeps the region, what is in flight is found there again; else the driver's ring has it.
       const again = this.#inflight?.regionOf(index, ring.size) === undefined ? region.rewindable() : 0;
-      if (again === undefined) this.#served.count("requestsOvertaken");
+      if (again === undefined) {
+        this.#served.count("requestsOvertaken");
+        overtaken = region;
+      }
       told = (lastAvail - (again ?? 0)) & 0xffff;
       used = lastUsed;
     }
-    this.#served.stoppedAt(index, { told, used });
+    this.#served.stoppedAt(index, { told, used, overtaken });
     this.#served.setQueue(index, undefined);
     queue.close();
     ring.queue = undefined;
@@ -222,6 +240,9 @@ export class RingSet {
       : { desc, driver, device };
   }
 }
+
+/** Where the front end says that a ring goes on; undefined where it has not said. */
+const baseOf = ({ base, isBaseSet }: Ring): number | undefined => (isBaseSet ? base : undefined);
 
 /** Puts a new queue where the front end says, or, after a crash, where the region says. */
 function recover(queue: DeviceQueue, region: InflightRegion, base: number, usedIdx: number): void {

@@ -9,6 +9,8 @@ const POLL_MS = 1;
 export class Ring {
   size = 0;
   base: number | undefined;
+  /** The front end has set the base since the ring last stopped. */
+  isBaseSet = false;
   /** The front end's addresses. */
   addresses: { readonly desc: number; readonly used: number; readonly avail: number } | undefined;
   isEnabled: boolean;

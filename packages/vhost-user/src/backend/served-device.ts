@@ -7,6 +7,7 @@ import {
   type VirtQueue,
 } from "@northbridge/sdk/virtio";
 import { VhostFeature } from "../protocol/spec.ts";
+import type { InflightRegion } from "./inflight-region.ts";
 
 const { Feature, DeviceId } = virtioSpec;
 
@@ -33,6 +34,8 @@ export interface DeviceListener {
 export interface StopPosition {
   readonly told: number;
   readonly used: number;
+  /** What is in flight, where going back in the available ring does not bring it again. */
+  readonly overtaken: InflightRegion | undefined;
 }
 
 /**
@@ -133,6 +136,19 @@ export class ServedDevice {
     this.#stops[index] = position;
   }
 
+  /** Whether a queue that opens at this base, where the front end set one, can be the one that stopped. */
+  goesOnAt(index: number, base: number | undefined): boolean {
+    const stop = this.#stops[index];
+    return stop === undefined || base === undefined || base === stop.told || base === stop.used;
+  }
+
+  /** A queue opens: what was in flight when it stopped, if only this device knows. */
+  opened(index: number): InflightRegion | undefined {
+    const stop = this.#stops[index];
+    this.#stops[index] = undefined;
+    return stop?.overtaken;
+  }
+
   requested(): void {
     this.#requests++;
   }
@@ -190,14 +206,11 @@ export class ServedDevice {
   #canGoOn(features: FeatureSet, bases: readonly (number | undefined)[]): boolean {
     if (this.#hasFailed || features.low !== this.#features.low || features.high !== this.#features.high)
       return false;
-    let moved = false;
-    for (const [index, stop] of this.#stops.entries()) {
-      const base = bases[index];
-      if (stop === undefined || base === undefined) continue;
-      if (base !== stop.told && base !== stop.used) return false;
-      moved ||= base !== 0;
-    }
-    return moved || this.#requests === 0; // at 0 after requests: as good as always a new driver's
+    if (this.#stops.some((_, index) => !this.goesOnAt(index, bases[index]))) return false;
+    // Where the first ring was never used, the others tell when they open. All at 0 after requests is as good as always
+    // a new driver's.
+    const moved = this.#stops.some((stop, index) => (stop?.told ?? 0) !== 0 && bases[index] !== 0);
+    return moved || this.#requests === 0;
   }
 
   readonly #session: VirtioSession = ((): VirtioSession => {

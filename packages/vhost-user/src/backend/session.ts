@@ -237,6 +237,7 @@ export class BackendSession {
       case Request.SET_VRING_BASE:
         this.#whileStopped(ring);
         ring.base = payload.getUint32(4, true);
+        ring.isBaseSet = true;
         return false;
       case Request.GET_VRING_BASE:
         return this.#reply(request, statePayload(index, await this.#rings.stop(index, ring)));

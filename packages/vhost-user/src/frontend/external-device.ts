@@ -6,7 +6,9 @@ import {
   type VirtioSession,
   virtioSpec,
 } from "@northbridge/sdk/virtio";
-import { FrontEnd } from "./front-end.ts";
+import { MAX_TABLE_REGIONS } from "../protocol/spec.ts";
+import { FrontEnd, type FrontEndOptions } from "./front-end.ts";
+import { RingRegion } from "./ring-region.ts";
 import type { RingServer, SharedRegion } from "./ring-server.ts";
 import { ShadowRing } from "./shadow-ring.ts";
 
@@ -34,6 +36,8 @@ export interface ExternalDeviceOptions {
   readonly connected?: (isConnected: boolean, config: Uint8Array) => void;
   /** Hears what the driver has agreed to, before its rings are served. */
   readonly started?: (features: FeatureSet) => void;
+  /** Hears why a back end cannot be used that is there, once for each reason. */
+  readonly say?: (line: string) => void;
 }
 
 /** Of a device that a process serves. */
@@ -42,10 +46,19 @@ export interface SocketDeviceOptions extends ExternalDeviceOptions {
   readonly socket: string;
 }
 
+/** Where a back end is found again that was lost. */
+interface Origin {
+  readonly socket: string;
+  /** One that is there and may still refuse. Throws `NB_HOST` where nobody is. */
+  open(events: LinkEvents): FrontEnd;
+  /** Agrees with it on what the device needs. Rejects with `NB_HOST`. */
+  agree(front: FrontEnd): Promise<void>;
+}
+
 /**
  * A virtio device whose requests another process serves (vhost-user: the front end), or the kernel (vhost). A process
- * that goes away is waited for: what it had not answered, the next one gets again. Requests of a saved machine come out
- * of its queues.
+ * that goes away is waited for, as is one that refuses: what it had not answered, the next one gets again. Requests of a
+ * saved machine come out of its queues.
  */
 export class ExternalDevice implements VirtioDevice {
   readonly deviceId: number;
@@ -53,17 +66,23 @@ export class ExternalDevice implements VirtioDevice {
   readonly queues: readonly number[];
   readonly config: Uint8Array;
   readonly #options: ExternalDeviceOptions;
-  /** Finds the back end again that was lost. */
-  readonly #find: (() => Promise<RingServer>) | undefined;
   /** Features that the back end does not hear of. */
   readonly #ours: readonly number[];
-  readonly #counts = { requests: 0, reconnects: 0, configChanges: 0, refusals: 0 };
+  readonly #counts = { requests: 0, reconnects: 0, refusals: 0, configChanges: 0 };
+  /** Undefined where nobody else can serve it. */
+  readonly #origin: Origin | undefined;
   #server: RingServer;
+  /** The server's features are known, and it has not gone. */
+  #isThere = true;
   #session: VirtioSession | undefined;
+  #region: RingRegion | undefined;
   #rings: ShadowRing[] = [];
+  /** By ring: where the back end that knows it goes on. */
+  #bases: number[] | undefined;
   /** The back end serves the rings. */
   #isServing = false;
   #isConnected = true;
+  #lastRefusal: string | undefined;
   /** The machine does not run. */
   #isPaused = false;
   #isClosed = false;
@@ -75,11 +94,11 @@ export class ExternalDevice implements VirtioDevice {
     server: RingServer,
     config: Uint8Array,
     options: ExternalDeviceOptions,
-    find?: () => Promise<RingServer>,
+    origin?: Origin,
   ) {
     this.#server = server;
     this.#options = options;
-    this.#find = find;
+    this.#origin = origin;
     this.deviceId = options.deviceId;
     this.queues = options.queues;
     this.config = config;
@@ -102,44 +121,46 @@ export class ExternalDevice implements VirtioDevice {
     return new ExternalDevice(server, options.config, options);
   }
 
-  /** Connects to the back end. Throws `NB_HOST` where nobody listens, or it has too few queues. */
+  /**
+   * Connects to the back end. Throws `NB_HOST` where nobody listens, it has too few queues, or the machine's memory is in
+   * more regions than a back end takes.
+   */
   static async connect(options: SocketDeviceOptions): Promise<ExternalDevice> {
-    const events = { changed: (): void => undefined, closed: (): void => undefined };
-    const find = async (): Promise<FrontEnd> => {
-      const front = FrontEnd.connect(options.socket, {
-        configChanged: () => {
-          events.changed();
-        },
-        closed: () => {
-          events.closed();
-        },
-      });
-      await front.negotiate();
-      return front;
-    };
-    const front = await find();
-    const said = await front.queueNum();
-    // Back ends of network cards count pairs.
-    const most = said !== undefined && options.deviceId === virtioSpec.DeviceId.NET ? 2 * said : said;
-    if (most !== undefined && most < options.queues.length) {
-      front.close();
-      const found = `${options.socket}: expected ${options.queues.length} queues, found ${most}`;
+    const { socket, config, ram } = options;
+    const most = MAX_TABLE_REGIONS - 1; // and one for the rings
+    if (ram.regions.length > most) {
+      const found = `${socket}: expected at most ${most} regions of memory, found ${ram.regions.length}`;
       throw new NorthbridgeError("NB_HOST", found);
     }
-    const { config } = options;
-    const bytes = typeof config === "number" ? await front.config(config) : config;
-    const device = new ExternalDevice(front, bytes ?? new Uint8Array(0), options, find);
-    events.changed = () => void device.#refreshConfig();
-    events.closed = () => {
-      device.#lost();
+    const origin: Origin = {
+      socket,
+      open: (events) => FrontEnd.connect(socket, events),
+      agree: async (front) => {
+        await front.negotiate();
+        await expectQueues(front, options);
+      },
     };
-    return device;
+    const events = new LinkEvents();
+    const front = origin.open(events);
+    try {
+      await origin.agree(front);
+      const bytes = typeof config === "number" ? await front.config(config) : config;
+      const device = new ExternalDevice(front, bytes ?? new Uint8Array(0), options, origin);
+      device.#follow(events);
+      return device;
+    } catch (error) {
+      front.close();
+      throw error;
+    }
   }
 
   writeConfig(offset: number, width: IoWidth, value: number): void {
     const bytes = Uint8Array.from({ length: width }, (_, i) => (value >>> (8 * i)) & 0xff);
     this.config.set(bytes, offset);
-    this.#say(async () => this.#server.setConfig?.(offset, bytes));
+    // One that does not take it has said nothing of the rings.
+    this.#say(async () => {
+      if (this.#isThere) await this.#server.setConfig?.(offset, bytes).catch(() => undefined);
+    });
   }
 
   start(session: VirtioSession): void {
@@ -169,7 +190,7 @@ export class ExternalDevice implements VirtioDevice {
     this.#session = undefined;
     await this.#work;
     await this.#stopRings();
-    for (const ring of this.#rings.splice(0)) ring.close();
+    this.#closeRings();
   }
 
   async pause(): Promise<void> {
@@ -203,49 +224,79 @@ export class ExternalDevice implements VirtioDevice {
     this.#isClosed = true;
     clearTimeout(this.#retry);
     this.#server.close();
-    for (const ring of this.#rings.splice(0)) ring.close();
+    this.#closeRings();
   }
 
-  /** Says something to the back end, after what is being said. One that is gone is not told. */
+  /** Says something to the back end, after what is being said. One that refuses is done with, and waited for anew. */
   #say(what: () => Promise<void>): void {
-    this.#work = this.#work.then(what).catch(() => {
-      this.#counts.refusals++;
-      if (this.#find === undefined) this.#sayConnected(false); // nobody else is going to serve it
+    this.#work = this.#work.then(what).catch((error: unknown) => {
+      this.#refused(error);
+      this.#giveUp();
     });
+  }
+
+  /** This back end serves the rings no more: another one is waited for where there can be one. */
+  #giveUp(): void {
+    this.#bases = undefined;
+    if (this.#origin === undefined) this.#setConnected(false);
+    else this.#server.close();
   }
 
   /** Gives the back end memory and rings, and in them first what it, or another one, had not answered. */
   async #serve(): Promise<void> {
     const session = this.#session;
-    if (session === undefined || this.#isPaused || this.#isServing) return;
+    if (session === undefined || this.#isPaused || this.#isServing || !this.#isThere) return;
     const server = this.#server;
-    const bits = this.features.filter((bit) => session.features.has(bit) && !this.#ours.includes(bit));
+    if (this.#bases === undefined) await this.#giveRings(session);
+    const bases = this.#bases ?? [];
+    for (const [index, ring] of this.#rings.entries()) {
+      await server.startRing(index, ring.place(bases[index] ?? 0), ring.kick, ring.call);
+    }
+    for (const index of this.#rings.keys()) await server.enableRing(index, true);
+    this.#isServing = true;
+    this.#lastRefusal = undefined;
+    this.#setConnected(true);
+    this.#rings.forEach((ring, index) => {
+      ring.notify();
+      this.notify(index);
+    });
+  }
+
+  /** New rings, for a back end that has none of this device's. */
+  async #giveRings(session: VirtioSession): Promise<void> {
+    const server = this.#server;
     const hasEventIdx = server.features.has(Feature.EVENT_IDX);
+    const bits = this.#chosen(session);
     this.#options.started?.(session.features);
     await server.setFeatures(
       FeatureSet.of([...bits, Feature.VERSION_1, ...(hasEventIdx ? [Feature.EVENT_IDX] : [])]),
     );
     const waiting = this.#takeBack(); // and from here to the new rings nothing is waited for
-    for (const ring of this.#rings.splice(0)) ring.close();
+    this.#closeRings();
+    const region = new RingRegion(this.queues.length);
+    this.#region = region;
     this.#rings = this.queues.map(
       (_, index) =>
-        new ShadowRing(index, hasEventIdx, () => {
+        new ShadowRing(region.space(index), hasEventIdx, () => {
           this.#collect(index);
         }),
     );
     this.#rings.forEach((ring, index) => {
       for (const chain of waiting[index] ?? []) ring.add(chain);
     });
-    await server.setMemory([...this.#options.ram.regions, ...this.#rings.map(({ region }) => region)]);
-    for (const [index, ring] of this.#rings.entries()) {
-      await server.startRing(index, ring.place(0), ring.kick, ring.call);
-    }
-    for (const index of this.#rings.keys()) await server.enableRing(index, true);
-    this.#isServing = true;
-    this.#rings.forEach((ring, index) => {
-      ring.notify();
-      this.notify(index);
-    });
+    await server.setMemory([...this.#options.ram.regions, region.region]);
+  }
+
+  #closeRings(): void {
+    for (const ring of this.#rings.splice(0)) ring.close();
+    this.#region?.close();
+    this.#region = undefined;
+    this.#bases = undefined;
+  }
+
+  /** What the driver chose of the back end's features. */
+  #chosen(session: VirtioSession): readonly number[] {
+    return this.features.filter((bit) => session.features.has(bit) && !this.#ours.includes(bit));
   }
 
   #collect(index: number): void {
@@ -257,48 +308,132 @@ export class ExternalDevice implements VirtioDevice {
   async #stopRings(): Promise<void> {
     if (!this.#isServing) return;
     this.#isServing = false;
-    for (const index of this.#rings.keys()) await this.#server.stopRing(index).catch(() => 0);
+    const bases: number[] = [];
+    try {
+      for (const index of this.#rings.keys()) bases.push(await this.#server.stopRing(index));
+      this.#bases = bases;
+    } catch {
+      this.#giveUp(); // whatever it still does with the rings, it is over
+    }
   }
 
   #takeBack(): readonly (readonly DescriptorChain[])[] {
     return this.#rings.map((ring) => ring.takeBack());
   }
 
+  /** What the connection there is has to say. */
+  #follow(events: LinkEvents): void {
+    events.changed = () => void this.#refreshConfig();
+    events.lost = () => {
+      this.#lost();
+    };
+  }
+
   #lost(): void {
-    if (this.#isClosed || this.#retry !== undefined) return;
+    if (this.#isClosed) return;
+    this.#isThere = false;
     this.#isServing = false;
+    this.#bases = undefined;
     this.#rings.forEach((_, index) => {
       this.#collect(index);
     });
-    this.#sayConnected(false);
-    this.#retry = setTimeout(() => void this.#reconnect(), RETRY_MS);
+    this.#setConnected(false);
+    this.#retryLater();
   }
 
-  #sayConnected(isConnected: boolean): void {
-    const { connected } = this.#options;
-    if (connected === undefined || isConnected === this.#isConnected) return;
+  #refused(error: unknown): void {
+    if (this.#isClosed) return;
+    this.#counts.refusals++;
+    const reason = error instanceof Error ? error.message : String(error);
+    if (reason === this.#lastRefusal) return;
+    this.#lastRefusal = reason;
+    this.#options.say?.(this.#origin === undefined ? reason : `${this.#origin.socket}: ${reason}`);
+  }
+
+  #retryLater(): void {
+    clearTimeout(this.#retry);
+    if (!this.#isClosed) this.#retry = setTimeout(() => void this.#reconnect(), RETRY_MS);
+  }
+
+  #setConnected(isConnected: boolean): void {
+    if (isConnected === this.#isConnected) return;
     this.#isConnected = isConnected;
+    const { connected } = this.#options;
+    if (connected === undefined) return;
     connected(isConnected, this.config);
     this.#session?.configChanged();
   }
 
+  /** Until a back end is there that can go on where the last one stopped. */
   async #reconnect(): Promise<void> {
-    this.#retry = undefined;
-    const server = await this.#find?.().catch(() => undefined);
-    if (this.#isClosed) server?.close();
-    if (server === undefined) this.#lost();
-    if (this.#isClosed || server === undefined) return;
-    this.#server = server;
+    const origin = this.#origin;
+    if (origin === undefined) return;
+    const events = new LinkEvents();
+    let front: FrontEnd;
+    try {
+      front = origin.open(events);
+    } catch {
+      this.#retryLater(); // nobody is there
+      return;
+    }
+    this.#server = front;
+    try {
+      await origin.agree(front);
+      this.#expectFeatures(front);
+      if (typeof this.#options.config === "number") await this.#refreshConfig();
+    } catch (error) {
+      this.#refused(error);
+      front.close();
+    }
+    if (front.isClosed) {
+      this.#retryLater();
+      return;
+    }
+    this.#isThere = true;
+    this.#follow(events);
     this.#counts.reconnects++;
-    this.#sayConnected(true);
+    this.#setConnected(true);
     this.#say(() => this.#serve());
+  }
+
+  /** The driver cannot be told that a feature has gone. Throws `NB_HOST`. */
+  #expectFeatures({ features }: FrontEnd): void {
+    const session = this.#session;
+    const missing = session && this.#chosen(session).filter((bit) => !features.has(bit));
+    if (missing === undefined || missing.length === 0) return;
+    const which = `the features the driver uses, found none of ${missing.join(", ")}`;
+    throw new NorthbridgeError("NB_HOST", `vhost-user GET_FEATURES: expected ${which}`);
   }
 
   async #refreshConfig(): Promise<void> {
     const bytes = await this.#server.config?.(this.config.length).catch(() => undefined);
-    if (bytes === undefined) return;
+    if (bytes === undefined || bytes.every((byte, i) => byte === this.config[i])) return;
     this.config.set(bytes);
     this.#counts.configChanges++;
     this.#session?.configChanged();
   }
+}
+
+/** What one connection says, to whom it concerns by then. */
+class LinkEvents implements FrontEndOptions {
+  changed: () => void = () => undefined;
+  lost: () => void = () => undefined;
+  readonly configChanged: () => void = () => {
+    this.changed();
+  };
+  readonly closed: () => void = () => {
+    this.lost();
+  };
+}
+
+/** Throws `NB_HOST` where the back end has too few queues. */
+async function expectQueues(
+  front: FrontEnd,
+  { socket, deviceId, queues }: SocketDeviceOptions,
+): Promise<void> {
+  const said = await front.queueNum();
+  // Back ends of network cards count pairs.
+  const most = said !== undefined && deviceId === virtioSpec.DeviceId.NET ? 2 * said : said;
+  if (most === undefined || most >= queues.length) return;
+  throw new NorthbridgeError("NB_HOST", `${socket}: expected ${queues.length} queues, found ${most}`);
 }

@@ -1,44 +1,25 @@
-import { addSeals, close, createMemfd, EventFd, FdWatch, Seal, SharedMapping } from "@northbridge/linux";
-import { FakeMemory, SplitDriverQueue } from "@northbridge/sdk/testing";
-import type { DescriptorChain, VirtQueue } from "@northbridge/sdk/virtio";
-import type { RingPlace, SharedRegion } from "./ring-server.ts";
-
-/** Descriptors of a ring: more than one request has segments. */
-const SIZE = 1024;
-const BYTES = 1 << 16;
-/** Behind all RAM there can be: rings lie here, one after the other. */
-const FIRST_GPA = 2 ** 44;
-
-/** A ring's memory, of which nobody keeps a record. */
-class RingMemory extends FakeMemory {
-  override written(): void {
-    // No code is decoded from here, and no log is kept of it.
-  }
-}
+import { EventFd, FdWatch } from "@northbridge/linux";
+import { type DescriptorChain, SplitDriverQueue, type VirtQueue } from "@northbridge/sdk/virtio";
+import { RING_SIZE, type RingSpace } from "./ring-region.ts";
+import type { RingPlace } from "./ring-server.ts";
 
 /**
  * A ring between a machine's own queue and a back end in another process. Requests go over without their data, which
  * stays where the guest has it; what comes back is reported to the machine before the guest sees it.
  */
 export class ShadowRing {
-  readonly region: SharedRegion;
   readonly kick: EventFd = new EventFd();
   readonly call: EventFd = new EventFd();
   /** Requests the back end has, by head, in the order in which it got them. */
   readonly #underWay = new Map<number, DescriptorChain>();
-  readonly #mapping: SharedMapping;
   readonly #ring: SplitDriverQueue;
+  readonly #userAddress: number;
   readonly #watch: FdWatch;
 
   /** @param called the back end may have used something */
-  constructor(index: number, eventIdx: boolean, called: () => void) {
-    const gpa = FIRST_GPA + index * BYTES;
-    const fd = createMemfd("vhost-user ring", BYTES);
-    addSeals(fd, Seal.SHRINK | Seal.GROW);
-    this.#mapping = new SharedMapping(fd, BYTES, "vhost-user ring");
-    this.region = { gpa, size: BYTES, userAddress: Number(this.#mapping.address), fd, offset: 0 };
-    const memory = new RingMemory(new Uint8Array(this.#mapping.buffer, 0, BYTES));
-    this.#ring = new SplitDriverQueue({ memory, gpa: 0, size: SIZE, eventIdx });
+  constructor({ memory, userAddress }: RingSpace, eventIdx: boolean, called: () => void) {
+    this.#userAddress = userAddress;
+    this.#ring = new SplitDriverQueue({ memory, gpa: 0, size: RING_SIZE, eventIdx });
     this.#watch = new FdWatch(this.call.fd, () => {
       this.call.drain();
       called();
@@ -48,8 +29,8 @@ export class ShadowRing {
   /** Where the back end finds the ring. */
   place(base: number): RingPlace {
     const { desc, driver, device } = this.#ring.addresses;
-    const at = this.region.userAddress;
-    return { size: SIZE, base, desc: at + desc, avail: at + driver, used: at + device };
+    const at = this.#userAddress;
+    return { size: RING_SIZE, base, desc: at + desc, avail: at + driver, used: at + device };
   }
 
   /** Hands a request over. False where there is no room for it now. */
@@ -98,7 +79,5 @@ export class ShadowRing {
     this.#watch.close();
     this.kick.close();
     this.call.close();
-    this.#mapping.unmap();
-    close(this.region.fd);
   }
 }

@@ -1,4 +1,4 @@
-export * from "./driver-queue.ts";
-export * from "./packed-driver-queue.ts";
-export * from "./split-driver-queue.ts";
+export * from "../../virtio/driver-queue.ts";
+export * from "../../virtio/packed-driver-queue.ts";
+export * from "../../virtio/split-driver-queue.ts";
 export * from "./virtio-bench.ts";

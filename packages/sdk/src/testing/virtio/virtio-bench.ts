@@ -1,12 +1,12 @@
 import type { GuestMemory } from "@northbridge/core/contracts";
+import type { DriverQueue } from "../../virtio/driver-queue.ts";
 import { FeatureSet } from "../../virtio/feature-set.ts";
+import { PackedDriverQueue } from "../../virtio/packed-driver-queue.ts";
 import { Feature, Status } from "../../virtio/spec.ts";
+import { SplitDriverQueue } from "../../virtio/split-driver-queue.ts";
 import type { VirtioDevice } from "../../virtio/virtio-device.ts";
 import { VirtioEndpoint } from "../../virtio/virtio-endpoint.ts";
 import { FakeMemory } from "../fake-memory.ts";
-import type { DriverQueue } from "./driver-queue.ts";
-import { PackedDriverQueue } from "./packed-driver-queue.ts";
-import { SplitDriverQueue } from "./split-driver-queue.ts";
 
 export interface VirtioBenchOptions {
   readonly memory?: GuestMemory;

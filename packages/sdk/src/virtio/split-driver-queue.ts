@@ -1,15 +1,14 @@
-import type { GuestMemory } from "@northbridge/core/contracts";
-import { fence } from "../../virtio/fence.ts";
-import { AvailFlag, Desc, DescFlag, Ring, UsedFlag } from "../../virtio/spec.ts";
-import type { QueueAddresses } from "../../virtio/virt-queue.ts";
-import type { DriverQueue, DriverQueueOptions, Segment, UsedBuffer } from "./driver-queue.ts";
+import type { DriverMemory, DriverQueue, DriverQueueOptions, Segment, UsedBuffer } from "./driver-queue.ts";
+import { fence } from "./fence.ts";
+import { AvailFlag, Desc, DescFlag, Ring, UsedFlag } from "./spec.ts";
+import type { QueueAddresses } from "./virt-queue.ts";
 
 /** The driver's side of a split virtqueue (virtio 1.3 §2.7). */
 export class SplitDriverQueue implements DriverQueue {
   readonly size: number;
   readonly addresses: QueueAddresses;
   readonly byteLength: number;
-  readonly #memory: GuestMemory;
+  readonly #memory: DriverMemory;
   readonly #eventIdx: boolean;
   /** Those free longest come first: a device that uses buffers in order finds them in ring order (§2.7.9). */
   readonly #freeSlots: number[];
@@ -18,6 +17,7 @@ export class SplitDriverQueue implements DriverQueue {
   #avail = 0;
   #notified = 0;
   #used = 0;
+  #wants = true;
 
   constructor(options: DriverQueueOptions) {
     const { memory, gpa, size } = options;
@@ -60,6 +60,7 @@ export class SplitDriverQueue implements DriverQueue {
       head,
     );
     this.#avail = (this.#avail + 1) & 0xffff;
+    fence(); // what the index shows before the index (§2.7.13.3.1)
     this.#memory.writeU16(this.addresses.driver + Ring.IDX, this.#avail);
     return head;
   }
@@ -69,7 +70,7 @@ export class SplitDriverQueue implements DriverQueue {
     this.#notified = now;
     if (before === now) return false;
     const { device } = this.addresses;
-    fence(); // the requests before the look whether the device wants to hear of them (§2.7.13.4.1)
+    fence(); // the index before the look whether the device wants to hear of it (§2.7.13.4.1)
     if (!this.#eventIdx) return (this.#memory.readU16(device + Ring.FLAGS) & UsedFlag.NO_NOTIFY) === 0;
     const event = this.#memory.readU16(device + Ring.RING + Ring.USED_ENTRY * this.size);
     return ((now - event - 1) & 0xffff) < ((now - before) & 0xffff);
@@ -77,25 +78,21 @@ export class SplitDriverQueue implements DriverQueue {
 
   collect(): UsedBuffer[] {
     const used: UsedBuffer[] = [];
-    do {
-      this.#take(used);
-      this.#rearm();
-      fence(); // the wish to hear of the next before the look whether it is there already (§2.7.14)
-    } while (this.#used !== this.#memory.readU16(this.addresses.device + Ring.IDX));
+    do this.#collectInto(used);
+    while (!this.#rearm());
     return used;
   }
 
-  wantInterrupts(wanted: boolean): void {
+  wantInterrupts(wanted: boolean): boolean {
     this.#wants = wanted;
     this.#memory.writeU16(this.addresses.driver + Ring.FLAGS, wanted ? 0 : AvailFlag.NO_INTERRUPT);
-    this.#rearm();
+    return this.#rearm();
   }
 
-  #wants = true;
-
-  #take(used: UsedBuffer[]): void {
+  #collectInto(used: UsedBuffer[]): void {
     const { device } = this.addresses;
     const idx = this.#memory.readU16(device + Ring.IDX);
+    fence(); // the index before what it shows
     while (this.#used !== idx) {
       const at = device + Ring.RING + Ring.USED_ENTRY * (this.#used % this.size);
       const id = this.#memory.readU32(at);
@@ -108,10 +105,15 @@ export class SplitDriverQueue implements DriverQueue {
     }
   }
 
-  #rearm(): void {
-    if (!this.#eventIdx) return;
-    const event = this.#wants ? this.#used : (this.#used - 1) & 0xffff; // one that has passed comes last
-    this.#memory.writeU16(this.addresses.driver + Ring.RING + Ring.AVAIL_ENTRY * this.size, event);
+  /** False where the device used more before it could know that it should interrupt for it (§2.7.14). */
+  #rearm(): boolean {
+    if (this.#eventIdx) {
+      const event = this.#wants ? this.#used : (this.#used - 1) & 0xffff; // one that has passed comes last
+      this.#memory.writeU16(this.addresses.driver + Ring.RING + Ring.AVAIL_ENTRY * this.size, event);
+    }
+    if (!this.#wants) return true;
+    fence();
+    return this.#memory.readU16(this.addresses.device + Ring.IDX) === this.#used;
   }
 
   #describe(at: number, gpa: number, length: number, flags: number, next: number): void {

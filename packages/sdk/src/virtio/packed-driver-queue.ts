@@ -1,8 +1,7 @@
-import type { GuestMemory } from "@northbridge/core/contracts";
-import { fence } from "../../virtio/fence.ts";
-import { Desc, DescFlag, EventFlag } from "../../virtio/spec.ts";
-import type { QueueAddresses } from "../../virtio/virt-queue.ts";
-import type { DriverQueue, DriverQueueOptions, Segment, UsedBuffer } from "./driver-queue.ts";
+import type { DriverMemory, DriverQueue, DriverQueueOptions, Segment, UsedBuffer } from "./driver-queue.ts";
+import { fence } from "./fence.ts";
+import { Desc, DescFlag, EventFlag } from "./spec.ts";
+import type { QueueAddresses } from "./virt-queue.ts";
 
 const WRAP = 0x8000;
 
@@ -11,7 +10,7 @@ export class PackedDriverQueue implements DriverQueue {
   readonly size: number;
   readonly addresses: QueueAddresses;
   readonly byteLength: number;
-  readonly #memory: GuestMemory;
+  readonly #memory: DriverMemory;
   readonly #eventIdx: boolean;
   readonly #freeIds: number[];
   /** By ID: how many slots a request takes. */
@@ -51,19 +50,24 @@ export class PackedDriverQueue implements DriverQueue {
     const writeFlag = (i: number): number => (i >= readable.length ? DescFlag.WRITE : 0);
     if (indirectGpa !== undefined) {
       parts.forEach((part, i) => {
-        this.#describe(indirectGpa + Desc.LENGTH * i, part, 0, writeFlag(i));
+        this.#describe(indirectGpa + Desc.LENGTH * i, part, 0);
+        this.#setFlags(indirectGpa + Desc.LENGTH * i, writeFlag(i));
       });
       const table = { gpa: indirectGpa, length: Desc.LENGTH * parts.length };
-      this.#describe(this.#at(this.#avail), table, id, DescFlag.INDIRECT | this.#marks(this.#avail));
+      this.#describe(this.#at(this.#avail), table, id);
     } else {
-      // Back to front: the first descriptor's flags hand the whole request over (§2.8.21).
-      for (let i = parts.length - 1; i >= 0; i--) {
-        const part = parts[i];
-        if (part === undefined) continue;
-        const next = i + 1 < parts.length ? DescFlag.NEXT : 0;
-        const position = this.#avail + i;
-        this.#describe(this.#at(position), part, id, writeFlag(i) | next | this.#marks(position));
-      }
+      parts.forEach((part, i) => {
+        this.#describe(this.#at(this.#avail + i), part, id);
+      });
+    }
+    // Back to front: the first descriptor's flags hand the whole request over (§2.8.21).
+    for (let i = needed - 1; i >= 0; i--) {
+      const kind =
+        indirectGpa === undefined
+          ? writeFlag(i) | (i + 1 < needed ? DescFlag.NEXT : 0)
+          : DescFlag.INDIRECT;
+      if (i === 0) fence();
+      this.#setFlags(this.#at(this.#avail + i), kind | this.#marks(this.#avail + i));
     }
     this.#avail += needed;
     return id;
@@ -74,11 +78,12 @@ export class PackedDriverQueue implements DriverQueue {
     this.#notified = now;
     if (before === now) return false;
     const { device } = this.addresses;
-    fence(); // the requests before the look whether the device wants to hear of them (§2.8.21.3.1)
-    const flags = this.#memory.readU16(device + 2);
+    fence(); // the descriptors before the look whether the device wants to hear of them (§2.8.21.3.1)
+    const suppression = this.#memory.readU32(device); // offset and flags, as they belong together
+    const flags = suppression >>> 16;
     if (flags === EventFlag.DISABLE) return false;
     if (flags !== EventFlag.DESC || !this.#eventIdx) return true;
-    const event = this.#memory.readU16(device);
+    const event = suppression & 0xffff;
     const lapStart = now - (now % this.size);
     const isThisLap = ((event & WRAP) !== 0) === this.#wrap(now);
     const at = (event & (WRAP - 1)) + lapStart - (isThisLap ? 0 : this.size);
@@ -87,45 +92,45 @@ export class PackedDriverQueue implements DriverQueue {
 
   collect(): UsedBuffer[] {
     const used: UsedBuffer[] = [];
-    do {
-      while (this.#isUsed()) this.#take(used);
-      this.#rearm();
-      fence(); // the wish to hear of the next before the look whether it is there already (§2.8.22)
-    } while (this.#isUsed());
+    do while (this.#isUsed()) used.push(this.#take());
+    while (!this.#rearm());
     return used;
   }
 
-  wantInterrupts(wanted: boolean): void {
+  wantInterrupts(wanted: boolean): boolean {
     this.#wants = wanted;
-    this.#rearm();
+    return this.#rearm();
   }
 
+  /** Whether the device has used the next slot (§2.8.1). */
   #isUsed(): boolean {
     const flags = this.#memory.readU16(this.#at(this.#used) + Desc.PACKED_FLAGS);
     const wrap = this.#wrap(this.#used);
     return ((flags & DescFlag.AVAIL) !== 0) === wrap && ((flags & DescFlag.USED) !== 0) === wrap;
   }
 
-  #take(used: UsedBuffer[]): void {
+  #take(): UsedBuffer {
     const at = this.#at(this.#used);
+    fence(); // the flags before what they hand over
     const id = this.#memory.readU16(at + Desc.PACKED_ID);
-    const flags = this.#memory.readU16(at + Desc.PACKED_FLAGS);
     const slots = this.#slots.get(id);
     if (slots === undefined) throw new Error(`the device used ${id}, which it had not been given`);
     this.#slots.delete(id);
     this.#freeIds.push(id);
     this.#free += slots;
     this.#used += slots;
-    used.push({ id, written: (flags & DescFlag.WRITE) === 0 ? 0 : this.#memory.readU32(at + Desc.LEN) });
+    const flags = this.#memory.readU16(at + Desc.PACKED_FLAGS);
+    return { id, written: (flags & DescFlag.WRITE) === 0 ? 0 : this.#memory.readU32(at + Desc.LEN) };
   }
 
-  #rearm(): void {
+  /** False where the device used more before it could know that it should interrupt for it (§2.8.22.1). */
+  #rearm(): boolean {
     const flags = !this.#wants ? EventFlag.DISABLE : this.#eventIdx ? EventFlag.DESC : EventFlag.ENABLE;
-    this.#memory.writeU16(
-      this.addresses.driver,
-      (this.#used % this.size) | (this.#wrap(this.#used) ? WRAP : 0),
-    );
-    this.#memory.writeU16(this.addresses.driver + 2, flags);
+    const event = (this.#used % this.size) | (this.#wrap(this.#used) ? WRAP : 0);
+    this.#memory.writeU32(this.addresses.driver, event | (flags << 16));
+    if (!this.#wants) return true;
+    fence();
+    return !this.#isUsed();
   }
 
   #at(position: number): number {
@@ -140,11 +145,14 @@ export class PackedDriverQueue implements DriverQueue {
     return this.#wrap(position) ? DescFlag.AVAIL : DescFlag.USED;
   }
 
-  #describe(at: number, { gpa, length }: Segment, id: number, flags: number): void {
+  #describe(at: number, { gpa, length }: Segment, id: number): void {
     this.#memory.writeU32(at, gpa >>> 0);
     this.#memory.writeU32(at + 4, Math.floor(gpa / 2 ** 32));
     this.#memory.writeU32(at + Desc.LEN, length);
     this.#memory.writeU16(at + Desc.PACKED_ID, id);
+  }
+
+  #setFlags(at: number, flags: number): void {
     this.#memory.writeU16(at + Desc.PACKED_FLAGS, flags);
   }
 }

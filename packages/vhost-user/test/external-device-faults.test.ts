@@ -1,0 +1,253 @@
+import { mkdtempSync, rmSync } from "node:fs";
+import { createServer, type Server, type Socket } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { VirtioBlk, VirtioFs } from "@northbridge/devices-virtio";
+import { close, createMemfd } from "@northbridge/linux";
+import { VirtioBench } from "@northbridge/sdk/testing";
+import type { VirtioDevice } from "@northbridge/sdk/virtio";
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import { ExternalDevice, SharedRam, type SocketDeviceOptions, VhostUserBackend } from "../src/index.ts";
+import { createMemory, memoryDisk } from "./devices.ts";
+import { turn } from "./raw-front-end.ts";
+import { sharedMemory } from "./shared-memory.ts";
+
+const [BLOCK, FS] = [2, 26];
+const SECTOR = 512;
+const RETRY_MS = 1000;
+const FLUSH = 9;
+
+const isHere = process.platform === "linux" && process.arch === "x64";
+
+describe.skipIf(!isHere)("a device whose back end is not what it should be", () => {
+  let directory: string;
+  let socket: string;
+  const closers: (() => void | Promise<void>)[] = [];
+
+  beforeEach(() => {
+    directory = mkdtempSync(join(tmpdir(), "northbridge-vhost-user-"));
+    socket = join(directory, "s.sock");
+    vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
+  });
+  afterEach(async () => {
+    for (const close of closers.splice(0).reverse()) await close();
+    vi.useRealTimers();
+    rmSync(directory, { recursive: true });
+  });
+
+  const serve = (device: VirtioDevice): VhostUserBackend => {
+    const backend = new VhostUserBackend({ device, createMemory });
+    backend.listen(socket);
+    closers.push(() => backend.close());
+    return backend;
+  };
+  const connect = async (
+    options: Partial<SocketDeviceOptions> & Pick<SocketDeviceOptions, "ram">,
+  ): Promise<ExternalDevice> => {
+    const device = await ExternalDevice.connect({
+      socket,
+      deviceId: BLOCK,
+      queues: [16],
+      config: 60,
+      ...options,
+    });
+    closers.push(() => {
+      device.close();
+    });
+    return device;
+  };
+  const inMachine = async (
+    options: Partial<SocketDeviceOptions> = {},
+  ): Promise<{ device: ExternalDevice; bench: VirtioBench }> => {
+    const memory = sharedMemory();
+    const ram = new SharedRam(memory.slots);
+    closers.push(() => {
+      ram.close();
+    });
+    const device = await connect({ ram, ...options });
+    return { device, bench: new VirtioBench(device, { memory }).start() };
+  };
+  const until = async (what: () => boolean): Promise<void> => {
+    for (let patience = 5000; patience > 0; patience--) {
+      if (what()) return;
+      await turn();
+    }
+    expect.fail(`never came: ${what.toString()}`);
+  };
+  /** A read of a sector: whether it has been answered. */
+  const read = (bench: VirtioBench): (() => boolean) => {
+    const header = bench.allocBytes(new Uint8Array(16));
+    const data = bench.alloc(SECTOR);
+    const status = bench.allocBytes(Uint8Array.of(0xff));
+    bench.queue(0).add(
+      [{ gpa: header, length: 16 }],
+      [
+        { gpa: data, length: SECTOR },
+        { gpa: status, length: 1 },
+      ],
+    );
+    bench.endpoint.notify(0);
+    return () => bench.memory.readU8(status) === 0;
+  };
+  /** A back end that does as `act` says with each connection. */
+  const impostor = async (act: (connection: Socket) => void): Promise<Server> => {
+    const server = createServer((connection) => {
+      connection.on("error", () => undefined);
+      act(connection);
+    });
+    await new Promise<void>((resolve) => server.listen(socket, resolve));
+    closers.push(() => new Promise((resolve) => server.close(() => { resolve(); })));
+    return server;
+  };
+
+  it("is waited for once a second, however it hangs up", async () => {
+    const backend = serve(new VirtioBlk({ backend: memoryDisk(), serial: "d" }));
+    const { bench } = await inMachine();
+    await until(read(bench));
+    await backend.close();
+    rmSync(socket, { force: true });
+    let connections = 0;
+    await impostor((connection) => {
+      connections++;
+      connection.destroy();
+    });
+    await until(() => {
+      vi.advanceTimersByTime(RETRY_MS);
+      expect(vi.getTimerCount()).toBeLessThanOrEqual(1);
+      return connections === 6;
+    });
+  });
+
+  it("is said to lack what the driver uses, and replaced by one that has it", async () => {
+    const lines: string[] = [];
+    const first = serve(new VirtioBlk({ backend: memoryDisk(), serial: "d" }));
+    const { device, bench } = await inMachine({ say: (line) => lines.push(line) });
+    await until(read(bench));
+    await first.close();
+    const answered = read(bench);
+
+    const lesser = new VirtioBlk({ backend: memoryDisk(), serial: "d" });
+    Object.defineProperty(lesser, "features", { value: lesser.features.filter((bit) => bit !== FLUSH) });
+    const second = serve(lesser);
+    for (let times = 1; times <= 2; times++) {
+      await until(() => vi.getTimerCount() === 1);
+      vi.advanceTimersByTime(RETRY_MS);
+      await until(() => device.stats()["refusals"] === times);
+    }
+    expect(lines).toEqual([
+      `${socket}: vhost-user GET_FEATURES: expected the features the driver uses, found none of ${FLUSH}`,
+    ]);
+    await second.close();
+
+    const larger = memoryDisk();
+    serve(new VirtioBlk({ backend: larger, serial: "d" }));
+    await until(() => vi.getTimerCount() === 1);
+    vi.advanceTimersByTime(RETRY_MS);
+    await until(answered);
+  });
+
+  it("is let go where it refuses rings, and asked again", async () => {
+    serve(new VirtioBlk({ backend: memoryDisk(), serial: "d" }));
+    const lines: string[] = [];
+    // Two regions at the same place: no back end takes that.
+    const memory = sharedMemory();
+    const ram = new SharedRam(memory.slots);
+    const [region] = ram.regions;
+    closers.push(() => {
+      ram.close();
+    });
+    const regions = [region!, region!];
+    const device = await connect({
+      ram: { regions },
+      say: (line) => lines.push(line),
+    });
+    const bench = new VirtioBench(device, { memory }).start();
+    await until(() => lines.length === 1);
+    expect(lines[0]).toContain("SET_MEM_TABLE");
+    const answered = read(bench);
+    regions.pop();
+    await until(() => vi.getTimerCount() === 1);
+    vi.advanceTimersByTime(RETRY_MS);
+    await until(answered);
+  });
+
+  it("leaves no connection open where it cannot be agreed with", async () => {
+    let isOpen = false;
+    await impostor((connection) => {
+      isOpen = true;
+      connection.on("close", () => {
+        isOpen = false;
+      });
+      connection.once("data", (asked) => {
+        const answer = Buffer.alloc(16); // half of what GET_FEATURES says
+        answer.writeUInt32LE(asked.readUInt32LE(0), 0);
+        answer.writeUInt32LE(0b101, 4);
+        answer.writeUInt32LE(4, 8);
+        connection.write(answer);
+      });
+    });
+    await expect(connect({ ram: { regions: [] } })).rejects.toThrow("too short");
+    await until(() => !isOpen);
+  });
+
+  it("is told of all rings in one region of the eight there may be", async () => {
+    const queues = new Array<number>(7).fill(16);
+    const backend = serve(new VirtioBlk({ backend: memoryDisk(), serial: "d", queues: queues.length }));
+    const memory = sharedMemory();
+    const own = new SharedRam(memory.slots);
+    const more = Array.from({ length: 7 }, (_, i) => ({
+      gpa: (i + 1) << 24,
+      size: 1 << 16,
+      userAddress: (i + 1) << 24,
+      fd: createMemfd("ram", 1 << 16),
+      offset: 0,
+    }));
+    closers.push(() => {
+      own.close();
+      for (const { fd } of more) close(fd);
+    });
+    const tooMany = { regions: [...own.regions, ...more] };
+    await expect(connect({ ram: tooMany, queues })).rejects.toThrow("at most 7 regions of memory, found 8");
+    const ram = { regions: tooMany.regions.slice(0, 7) };
+    const bench = new VirtioBench(await connect({ ram, queues }), { memory }).start();
+    await until(read(bench));
+    expect(backend.stats()["closed.tooManyDescriptors"]).toBeUndefined();
+  });
+
+  it("goes on with a file system after a pause, and finds it reset by a new driver (docs/adr/0022)", async () => {
+    let sessions = 0;
+    const tree = {
+      forgetAll: () => {
+        sessions++;
+      },
+      getAttributes: () => -2,
+    };
+    serve(new VirtioFs({ tree: tree as never, tag: "t" }));
+    const { device, bench } = await inMachine({ deviceId: FS, queues: [16, 16], config: new Uint8Array(40) });
+    /** FUSE_INIT or FUSE_GETATTR on the second queue; the first is never used. */
+    const ask = async (driver: VirtioBench, opcode: number): Promise<void> => {
+      const words = Uint32Array.of(64, opcode, 1, 0, 1, 0, 0, 0, 0, 0, 7, 38, 0, 0, 0, 0);
+      const request = driver.allocBytes(new Uint8Array(words.buffer));
+      const answer = driver.allocBytes(new Uint8Array(160));
+      driver.queue(1).add([{ gpa: request, length: 64 }], [{ gpa: answer, length: 160 }]);
+      driver.endpoint.notify(1);
+      await until(() => driver.queue(1).collect().length === 1);
+    };
+    await ask(bench, 26);
+    await ask(bench, 3);
+    const before = sessions;
+    for (let pauses = 0; pauses < 3; pauses++) {
+      await bench.endpoint.pause();
+      bench.endpoint.resume();
+      await ask(bench, 3);
+    }
+    expect(sessions).toBe(before);
+    await bench.endpoint.pause();
+    bench.endpoint.resume();
+    bench.endpoint.setStatus(0);
+    await until(() => bench.endpoint.status === 0);
+    const again = new VirtioBench(device, { memory: bench.memory }).start();
+    await ask(again, 3);
+    expect(sessions).toBe(before + 1);
+  });
+});
