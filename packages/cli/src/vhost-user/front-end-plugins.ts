@@ -65,7 +65,9 @@ export async function sharedRam(ctx: DeviceContext): Promise<SharedRam> {
 /** Puts what a person should know of a device into the machine's log. */
 export function sayTo(ctx: DeviceContext): (line: string) => void {
   return (line) => {
-    ctx.get(Log).write(new TextEncoder().encode(`${ctx.id}: ${line}\n`));
+    const log = ctx.find(Log);
+    for (const byte of new TextEncoder().encode(`${ctx.id}: ${line}\n`)) log?.write(byte);
+    log?.flush?.();
   };
 }
 

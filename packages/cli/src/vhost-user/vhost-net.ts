@@ -12,16 +12,20 @@ import {
   definePlugin,
   type DeviceContext,
   type DevicePlugin,
-  Log,
   type MemorySlot,
   NorthbridgeError,
 } from "@northbridge/sdk";
 import { type FeatureSet, type VirtioDevice, virtioSpec } from "@northbridge/sdk/virtio";
 import type { ExternalDevice, SharedRegion } from "@northbridge/vhost-user";
 import * as v from "valibot";
+<<<<<<< HEAD
 import { type CardConfig, cardOptions, OFFLOAD_FEATURES, QUEUE_SIZE } from "./network-card.ts";
 
 const { Config, Feature, LinkStatus } = netSpec;
+=======
+import { sayTo } from "./front-end-plugins.ts";
+import { type CardConfig, cardOptions, Config, Feature, LINK_UP, QUEUE_SIZE } from "./network-card.ts";
+>>>>>>> bdc1f80 (docs: list ADR 42)
 
 /** The kernel knows of rings and of their buffers; what frames leave undone is between the driver and the tap. */
 const ours = [...OFFLOAD_FEATURES, Feature.MTU, Feature.MAC, Feature.STATUS];
@@ -104,10 +108,7 @@ export const vhostNet: DevicePlugin<VhostNetConfig> = definePlugin({
     const address = (mac === undefined ? undefined : parseMac(mac)) ?? defaultMac(ctx.id);
     const device = await open(ctx, options, address).catch((error: unknown): VirtioDevice => {
       if (required !== false || !(error instanceof NorthbridgeError) || error.code !== "NB_HOST") throw error;
-      const log = ctx.find(Log);
-      for (const byte of new TextEncoder().encode(`${ctx.id}: no network: ${error.message}\n`))
-        log?.write(byte);
-      log?.flush?.();
+      sayTo(ctx)(`no network: ${error.message}`);
       return new VirtioNet({ backend: new Unplugged(), mac: address });
     });
     return attachVirtio(ctx, device, { slot });
