@@ -1,5 +1,7 @@
+import { execFileSync } from "node:child_process";
 import {
   chmodSync,
+  chownSync,
   linkSync,
   lstatSync,
   mkdirSync,
@@ -14,12 +16,14 @@ import {
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { isMainThread } from "node:worker_threads";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { HostDirectory, type HostDirectoryOptions } from "../src/index.ts";
 
 // errno(3) and open(2), from the manual.
 const [EPERM, EEXIST, EISDIR, EINVAL, EROFS, ENAMETOOLONG, ELOOP, ESTALE] = [1, 17, 21, 22, 30, 36, 40, 116];
-const [ENOENT, EBADF, ENOTDIR, EACCES] = [2, 9, 20, 13];
+const [ENOENT, EBADF, ENOTDIR, EACCES, ENFILE, EFBIG] = [2, 9, 20, 13, 23, 27];
+const NOBODY = 65534;
 const [O_RDONLY, O_WRONLY, O_RDWR, O_EXCL, O_TRUNC] = [0, 1, 2, 0o200, 0o1000];
 
 const isLinux = process.platform === "linux" && process.arch === "x64";
@@ -265,6 +269,108 @@ describe.skipIf(!isLinux)("HostDirectory", () => {
     expect(() => {
       tree.restore({ version: 2 });
     }).toThrow(/version 2, expected 1/);
+  });
+
+  it("walks nowhere else for a snapshot that somebody has written", () => {
+    for (const path of ["../secret", "..", ".", "", "d/../../secret", "/etc/passwd", "d//f", "f/", "secret\0"]) {
+      mkdirSync(join(inside, "d"), { recursive: true });
+      writeFileSync(join(inside, "f"), "");
+      tree.restore({ version: 1, nodes: [{ id: 2, found: 1, path, type: 0o100000 }], handles: [] });
+      expect([path, tree.getAttributes(2), tree.open(2, O_RDONLY)]).toEqual([path, -ESTALE, -ESTALE]);
+    }
+    const node = (id: number): object => ({ id, found: 1, path: "f", type: 0o100000 });
+    expect(() => {
+      tree.restore({ version: 1, nodes: [node(1)], handles: [] });
+    }).toThrow(/node 1, expected/);
+    expect(() => {
+      tree.restore({ version: 1, nodes: [node(2), node(2)], handles: [] });
+    }).toThrow(/node 2, expected each once/);
+  });
+
+  it("opens for a snapshot what it would open for the guest", async () => {
+    execFileSync("mkfifo", [join(inside, "pipe")]);
+    writeFileSync(join(inside, "f"), "f");
+    const nodes = [
+      { id: 2, found: 1, path: "pipe", type: 0o010000 },
+      { id: 3, found: 1, path: "f", type: 0o100000 },
+    ];
+    const handle = (id: number, node: number, flags: number): object => ({ id, node, flags });
+    tree.restore({ version: 1, nodes, handles: [handle(1, 2, O_RDWR), handle(2, 3, O_RDWR)] });
+    expect([tree.write(1, 0, [bytes("x")]), tree.write(2, 0, [bytes("x")])]).toEqual([-ESTALE, 1]);
+    await tree.closeTree();
+    tree = open({ readOnly: true });
+    tree.restore({ version: 1, nodes, handles: [handle(1, 3, O_RDWR), handle(2, 3, O_RDONLY | O_TRUNC)] });
+    expect(tree.write(1, 0, [bytes("y")])).toBe(-ESTALE);
+    expect(tree.write(2, 0, [bytes("y")])).toBeLessThan(0);
+    expect(readFileSync(join(inside, "f"), "utf8")).toBe("x");
+  });
+
+  it("finds a file again whose name ends as those of deleted ones are shown", async () => {
+    writeFileSync(join(inside, "notes (deleted)"), "here");
+    writeFileSync(join(inside, "gone (deleted)"), "");
+    writeFileSync(join(inside, "one"), "");
+    const nodes = [find("notes (deleted)"), find("gone (deleted)"), find("one")];
+    rmSync(join(inside, "gone (deleted)"));
+    linkSync(join(inside, "one"), join(inside, "other"));
+    rmSync(join(inside, "one"));
+    const state = JSON.parse(JSON.stringify(tree.save())) as unknown;
+    await tree.closeTree();
+    tree = open();
+    tree.restore(state);
+    expect(nodes.map(content)).toEqual(["here", -ESTALE, -ESTALE]);
+  });
+
+  it("writes and reads nothing at positions that no number holds", () => {
+    const handle = tree.create(tree.root, bytes("f"), O_RDWR, 0o644, me);
+    tree.write(handle, 0, [bytes("data")]);
+    const into = new Uint8Array(4);
+    for (const offset of [2 ** 53 - 1, 2 ** 53, 2 ** 60, 2 ** 63, 2 ** 64]) {
+      expect([tree.write(handle, offset, [bytes("XXXX")]), tree.read(handle, offset, [into])]).toEqual([-EFBIG, 0]);
+    }
+    tree.close(handle);
+    expect(content(find("f"))).toBe("data");
+  });
+
+  it.skipIf(me.uid === 0 && !isMainThread)("lets a file's maker write to it whatever its permissions", () => {
+    if (me.uid === 0) chownSync(inside, NOBODY, NOBODY);
+    if (me.uid === 0) chmodSync(around, 0o711);
+    if (me.uid === 0) process.seteuid?.(NOBODY);
+    try {
+      const own = open();
+      const handle = own.create(own.root, bytes("object"), O_RDWR | O_EXCL, 0o444, me);
+      expect(own.write(handle, 0, [bytes("blob")])).toBe(4);
+      expect(lstatSync(join(inside, "object")).mode & 0o7777).toBe(0o444);
+      expect(own.open(own.createdNode, O_RDWR)).toBe(-EACCES);
+      void own.closeTree();
+    } finally {
+      if (me.uid === 0) process.seteuid?.(0);
+    }
+  });
+
+  it("leaves descriptors to the rest of the process, and memory for few listings", () => {
+    const small = open({ mostFds: 4 * (openFds() + 40) });
+    const found: number[] = [];
+    for (let i = 0; found.every((node) => node > 0); i++) {
+      mkdirSync(join(inside, `d${i}`));
+      found.push(small.lookup(small.root, bytes(`d${i}`)));
+      expect(i).toBeLessThan(1000);
+    }
+    expect(found.at(-1)).toBe(-ENFILE);
+    expect(found.length).toBeGreaterThan(100);
+    expect(small.create(small.root, bytes("f"), O_RDWR, 0o644, me)).toBe(-ENFILE);
+    expect(small.openDirectory(found[0]!)).toBe(-ENFILE);
+    for (const node of found.splice(50)) if (node > 0) small.forget(node, 1);
+    const open40 = found.slice(0, 40).map((node) => small.openDirectory(node));
+    const names = (handle: number): string[] => {
+      expect(small.entryAt(handle, 0, 0)).toBe(1);
+      const { nextLow, nextHigh, name } = small.entry;
+      const first = String(text(name.slice()));
+      for (const other of open40) expect(small.entryAt(other, 0, 0)).toBe(1);
+      expect(small.entryAt(handle, nextLow, nextHigh)).toBe(1);
+      return [first, String(text(small.entry.name))].sort();
+    };
+    for (const handle of open40.slice(0, 4)) expect(names(handle)).toEqual([".", ".."]);
+    void small.closeTree();
   });
 
   it.skipIf(me.uid === 0)("may do what this process may, and no more", () => {

@@ -1,5 +1,7 @@
+import { readFileSync } from "node:fs";
 import { libc } from "../libc.ts";
 import { RootedBuffer } from "../rooted-buffer.ts";
+import { Errno } from "./errno.ts";
 
 const AT_FDCWD = -100;
 const AT_REMOVEDIR = 0x200;
@@ -12,6 +14,8 @@ const UTIME_OMIT = 0x3fff_fffe;
 /** For chown(2): leave it as it is. */
 const KEEP = 0xffff_ffff;
 const PATH_MAX = 4096;
+/** Descriptors of this process that no tree takes, or a quarter where it has few. */
+const SPARE_FDS = 256;
 const PROC = new TextEncoder().encode("/proc/self/fd/");
 
 /** Flags of open(2), x86-64. */
@@ -22,11 +26,16 @@ export const Open = {
   EXCL: 0o200,
   NOCTTY: 0o400,
   TRUNC: 0o1000,
+  APPEND: 0o2000,
   NONBLOCK: 0o4000,
+  DSYNC: 0o10000,
   DIRECT: 0o40000,
+  LARGEFILE: 0o100000,
   DIRECTORY: 0o200000,
   NOFOLLOW: 0o400000,
+  NOATIME: 0o1000000,
   CLOEXEC: 0o2000000,
+  SYNC: 0o4010000,
   PATH: 0o10000000,
 } as const;
 
@@ -47,7 +56,8 @@ const result = (value: number): number => (value < 0 ? -libc().errno() : value);
 
 /**
  * The system calls that work on one name inside an open directory, or on an open file itself. Each answers with a
- * negative errno where it fails; names and structures pass through buffers of this object.
+ * negative errno where it fails; names and structures pass through buffers of this object. Whatever a guest opens, this
+ * process keeps some descriptors for the rest of what it does.
  */
 export class AtCalls {
   readonly #name = new RootedBuffer(PATH_MAX);
@@ -57,19 +67,24 @@ export class AtCalls {
   readonly #times = new RootedBuffer(32);
   /** What `stat` filled: `struct statx`. */
   readonly statx: RootedBuffer = new RootedBuffer(STATX_BYTES);
+  /** The kernel gives the lowest number that is free: those from here on are not a guest's. */
+  readonly #endOfFds: number;
 
-  constructor() {
+  /** @param mostFds descriptors this process can have */
+  constructor(mostFds: number = fdLimit()) {
     this.#proc.bytes.set(PROC);
+    this.#endOfFds = mostFds - Math.min(SPARE_FDS, Math.floor(mostFds / 4));
   }
 
   openAt(directory: number, name: Uint8Array, flags: number, mode = 0): number {
     const path = terminated(this.#name, name);
-    return result(path.lend((at) => libc().openat(directory, at, flags | Open.CLOEXEC, mode)));
+    return this.#spared(path.lend((at) => libc().openat(directory, at, flags | Open.CLOEXEC, mode)));
   }
 
   /** Opens anew what is open already, whatever became of its name. */
   reopen(fd: number, flags: number): number {
-    return result(this.#procPath(fd).lend((at) => libc().openat(AT_FDCWD, at, flags | Open.CLOEXEC, 0)));
+    const path = this.#procPath(fd);
+    return this.#spared(path.lend((at) => libc().openat(AT_FDCWD, at, flags | Open.CLOEXEC, 0)));
   }
 
   stat(fd: number): number {
@@ -182,6 +197,13 @@ export class AtCalls {
     libc().close(fd);
   }
 
+  /** What open(2) answered; ENFILE instead of one of the last descriptors. */
+  #spared(fd: number): number {
+    if (fd < this.#endOfFds) return result(fd);
+    libc().close(fd);
+    return -Errno.ENFILE;
+  }
+
   /** Leads to the open file itself: the kernel takes no step through names. */
   #procPath(fd: number): RootedBuffer {
     const { bytes } = this.#proc;
@@ -195,6 +217,12 @@ export class AtCalls {
     bytes[PROC.length + digits] = 0;
     return this.#proc;
   }
+}
+
+/** RLIMIT_NOFILE, the soft one: getrlimit(2). */
+function fdLimit(): number {
+  const line = /^Max open files +([0-9]+)/m.exec(readFileSync("/proc/self/limits", "utf8"));
+  return line?.[1] === undefined ? Number.POSITIVE_INFINITY : Number(line[1]);
 }
 
 function terminated(buffer: RootedBuffer, text: Uint8Array): RootedBuffer {

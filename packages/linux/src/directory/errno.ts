@@ -6,6 +6,8 @@ export const Errno = {
   EEXIST: 17,
   EISDIR: 21,
   EINVAL: 22,
+  ENFILE: 23,
+  EFBIG: 27,
   EROFS: 30,
   ENAMETOOLONG: 36,
   ELOOP: 40,

@@ -2,6 +2,8 @@ import { RootedBuffer } from "../rooted-buffer.ts";
 import type { AtCalls } from "./at-calls.ts";
 
 const LISTING_BYTES = 32_768;
+/** Directories whose entries are held at a time, whatever is open. */
+const LISTINGS = 32;
 
 /** One entry of a listing; used again for the next. */
 export interface ListedEntry {
@@ -22,36 +24,75 @@ export interface TreeHandle {
   readonly listing: Listing | undefined;
 }
 
+/** Buffers of the directories that were read last. */
+export class ListingBuffers {
+  /** Who has one, oldest first. */
+  readonly #readers: Listing[] = [];
+
+  /** A buffer, where need be of the directory that has had one for longest. */
+  lend(to: Listing): RootedBuffer {
+    this.#readers.push(to);
+    const buffer = this.#readers.length > LISTINGS ? this.#readers.shift()?.giveBuffer() : undefined;
+    return buffer ?? new RootedBuffer(LISTING_BYTES);
+  }
+
+  /** A directory is closed. */
+  takeBack(from: Listing): void {
+    const at = this.#readers.indexOf(from);
+    if (at >= 0) this.#readers.splice(at, 1);
+  }
+}
+
 /** Reads a directory's entries at positions the file system makes up, a buffer full at a time. */
 export class Listing {
-  readonly #buffer = new RootedBuffer(LISTING_BYTES);
+  readonly #buffers: ListingBuffers;
+  /** None until the directory is read, and when others are read meanwhile. */
+  #buffer: RootedBuffer | undefined;
   #at = 0;
   #end = 0;
-  /** The position of the entry at `#at`. */
+  /** The position of the entry at `#at`; −1 after the buffer went to somebody else. */
   #low = 0;
   #high = 0;
 
+  constructor(buffers: ListingBuffers) {
+    this.#buffers = buffers;
+  }
+
+  /** The buffer, for somebody else. */
+  giveBuffer(): RootedBuffer | undefined {
+    const buffer = this.#buffer;
+    this.#buffer = undefined;
+    this.#at = this.#end = 0;
+    this.#low = -1;
+    return buffer;
+  }
+
+  close(): void {
+    this.#buffers.takeBack(this);
+    this.#buffer = undefined;
+  }
+
   /** Fills `entry` with what is at the position: 1, 0 where nothing is, or a negative errno. */
   read(calls: AtCalls, fd: number, low: number, high: number, entry: ListedEntry): number {
+    const buffer = (this.#buffer ??= this.#buffers.lend(this));
     if (low !== this.#low || high !== this.#high) {
-      const moved = this.#isNext(low, high) ? 0 : calls.seekTo(fd, low, high);
+      const moved = this.#isNext(buffer, low, high) ? 0 : calls.seekTo(fd, low, high);
       if (moved < 0) return moved;
     }
     if (this.#at >= this.#end) {
-      const length = calls.readEntries(fd, this.#buffer);
+      const length = calls.readEntries(fd, buffer);
       if (length <= 0) return length;
       this.#at = 0;
       this.#end = length;
     }
     this.#low = low;
     this.#high = high;
-    this.#fill(entry);
+    this.#fill(buffer, entry);
     return 1;
   }
 
   /** Steps over the current entry where that leads to the position; else forgets what has been read. */
-  #isNext(low: number, high: number): boolean {
-    const { view } = this.#buffer;
+  #isNext({ view }: RootedBuffer, low: number, high: number): boolean {
     const isNext =
       this.#at < this.#end &&
       view.getUint32(this.#at + 8, true) === low &&
@@ -61,8 +102,7 @@ export class Listing {
   }
 
   /** `struct linux_dirent64` (getdents64(2)). */
-  #fill(entry: ListedEntry): void {
-    const { view, bytes } = this.#buffer;
+  #fill({ view, bytes }: RootedBuffer, entry: ListedEntry): void {
     const at = this.#at;
     entry.inodeLow = view.getUint32(at, true);
     entry.inodeHigh = view.getUint32(at + 4, true);
@@ -95,6 +135,7 @@ export class HandleTable {
   remove(id: number): TreeHandle | undefined {
     const handle = this.#handles.get(id);
     this.#handles.delete(id);
+    handle?.listing?.close();
     return handle;
   }
 }

@@ -2,25 +2,28 @@ import { fdatasync, fsync, readvSync, statfsSync, writevSync } from "node:fs";
 import { open as openPath } from "../files.ts";
 import { AtCalls, FileType, Open, type SetTime } from "./at-calls.ts";
 import { Errno } from "./errno.ts";
-import { HandleTable, type ListedEntry, Listing } from "./handle-table.ts";
+import { HandleTable, type ListedEntry, Listing, ListingBuffers } from "./handle-table.ts";
 import { NodeTable, type TreeNode } from "./node-table.ts";
 import { keyOf, type Squash, TreeAttributes } from "./tree-attributes.ts";
-import { restoreTree, saveTree } from "./tree-state.ts";
+import { NAME_MAX, nameFault } from "./tree-name.ts";
+import { restoreTree, savedHandles, saveTree } from "./tree-state.ts";
 
 const ROOT = 1;
-const NAME_MAX = 255;
 const PATH_MAX = 4096;
-const SLASH = 0x2f;
-const DOT = 0x2e;
 const PERMISSIONS = 0o7777;
 const SETGID = 0o2000;
 /** What a guest may say of how it opens a file; the rest is ours to decide. */
-const GUEST_FLAGS = ~(Open.CREAT | Open.EXCL | Open.NOCTTY | Open.NOFOLLOW | Open.DIRECT | Open.PATH);
+const GUEST_FLAGS =
+  Open.ACCESS | Open.TRUNC | Open.APPEND | Open.NONBLOCK | Open.DSYNC | Open.SYNC | Open.LARGEFILE | Open.NOATIME;
+/** What this process has of a file's name: neither a link nor anybody else's file. */
+const NEW = Open.CREAT | Open.EXCL | Open.NOFOLLOW;
 
 export interface HostDirectoryOptions {
   readonly readOnly?: boolean | undefined;
   /** The guest sees every file as this owner's, and its own changes of owners have no effect. */
   readonly squash?: Squash | undefined;
+  /** How many descriptors this process can have: the last of them are not the tree's. @defaultValue RLIMIT_NOFILE */
+  readonly mostFds?: number | undefined;
 }
 
 interface Changes {
@@ -50,15 +53,17 @@ export class HostDirectory {
     name: new Uint8Array(),
   };
   createdNode = 0;
-  readonly #calls = new AtCalls();
+  readonly #calls: AtCalls;
   readonly #nodes = new NodeTable();
   readonly #handles = new HandleTable();
+  readonly #listingBuffers = new ListingBuffers();
   readonly #squash: Squash | undefined;
   /** Only root may give files away. */
   readonly #givesAway: boolean;
 
   private constructor(fd: number, options: HostDirectoryOptions) {
     this.readOnly = options.readOnly ?? false;
+    this.#calls = new AtCalls(options.mostFds);
     this.#squash = options.squash;
     this.#givesAway = process.geteuid?.() === 0 && options.squash === undefined;
     this.#calls.stat(fd);
@@ -143,41 +148,41 @@ export class HostDirectory {
   }
 
   open(id: number, flags: number): number {
-    const node = this.#nodes.get(id);
-    if (node === undefined || node.fd < 0) return -Errno.ESTALE;
-    // Opening a device or a FIFO does something on the host: those of the guest's are its own.
-    if (node.type === FileType.DIRECTORY) return -Errno.EISDIR;
-    if (node.type !== FileType.REGULAR) return node.type === FileType.LINK ? -Errno.ELOOP : -Errno.EINVAL;
-    const fault = this.#writeFault(flags);
-    if (fault < 0) return fault;
-    const fd = this.#calls.reopen(node.fd, flags & GUEST_FLAGS);
+    const fd = this.#openFile(id, flags);
     return fd < 0 ? fd : this.#handles.add({ fd, node: id, flags, listing: undefined });
   }
 
   openDirectory(id: number): number {
-    const node = this.#fdOf(id);
-    if (node < 0) return node;
-    const fd = this.#calls.reopen(node, Open.RDONLY | Open.DIRECTORY);
-    return fd < 0 ? fd : this.#handles.add({ fd, node: id, flags: Open.DIRECTORY, listing: new Listing() });
+    const fd = this.#openListing(id);
+    return fd < 0 ? fd : this.#handles.add({ fd, node: id, flags: Open.DIRECTORY, listing: this.#newListing() });
   }
 
   create(parent: number, name: Uint8Array, flags: number, mode: number, owner: Squash): number {
-    const permissions = FileType.REGULAR | (mode & PERMISSIONS);
-    let node = this.makeNode(parent, name, permissions, owner);
-    // What is there already was made by somebody else meanwhile: it is opened as any file is.
-    if (node === -Errno.EEXIST && (flags & Open.EXCL) === 0) node = this.lookup(parent, name);
-    if (node < 0) return node;
+    const directory = this.#changeable(parent, name);
+    if (directory < 0) return directory;
+    // As open(2) does it: its maker may write to a file that nobody else may, nor this process later.
+    const fd = this.#calls.openAt(directory, name, NEW | (flags & GUEST_FLAGS & ~Open.TRUNC), mode & PERMISSIONS);
+    if (fd === -Errno.EEXIST && (flags & Open.EXCL) === 0) return this.#openExisting(parent, name, flags);
+    if (fd < 0) return fd;
+    const node = this.#keep(this.#calls.reopen(fd, Open.PATH));
+    if (node < 0) {
+      this.#calls.close(fd);
+      return node;
+    }
+    this.#give(node, directory, owner, mode);
     this.createdNode = node;
-    const handle = this.open(node, flags);
-    if (handle < 0) this.forget(node, 1);
-    return handle;
+    return this.#handles.add({ fd, node, flags, listing: undefined });
   }
 
   read(handle: number, offset: number, into: readonly Uint8Array[]): number {
-    return this.#transfer(readvSync, handle, offset, into);
+    const length = into.reduce((sum, part) => sum + part.length, 0);
+    return offset + length > Number.MAX_SAFE_INTEGER ? 0 : this.#transfer(readvSync, handle, offset, into);
   }
 
   write(handle: number, offset: number, from: readonly Uint8Array[]): number {
+    const length = from.reduce((sum, part) => sum + part.length, 0);
+    // No position of a number's: node:fs would write at the file's own.
+    if (offset + length > Number.MAX_SAFE_INTEGER) return -Errno.EFBIG;
     return this.#transfer(writevSync, handle, offset, from);
   }
 
@@ -249,7 +254,13 @@ export class HostDirectory {
 
   restore(state: unknown): void {
     this.forgetAll();
-    restoreTree(this.#calls, this.#nodes, this.#handles, ROOT, state);
+    restoreTree(this.#calls, this.#nodes, ROOT, state);
+    for (const { id, node, flags } of savedHandles(state)) {
+      const isDirectory = (flags & Open.DIRECTORY) !== 0;
+      const fd = isDirectory ? this.#openListing(node) : this.#openFile(node, flags & ~Open.TRUNC);
+      const listing = isDirectory ? this.#newListing() : undefined;
+      this.#handles.add({ fd: Math.max(fd, -1), node, flags, listing }, id);
+    }
   }
 
   forgetAll(): void {
@@ -266,7 +277,11 @@ export class HostDirectory {
 
   /** Steps one name down. */
   #find(directory: number, name: Uint8Array): number {
-    const fd = this.#calls.openAt(directory, name, Open.PATH | Open.NOFOLLOW);
+    return this.#keep(this.#calls.openAt(directory, name, Open.PATH | Open.NOFOLLOW));
+  }
+
+  /** The node of an O_PATH descriptor, which is the tree's from now on; an errno is passed on. */
+  #keep(fd: number): number {
     if (fd < 0) return fd;
     const done = this.#stat(fd);
     if (done < 0) {
@@ -283,7 +298,7 @@ export class HostDirectory {
     return this.#nodes.add(fd, key, this.attributes.mode & FileType.MASK).id;
   }
 
-  /** Makes a file, finds it, and gives it to its owner with the permissions asked for, whatever our umask is. */
+  /** Makes a file, finds it, and gives it to its owner. */
   #make(
     parent: number,
     name: Uint8Array,
@@ -296,8 +311,14 @@ export class HostDirectory {
     const made = make(directory);
     if (made < 0) return made;
     const id = this.#find(directory, name);
-    const fd = id < 0 ? id : this.#fdOf(id);
-    if (fd < 0) return id;
+    if (id >= 0) this.#give(id, directory, owner, mode);
+    return id;
+  }
+
+  /** Gives a new file to its owner with the permissions asked for, whatever our umask is. */
+  #give(id: number, directory: number, owner: Squash, mode: number | undefined): void {
+    const fd = this.#fdOf(id);
+    if (fd < 0) return;
     if (this.#givesAway) {
       this.#calls.stat(directory);
       const isInherited = (this.#calls.statx.view.getUint16(28, true) & SETGID) !== 0;
@@ -309,7 +330,36 @@ export class HostDirectory {
       this.#calls.changeMode(fd, (mode & PERMISSIONS) | inherited);
     }
     this.#stat(fd);
-    return id;
+  }
+
+  /** What is there already was made by somebody else meanwhile: it is opened as any file is. */
+  #openExisting(parent: number, name: Uint8Array, flags: number): number {
+    const node = this.lookup(parent, name);
+    if (node < 0) return node;
+    this.createdNode = node;
+    const handle = this.open(node, flags);
+    if (handle < 0) this.forget(node, 1);
+    return handle;
+  }
+
+  /** A descriptor of a node's file, opened as the guest may. */
+  #openFile(id: number, flags: number): number {
+    const node = this.#nodes.get(id);
+    if (node === undefined || node.fd < 0) return -Errno.ESTALE;
+    // Opening a device or a FIFO does something on the host: those of the guest's are its own.
+    if (node.type === FileType.DIRECTORY) return -Errno.EISDIR;
+    if (node.type !== FileType.REGULAR) return node.type === FileType.LINK ? -Errno.ELOOP : -Errno.EINVAL;
+    const fault = this.#writeFault(flags);
+    return fault < 0 ? fault : this.#calls.reopen(node.fd, flags & GUEST_FLAGS);
+  }
+
+  #openListing(id: number): number {
+    const node = this.#fdOf(id);
+    return node < 0 ? node : this.#calls.reopen(node, Open.RDONLY | Open.DIRECTORY);
+  }
+
+  #newListing(): Listing {
+    return new Listing(this.#listingBuffers);
   }
 
   #change(node: TreeNode, changes: Changes, handle: number | undefined): number {
@@ -390,14 +440,6 @@ export class HostDirectory {
     this.#nodes.remove(node);
     if (node.fd >= 0) this.#calls.close(node.fd);
   }
-}
-
-/** Why a name is none: not one step down. */
-function nameFault(name: Uint8Array): number {
-  const { length } = name;
-  if (length > NAME_MAX) return -Errno.ENAMETOOLONG;
-  const isDots = (length === 1 && name[0] === DOT) || (length === 2 && name[0] === DOT && name[1] === DOT);
-  return length === 0 || isDots || name.includes(SLASH) || name.includes(0) ? -Errno.EINVAL : 0;
 }
 
 function behind(parts: readonly Uint8Array[], bytes: number): readonly Uint8Array[] {
