@@ -1,4 +1,4 @@
-import { type Device, type DeviceContext, NorthbridgeError } from "@northbridge/sdk";
+import { type Device, type DeviceContext, NorthbridgeError, type Token, token } from "@northbridge/sdk";
 import { PciBus } from "@northbridge/sdk/pci";
 import { type VirtioDevice, virtioSpec, VirtioTransport } from "@northbridge/sdk/virtio";
 import * as v from "valibot";
@@ -75,6 +75,25 @@ export function attach(ctx: DeviceContext, device: VirtioDevice, place: Placemen
   return attachMmio(ctx, device, mmio, ringFeatures);
 }
 
+/** Throws `NB_CONFIG` for `stop` where a device is served to somebody else's machine, which nobody here can pause. */
+export function expectMachine(ctx: DeviceContext, onError: string): void {
+  if (onError !== "stop" || ctx.find(VirtioTransport) === undefined) return;
+  throw new NorthbridgeError("NB_CONFIG", "onError: expected report where no machine runs, found stop");
+}
+
+/** Numbers in the names of devices that have been described to the firmware. */
+const Named: Token<Set<number>> = token<Set<number>>("virtioMmioNames");
+
+/** What a name of four characters can say of a page of registers, and no other's does. */
+function freeName(ctx: DeviceContext, page: number): number {
+  const named = ctx.find(Named) ?? new Set<number>();
+  if (named.size === 0) ctx.provide(Named, named);
+  let number = page % 0x1000;
+  while (named.has(number)) number = (number + 1) % 0x1000;
+  named.add(number);
+  return number;
+}
+
 function attachMmio(
   ctx: DeviceContext,
   device: VirtioDevice,
@@ -83,7 +102,7 @@ function attachMmio(
 ): Device {
   const registers = new VirtioMmio(ctx, device, { irq: ctx.irq(gsi), ringFeatures });
   ctx.mapMmio({ base: gpa, length: LENGTH }, registers);
-  const page = Math.floor(gpa / LENGTH) % 0x1000; // unique enough in a name of four characters
+  const page = freeName(ctx, Math.floor(gpa / LENGTH));
   ctx.describe({
     kind: "acpiDevice",
     name: `V${page.toString(16).toUpperCase().padStart(3, "0")}`,

@@ -1,9 +1,10 @@
 import { pciHost } from "@northbridge/devices-legacy";
 import { Entropy, HostEnds, NorthbridgeError } from "@northbridge/sdk";
 import { PciBus } from "@northbridge/sdk/pci";
+import { VirtioTransport } from "@northbridge/sdk/virtio";
 import { FakeDisk, FakeMachine, FakeMemory, SplitDriverQueue } from "@northbridge/sdk/testing";
 import { describe, expect, it } from "vitest";
-import { virtioBlk, virtioInput, virtioNet, virtioRng } from "@northbridge/devices-virtio";
+import { virtioBlk, virtioInput, virtioNet, virtioRng, virtioScsi } from "@northbridge/devices-virtio";
 import { entropy, OneSlot } from "./one-slot.ts";
 
 const BAR = 0xc000_0000;
@@ -268,12 +269,46 @@ describe("virtio over MMIO", () => {
   });
 });
 
+describe("virtio devices at addresses", () => {
+  it("have names of their own in the firmware's tables, wherever they are", async () => {
+    const machine = new FakeMachine().provide(Entropy, entropy);
+    for (const [gsi, gpa] of [0xfdb0_0000, 0xfeb0_0000, 0xfeb0_1000, 0xfcb0_1000].entries())
+      await machine.add(virtioRng({ mmio: { gpa, gsi } }));
+    const described = machine.firmware.filter((entry) => entry.kind === "acpiDevice");
+    expect(described.map(({ name }) => name)).toEqual(["VB00", "VB01", "VB02", "VB03"]);
+    expect(new Set(described.map(({ uid }) => uid)).size).toBe(4);
+  });
+});
+
 describe("configs that are refused", () => {
   const refuse = (): Promise<never> =>
     Promise.reject(
       new NorthbridgeError("NB_CONFIG", "disk.img: cannot open for writing: there is no such file"),
     );
   const ends: HostEnds = { block: refuse, char: refuse, net: refuse, directory: refuse, vsock: refuse };
+
+  it.each([
+    ["virtioBlk", virtioBlk({ disk: { kind: "memory" }, onError: "stop" })],
+    ["virtioScsi", virtioScsi({ targets: [{ disk: { kind: "memory" } }], onError: "stop" })],
+  ])("%s that stops a machine where there is none", async (_name, entry) => {
+    const machine = new FakeMachine()
+      .provide(HostEnds, ends)
+      .provide(VirtioTransport, { attach: () => ({}) });
+    await expect(machine.add(entry)).rejects.toThrow(
+      /onError: expected report where no machine runs, found stop/,
+    );
+  });
+
+  it("a size of requests that its field does not hold", async () => {
+    const block = (): Promise<FakeDisk> => Promise.resolve(new FakeDisk(1 << 20));
+    const machine = new FakeMachine().provide(HostEnds, { ...ends, block });
+    machine.provide(VirtioTransport, { attach: () => ({}) });
+    const entry = (minIoSize: number) => virtioBlk({ disk: { kind: "memory" }, topology: { minIoSize } });
+    await expect(machine.add(entry(65_536 * 512))).rejects.toThrow(
+      /minIoSize: expected at most 65535 blocks/,
+    );
+    await machine.add(entry(65_535 * 512));
+  });
 
   it.each([
     [

@@ -18,14 +18,10 @@ import {
 import { type FeatureSet, type VirtioDevice, virtioSpec } from "@northbridge/sdk/virtio";
 import type { ExternalDevice, SharedRegion } from "@northbridge/vhost-user";
 import * as v from "valibot";
-<<<<<<< HEAD
+import { sayTo } from "./front-end-plugins.ts";
 import { type CardConfig, cardOptions, OFFLOAD_FEATURES, QUEUE_SIZE } from "./network-card.ts";
 
 const { Config, Feature, LinkStatus } = netSpec;
-=======
-import { sayTo } from "./front-end-plugins.ts";
-import { type CardConfig, cardOptions, Config, Feature, LINK_UP, QUEUE_SIZE } from "./network-card.ts";
->>>>>>> bdc1f80 (docs: list ADR 42)
 
 /** The kernel knows of rings and of their buffers; what frames leave undone is between the driver and the tap. */
 const ours = [...OFFLOAD_FEATURES, Feature.MTU, Feature.MAC, Feature.STATUS];

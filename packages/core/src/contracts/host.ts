@@ -23,6 +23,12 @@ export interface CharBackend extends ByteSink, ByteSource {
    * @defaultValue somebody always is
    */
   watchPeer?(listener: (isPresent: boolean) => void): void;
+  /**
+   * Tells whether it has room for more output: at once, and whenever that changes, also while it is written to. What
+   * comes all the same may be lost. For the one consumer.
+   * @defaultValue it always has
+   */
+  watchRoom?(listener: (hasRoom: boolean) => void): void;
 }
 
 /** Block storage of the host. Offsets and lengths are bytes, multiples of `blockSize`. */

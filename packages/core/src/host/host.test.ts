@@ -137,6 +137,62 @@ describe("SocketBackend", () => {
   });
 });
 
+describe("a slow client of a SocketBackend", () => {
+  it("gets all that is written while there is room", async () => {
+    const backend = await SocketBackend.listen(join(directory, "port.sock"));
+    let isThere = false;
+    backend.watchPeer((isPresent) => {
+      isThere = isPresent;
+    });
+    const client = connect(join(directory, "port.sock"));
+    while (!isThere) await new Promise((done) => setImmediate(done));
+    const total = 5 << 20;
+    let sent = 0;
+    let refusals = 0;
+    const write = (hasRoom: boolean): void => {
+      if (!hasRoom) refusals++;
+      else while (sent < total && backendHasRoom()) backend.write(sent++ & 0xff);
+    };
+    let hasRoom = true;
+    const backendHasRoom = (): boolean => hasRoom;
+    backend.watchRoom((has) => {
+      hasRoom = has;
+      write(has);
+    });
+    expect(sent).toBeLessThan(2 << 20);
+    let received = 0;
+    let isWrong = false;
+    client.on("data", (bytes: Buffer) => {
+      for (const byte of bytes) isWrong ||= byte !== (received++ & 0xff);
+    });
+    while (received < total) {
+      if (sent === total) backend.flush();
+      await new Promise((done) => setImmediate(done));
+    }
+    expect([isWrong, refusals > 0]).toEqual([false, true]);
+    client.end();
+    await once(client, "close");
+    await backend.close();
+  });
+
+  it("is waited for no longer once it is gone", async () => {
+    const backend = await SocketBackend.listen(join(directory, "port.sock"));
+    const client = connect(join(directory, "port.sock"));
+    let isThere = false;
+    backend.watchPeer((isPresent) => {
+      isThere = isPresent;
+    });
+    while (!isThere) await new Promise((done) => setImmediate(done));
+    const room: boolean[] = [];
+    backend.watchRoom((hasRoom) => room.push(hasRoom));
+    while (room.at(-1) === true) backend.write(0);
+    client.destroy();
+    while (room.at(-1) === false) await new Promise((done) => setImmediate(done));
+    expect(room).toEqual([true, false, true]);
+    await backend.close();
+  });
+});
+
 describe("StdioBackend", () => {
   const streams = (): { stdin: PassThrough & { raw: boolean[] }; stdout: PassThrough; options: object } => {
     const raw: boolean[] = [];

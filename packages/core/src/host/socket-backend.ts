@@ -5,16 +5,23 @@ import { InputQueue } from "./input-queue.ts";
 import { OutputBuffer } from "./output-buffer.ts";
 
 const MOST_WAITING = 65_536;
-/** Output a slow client may leave unread before it is dropped: the guest never waits. */
+/** Output a slow client may leave unread before it is dropped, with which the rest vanishes. */
 const MOST_UNREAD = 1 << 20;
+/** Output from which on whoever can wait is asked to. */
+const UNREAD = MOST_UNREAD >> 2;
 
-/** A character back end behind a Unix socket. One client at a time; output without a client vanishes. */
+/**
+ * A character back end behind a Unix socket. One client at a time; output without a client vanishes, and a client that
+ * leaves too much unread goes: a guest that cannot wait does not.
+ */
 export class SocketBackend implements CharBackend {
   readonly #server: Server;
   readonly #output: OutputBuffer;
   readonly #input: InputQueue;
   #client: Socket | undefined;
   #onPeer: (isPresent: boolean) => void = () => undefined;
+  #onRoom: (hasRoom: boolean) => void = () => undefined;
+  #hasRoom = true;
 
   private constructor(server: Server) {
     this.#server = server;
@@ -22,6 +29,7 @@ export class SocketBackend implements CharBackend {
       if (this.#client === undefined) return;
       if (this.#client.writableLength > MOST_UNREAD) this.#client.destroy();
       else this.#client.write(bytes);
+      this.#sayRoom();
     });
     this.#input = new InputQueue((waiting) => {
       if (waiting > MOST_WAITING) this.#client?.pause();
@@ -68,6 +76,11 @@ export class SocketBackend implements CharBackend {
     listener(this.#client !== undefined);
   }
 
+  watchRoom(listener: (hasRoom: boolean) => void): void {
+    this.#onRoom = listener;
+    listener(this.#hasRoom);
+  }
+
   async close(): Promise<void> {
     this.flush();
     this.#client?.end();
@@ -76,6 +89,13 @@ export class SocketBackend implements CharBackend {
         done();
       });
     });
+  }
+
+  #sayRoom(): void {
+    const hasRoom = this.#client === undefined || this.#client.writableLength <= UNREAD;
+    if (hasRoom === this.#hasRoom) return;
+    this.#hasRoom = hasRoom;
+    this.#onRoom(hasRoom);
   }
 
   #accept(client: Socket): void {
@@ -89,8 +109,12 @@ export class SocketBackend implements CharBackend {
       this.#input.push(bytes);
     });
     client.on("error", () => undefined);
+    client.on("drain", () => {
+      this.#sayRoom();
+    });
     client.on("close", () => {
       this.#client = undefined;
+      this.#sayRoom();
       this.#onPeer(false);
     });
   }

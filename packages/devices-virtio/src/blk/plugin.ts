@@ -7,7 +7,7 @@ import {
   NorthbridgeError,
 } from "@northbridge/sdk";
 import * as v from "valibot";
-import { attach, placement, type PlacementConfig } from "../attach.ts";
+import { attach, expectMachine, placement, type PlacementConfig } from "../attach.ts";
 import { hostEnd, type HostEndConfig } from "../host-end.ts";
 import { rateLimits, type RateLimits } from "../rate-limiter.ts";
 import { ID_LENGTH, SECTOR } from "./spec.ts";
@@ -84,6 +84,7 @@ export const virtioBlk: DevicePlugin<VirtioBlkConfig> = definePlugin({
   requires: [HostEnds],
   ends: { disk: "block" },
   async setup(ctx, { disk, readOnly, serial, topology, limits, queues, queueSize, onError, ...place }) {
+    expectMachine(ctx, onError);
     const backend = await ctx.get(HostEnds).block(disk, { readOnly });
     ctx.onClose(() => backend.close());
     if (backend.readOnly && !readOnly) {
@@ -122,5 +123,8 @@ function expectFitting(backend: BlockBackend, topology: BlkTopology): void {
   for (const option of ["minIoSize", "optIoSize"] as const) {
     const size = topology[option] ?? blockSize;
     if (size % blockSize !== 0) refuse(option, `a multiple of the blockSize of ${blockSize}`, size);
+    // A field of 16 bits, in blocks (virtio 1.3 §5.2.4).
+    if (option === "minIoSize" && size / blockSize > 0xffff)
+      refuse(option, `at most 65535 blocks of ${blockSize}`, size);
   }
 }

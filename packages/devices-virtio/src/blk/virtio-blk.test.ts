@@ -190,6 +190,20 @@ describe("VirtioBlk", () => {
     bench.endpoint.writeConfig(32, 1, 0);
     await request(OUT, 0, new Uint8Array(512), 0);
     expect(disk.log).toEqual(["write 0", "flush"]);
+    disk.log.length = 0;
+    await request(WRITE_ZEROES, 0, range(2, 1), 0);
+    await request(DISCARD, 0, range(1, 1), 0);
+    expect(disk.log).toEqual(["zeroes 1024 512 false", "flush", "discard 512 512"]);
+  });
+
+  it("reads and writes whole blocks at the start of blocks only", async () => {
+    const { disk, request } = setup({ topology: { blockSize: 4096 } });
+    const data = new Uint8Array(4096);
+    expect((await request(OUT, 1, data, 0)).status).toBe(IOERR);
+    expect((await request(IN, 9, none, 4096)).status).toBe(IOERR);
+    expect((await request(DISCARD, 0, range(4, 8), 0)).status).toBe(IOERR);
+    expect(disk.log).toEqual([]);
+    expect((await request(OUT, 8, data, 0)).status).toBe(OK);
   });
 
   it("cannot be written where the disk cannot", async () => {

@@ -289,8 +289,7 @@ export class VirtioBlk implements VirtioDevice {
         if (backend.readOnly || !this.#isInside(offset, length)) return RequestStatus.IOERR;
         this.#counts.writes++;
         this.#counts.bytesWritten += length;
-        const written = backend.write(offset, chain.readable(Header.LENGTH, length));
-        return this.#view.getUint8(Config.WRITEBACK) === 1 ? written : written.then(() => backend.flush());
+        return this.#writtenThrough(backend.write(offset, chain.readable(Header.LENGTH, length)));
       }
       case RequestType.FLUSH:
         this.#counts.flushes++;
@@ -326,17 +325,24 @@ export class VirtioBlk implements VirtioDevice {
         return RequestStatus.IOERR;
       ranges.push({ offset, length: sectors * SECTOR, mayUnmap: (flags & Range.UNMAP) !== 0 });
     }
-    return ranges.reduce(
+    const done = ranges.reduce(
       (before, { offset, length, mayUnmap }) =>
         before.then(() =>
           isDiscard ? backend.discard?.(offset, length) : backend.writeZeroes?.(offset, length, mayUnmap),
         ),
       OK,
     );
+    return isDiscard ? done : this.#writtenThrough(done);
+  }
+
+  /** What a write is once it has ended: stable, unless the driver has a write-back cache (§5.2.6.2). */
+  #writtenThrough(written: Promise<void>): Promise<void> {
+    return this.#view.getUint8(Config.WRITEBACK) === 1 ? written : written.then(() => this.#backend.flush());
   }
 
   #isInside(offset: number, length: number): boolean {
-    return length % this.#blockSize === 0 && offset + length <= this.#backend.size;
+    const size = this.#blockSize;
+    return offset % size === 0 && length % size === 0 && offset + length <= this.#backend.size;
   }
 
   #complete(queue: VirtQueue, chain: DescriptorChain, status: number, data: number): void {

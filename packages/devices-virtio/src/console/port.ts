@@ -37,6 +37,7 @@ export class ConsolePort {
   bytesOut = 0;
   /** Whether somebody is at the host's end. */
   isHostOpen = true;
+  #hasRoom = true;
   readonly #backend: CharBackend;
   readonly #host: PortHost;
 
@@ -45,6 +46,13 @@ export class ConsolePort {
     this.#backend = backend;
     this.#host = host;
     backend.connect((bytes) => this.#receive(bytes));
+    // Nobody waits for a console: its driver would spin until the output is gone. Programs that write to a port can.
+    if (name !== undefined) {
+      backend.watchRoom?.((hasRoom) => {
+        this.#hasRoom = hasRoom;
+        if (hasRoom) this.transmit();
+      });
+    }
     backend.watchPeer?.((isPresent) => {
       this.isHostOpen = isPresent;
       host.peerChanged(this);
@@ -65,20 +73,20 @@ export class ConsolePort {
     this.#backend.write(byte);
   }
 
-  /** Writes what the driver has put into the transmit queue. */
+  /** Writes what the driver has put into the transmit queue, as far as the host's end has room for it. */
   transmit(): void {
     const queue = this.#host.transmitQueue();
-    if (queue === undefined) return;
+    if (queue === undefined || !this.#hasRoom) return;
     do {
       queue.disableNotifications();
-      for (let chain = queue.pop(); chain !== undefined; chain = queue.pop()) {
+      for (let chain = queue.pop(); chain !== undefined; chain = this.#hasRoom ? queue.pop() : undefined) {
         for (const view of chain.readable(0, Math.min(chain.readableBytes, MAX_BYTES))) {
           for (const byte of view) this.#backend.write(byte);
           this.bytesOut += view.length;
         }
         queue.push(chain, 0);
       }
-    } while (!queue.enableNotifications());
+    } while (this.#hasRoom && !queue.enableNotifications());
     queue.flush();
     this.#backend.flush?.();
   }

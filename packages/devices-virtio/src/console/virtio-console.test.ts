@@ -110,6 +110,32 @@ function added() {
 }
 
 describe("VirtioConsole with named ports", () => {
+  it("leaves output with the guest while nobody reads it, but for the console's", async () => {
+    const { bench, console, agent, say } = added();
+    say(1, OPEN, 1);
+    const write = (queue: number, text: string): void => {
+      const gpa = bench.allocBytes(Uint8Array.from(text, (char) => char.charCodeAt(0)));
+      bench.queue(queue).add([{ gpa, length: text.length }], []);
+      bench.kick(queue);
+    };
+    agent.setRoom(5);
+    for (const text of ["abc", "def", "ghi"]) write(5, text);
+    expect([agent.text, bench.queue(5).collect().length]).toEqual(["abcdef", 2]);
+    write(5, "jkl");
+    await bench.endpoint.pause();
+    agent.setRoom(1);
+    expect(agent.text).toBe("abcdef"); // not while the machine is paused
+    bench.endpoint.resume();
+    expect([agent.text, bench.queue(5).collect().length]).toEqual(["abcdefghi", 1]);
+    agent.setRoom(100);
+    expect([agent.text, bench.queue(5).collect().length]).toEqual(["abcdefghijkl", 1]);
+    write(5, "!");
+    expect(agent.text).toBe("abcdefghijkl!");
+    console.setRoom(0);
+    write(1, "panic");
+    expect([console.text, bench.queue(1).collect().length]).toEqual(["panic", 1]);
+  });
+
   it("has two queues a port and two for control (§5.3.2)", () => {
     const { bench } = multiport();
     expect(bench.queues).toHaveLength(8);

@@ -169,7 +169,7 @@ export class VirtioConsole implements VirtioDevice {
     const receive = receiveQueue(index);
     return new ConsolePort(named?.backend ?? console, named?.name, {
       receiveQueue: () => this.#session?.queue(receive),
-      transmitQueue: () => this.#session?.queue(receive + 1),
+      transmitQueue: () => (this.#isPaused ? undefined : this.#session?.queue(receive + 1)),
       // A driver throws away what comes for a port that no program has open; a console is always open.
       accepts: ({ name, state }) => !this.#isPaused && (name === undefined || state.isGuestOpen),
       peerChanged: (port) => {

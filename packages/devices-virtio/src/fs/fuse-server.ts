@@ -37,6 +37,8 @@ const WANTED =
   Init.MAX_PAGES |
   Init.CACHE_SYMLINKS;
 const MAX_BACKGROUND = 64;
+/** More than any driver puts into one request: each takes its time, and none is answered. */
+const MAX_FORGETS = 4096;
 
 /** A request that ends later: with 0 or a negative errno. */
 export type FuseOutcome = number | Promise<number>;
@@ -260,7 +262,8 @@ export class FuseServer {
 
   /** Bytes read straight into the guest's pages, or a negative errno. */
   #read(chain: DescriptorChain): number {
-    const size = Math.min(chain.readU32(ARGS + 16), Math.max(0, chain.writableBytes - OutHeader.LENGTH));
+    const room = Math.max(0, chain.writableBytes - OutHeader.LENGTH);
+    const size = Math.min(chain.readU32(ARGS + 16), room, MAX_WRITE);
     const into = chain.writable(OutHeader.LENGTH, size);
     const bytes = this.#tree.read(chain.readU64(ARGS), chain.readU64(ARGS + 8), into);
     if (bytes > 0) chain.written(OutHeader.LENGTH, bytes);
@@ -269,7 +272,7 @@ export class FuseServer {
 
   #write(chain: DescriptorChain): number {
     const data = ARGS + ArgLength.WRITE;
-    const size = Math.min(chain.readU32(ARGS + 16), Math.max(0, chain.readableBytes - data));
+    const size = Math.min(chain.readU32(ARGS + 16), Math.max(0, chain.readableBytes - data), MAX_WRITE);
     const from = chain.readable(data, size);
     const bytes = this.#tree.write(chain.readU64(ARGS), chain.readU64(ARGS + 8), from);
     if (bytes < 0) return bytes;
@@ -322,7 +325,8 @@ export class FuseServer {
   }
 
   #forgetAll(chain: DescriptorChain): void {
-    const count = Math.min(chain.readU32(ARGS), (chain.readableBytes - ARGS - ArgLength.BATCH_FORGET) / 16);
+    const room = (chain.readableBytes - ARGS - ArgLength.BATCH_FORGET) / 16;
+    const count = Math.min(chain.readU32(ARGS), room, MAX_FORGETS);
     for (let i = 0; i < count; i++) {
       const at = ARGS + ArgLength.BATCH_FORGET + 16 * i;
       this.#tree.forget(chain.readU64(at), chain.readU64(at + 8));

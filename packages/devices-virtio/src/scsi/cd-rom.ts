@@ -39,6 +39,8 @@ export class ScsiCdRom implements LogicalUnit {
   attention: Sense | undefined = SENSE.POWER_ON;
   readonly #identity: UnitIdentity;
   #medium: Medium | undefined;
+  /** A person has put a medium in, of which the config knows nothing. */
+  #isInserted = false;
   #isTrayOpen = false;
   #isLocked = false;
   #mediaEvent: number = MediaEvent.NONE;
@@ -80,6 +82,7 @@ export class ScsiCdRom implements LogicalUnit {
   /** Puts a medium into the open or empty drive and closes it. */
   insert(backend: BlockBackend): void {
     this.#medium = new Medium(backend, CD_BLOCK);
+    this.#isInserted = true;
     this.#close();
   }
 
@@ -137,20 +140,29 @@ export class ScsiCdRom implements LogicalUnit {
       isLocked: this.#isLocked,
       isTrayOpen: this.#isTrayOpen,
       mediaEvent: this.#mediaEvent,
+      ...(this.#isInserted && this.#medium !== undefined && { wasInserted: true }),
     };
   }
 
-  restore({ size, attention, isLocked, isTrayOpen, mediaEvent }: UnitStateV1): void {
+  /** What a person had put in is not here: the guest finds what the config has, and hears of it. */
+  #replaced(): void {
+    this.#isLocked = false;
+    this.#mediaEvent = this.#medium === undefined ? MediaEvent.REMOVAL : MediaEvent.NEW_MEDIA;
+    this.attention = SENSE.MEDIUM_CHANGED;
+  }
+
+  restore({ size, attention, isLocked, isTrayOpen, mediaEvent, wasInserted }: UnitStateV1): void {
     const found = this.#medium?.backend.size ?? 0;
     if (size === 0)
       this.#medium = undefined; // it had been taken out
-    else if (size !== found) {
+    else if (size !== found && wasInserted !== true) {
       throw new RestoreError("virtioScsi", `the CD had ${size} bytes, expected ${found}`);
     }
     this.attention = attention === null ? undefined : new Sense(0x6, ...attention);
     this.#isLocked = isLocked;
     this.#isTrayOpen = isTrayOpen;
     this.#mediaEvent = mediaEvent;
+    if (wasInserted === true) this.#replaced();
   }
 
   #ready(then: (medium: Medium) => Answer): Answer {

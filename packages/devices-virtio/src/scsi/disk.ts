@@ -15,7 +15,7 @@ import {
   Transfer,
   type UnitStateV1,
 } from "./logical-unit.ts";
-import { extentOf, Medium } from "./medium.ts";
+import { type Extent, extentOf, Medium } from "./medium.ts";
 import { CONTROL_PAGE, modeSense } from "./mode-sense.ts";
 import {
   be16,
@@ -188,14 +188,18 @@ export class ScsiDisk implements LogicalUnit {
     data.read(0, list);
     const described = u16(list, 2);
     if (described > list.length - UNMAP_HEADER) return SENSE.INVALID_PARAMETER;
-    let operation = Promise.resolve();
+    const extents: Extent[] = [];
     for (let at = UNMAP_HEADER; at + UNMAP_DESCRIPTOR <= UNMAP_HEADER + described; at += UNMAP_DESCRIPTOR) {
       const extent = { lba: u64(list, at), blocks: u32(list, at + 8), fua: false };
       if (!this.medium.contains(extent)) return SENSE.OUT_OF_RANGE;
       if (extent.blocks > MAX_UNMAP_BLOCKS) return SENSE.INVALID_PARAMETER;
-      if (extent.blocks === 0) continue;
-      operation = operation.then(() => backend.discard?.(extent.lba * blockSize, extent.blocks * blockSize));
+      if (extent.blocks > 0) extents.push(extent);
     }
+    // All of it, or nothing: a command that is refused has changed nothing.
+    const operation = extents.reduce<Promise<void>>(
+      (before, { lba, blocks }) => before.then(() => backend.discard?.(lba * blockSize, blocks * blockSize)),
+      Promise.resolve(),
+    );
     return new Transfer(operation, length, SENSE.WRITE_ERROR);
   }
 

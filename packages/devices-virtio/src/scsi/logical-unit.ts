@@ -46,6 +46,8 @@ export interface UnitStateV1 {
   readonly isTrayOpen: boolean;
   /** Media event that GET EVENT STATUS has not told yet (MMC-6 §6.6). */
   readonly mediaEvent: number;
+  /** The medium is none of the config's: a person has put it in. */
+  readonly wasInserted?: true;
 }
 
 /** One unit of a target: what it answers to commands. */

@@ -6,7 +6,7 @@ import {
   HostEnds,
 } from "@northbridge/sdk";
 import * as v from "valibot";
-import { attach, placement, type PlacementConfig } from "../attach.ts";
+import { attach, expectMachine, placement, type PlacementConfig } from "../attach.ts";
 import { hostEnd, type HostEndConfig } from "../host-end.ts";
 import { MAX_TARGETS } from "./spec.ts";
 import { type ScsiTarget, VirtioScsi } from "./virtio-scsi.ts";
@@ -60,6 +60,7 @@ export const virtioScsi: DevicePlugin<VirtioScsiConfig> = definePlugin({
   requires: [HostEnds],
   ends: { "targets.*.disk": "block" },
   async setup(ctx, { targets, queues, onError, ...place }) {
+    expectMachine(ctx, onError);
     const inUse = new Set<BlockBackend>();
     const open = async (disk: HostEndConfig, readOnly: boolean): Promise<BlockBackend> => {
       const backend = await ctx.get(HostEnds).block(disk, { readOnly });

@@ -43,6 +43,7 @@ export const ResponseCode = {
   OVERRUN: 1,
   ABORTED: 2,
   BAD_TARGET: 3,
+  RESET: 4,
   FAILURE: 9,
   FUNCTION_SUCCEEDED: 10,
   FUNCTION_REJECTED: 11,

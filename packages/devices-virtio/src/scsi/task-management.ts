@@ -60,14 +60,14 @@ export class TaskManagement {
     const all = this.#tasks.of(target);
     switch (subtype) {
       case TmfSubtype.ABORT_TASK:
-        return this.#abort(named === undefined ? [] : [named]);
+        return this.#end(named === undefined ? [] : [named], ResponseCode.ABORTED);
       case TmfSubtype.ABORT_TASK_SET:
       case TmfSubtype.CLEAR_TASK_SET:
-        return this.#abort(all);
+        return this.#end(all, ResponseCode.ABORTED);
       case TmfSubtype.I_T_NEXUS_RESET:
       case TmfSubtype.LOGICAL_UNIT_RESET:
         unit.reset();
-        return this.#abort(all);
+        return this.#end(all, ResponseCode.RESET);
       case TmfSubtype.QUERY_TASK:
         return respond(named === undefined ? ResponseCode.OK : ResponseCode.FUNCTION_SUCCEEDED);
       case TmfSubtype.QUERY_TASK_SET:
@@ -77,8 +77,9 @@ export class TaskManagement {
     }
   }
 
-  #abort(tasks: readonly Task[]): ControlAnswer {
-    for (const task of tasks) task.isAborted = true;
+  /** @param response of the commands (§5.6.6.1) */
+  #end(tasks: readonly Task[], response: number): ControlAnswer {
+    for (const task of tasks) task.ended ??= response;
     return respond(ResponseCode.OK, this.#tasks.over(tasks));
   }
 }

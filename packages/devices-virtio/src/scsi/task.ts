@@ -9,8 +9,8 @@ export interface Task {
   /** The driver's name for it: `id`, words low and high. */
   readonly idLow: number;
   readonly idHigh: number;
-  /** Ended by task management: the driver hears nothing of its result. */
-  isAborted: boolean;
+  /** Ended by task management: the response the driver gets in place of its result. */
+  ended: number | undefined;
   /** Settles once the host operation is over and the command has ended. Never rejects. */
   done: Promise<void>;
 }

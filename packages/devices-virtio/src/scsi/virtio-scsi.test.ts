@@ -181,6 +181,20 @@ describe("VirtioScsi with a disk", () => {
     expect((await driver.run({ ...unmap, cdb: [0x42, 0, 0, 0, 0, 0, 0, 0, 4] })).sense).toEqual([5, 0x1a, 0]);
   });
 
+  it("unmaps nothing where one of the ranges cannot be", async () => {
+    const { driver, backend } = await disk();
+    const range = (lba: number, blocks: number): number[] => [...be64(lba), ...be32(blocks), ...be32(0)];
+    for (const [second, sense] of [
+      [range(2047, 2), OUT_OF_RANGE],
+      [range(0, 0x7fff_ffff), OUT_OF_RANGE],
+    ] as const) {
+      const list = Uint8Array.from([...be16(38), ...be16(32), ...be32(0), ...range(0, 8), ...second]);
+      expect((await driver.run({ cdb: [0x42, 0, 0, 0, 0, 0, 0, ...be16(40)], out: list })).sense).toEqual(sense);
+    }
+    await driver.bench.endpoint.pause();
+    expect(backend.done).toEqual([]);
+  });
+
   it("has mode pages: a write cache, and protection where it is", async () => {
     const { driver } = await disk();
     const six = (await driver.run({ cdb: [0x1a, 0, 0x3f, 0, 255], room: 255 })).data;
@@ -272,7 +286,7 @@ describe("VirtioScsi's task management (§5.6.6.2)", () => {
   const settle = async (): Promise<void> => {
     for (let i = 0; i < 20; i++) await Promise.resolve();
   };
-  const [ABORT_TASK, ABORT_TASK_SET, RESET, QUERY_TASK, QUERY_TASK_SET] = [0, 1, 5, 6, 7];
+  const [ABORT_TASK, ABORT_TASK_SET, NEXUS_RESET, RESET, QUERY_TASK, QUERY_TASK_SET] = [0, 1, 4, 5, 6, 7];
 
   it("ends an aborted command when the host is done with it, and then says so", async () => {
     const { driver, backend } = await disk();
@@ -288,15 +302,16 @@ describe("VirtioScsi's task management (§5.6.6.2)", () => {
     expect(driver.manage(QUERY_TASK_SET)()).toBe(0);
   });
 
-  it.each([ABORT_TASK_SET, RESET])("ends all commands of a unit (function %i)", async (subtype) => {
+  it.each([ABORT_TASK_SET, NEXUS_RESET, RESET])("ends all commands of a unit (function %i)", async (subtype) => {
     const { driver, backend } = await disk();
     backend.hold();
     const commands = [1, 2, 3].map((id) => driver.submit(write(id)));
     const done = driver.manage(subtype);
     backend.release();
     await settle();
-    expect([done(), ...commands.map((end) => end()?.response)]).toEqual([0, 2, 2, 2]);
-    expect((await driver.run({ cdb: [0] })).sense).toEqual(subtype === RESET ? [6, 0x29, 3] : undefined);
+    const response = subtype === ABORT_TASK_SET ? 2 : 4; // §5.6.6.1: S_ABORTED, S_RESET
+    expect([done(), ...commands.map((end) => end()?.response)]).toEqual([0, ...[1, 2, 3].map(() => response)]);
+    expect((await driver.run({ cdb: [0] })).sense).toEqual(subtype === ABORT_TASK_SET ? undefined : [6, 0x29, 3]);
   });
 
   it("refuses what it does not know", async () => {
@@ -412,6 +427,44 @@ describe("VirtioScsi with a CD-ROM drive", () => {
     expect((await driver.run(ready)).sense).toEqual([2, 0x3a, 2]);
     expect(await driver.run({ cdb: [0x1b, 0, 0, 0, 3] })).toEqual(good()); // the tray closes again
     expect((await driver.run(ready)).sense).toEqual([6, 0x28, 0]);
+  });
+
+  it("keeps a medium that is taken out until what reads it has ended", async () => {
+    const log: string[] = [];
+    const backend = new TestDisk(40 * 2048, true);
+    backend.close = () => {
+      log.push("closed");
+      return Promise.resolve();
+    };
+    const driver = new ScsiDriver([{ type: "cdRom", backend, serial: "CD1" }], {
+      media: { open: () => Promise.reject(new Error("none")), close: (medium) => medium.close() },
+    });
+    await driver.run(ready);
+    backend.hold();
+    const read = driver.submit({ cdb: [0x28, 0, ...be32(1), 0, ...be16(1)], room: 2048 });
+    const ejected = driver.device.monitorCommand(["eject", "0"]);
+    for (let i = 0; i < 20; i++) await Promise.resolve();
+    expect([log, read()]).toEqual([[], undefined]);
+    backend.release();
+    expect(await ejected).toBe("ejected");
+    expect([log, read()?.status]).toEqual([["closed"], 0]);
+  });
+
+  it("goes on without a medium that was put in by hand, and says so", async () => {
+    const { driver } = await cdRom();
+    await driver.device.monitorCommand(["insert", "0", "other.iso"]);
+    expect((await driver.run(ready)).sense).toEqual([6, 0x28, 0]);
+    await driver.run({ cdb: [0x1e, 0, 0, 0, 1] });
+    const state = JSON.parse(JSON.stringify(driver.device.save())) as unknown;
+    const twin = await cdRom();
+    twin.driver.device.restore(state);
+    expect((await twin.driver.run(ready)).sense).toEqual([6, 0x28, 0]);
+    expect(await twin.driver.run(ready)).toEqual(good());
+    expect((await twin.driver.run({ cdb: [0x25], room: 8 })).data.slice(0, 4)).toEqual(be32(39)); // the config's
+    const empty = new ScsiDriver([{ type: "cdRom", serial: "CD1" }]);
+    empty.device.restore(state);
+    expect((await empty.run(ready)).sense).toEqual([6, 0x28, 0]);
+    expect((await empty.run(ready)).sense).toEqual([2, 0x3a, 0]);
   });
 
   it("may be empty", async () => {

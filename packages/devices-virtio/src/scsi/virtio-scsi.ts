@@ -184,7 +184,10 @@ export class VirtioScsi implements VirtioDevice {
     }
     const taken = unit.eject();
     if (unit.isLocked) return "the guest has locked the drive and has been asked to let it go";
-    if (taken !== undefined) await media.close(taken);
+    if (taken !== undefined) {
+      await this.#tasks.over(this.#tasks.of(Number(number))); // they read it
+      await media.close(taken);
+    }
     if (path === undefined) return "ejected";
     unit.insert(await media.open(path));
     return "inserted";
@@ -268,7 +271,7 @@ export class VirtioScsi implements VirtioDevice {
       target,
       idLow: chain.readU32(Request.ID),
       idHigh: chain.readU32(Request.ID + 4),
-      isAborted: false,
+      ended: undefined,
       done: transfer.operation.then(
         () => {
           this.#tasks.delete(task);
@@ -283,9 +286,9 @@ export class VirtioScsi implements VirtioDevice {
     this.#tasks.add(task);
   }
 
-  #done({ queue, chain, isAborted }: Task, transfer: Transfer): void {
+  #done({ queue, chain, ended }: Task, transfer: Transfer): void {
     if (!queue.isOpen) return;
-    if (isAborted) this.#aborted(queue, chain);
+    if (ended !== undefined) this.#aborted(queue, chain, ended);
     else {
       const isRead = chain.writableBytes > Response.SENSE + this.#senseSize;
       if (isRead) chain.written(Response.SENSE + this.#senseSize, transfer.length);
@@ -294,10 +297,10 @@ export class VirtioScsi implements VirtioDevice {
     queue.flush();
   }
 
-  #failed({ queue, chain, isAborted }: Task, transfer: Transfer, error: unknown): void {
+  #failed({ queue, chain, ended }: Task, transfer: Transfer, error: unknown): void {
     this.#counts.errors++;
     if (!queue.isOpen) return;
-    if (isAborted) this.#aborted(queue, chain);
+    if (ended !== undefined) this.#aborted(queue, chain, ended);
     else if (this.#onError === "stop") {
       this.#isPaused = true; // nothing new until the host has put things right
       queue.unpop(chain);
@@ -315,9 +318,9 @@ export class VirtioScsi implements VirtioDevice {
     queue.flush();
   }
 
-  #aborted(queue: VirtQueue, chain: DescriptorChain): void {
+  #aborted(queue: VirtQueue, chain: DescriptorChain, response: number): void {
     this.#counts.aborted++;
-    this.#finish(queue, chain, ResponseCode.ABORTED, undefined, 0);
+    this.#finish(queue, chain, response, undefined, 0);
   }
 
   /** Ends a command whose answer is there. */

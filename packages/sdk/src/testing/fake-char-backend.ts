@@ -21,6 +21,8 @@ export class FakeCharBackend extends FakeSink implements CharBackend {
   #held: Uint8Array = new Uint8Array(0);
   #onPeer: (isPresent: boolean) => void = () => undefined;
   #isPresent = true;
+  #onRoom: (hasRoom: boolean) => void = () => undefined;
+  #room = Number.POSITIVE_INFINITY;
 
   connect(receive: (bytes: Uint8Array) => number): void {
     this.#receive = receive;
@@ -41,6 +43,22 @@ export class FakeCharBackend extends FakeSink implements CharBackend {
   setPresent(isPresent: boolean): void {
     this.#isPresent = isPresent;
     this.#onPeer(isPresent);
+  }
+
+  watchRoom(listener: (hasRoom: boolean) => void): void {
+    this.#onRoom = listener;
+    listener(this.#room > 0);
+  }
+
+  /** Has room for so many bytes more. @defaultValue for all */
+  setRoom(bytes: number): void {
+    this.#room = bytes;
+    this.#onRoom(bytes > 0);
+  }
+
+  override write(byte: number): void {
+    super.write(byte);
+    if (--this.#room === 0) this.#onRoom(false);
   }
 
   /** Types text (Latin-1) or bytes; what does not fit is kept and offered again. */
