@@ -67,6 +67,25 @@ describe("the legacy interface of a transitional PCI device", () => {
     expect([0, 2, 8, 0x2e].map((at) => fn.configRead(at, at === 8 ? 1 : 2))).toEqual([0x1af4, 0x1005, 0, 4]);
   });
 
+  it("serves a driver that uses its queue before it says that it is ready (§3.1.2)", async () => {
+    const { memory, out, ask, place, device, machine } = await onLegacyPci(virtioRng({ transitional: true }), {
+      features: 0,
+    });
+    const queue = place(0, 16);
+    queue.offer(0x8000, 16, 2);
+    expect(memory.readU16(queue.used + 2)).toBe(1);
+    const state = JSON.parse(JSON.stringify(device.save?.())) as unknown;
+    out(0x12, 1, 7);
+    expect(ask(0x12, 1)).toBe(7);
+    queue.offer(0x8000, 16, 2);
+    expect(memory.readU16(queue.used + 2)).toBe(2);
+    out(0x12, 1, 0);
+    machine.memory.writeU16(queue.used + 2, 1);
+    device.restore?.(state);
+    queue.offer(0x8000, 16, 2);
+    expect(memory.readU16(queue.used + 2)).toBe(3); // two and one: it goes on where it was saved
+  });
+
   it("serves a queue of its layout, and the ISR acknowledges INTx", async () => {
     const { machine, memory, out, ask, place } = await onLegacyPci(virtioRng({ transitional: true }), {
       features: 0xffff_ffff,

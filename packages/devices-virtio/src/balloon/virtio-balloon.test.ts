@@ -28,6 +28,33 @@ function stat(tag: number, value: number): number[] {
 }
 
 describe("VirtioBalloon", () => {
+  it("hears how much there is in it from drivers that write byte by byte (§4.1.4.10)", () => {
+    const device = new VirtioBalloon();
+    const bench = new VirtioBench(device).start();
+    [0x00, 0x02, 0x01, 0x00].forEach((byte, i) => {
+      bench.endpoint.writeConfig(4 + i, 1, byte);
+    });
+    expect(device.actualMib).toBe(0x10200 / 256);
+    bench.endpoint.writeConfig(0, 4, 77); // the host's
+    expect(device.targetMib).toBe(0);
+  });
+
+  it("gives back no more than there is, however often a report names it", () => {
+    let bytes = 0;
+    const device = new VirtioBalloon({
+      reclaim: (pages) => {
+        bytes += pages.length;
+      },
+    });
+    const bench = new VirtioBench(device).start();
+    const size = 1 << 20;
+    const parts = new Array<{ gpa: number; length: number }>(100).fill({ gpa: 4 << 20, length: size });
+    bench.queue(4).add([], parts);
+    bench.kick(4);
+    expect(bench.queue(4).collect()).toHaveLength(1);
+    expect(bytes).toBeLessThanOrEqual(16 << 20);
+  });
+
   it("shows the target, and hears what the guest has given up", () => {
     const { device, bench, tell } = setup();
     expect(bench.endpoint.readConfig(0, 4)).toBe(512);

@@ -45,6 +45,7 @@ export class VirtioBalloon implements VirtioDevice {
   readonly #reclaim: ReclaimPages;
   #session: VirtioSession | undefined;
   #pages: PageReclaimer | undefined;
+  #ramBytes = 0;
   #reclaimed = 0;
   #inflated = 0;
   #deflated = 0;
@@ -112,12 +113,17 @@ export class VirtioBalloon implements VirtioDevice {
   }
 
   writeConfig(offset: number, width: IoWidth, value: number): void {
-    if (offset === Config.ACTUAL && width === 4) this.#view.setUint32(Config.ACTUAL, value, true);
+    // Drivers older than virtio 1.0 write it byte by byte.
+    for (let i = 0; i < width; i++) {
+      const at = offset + i;
+      if (at >= Config.ACTUAL && at < Config.ACTUAL + 4) this.config[at] = (value >>> (8 * i)) & 0xff;
+    }
   }
 
   start(session: VirtioSession): void {
     this.#session = session;
     this.#pages = new PageReclaimer(session.memory, this.#reclaim, PAGE);
+    this.#ramBytes = session.memory.slots.reduce((sum, { length }) => sum + length, 0);
   }
 
   notify(index: number): void {
@@ -188,7 +194,11 @@ export class VirtioBalloon implements VirtioDevice {
 
   /** Memory that the guest has no use for now: the request's writable part is it (§5.5.6.7). */
   #report(chain: DescriptorChain): void {
-    chain.visitWritable((gpa, length) => this.#pages?.add(gpa, length));
+    let left = this.#ramBytes; // whatever names more names some of it twice
+    chain.visitWritable((gpa, length) => {
+      if (length <= left) this.#pages?.add(gpa, length);
+      left -= length;
+    });
     this.#giveBack();
   }
 

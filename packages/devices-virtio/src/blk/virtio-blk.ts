@@ -6,6 +6,7 @@ import {
   RestoreError,
 } from "@northbridge/sdk";
 import {
+  type ConfigPart,
   type DescriptorChain,
   type VirtioDevice,
   type VirtioSession,
@@ -80,6 +81,9 @@ export class VirtioBlk implements VirtioDevice {
   readonly features: readonly number[];
   readonly queues: readonly number[];
   readonly config: Uint8Array = new Uint8Array(Config.LENGTH);
+  readonly identity: readonly ConfigPart[] = [
+    { name: "topology", offset: Config.BLK_SIZE, length: Config.WRITEBACK - Config.BLK_SIZE },
+  ];
   readonly #view: DataView;
   readonly #backend: BlockBackend;
   readonly #id: Uint8Array;

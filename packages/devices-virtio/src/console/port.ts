@@ -1,5 +1,5 @@
 import type { CharBackend } from "@northbridge/sdk";
-import type { VirtQueue } from "@northbridge/sdk/virtio";
+import type { DescriptorChain, VirtQueue } from "@northbridge/sdk/virtio";
 import { MAX_BYTES } from "./spec.ts";
 
 /** Saved form of one port, version 1. */
@@ -76,19 +76,25 @@ export class ConsolePort {
   /** Writes what the driver has put into the transmit queue, as far as the host's end has room for it. */
   transmit(): void {
     const queue = this.#host.transmitQueue();
-    if (queue === undefined || !this.#hasRoom) return;
+    if (queue === undefined) return;
+    const next = (): DescriptorChain | undefined => (this.#hasRoom ? queue.pop() : undefined);
     do {
       queue.disableNotifications();
-      for (let chain = queue.pop(); chain !== undefined; chain = this.#hasRoom ? queue.pop() : undefined) {
+      for (let chain = next(); chain !== undefined; chain = next()) {
         for (const view of chain.readable(0, Math.min(chain.readableBytes, MAX_BYTES))) {
           for (const byte of view) this.#backend.write(byte);
           this.bytesOut += view.length;
         }
         queue.push(chain, 0);
       }
-    } while (this.#hasRoom && !queue.enableNotifications());
+    } while (!this.#isDone(queue));
     queue.flush();
     this.#backend.flush?.();
+  }
+
+  /** With no room the driver need not notify of more. */
+  #isDone(queue: VirtQueue): boolean {
+    return !this.#hasRoom || queue.enableNotifications();
   }
 
   save(): PortStateV1 {

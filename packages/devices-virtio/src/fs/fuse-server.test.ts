@@ -35,7 +35,7 @@ function setup() {
       view.setUint32(IN_HEADER + 4 * i, word, true);
     });
     const parts = (count: number): { gpa: number; length: number }[] =>
-      new Array(count).fill({ gpa: data, length: MIB });
+      new Array<{ gpa: number; length: number }>(count).fill({ gpa: data, length: MIB });
     bench.queue(1).add(
       [{ gpa: bench.allocBytes(header), length: header.length }, ...parts(out)],
       [{ gpa: bench.alloc(16), length: 16 }, ...parts(into)],

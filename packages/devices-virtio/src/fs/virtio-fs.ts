@@ -1,5 +1,6 @@
 import { type DirectoryBackend, RestoreError } from "@northbridge/sdk";
 import {
+  type ConfigPart,
   type DescriptorChain,
   serve,
   type VirtioDevice,
@@ -8,7 +9,7 @@ import {
   type VirtQueue,
 } from "@northbridge/sdk/virtio";
 import { FuseServer } from "./fuse-server.ts";
-import { Config, HIPRIO_QUEUE, InHeader } from "./spec.ts";
+import { Config, HIPRIO_QUEUE, InHeader, TAG_LENGTH } from "./spec.ts";
 
 const QUEUE_SIZE = 1024;
 const HIPRIO_SIZE = 128;
@@ -28,6 +29,7 @@ export class VirtioFs implements VirtioDevice {
   readonly features: readonly number[] = [];
   readonly queues: readonly number[];
   readonly config: Uint8Array = new Uint8Array(Config.LENGTH);
+  readonly identity: readonly ConfigPart[] = [{ name: "tag", offset: Config.TAG, length: TAG_LENGTH }];
   readonly #tree: DirectoryBackend;
   readonly #server: FuseServer;
   /** By queue: host operations under way. */

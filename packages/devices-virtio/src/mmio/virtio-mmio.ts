@@ -42,7 +42,7 @@ export class VirtioMmio implements Device, IoHandler {
   #r: Regs = powerOn();
 
   constructor(
-    ctx: Pick<DeviceContext, "id" | "memory">,
+    ctx: Pick<DeviceContext, "id" | "memory" | "clock">,
     device: VirtioDevice,
     options: { readonly irq: InterruptLine; readonly ringFeatures?: readonly number[] },
   ) {
@@ -54,6 +54,7 @@ export class VirtioMmio implements Device, IoHandler {
       name: ctx.id,
       device,
       memory: ctx.memory,
+      clock: ctx.clock,
       ringFeatures: [virtioSpec.Feature.NOTIFICATION_DATA, ...(options.ringFeatures ?? [])],
       interrupts: {
         queue: () => {

@@ -170,6 +170,25 @@ describe("VirtioNet on a link without offloads", () => {
     expect(pieces.flatMap(({ payload }) => payload)).toEqual([...p.payload]);
   });
 
+  it("begins a large frame at its beginning, though another was lost in its middle", () => {
+    const p: Packet = {
+      ...{ v6: false, tcp: true, tagged: false, options: 0, flags: ACK, sequence: 0 },
+      payload: pattern(5000),
+    };
+    const { frame, l4 } = frameOf(p);
+    const undone = { flags: NEEDS_CSUM, gso: TCPV4, gsoSize: 1000, start: l4, offset: 16 };
+    const { wire, device, ...driver } = ((made) => ({ wire: made.wire, device: made.device, made }))(new NetDriver());
+    wire.room = 2;
+    driver.made.send(frame, undone);
+    device.setLink(false);
+    wire.writable(); // it is dropped
+    device.setLink(true);
+    wire.room = Infinity;
+    wire.sent.length = 0;
+    driver.made.send(frame, undone);
+    expect(wire.sent.map((piece) => check(piece, p).sequence)).toEqual([0, 1000, 2000, 3000, 4000]);
+  });
+
   const good = { flags: NEEDS_CSUM, gso: TCPV4, gsoSize: 100, start: 34, offset: 16 };
   it.each([
     ["a checksum behind the end", { ...good, gso: 0, start: 5000 }],

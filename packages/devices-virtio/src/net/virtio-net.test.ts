@@ -121,6 +121,54 @@ describe("VirtioNet", () => {
     );
   });
 
+  it("has a link where the cable is in and somebody is at its other end, also in a restored machine", () => {
+    for (const isPlugged of [true, false]) {
+      for (const wasThere of [true, false]) {
+        for (const isThere of [true, false]) {
+          const { device, wire, bench } = new NetDriver();
+          wire.plug(wasThere);
+          device.setLink(isPlugged);
+          expect(device.isLinkUp).toBe(isPlugged && wasThere);
+          const other = new Wire();
+          const twin = new VirtioNet({ backend: other, mac: MAC });
+          const restored = new VirtioBench(twin, { memory: bench.memory });
+          other.plug(isThere);
+          restored.endpoint.restore(bench.endpoint.save());
+          expect(twin.isLinkUp).toBe(isPlugged && wasThere); // what the driver knows
+          restored.endpoint.resume();
+          expect(twin.isLinkUp).toBe(isPlugged && isThere);
+          expect(restored.configInterrupts).toBe(isPlugged && wasThere !== isThere ? 1 : 0);
+          twin.setLink(true);
+          expect(twin.isLinkUp).toBe(isThere);
+        }
+      }
+    }
+  });
+
+  it("refuses a machine whose driver sends larger frames than its link takes", () => {
+    const { bench } = new NetDriver();
+    const small: NetBackend = Object.assign(new Wire(), { mtu: 1400 });
+    const twin = new VirtioBench(new VirtioNet({ backend: small, mac: MAC }), { memory: bench.memory });
+    expect(() => {
+      twin.endpoint.restore(bench.endpoint.save());
+    }).toThrow(/an MTU of 1500, expected at most the link's 1400/);
+  });
+
+  it("pays for what is shorter than a header, too", () => {
+    const clock = new FakeClock();
+    const limits = { rates: { transmit: { bytesPerSecond: 10_000 } }, clock };
+    const { wire, bench } = new NetDriver({ limits });
+    const nothing = bench.alloc(1);
+    const gpa = bench.allocBytes(Uint8Array.from([...new Uint8Array(12), ...frame]));
+    for (let round = 0; round < 50; round++) {
+      for (let i = 0; i < 10; i++) bench.queue(1).add([{ gpa: nothing, length: 1 }], []);
+      bench.queue(1).add([{ gpa, length: 12 + frame.length }], []);
+      bench.kick(1);
+      bench.queue(1).collect();
+    }
+    expect(wire.sent.length * frame.length).toBeLessThanOrEqual(1000); // a tenth of a second of it
+  });
+
   it("hands on to its link what it has no answer to at the monitor", async () => {
     const { device, wire } = new NetDriver();
     const link: NetBackend = wire;

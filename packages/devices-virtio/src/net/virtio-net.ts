@@ -57,6 +57,8 @@ export interface VirtioNetStateV1 {
   readonly sentPieces: readonly number[];
   /** The transmit queue whose turn it is. Absent in older states. */
   readonly turn?: number;
+  /** Whether the cable is in, whoever is at its other end. Absent in older states. */
+  readonly isPlugged?: boolean;
   readonly limiters?: { readonly receive?: RateLimiterStateV1; readonly transmit?: RateLimiterStateV1 };
 }
 
@@ -115,6 +117,9 @@ export class VirtioNet implements VirtioDevice {
   #headerLength: number = Header.LENGTH;
   #session: VirtioSession | undefined;
   #isPaused = false;
+  /** The link is up where both are so. */
+  #isPlugged = true;
+  #isPeerThere = true;
   #pairs = 1;
   #guestFeatures = new FeatureSet();
   /** What the driver may leave to us, and what to it may be left now. */
@@ -177,7 +182,8 @@ export class VirtioNet implements VirtioDevice {
       },
     );
     backend.watchLink?.((isUp) => {
-      this.setLink(isUp);
+      this.#isPeerThere = isUp;
+      this.#updateLink();
     });
   }
 
@@ -210,9 +216,14 @@ export class VirtioNet implements VirtioDevice {
     return (this.#status & LinkStatus.LINK_UP) !== 0;
   }
 
-  /** Plugs or pulls the cable. What is sent or comes without one is lost. */
+  /** Plugs or pulls the cable. What is sent or comes without one, or with nobody at its other end, is lost. */
   setLink(isUp: boolean): void {
-    if (isUp === this.isLinkUp) return;
+    this.#isPlugged = isUp;
+    this.#updateLink();
+  }
+
+  #updateLink(): void {
+    if ((this.#isPlugged && this.#isPeerThere) === this.isLinkUp) return;
     this.#setStatus(this.#status ^ LinkStatus.LINK_UP);
     this.#session?.configChanged();
   }
@@ -268,6 +279,7 @@ export class VirtioNet implements VirtioDevice {
 
   resume(): void {
     this.#isPaused = false;
+    this.#updateLink(); // of a restored machine: who is at the other end now need not have been there
     if (this.#session === undefined) return;
     this.#serveControl();
     this.#backend.resume();
@@ -288,6 +300,7 @@ export class VirtioNet implements VirtioDevice {
       steering: this.#steering.save(),
       sentPieces: [...this.#sentPieces],
       turn: this.#turn,
+      isPlugged: this.#isPlugged,
       limiters: {
         ...(receive && { receive: receive.save() }),
         ...(transmit && { transmit: transmit.save() }),
@@ -298,11 +311,16 @@ export class VirtioNet implements VirtioDevice {
   restore(state: unknown): void {
     const saved = state as VirtioNetStateV1;
     const { version, pairs, filter, guestOffloads: guest, steering, sentPieces, turn = 0, limiters } = saved;
+    const { isPlugged = true } = saved;
     const found: unknown = version;
     if (found !== 1) throw new RestoreError("virtioNet", `version ${String(found)}, expected 1`);
     if (sentPieces.length !== this.#maxPairs || pairs < 1 || pairs > this.#maxPairs) {
       throw new RestoreError("virtioNet", `${sentPieces.length} queue pairs, expected ${this.#maxPairs}`);
     }
+    const mtu = this.#view.getUint16(Config.MTU, true); // what the driver has been told
+    if (mtu > this.#backend.mtu)
+      throw new RestoreError("virtioNet", `an MTU of ${mtu}, expected at most the link's ${this.#backend.mtu}`);
+    this.#isPlugged = isPlugged;
     this.#pairs = pairs;
     this.#filter.restore(filter);
     this.#steering.restore(steering);
@@ -350,7 +368,7 @@ export class VirtioNet implements VirtioDevice {
     do {
       queue.disableNotifications();
       for (let chain = queue.pop(); chain !== undefined; chain = queue.pop()) {
-        const length = chain.readableBytes - this.#headerLength;
+        const length = Math.max(0, chain.readableBytes - this.#headerLength); // what is shorter is no frame
         const isAllowed = this.#limiters.transmit?.allows(length) ?? true;
         if (!isAllowed) this.#counts.throttled++;
         if (!isAllowed || !this.#send(chain, pair)) {
@@ -369,7 +387,7 @@ export class VirtioNet implements VirtioDevice {
   /** Sends one frame, or drops what is none. False where the link is full. */
   #send(chain: DescriptorChain, pair: number): boolean {
     const length = chain.readableBytes - this.#headerLength;
-    if (length < MIN_FRAME || length > MAX_FRAME || !this.isLinkUp) return this.#drop();
+    if (length < MIN_FRAME || length > MAX_FRAME || !this.isLinkUp) return this.#dropSent(pair);
     if (chain.readU16(Header.FLAGS) !== 0) return this.#sendUndone(chain, length, pair);
     const parts = chain.readable(this.#headerLength, length);
     if (this.#pairs > 1 && parts[0] !== undefined) this.#steering.sent(parts[0], pair);
@@ -385,7 +403,7 @@ export class VirtioNet implements VirtioDevice {
     const undone = this.#undone;
     chain.read(0, header);
     undone.read(header);
-    if (!undone.fits(length) || !undone.isWithin(this.#hostOffloads)) return this.#drop();
+    if (!undone.fits(length) || !undone.isWithin(this.#hostOffloads)) return this.#dropSent(pair);
     if (undone.isWithin(this.#backend.offloads ?? NO_OFFLOADS)) {
       header[Header.FLAGS] = undone.flags & HeaderFlag.NEEDS_CSUM;
       header.fill(0, Header.NUM_BUFFERS);
@@ -399,7 +417,7 @@ export class VirtioNet implements VirtioDevice {
     const segmenter = this.#segmenter;
     chain.read(this.#headerLength, segmenter.frame.subarray(0, length));
     if (this.#pairs > 1) this.#steering.sent(segmenter.frame, pair);
-    if (!segmenter.begin(length, undone)) return this.#drop();
+    if (!segmenter.begin(length, undone)) return this.#dropSent(pair);
     for (let index = this.#sentPieces[pair] ?? 0; index < segmenter.count; index++) {
       if (!this.#backend.send(segmenter.piece(index))) {
         this.#sentPieces[pair] = index;
@@ -411,6 +429,12 @@ export class VirtioNet implements VirtioDevice {
     if (segmenter.count > 1) this.#counts.segmented++;
     this.#counts.bytesOut += length;
     return true;
+  }
+
+  /** A frame of which some pieces may have left, before the cable was pulled. */
+  #dropSent(pair: number): true {
+    this.#sentPieces[pair] = 0;
+    return this.#drop();
   }
 
   #drop(): true {

@@ -83,7 +83,7 @@ export class LegacyRegisters implements IoHandler {
         select(value & 0xffff);
         return;
       case Legacy.QUEUE_NOTIFY:
-        if (isBusMaster()) endpoint.notify(value & 0xffff);
+        if (isBusMaster()) endpoint.notifyLegacy(value & 0xffff);
         return;
       case Legacy.STATUS:
         if ((value & 0xff) === 0) reset();

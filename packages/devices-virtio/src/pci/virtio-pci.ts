@@ -55,7 +55,7 @@ const powerOn = (queues: number): Regs => ({
   queueVectors: new Array<number>(queues).fill(NO_VECTOR),
 });
 
-type Context = Pick<DeviceContext, "id" | "mapPorts" | "mapMmio" | "irq" | "msi" | "memory">;
+type Context = Pick<DeviceContext, "id" | "mapPorts" | "mapMmio" | "irq" | "msi" | "clock" | "memory">;
 
 export interface VirtioPciOptions {
   readonly ringFeatures?: readonly number[];
@@ -94,6 +94,7 @@ export class VirtioPci implements Device {
       name: ctx.id,
       device,
       memory: ctx.memory,
+      clock: ctx.clock,
       ringFeatures: [virtioSpec.Feature.NOTIFICATION_DATA, ...ringFeatures],
       interrupts: {
         queue: (index) => {

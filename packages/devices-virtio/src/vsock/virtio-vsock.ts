@@ -6,6 +6,7 @@ import {
   type VsockBackend,
 } from "@northbridge/sdk";
 import {
+  type ConfigPart,
   type DescriptorChain,
   type VirtioDevice,
   type VirtioSession,
@@ -51,6 +52,7 @@ export class VirtioVsock implements VirtioDevice {
   readonly features: readonly number[] = [Feature.STREAM];
   readonly queues: readonly number[] = [QUEUE_SIZE, QUEUE_SIZE, QUEUE_SIZE];
   readonly config: Uint8Array = new Uint8Array(CONFIG_LENGTH);
+  readonly identity: readonly ConfigPart[] = [{ name: "cid", offset: 0, length: CONFIG_LENGTH }];
   readonly #backend: VsockBackend;
   readonly #cid: number;
   readonly #connections = new Connections();

@@ -16,6 +16,8 @@ export class DeviceQueue implements VirtQueue {
   readonly #chains: ChainPool;
   readonly #isInOrder: boolean;
   #isOpen = true;
+  /** Requests that `pop` still gives; −1: all there are. */
+  #left = -1;
 
   constructor(setup: QueueSetup) {
     const memory = new RingMemory(setup);
@@ -33,7 +35,8 @@ export class DeviceQueue implements VirtQueue {
   }
 
   pop(): DescriptorChain | undefined {
-    if (!this.#isOpen) return undefined;
+    if (!this.#isOpen || this.#left === 0) return undefined;
+    if (this.#left > 0) this.#left--;
     const again = this.#chains.takeAgain();
     if (again !== undefined) return again;
     if (!this.#ring.isAvailable()) return undefined;
@@ -70,7 +73,20 @@ export class DeviceQueue implements VirtQueue {
   }
 
   enableNotifications(): boolean {
+    if (this.#left === 0) return true; // somebody is going to look again
     return !this.#isOpen || this.#ring.enableNotifications();
+  }
+
+  /** `pop` gives so many requests from now on, and then none. */
+  limit(requests: number): void {
+    this.#left = requests;
+  }
+
+  /** `pop` gives all there are again. True where it may have held some back, of which the driver does not notify. */
+  unlimit(): boolean {
+    const isReached = this.#left === 0;
+    this.#left = -1;
+    return isReached;
   }
 
   close(): void {

@@ -19,7 +19,7 @@ export {
   serve,
   type VirtQueue,
 } from "./virt-queue.ts";
-export { type VirtioDevice, type VirtioSession, VirtioTransport } from "./virtio-device.ts";
+export { type ConfigPart, type VirtioDevice, type VirtioSession, VirtioTransport } from "./virtio-device.ts";
 export {
   type EndpointInterrupts,
   type EndpointOptions,

@@ -1,5 +1,6 @@
 import { RestoreError } from "@northbridge/core/contracts";
-import type { QueueAddresses, QueueStateV1, VirtQueue } from "./virt-queue.ts";
+import type { DeviceQueue } from "./device-queue.ts";
+import type { QueueAddresses, QueueStateV1 } from "./virt-queue.ts";
 
 /** Saved form of one queue, version 1. */
 export interface QueueRegistersStateV1 {
@@ -21,7 +22,7 @@ export class QueueRegisters {
   size: number;
   isEnabled = false;
   isResetting = false;
-  queue: VirtQueue | undefined;
+  queue: DeviceQueue | undefined;
   readonly #areas: Uint32Array = new Uint32Array(6);
 
   constructor(maxSize: number) {

@@ -16,6 +16,15 @@ export interface VirtioSession {
   fail(reason: string): void;
 }
 
+/** A part of the configuration space. */
+export interface ConfigPart {
+  /** For messages. */
+  readonly name: string;
+  readonly offset: number;
+  /** Bytes. */
+  readonly length: number;
+}
+
 /**
  * A virtio device without a transport: the same object sits behind PCI, MMIO and vhost-user. All calls come on the
  * machine thread; none may throw for what a driver did.
@@ -29,6 +38,11 @@ export interface VirtioDevice {
   readonly queues: readonly number[];
   /** Device configuration space, as the driver reads it. */
   readonly config: Uint8Array;
+  /**
+   * Parts of the configuration space that say what this device is, and not what has become of it: a saved machine's have
+   * to be the same. @defaultValue none
+   */
+  readonly identity?: readonly ConfigPart[];
   /** The driver wrote to the configuration space. @defaultValue it cannot */
   writeConfig?(offset: number, width: IoWidth, value: number): void;
   /** The driver chose these features: false refuses them, where one lacks another that it needs. @defaultValue accepts */

@@ -1,9 +1,15 @@
-import { type GuestMemory, type IoWidth, NorthbridgeError, RestoreError } from "@northbridge/core/contracts";
+import {
+  type Clock,
+  type GuestMemory,
+  type IoWidth,
+  NorthbridgeError,
+  RestoreError,
+  type Timer,
+} from "@northbridge/core/contracts";
 import { DeviceQueue } from "./device-queue.ts";
 import { FeatureSet } from "./feature-set.ts";
 import { QueueRegisters, type QueueRegistersStateV1 } from "./queue-registers.ts";
 import { Feature, MAX_QUEUE_SIZE, Status } from "./spec.ts";
-import type { VirtQueue } from "./virt-queue.ts";
 import type { VirtioDevice, VirtioSession } from "./virtio-device.ts";
 
 /** How a transport interrupts its driver. */
@@ -22,6 +28,11 @@ export interface EndpointOptions {
   readonly interrupts: EndpointInterrupts;
   /** Reserved feature bits it offers beside VERSION_1, INDIRECT_DESC, EVENT_IDX and RING_RESET: RING_PACKED, IN_ORDER … */
   readonly ringFeatures?: readonly number[];
+  /**
+   * For turns of the device's: with it a driver on another thread that offers requests without end is served for a while
+   * at a time. @defaultValue it is served for as long as it does
+   */
+  readonly clock?: Clock;
 }
 
 /** Saved form, version 1. Frozen: add a `V2` and an upgrade instead of editing it. */
@@ -35,7 +46,14 @@ export interface EndpointStateV1 {
   readonly config: readonly number[];
   readonly queues: readonly QueueRegistersStateV1[];
   readonly device: unknown;
+  /** A legacy driver uses its queues and has not said DRIVER_OK yet (§3.1.2). Else absent. */
+  readonly isStartedEarly?: true;
 }
+
+/** Requests a device is shown in a turn, in sizes of the queue: a driver on its thread has never more than one. */
+const TURN = 4;
+/** Guest time until the next turn: timers that are due at once have it before. */
+const BREATH_NS = 1000;
 
 /** Bits of the status register that a driver may set. */
 const DRIVER_STATUS =
@@ -52,6 +70,10 @@ export class VirtioEndpoint {
   readonly #name: string;
   readonly #memory: GuestMemory;
   readonly #interrupts: EndpointInterrupts;
+  /** Ends a pause in the service of `#starved`: queues with more requests than fit into one turn. */
+  readonly #turn: Timer | undefined;
+  readonly #starved = new Set<number>();
+  readonly #clock: Clock | undefined;
   readonly #faults = new Map<string, number>();
   #status = 0;
   #features = new FeatureSet();
@@ -67,6 +89,12 @@ export class VirtioEndpoint {
     this.device = device;
     this.#memory = options.memory;
     this.#interrupts = options.interrupts;
+    this.#clock = options.clock;
+    this.#turn = options.clock?.createTimer(() => {
+      const queues = [...this.#starved];
+      this.#starved.clear();
+      for (const index of queues) if (this.#isStarted) this.#look(index);
+    });
     this.offered = FeatureSet.of([
       ...device.features,
       Feature.VERSION_1,
@@ -109,23 +137,18 @@ export class VirtioEndpoint {
       this.reset();
       return;
     }
-    if (this.#resetting > 0) return;
     const old = this.#status;
     let status = old | (value & DRIVER_STATUS); // bits are set one after the other and cleared by a reset only
     if ((status & ~old & Status.FEATURES_OK) !== 0 && !this.#acceptsFeatures()) status &= ~Status.FEATURES_OK;
     this.#status = status;
-    const isReady = (status & Status.FEATURES_OK) !== 0 && (status & Status.DEVICE_NEEDS_RESET) === 0;
-    if ((status & ~old & Status.DRIVER_OK) !== 0 && isReady) this.#start();
+    // A driver that does not wait for the end of a reset is started after it.
+    if ((status & ~old & Status.DRIVER_OK) !== 0 && this.#resetting === 0) this.#startIfReady();
   }
 
   /** As `setStatus`, of a driver older than virtio 1.0: what it chose stands when it is ready (§3.1.2). */
   setLegacyStatus(value: number): void {
     const isReady = (value & ~this.#status & Status.DRIVER_OK) !== 0;
-    if (isReady && this.#resetting === 0) {
-      this.#features = this.#features.within(this.offered); // there is no way to say no
-      this.#status |= Status.FEATURES_OK;
-      if (this.device.acceptFeatures?.(this.#features) === false) this.#fail("featuresRefused");
-    }
+    if (isReady) this.#settleLegacyFeatures();
     this.setStatus(value & ~Status.FEATURES_OK);
   }
 
@@ -162,9 +185,10 @@ export class VirtioEndpoint {
     registers.reset();
     if (done === undefined) return;
     registers.isResetting = true;
-    void done.then(() => {
+    const finish = (): void => {
       registers.isResetting = false;
-    });
+    };
+    void done.then(finish, finish);
   }
 
   /**
@@ -181,13 +205,23 @@ export class VirtioEndpoint {
       if (registers.queue === undefined) registers.isEnabled = false; // else reset and enabled again meanwhile
     };
     if (done === undefined) finish();
-    else void done.then(finish);
+    else void done.then(finish, finish);
   }
 
   /** The driver's notification. Of a queue that is not there it does nothing. */
   notify(index: number): void {
     this.#notifications++;
-    if (this.#isStarted && this.queues[index]?.queue !== undefined) this.device.notify(index);
+    if (this.#isStarted) this.#look(index);
+  }
+
+  /** As `notify`, of a driver older than virtio 1.0: it may use a queue before it says DRIVER_OK (§3.1.2). */
+  notifyLegacy(index: number): void {
+    const isEarly = !this.#isStarted && (this.#status & Status.DRIVER) !== 0 && this.#resetting === 0;
+    if (isEarly && this.queues[index]?.isEnabled === true) {
+      this.#settleLegacyFeatures();
+      if ((this.#status & Status.DEVICE_NEEDS_RESET) === 0) this.#start();
+    }
+    this.notify(index);
   }
 
   /** To power-on. The status reads as 0 once no host operation touches guest memory. */
@@ -200,9 +234,10 @@ export class VirtioEndpoint {
     this.#features = new FeatureSet();
     if (done === undefined) return;
     this.#resetting++;
-    void done.then(() => {
-      this.#resetting--;
-    });
+    const finish = (): void => {
+      if (--this.#resetting === 0) this.#startIfReady();
+    };
+    void done.then(finish, finish);
   }
 
   async pause(): Promise<void> {
@@ -236,6 +271,7 @@ export class VirtioEndpoint {
       config: Array.from(device.config),
       queues: this.queues.map((registers) => registers.save()),
       device: device.save() ?? null,
+      ...(this.#isStarted && (this.#status & Status.DRIVER_OK) === 0 && { isStartedEarly: true }),
     };
   }
 
@@ -259,12 +295,17 @@ export class VirtioEndpoint {
     this.#status = state.status;
     this.#features = new FeatureSet(...state.features);
     this.#configGeneration = state.configGeneration;
+    for (const { name, offset, length } of device.identity ?? []) {
+      const [own, saved] = [[...device.config], state.config].map((all) => all.slice(offset, offset + length));
+      if (String(own) !== String(saved)) this.#refuse(`${name}: bytes ${String(saved)}, expected ${String(own)}`);
+    }
     device.config.set(state.config);
     this.queues.forEach((registers, index) => {
       const saved = state.queues[index];
       if (saved !== undefined) registers.load(this.#name, index, saved);
     });
-    this.#isStarted = (state.status & Status.DRIVER_OK) !== 0 && (state.status & Status.FEATURES_OK) !== 0;
+    const isReady = (state.status & Status.DRIVER_OK) !== 0 || state.isStartedEarly === true;
+    this.#isStarted = isReady && (state.status & Status.FEATURES_OK) !== 0;
     if (this.#isStarted) {
       this.queues.forEach((registers, index) => {
         if (!registers.isEnabled || (state.status & Status.DEVICE_NEEDS_RESET) !== 0) return;
@@ -303,8 +344,36 @@ export class VirtioEndpoint {
 
   #lookAtQueues(): void {
     this.queues.forEach(({ queue }, index) => {
-      if (queue?.isOpen === true) this.device.notify(index);
+      if (queue?.isOpen === true) this.#look(index);
     });
+  }
+
+  /** Has the device look at a queue: at so many of its requests that others have their turn. */
+  #look(index: number): void {
+    const queue = this.queues[index]?.queue;
+    if (queue === undefined) return;
+    if (this.#turn === undefined || this.#clock === undefined) {
+      this.device.notify(index);
+      return;
+    }
+    queue.limit(TURN * queue.size);
+    this.device.notify(index);
+    if (!queue.unlimit()) return;
+    this.#starved.add(index);
+    this.#turn.arm(this.#clock.nowNs() + BREATH_NS);
+  }
+
+  #settleLegacyFeatures(): void {
+    if ((this.#status & Status.FEATURES_OK) !== 0) return;
+    this.#features = this.#features.within(this.offered); // there is no way to say no
+    this.#status |= Status.FEATURES_OK;
+    if (this.device.acceptFeatures?.(this.#features) === false) this.#fail("featuresRefused");
+  }
+
+  #startIfReady(): void {
+    const needed = Status.DRIVER_OK | Status.FEATURES_OK;
+    const isReady = (this.#status & (needed | Status.DEVICE_NEEDS_RESET)) === needed;
+    if (isReady && !this.#isStarted) this.#start();
   }
 
   readonly #session: VirtioSession = ((): VirtioSession => {
@@ -334,7 +403,7 @@ export class VirtioEndpoint {
     });
   }
 
-  #queue(index: number, registers: QueueRegisters, fail: (fault: string) => void): VirtQueue {
+  #queue(index: number, registers: QueueRegisters, fail: (fault: string) => void): DeviceQueue {
     let report = fail;
     const queue = new DeviceQueue({
       size: registers.size,
