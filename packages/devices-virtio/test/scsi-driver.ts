@@ -4,8 +4,8 @@ import { type ScsiTarget, VirtioScsi, type VirtioScsiDeps } from "@northbridge/d
 
 /** A disk in memory whose operations a test can hold back or fail. */
 export class TestDisk implements BlockBackend {
-  readonly bytes: Uint8Array;
-  readonly size: number;
+  bytes: Uint8Array;
+  size: number;
   readonly blockSize: number = 512;
   readonly readOnly: boolean;
   /** What was done, in order. */
@@ -66,6 +66,14 @@ export class TestDisk implements BlockBackend {
     await this.#turn();
     this.done.push(`zero ${offset} ${length} ${mayUnmap}`);
     this.bytes.fill(0, offset, offset + length);
+  }
+
+  resize(bytes: number): Promise<void> {
+    const grown = new Uint8Array(bytes);
+    grown.set(this.bytes.subarray(0, bytes));
+    this.bytes = grown;
+    this.size = bytes;
+    return Promise.resolve();
   }
 
   close(): Promise<void> {

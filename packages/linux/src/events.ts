@@ -64,7 +64,15 @@ export class FdWatch {
         ? check(libc().fcntl(fd, F_DUPFD_CLOEXEC, 0), "fcntl", `a duplicate of fd ${fd}`)
         : undefined;
     this.#handle = libc().watch(this.#duplicate ?? fd, events, () => {
-      if (!this.#isClosed) ready();
+      if (this.#isClosed) return;
+      try {
+        ready();
+      } catch (error) {
+        // Thrown into the native loop it would come out of whatever call of the system comes next.
+        queueMicrotask(() => {
+          throw error;
+        });
+      }
     });
     watches.add(this);
   }

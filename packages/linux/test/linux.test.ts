@@ -2,7 +2,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync
 import { networkInterfaces, tmpdir } from "node:os";
 import { join } from "node:path";
 import { Worker } from "node:worker_threads";
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 import * as linux from "../src/index.ts";
 
 const openFds = (): number => readdirSync("/proc/self/fd").length;
@@ -188,6 +188,33 @@ describe.skipIf(process.platform !== "linux" || process.arch !== "x64")("Linux s
       event.close();
     } finally {
       rmSync(directory, { recursive: true });
+    }
+  });
+
+  it("reports what a watch's callback throws, and calls it again", async () => {
+    const event = new linux.EventFd();
+    const reports: (() => void)[] = [];
+    const report = vi.spyOn(globalThis, "queueMicrotask").mockImplementation((what) => {
+      reports.push(what);
+    });
+    let calls = 0;
+    const twice = Promise.withResolvers<undefined>();
+    const watch = new linux.FdWatch(event.fd, () => {
+      event.drain();
+      if (++calls === 2) twice.resolve(undefined);
+      throw new Error(`call ${calls}`);
+    });
+    try {
+      event.signal();
+      while (calls === 0) await new Promise((done) => setImmediate(done));
+      event.signal(); // no other's error comes out of this call
+      await twice.promise;
+      expect(reports).toHaveLength(2);
+      expect(reports[0]).toThrow("call 1");
+    } finally {
+      report.mockRestore();
+      watch.close();
+      event.close();
     }
   });
 

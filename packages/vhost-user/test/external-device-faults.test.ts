@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { VirtioBlk, VirtioFs } from "@northbridge/devices-virtio";
 import { close, createMemfd } from "@northbridge/linux";
+import type { BlockBackend } from "@northbridge/sdk";
 import { VirtioBench } from "@northbridge/sdk/testing";
 import type { VirtioDevice } from "@northbridge/sdk/virtio";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
@@ -75,8 +76,8 @@ describe.skipIf(!isHere)("a device whose back end is not what it should be", () 
     expect.fail(`never came: ${what.toString()}`);
   };
   /** A read of a sector: whether it has been answered. */
-  const read = (bench: VirtioBench): (() => boolean) => {
-    const header = bench.allocBytes(new Uint8Array(16));
+  const read = (bench: VirtioBench, sector = 0): (() => boolean) => {
+    const header = bench.allocBytes(Uint8Array.of(0, 0, 0, 0, 0, 0, 0, 0, sector, 0, 0, 0, 0, 0, 0, 0));
     const data = bench.alloc(SECTOR);
     const status = bench.allocBytes(Uint8Array.of(0xff));
     bench.queue(0).add(
@@ -96,7 +97,14 @@ describe.skipIf(!isHere)("a device whose back end is not what it should be", () 
       act(connection);
     });
     await new Promise<void>((resolve) => server.listen(socket, resolve));
-    closers.push(() => new Promise((resolve) => server.close(() => { resolve(); })));
+    closers.push(
+      () =>
+        new Promise((resolve) =>
+          server.close(() => {
+            resolve();
+          }),
+        ),
+    );
     return server;
   };
 
@@ -212,6 +220,33 @@ describe.skipIf(!isHere)("a device whose back end is not what it should be", () 
     const bench = new VirtioBench(await connect({ ram, queues }), { memory }).start();
     await until(read(bench));
     expect(backend.stats()["closed.tooManyDescriptors"]).toBeUndefined();
+  });
+
+  it("gets again what later requests had overtaken when the rings stopped", async () => {
+    const disk = memoryDisk();
+    let failures = 1;
+    const backend: BlockBackend = {
+      size: disk.size,
+      blockSize: disk.blockSize,
+      readOnly: false,
+      read: async (offset, into) => {
+        if (offset === 0) await turn();
+        if (offset === 0 && failures-- > 0) throw new Error("for now");
+        return disk.read(offset, into);
+      },
+      write: (offset, from) => disk.write(offset, from),
+      flush: () => disk.flush(),
+      close: () => disk.close(),
+    };
+    const served = serve(new VirtioBlk({ backend, serial: "d", onError: "stop" }));
+    const { bench } = await inMachine();
+    const first = read(bench);
+    const second = read(bench, 1);
+    await until(second);
+    await bench.endpoint.pause();
+    expect([first(), served.stats()["requestsOvertaken"]]).toEqual([false, 1]);
+    bench.endpoint.resume();
+    await until(first);
   });
 
   it("goes on with a file system after a pause, and finds it reset by a new driver (docs/adr/0022)", async () => {

@@ -6,7 +6,10 @@ export interface HostStream {
   write(bytes: Uint8Array): void;
   /** The guest sends no more. */
   end(): void;
-  /** The guest has gone: what it has written still leaves, and the listener hears no more. */
+  /**
+   * The guest has gone: what it has written still leaves, unless a host that does not read it holds up too many streams,
+   * and the listener hears no more.
+   */
   close(): void;
   /** There is room for input again. */
   resume(): void;

@@ -5,6 +5,24 @@ import { InputQueue } from "./input-queue.ts";
 /** Input that waits before the socket is no longer read. */
 const MOST_WAITING = 65_536;
 
+/** Sockets whose guest has gone, with what it had written to them: so many, and the oldest give way. */
+const MOST_CLOSING = 64;
+
+export class ClosingSockets {
+  readonly #sockets = new Set<Socket>();
+
+  add(socket: Socket): void {
+    if (socket.destroyed || this.#sockets.has(socket)) return;
+    this.#sockets.add(socket);
+    socket.once("close", () => this.#sockets.delete(socket));
+    for (const oldest of this.#sockets) {
+      if (this.#sockets.size <= MOST_CLOSING) return;
+      this.#sockets.delete(oldest);
+      oldest.destroy();
+    }
+  }
+}
+
 /** A stream of a vsock device over a Unix socket whose halves close apart. */
 export class UnixStream implements HostStream {
   readonly #socket: Socket;
@@ -12,9 +30,12 @@ export class UnixStream implements HostStream {
   #listener: HostStreamListener | undefined;
   #hasEnded = false;
 
+  readonly #closing: ClosingSockets;
+
   /** @param socket made with `allowHalfOpen` */
-  constructor(socket: Socket) {
+  constructor(socket: Socket, closing: ClosingSockets) {
     this.#socket = socket;
+    this.#closing = closing;
     this.#input = new InputQueue((waiting) => {
       if (waiting > MOST_WAITING) socket.pause();
       else socket.resume();
@@ -59,6 +80,7 @@ export class UnixStream implements HostStream {
 
   close(): void {
     this.#forget();
+    this.#closing.add(this.#socket);
     this.#socket.end(() => this.#socket.destroy());
     this.#socket.resume();
   }

@@ -60,6 +60,34 @@ async function readAll(socket: Socket): Promise<string> {
 }
 
 describe("UnixVsock", () => {
+  it("keeps few streams whose guest has gone and whose host does not read", async () => {
+    const path = join(directory, "slow");
+    const backend = await UnixVsock.listen(path);
+    const ends: Socket[] = [];
+    const server = createServer({ allowHalfOpen: true }, (socket) => {
+      ends.push(socket.pause());
+      socket.on("error", () => undefined);
+    }).listen(`${path}_7`);
+    await once(server, "listening");
+    const others = process.getActiveResourcesInfo().filter((of) => of === "PipeWrap").length;
+    const bytes = new Uint8Array(1 << 20);
+    for (let i = 0; i < 80; i++) {
+      const listener = new Listener();
+      const stream = backend.connect(7, listener);
+      await listener.has("connected");
+      stream.write(bytes);
+      stream.close();
+    }
+    await new Listener().until(() => ends.length === 80);
+    // Both ends of each are in this process.
+    const sockets = (): number => process.getActiveResourcesInfo().filter((of) => of === "PipeWrap").length;
+    await new Listener().until(() => sockets() <= others + 80 + 64);
+    expect(sockets()).toBeGreaterThan(others + 64);
+    await backend.close();
+    for (const end of ends) end.destroy();
+    server.close();
+  });
+
   it("takes a guest to the socket of the port, and each half ends apart", async () => {
     const path = join(directory, "out");
     const backend = await UnixVsock.listen(path);

@@ -6,7 +6,7 @@ import {
   NorthbridgeError,
   type VsockBackend,
 } from "../contracts/index.ts";
-import { UnixStream } from "./unix-stream.ts";
+import { ClosingSockets, UnixStream } from "./unix-stream.ts";
 
 /** Longest first line of a client. */
 const LONGEST_LINE = 32;
@@ -23,6 +23,7 @@ export class UnixVsock implements VsockBackend {
   readonly #path: string;
   readonly #server: Server;
   readonly #sockets = new Set<Socket>();
+  readonly #closing = new ClosingSockets();
   #accept: Accept = () => undefined;
 
   private constructor(path: string, server: Server) {
@@ -52,7 +53,7 @@ export class UnixVsock implements VsockBackend {
   connect(port: number, listener: HostStreamListener): HostStream {
     const socket = createConnection({ path: `${this.#path}_${port}`, allowHalfOpen: true });
     this.#keep(socket);
-    const stream = new UnixStream(socket);
+    const stream = new UnixStream(socket, this.#closing);
     stream.listen(listener);
     return stream;
   }
@@ -94,7 +95,7 @@ export class UnixVsock implements VsockBackend {
         return;
       }
       socket.off("data", read).off("end", refuse).off("error", refuse);
-      const stream = new UnixStream(socket);
+      const stream = new UnixStream(socket, this.#closing);
       const listener = this.#accept(port, stream);
       if (listener === undefined) refuse();
       else stream.listen(listener, line.subarray(end + 1));

@@ -14,7 +14,7 @@ import {
   type VirtQueue,
 } from "@northbridge/sdk/virtio";
 import { RateLimiter, type RateLimiterStateV1, type RateLimits } from "../rate-limiter.ts";
-import { parseSize } from "./parse-size.ts";
+import { parseSize } from "../parse-size.ts";
 import {
   Config,
   Feature,

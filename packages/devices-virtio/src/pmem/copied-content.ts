@@ -11,6 +11,8 @@ export class CopiedContent implements PmemContent {
   readonly #backend: BlockBackend;
   /** What the storage has. */
   readonly #stored: Uint8Array;
+  /** Pages whose write failed: the storage may have either content. */
+  readonly #unknown = new Set<number>();
   #pagesWritten = 0;
 
   private constructor(bytes: Uint8Array, backend: BlockBackend) {
@@ -38,17 +40,29 @@ export class CopiedContent implements PmemContent {
     const stored = this.#stored;
     for (let piece = 0; piece < bytes.length; piece += PIECE) {
       const end = Math.min(piece + PIECE, bytes.length);
-      for (let at = nextDifferent(bytes, stored, piece, end); at < end; ) {
+      for (let at = this.#nextDirty(piece, end); at < end; ) {
         let stop = at + PAGE;
-        while (stop < end && isDifferent(bytes, stored, stop)) stop += PAGE;
+        while (stop < end && this.#isDirty(stop)) stop += PAGE;
         const run = bytes.slice(at, stop);
+        for (let page = at; page < stop; page += PAGE) this.#unknown.add(page);
         await this.#backend.write(at, [run]);
-        stored.set(run, at); // after the write: what failed is tried again
+        for (let page = at; page < stop; page += PAGE) this.#unknown.delete(page);
+        stored.set(run, at);
         this.#pagesWritten += run.length / PAGE;
-        at = nextDifferent(bytes, stored, stop, end);
+        at = this.#nextDirty(stop, end);
       }
     }
     await this.#backend.flush();
+  }
+
+  #isDirty(at: number): boolean {
+    return this.#unknown.has(at) || isDifferent(this.#bytes, this.#stored, at);
+  }
+
+  #nextDirty(from: number, end: number): number {
+    let at = from;
+    while (at < end && !this.#isDirty(at)) at += PAGE;
+    return at;
   }
 }
 
@@ -60,10 +74,4 @@ function isDifferent(bytes: Uint8Array, stored: Uint8Array, at: number): boolean
   const then = new Uint32Array(stored.buffer, stored.byteOffset + at, WORDS);
   for (let i = 0; i < WORDS; i++) if (now[i] !== then[i]) return true;
   return false;
-}
-
-function nextDifferent(bytes: Uint8Array, stored: Uint8Array, from: number, end: number): number {
-  let at = from;
-  while (at < end && !isDifferent(bytes, stored, at)) at += PAGE;
-  return at;
 }

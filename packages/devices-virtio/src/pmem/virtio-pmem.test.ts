@@ -70,6 +70,18 @@ it("says that a flush failed, and writes the same again at the next", async () =
   expect(disk.bytes).toEqual(slot.bytes);
 });
 
+it("writes again what a failed write may have stored, though the guest has taken it back", async () => {
+  const { disk, slot, flush } = await setup();
+  const before = slot.bytes[5 * PAGE]!;
+  slot.bytes[5 * PAGE] = before ^ 0xff;
+  disk.failNext("EIO", { on: "write" });
+  expect(await flush()).toBe(0xffff_ffff);
+  disk.bytes[5 * PAGE] = before ^ 0xff; // the host had got so far
+  slot.bytes[5 * PAGE] = before;
+  expect(await flush()).toBe(0);
+  expect(disk.bytes[5 * PAGE]).toBe(before);
+});
+
 it("fails what is no flush, and needs a reset after what is no request", async () => {
   const { bench, disk, request } = await setup();
   expect(await request(1)).toBe(0xffff_ffff);

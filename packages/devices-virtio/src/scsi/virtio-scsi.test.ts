@@ -189,7 +189,9 @@ describe("VirtioScsi with a disk", () => {
       [range(0, 0x7fff_ffff), OUT_OF_RANGE],
     ] as const) {
       const list = Uint8Array.from([...be16(38), ...be16(32), ...be32(0), ...range(0, 8), ...second]);
-      expect((await driver.run({ cdb: [0x42, 0, 0, 0, 0, 0, 0, ...be16(40)], out: list })).sense).toEqual(sense);
+      expect((await driver.run({ cdb: [0x42, 0, 0, 0, 0, 0, 0, ...be16(40)], out: list })).sense).toEqual(
+        sense,
+      );
     }
     await driver.bench.endpoint.pause();
     expect(backend.done).toEqual([]);
@@ -246,12 +248,19 @@ describe("VirtioScsi with a disk", () => {
   it("tells of another size (§5.6.6.3)", async () => {
     const { driver } = await disk();
     const gpa = driver.bench.alloc(16);
-    driver.device.resized(0);
+    expect(await driver.device.monitorCommand(["resize", "0", "2M"])).toBe("2097152 bytes");
     driver.bench.queue(1).add([], [{ gpa, length: 16 }]);
     driver.bench.endpoint.notify(1);
     expect([...driver.bench.bytes(gpa, 16)]).toEqual([3, 0, 0, 0, 1, 0, 0x40, 0, 0, 0, 0, 0, 0x2a, 9, 0, 0]);
     expect((await driver.run({ cdb: [0] })).sense).toEqual([6, 0x2a, 9]);
-    expect(await driver.run({ cdb: [0] })).toEqual(good());
+    expect((await driver.run({ cdb: [0x25], room: 8 })).data.slice(0, 4)).toEqual(be32(4095));
+    await expect(driver.device.monitorCommand(["resize", "0", "100"])).rejects.toThrow(
+      "a multiple of 512, found 100",
+    );
+    await expect(driver.device.monitorCommand(["resize", "7", "1M"])).rejects.toThrow(
+      "the number of a disk, found 7",
+    );
+    await expect(driver.device.monitorCommand(["resize", "0"])).rejects.toThrow("found nothing");
   });
 
   it("reads what was last written, and writes nothing else", async () => {
@@ -302,17 +311,25 @@ describe("VirtioScsi's task management (§5.6.6.2)", () => {
     expect(driver.manage(QUERY_TASK_SET)()).toBe(0);
   });
 
-  it.each([ABORT_TASK_SET, NEXUS_RESET, RESET])("ends all commands of a unit (function %i)", async (subtype) => {
-    const { driver, backend } = await disk();
-    backend.hold();
-    const commands = [1, 2, 3].map((id) => driver.submit(write(id)));
-    const done = driver.manage(subtype);
-    backend.release();
-    await settle();
-    const response = subtype === ABORT_TASK_SET ? 2 : 4; // §5.6.6.1: S_ABORTED, S_RESET
-    expect([done(), ...commands.map((end) => end()?.response)]).toEqual([0, ...[1, 2, 3].map(() => response)]);
-    expect((await driver.run({ cdb: [0] })).sense).toEqual(subtype === ABORT_TASK_SET ? undefined : [6, 0x29, 3]);
-  });
+  it.each([ABORT_TASK_SET, NEXUS_RESET, RESET])(
+    "ends all commands of a unit (function %i)",
+    async (subtype) => {
+      const { driver, backend } = await disk();
+      backend.hold();
+      const commands = [1, 2, 3].map((id) => driver.submit(write(id)));
+      const done = driver.manage(subtype);
+      backend.release();
+      await settle();
+      const response = subtype === ABORT_TASK_SET ? 2 : 4; // §5.6.6.1: S_ABORTED, S_RESET
+      expect([done(), ...commands.map((end) => end()?.response)]).toEqual([
+        0,
+        ...[1, 2, 3].map(() => response),
+      ]);
+      expect((await driver.run({ cdb: [0] })).sense).toEqual(
+        subtype === ABORT_TASK_SET ? undefined : [6, 0x29, 3],
+      );
+    },
+  );
 
   it("refuses what it does not know", async () => {
     const { driver } = await disk();

@@ -7,6 +7,7 @@ import {
   virtioSpec,
   type VirtQueue,
 } from "@northbridge/sdk/virtio";
+import { parseSize } from "../parse-size.ts";
 import { ScsiCdRom } from "./cd-rom.ts";
 import { ChainData } from "./chain-data.ts";
 import { ScsiDisk } from "./disk.ts";
@@ -167,16 +168,17 @@ export class VirtioScsi implements VirtioDevice {
     this.#sendEvents();
   }
 
-  /** `eject TARGET`, `insert TARGET PATH`. */
+  /** `eject TARGET`, `insert TARGET PATH`, `resize TARGET SIZE`. */
   async monitorCommand(words: readonly string[]): Promise<string> {
     const [verb, number, path, ...rest] = words;
+    if (verb === "resize") return this.#resize(words);
     const unit = this.#units[Number(number)];
     const isWanted = verb === "insert" ? path !== undefined : verb === "eject" && path === undefined;
     const media = this.#media;
     if (media === undefined || number === undefined || rest.length > 0 || !isWanted) {
       throw new NorthbridgeError(
         "NB_CONFIG",
-        `expected eject TARGET or insert TARGET PATH, found ${words.join(" ")}`,
+        `expected eject TARGET, insert TARGET PATH or resize TARGET SIZE, found ${words.join(" ")}`,
       );
     }
     if (!(unit instanceof ScsiCdRom)) {
@@ -191,6 +193,28 @@ export class VirtioScsi implements VirtioDevice {
     if (path === undefined) return "ejected";
     unit.insert(await media.open(path));
     return "inserted";
+  }
+
+  /** Gives the back end of a disk, and so the guest, another capacity. */
+  async #resize([, number, size, ...rest]: readonly string[]): Promise<string> {
+    const target = Number(number);
+    const unit = this.#units[target];
+    const bytes = size === undefined || rest.length > 0 ? undefined : parseSize(size);
+    if (!(unit instanceof ScsiDisk)) {
+      throw new NorthbridgeError("NB_CONFIG", `expected the number of a disk, found ${number ?? "nothing"}`);
+    }
+    const { backend, blockSize } = unit.medium;
+    if (bytes === undefined || bytes === 0 || bytes % blockSize !== 0) {
+      throw new NorthbridgeError(
+        "NB_CONFIG",
+        `expected a size in bytes, or with K, M, G or T, that is a multiple of ${blockSize}, found ${size ?? "nothing"}`,
+      );
+    }
+    if (backend.resize === undefined || backend.readOnly)
+      throw new NorthbridgeError("NB_HOST", "this disk cannot have another size");
+    await backend.resize(bytes);
+    this.resized(target);
+    return `${bytes} bytes`;
   }
 
   stats(): Readonly<Record<string, number>> {

@@ -2,6 +2,10 @@ import { lstatSync, unlinkSync } from "node:fs";
 import { acceptUnix, close, connectUnix, FdWatch, listenUnix, SystemCallError } from "@northbridge/linux";
 import { NorthbridgeError } from "@northbridge/sdk";
 
+/** accept(2): this process, or the system, has no room for another connection. */
+const EXHAUSTED: ReadonlySet<string> = new Set(["EMFILE", "ENFILE", "ENOBUFS", "ENOMEM"]);
+const RETRY_MS = 1000;
+
 /** A Unix socket that connections come to, one after the other: the next one waits until the last has ended. */
 export class Listener {
   readonly #path: string;
@@ -10,6 +14,7 @@ export class Listener {
   /** Device and inode of the socket, so that nobody else's is removed at the end. */
   readonly #identity: string;
   #watch: FdWatch | undefined;
+  #later: NodeJS.Timeout | undefined;
   #isClosed = false;
 
   /**
@@ -35,6 +40,7 @@ export class Listener {
     if (this.#isClosed) return;
     this.#isClosed = true;
     this.#watch?.close();
+    clearTimeout(this.#later);
     close(this.#fd);
     if (identityOf(this.#path) === this.#identity) unlinkSync(this.#path);
   }
@@ -53,11 +59,17 @@ export class Listener {
     } catch (error) {
       // It was gone before it was there.
       if (error instanceof SystemCallError && error.errno === "ECONNABORTED") return;
-      throw error;
+      if (!(error instanceof SystemCallError && EXHAUSTED.has(error.errno))) throw error;
+      // It stays in the queue of those that wait: looked at again when there may be a descriptor for it.
+      this.#watch?.close();
+      this.#later = setTimeout(() => {
+        this.#listen();
+      }, RETRY_MS);
+      return;
     }
     if (fd === undefined) return;
     this.#watch?.close();
-    void this.#serve(fd).then(() => {
+    void this.#serve(fd).finally(() => {
       this.#listen();
     });
   }
