@@ -68,9 +68,12 @@ describe("the legacy interface of a transitional PCI device", () => {
   });
 
   it("serves a driver that uses its queue before it says that it is ready (§3.1.2)", async () => {
-    const { memory, out, ask, place, device, machine } = await onLegacyPci(virtioRng({ transitional: true }), {
-      features: 0,
-    });
+    const { memory, out, ask, place, device, machine } = await onLegacyPci(
+      virtioRng({ transitional: true }),
+      {
+        features: 0,
+      },
+    );
     const queue = place(0, 16);
     queue.offer(0x8000, 16, 2);
     expect(memory.readU16(queue.used + 2)).toBe(1);

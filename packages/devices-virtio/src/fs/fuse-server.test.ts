@@ -36,10 +36,12 @@ function setup() {
     });
     const parts = (count: number): { gpa: number; length: number }[] =>
       new Array<{ gpa: number; length: number }>(count).fill({ gpa: data, length: MIB });
-    bench.queue(1).add(
-      [{ gpa: bench.allocBytes(header), length: header.length }, ...parts(out)],
-      [{ gpa: bench.alloc(16), length: 16 }, ...parts(into)],
-    );
+    bench
+      .queue(1)
+      .add(
+        [{ gpa: bench.allocBytes(header), length: header.length }, ...parts(out)],
+        [{ gpa: bench.alloc(16), length: 16 }, ...parts(into)],
+      );
     bench.kick(1);
     expect(bench.queue(1).collect()).toHaveLength(1);
   };

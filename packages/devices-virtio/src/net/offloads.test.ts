@@ -177,7 +177,9 @@ describe("VirtioNet on a link without offloads", () => {
     };
     const { frame, l4 } = frameOf(p);
     const undone = { flags: NEEDS_CSUM, gso: TCPV4, gsoSize: 1000, start: l4, offset: 16 };
-    const { wire, device, ...driver } = ((made) => ({ wire: made.wire, device: made.device, made }))(new NetDriver());
+    const { wire, device, ...driver } = ((made) => ({ wire: made.wire, device: made.device, made }))(
+      new NetDriver(),
+    );
     wire.room = 2;
     driver.made.send(frame, undone);
     device.setLink(false);

@@ -319,7 +319,10 @@ export class VirtioNet implements VirtioDevice {
     }
     const mtu = this.#view.getUint16(Config.MTU, true); // what the driver has been told
     if (mtu > this.#backend.mtu)
-      throw new RestoreError("virtioNet", `an MTU of ${mtu}, expected at most the link's ${this.#backend.mtu}`);
+      throw new RestoreError(
+        "virtioNet",
+        `an MTU of ${mtu}, expected at most the link's ${this.#backend.mtu}`,
+      );
     this.#isPlugged = isPlugged;
     this.#pairs = pairs;
     this.#filter.restore(filter);

@@ -14,7 +14,14 @@ const PERMISSIONS = 0o7777;
 const SETGID = 0o2000;
 /** What a guest may say of how it opens a file; the rest is ours to decide. */
 const GUEST_FLAGS =
-  Open.ACCESS | Open.TRUNC | Open.APPEND | Open.NONBLOCK | Open.DSYNC | Open.SYNC | Open.LARGEFILE | Open.NOATIME;
+  Open.ACCESS |
+  Open.TRUNC |
+  Open.APPEND |
+  Open.NONBLOCK |
+  Open.DSYNC |
+  Open.SYNC |
+  Open.LARGEFILE |
+  Open.NOATIME;
 /** What this process has of a file's name: neither a link nor anybody else's file. */
 const NEW = Open.CREAT | Open.EXCL | Open.NOFOLLOW;
 
@@ -154,14 +161,21 @@ export class HostDirectory {
 
   openDirectory(id: number): number {
     const fd = this.#openListing(id);
-    return fd < 0 ? fd : this.#handles.add({ fd, node: id, flags: Open.DIRECTORY, listing: this.#newListing() });
+    return fd < 0
+      ? fd
+      : this.#handles.add({ fd, node: id, flags: Open.DIRECTORY, listing: this.#newListing() });
   }
 
   create(parent: number, name: Uint8Array, flags: number, mode: number, owner: Squash): number {
     const directory = this.#changeable(parent, name);
     if (directory < 0) return directory;
     // As open(2) does it: its maker may write to a file that nobody else may, nor this process later.
-    const fd = this.#calls.openAt(directory, name, NEW | (flags & GUEST_FLAGS & ~Open.TRUNC), mode & PERMISSIONS);
+    const fd = this.#calls.openAt(
+      directory,
+      name,
+      NEW | (flags & GUEST_FLAGS & ~Open.TRUNC),
+      mode & PERMISSIONS,
+    );
     if (fd === -Errno.EEXIST && (flags & Open.EXCL) === 0) return this.#openExisting(parent, name, flags);
     if (fd < 0) return fd;
     const node = this.#keep(this.#calls.reopen(fd, Open.PATH));

@@ -57,7 +57,10 @@ class Pair {
     this.device = new DeviceQueue({
       size: SIZE,
       addresses: this.driver.addresses,
-      features: FeatureSet.of([...(eventIdx ? [EVENT_IDX] : []), ...(kind === "packed" ? [RING_PACKED] : [])]),
+      features: FeatureSet.of([
+        ...(eventIdx ? [EVENT_IDX] : []),
+        ...(kind === "packed" ? [RING_PACKED] : []),
+      ]),
       memory,
       request: () => undefined,
       interrupt: () => {

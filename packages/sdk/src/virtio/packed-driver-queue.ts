@@ -63,9 +63,7 @@ export class PackedDriverQueue implements DriverQueue {
     // Back to front: the first descriptor's flags hand the whole request over (§2.8.21).
     for (let i = needed - 1; i >= 0; i--) {
       const kind =
-        indirectGpa === undefined
-          ? writeFlag(i) | (i + 1 < needed ? DescFlag.NEXT : 0)
-          : DescFlag.INDIRECT;
+        indirectGpa === undefined ? writeFlag(i) | (i + 1 < needed ? DescFlag.NEXT : 0) : DescFlag.INDIRECT;
       if (i === 0) fence();
       this.#setFlags(this.#at(this.#avail + i), kind | this.#marks(this.#avail + i));
     }

@@ -296,8 +296,11 @@ export class VirtioEndpoint {
     this.#features = new FeatureSet(...state.features);
     this.#configGeneration = state.configGeneration;
     for (const { name, offset, length } of device.identity ?? []) {
-      const [own, saved] = [[...device.config], state.config].map((all) => all.slice(offset, offset + length));
-      if (String(own) !== String(saved)) this.#refuse(`${name}: bytes ${String(saved)}, expected ${String(own)}`);
+      const [own, saved] = [[...device.config], state.config].map((all) =>
+        all.slice(offset, offset + length),
+      );
+      if (String(own) !== String(saved))
+        this.#refuse(`${name}: bytes ${String(saved)}, expected ${String(own)}`);
     }
     device.config.set(state.config);
     this.queues.forEach((registers, index) => {

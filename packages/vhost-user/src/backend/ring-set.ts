@@ -159,8 +159,7 @@ export class RingSet {
     const base = ring.base ?? 0;
     const overtaken = this.#served.opened(index);
     if (!features.has(Feature.RING_PACKED)) {
-      ring.region =
-        this.#inflight?.regionOf(index, ring.size) ?? overtaken ?? InflightRegion.own(ring.size);
+      ring.region = this.#inflight?.regionOf(index, ring.size) ?? overtaken ?? InflightRegion.own(ring.size);
       ring.queue = new TrackedQueue(queue, ring.region);
       recover(queue, ring.region, base, this.#usedIdx(ring));
     } else {
