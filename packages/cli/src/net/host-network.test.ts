@@ -136,8 +136,8 @@ describe("the DHCP server of a host network", () => {
       await once(daemon.stdout, "data");
       await writeFile(pidFile, `${daemon.pid}\n`);
       await writeFile(leases, "1 aa:bb 10.77.0.2 * *\n");
-      const [code] = (await once(spawn(program, args), "exit")) as [number];
       const ended = once(daemon, "exit");
+      const [code] = (await once(spawn(program, args), "exit")) as [number];
       daemon.stdin.end();
       expect([code, (await ended)[1]]).toEqual([0, signal]);
       expect([existsSync(pidFile), existsSync(leases)]).toEqual([false, false]);
