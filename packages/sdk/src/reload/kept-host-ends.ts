@@ -7,19 +7,22 @@ import type {
   NetBackend,
   VsockBackend,
 } from "@northbridge/core/contracts";
+import { WiredEnd } from "./wiring.ts";
 
 type Opened = BlockBackend | CharEnd | NetBackend | VsockBackend;
 
 interface KeptEnd {
   readonly key: string;
   readonly end: Opened;
-  readonly shown: Opened;
+  readonly wired: WiredEnd<Opened>;
 }
 
 /** Host ends that stay open while the code of their device is replaced: who opens the same again gets the same. */
 export class KeptHostEnds implements HostEnds {
   readonly #inner: HostEnds;
-  readonly #kept: KeptEnd[] = [];
+  #kept: KeptEnd[] = [];
+  /** Of the code that may be replaced. */
+  #old: readonly KeptEnd[] = [];
   #next = 0;
 
   constructor(inner: HostEnds) {
@@ -29,6 +32,23 @@ export class KeptHostEnds implements HostEnds {
   /** New code opens its ends from here on, in the order of the old. */
   begin(): void {
     this.#next = 0;
+    this.#old = [...this.#kept];
+    for (const { wired } of this.#old) wired.remember();
+  }
+
+  /** The new code has taken over: what it has no use for is closed. */
+  async commit(): Promise<void> {
+    this.#kept.length = this.#next;
+    await closeThose(this.#old, this.#kept);
+  }
+
+  /** The old code goes on: with its own ends, and as their consumer. */
+  async rollBack(): Promise<void> {
+    const opened = this.#kept;
+    this.#kept = [...this.#old];
+    this.#next = this.#kept.length;
+    await closeThose(opened, this.#kept);
+    for (const { wired } of this.#kept) wired.takeBack();
   }
 
   block(options: HostEndOptions, use: { readonly readOnly: boolean }): Promise<BlockBackend> {
@@ -61,22 +81,15 @@ export class KeptHostEnds implements HostEnds {
     const key = JSON.stringify(what);
     const at = this.#next++;
     const known = this.#kept[at];
-    if (known?.key === key) return known.shown as E;
-    await known?.end.close?.();
+    if (known?.key === key) return known.wired.shown as E;
     const end = await open();
-    const shown = withoutClose(end);
-    this.#kept[at] = { key, end, shown };
-    return shown;
+    const wired = new WiredEnd<Opened>(end);
+    this.#kept[at] = { key, end, wired };
+    return wired.shown as E;
   }
 }
 
-/** The same end, which its device cannot close: the next one goes on with it. */
-function withoutClose<E extends Opened>(end: E): E {
-  return new Proxy(end, {
-    get: (target, key): unknown => {
-      if (key === "close") return () => Promise.resolve();
-      const value: unknown = Reflect.get(target, key, target);
-      return typeof value === "function" ? (value as (...args: unknown[]) => unknown).bind(target) : value;
-    },
-  });
+/** Closes ends that are not among those to keep. */
+async function closeThose(ends: readonly KeptEnd[], toKeep: readonly KeptEnd[]): Promise<void> {
+  for (const kept of ends) if (!toKeep.includes(kept)) await kept.end.close?.();
 }

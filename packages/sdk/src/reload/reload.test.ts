@@ -1,4 +1,4 @@
-import { HostEnds } from "@northbridge/core/contracts";
+import { type CharEnd, Console, HostEnds } from "@northbridge/core/contracts";
 import { describe, expect, it } from "vitest";
 import {
   bit,
@@ -107,6 +107,80 @@ describe("a device whose code is replaced", () => {
     expect(bench.interrupts.level(5)).toBe(true);
     await reloadable.replace(alarm(second), {});
     expect(read(8)).toBe(2);
+  });
+
+  it("refused, leaves the old code its consoles, its levels and what it opened", async () => {
+    const ends: { readonly name: string; isClosed: boolean; receive?: (bytes: Uint8Array) => number }[] = [];
+    const heard: string[] = [];
+    const charEnd = (name: string): CharEnd => {
+      const end: (typeof ends)[number] = { name, isClosed: false };
+      ends.push(end);
+      return {
+        write: () => undefined,
+        connect: (receive) => {
+          end.receive = receive;
+        },
+        resume: () => undefined,
+        close: () => void (end.isClosed = true),
+      };
+    };
+    const console = charEnd("console");
+    const modem = (name: string, options: { readonly kind: string; readonly gsi: number; readonly fails: boolean }) =>
+      definePlugin({
+        name: "test/modem",
+        config: AnyConfig,
+        async setup(ctx) {
+          const receive = (bytes: Uint8Array): number => {
+            heard.push(`${name} ${bytes.join()}`);
+            return bytes.length;
+          };
+          ctx.get(Console).connect(receive);
+          (await ctx.get(HostEnds).char({ kind: "same" })).connect(receive);
+          (await ctx.get(HostEnds).char({ kind: options.kind })).connect(receive);
+          ctx.irq(5).set(name === "old");
+          ctx.irq(options.gsi).set(true);
+          if (options.fails) throw new Error("not today");
+          return { save: () => ({}), restore: () => undefined };
+        },
+      }).spec;
+    const reloadable = new ReloadableDevice(modem("old", { kind: "first", gsi: 6, fails: false }));
+    const bench = await testBench(
+      { spec: reloadable.spec, input: {} },
+      {
+        prepare: (machine) =>
+          machine.provide(Console, console).provide(HostEnds, {
+            block: () => Promise.reject(new Error("none")),
+            char: ({ kind }) => Promise.resolve(charEnd(kind)),
+            net: () => Promise.reject(new Error("none")),
+            directory: () => Promise.reject(new Error("none")),
+            vsock: () => Promise.reject(new Error("none")),
+          }),
+      },
+    );
+    const type = (): readonly string[] => {
+      for (const { receive, isClosed } of ends) if (!isClosed) receive?.(Uint8Array.of(1));
+      return heard.splice(0);
+    };
+    const open = (): readonly string[] => ends.filter(({ isClosed }) => !isClosed).map(({ name }) => name);
+    expect([type(), open()]).toEqual([
+      ["old 1", "old 1", "old 1"],
+      ["console", "same", "first"],
+    ]);
+    const refused = reloadable.replace(modem("new", { kind: "second", gsi: 7, fails: true }), {});
+    await expect(refused).rejects.toThrow("not today");
+    expect([type(), open(), bench.interrupts.levels()]).toEqual([
+      ["old 1", "old 1", "old 1"],
+      ["console", "same", "first"],
+      { 5: true, 6: true, 7: false },
+    ]);
+    await reloadable.replace(modem("new", { kind: "second", gsi: 7, fails: false }), {});
+    expect([type(), open(), bench.interrupts.levels()]).toEqual([
+      ["new 1", "new 1", "new 1"],
+      ["console", "same", "second"],
+      { 5: false, 6: false, 7: true },
+    ]);
+    await bench.close();
+    expect(open()).toEqual(["console"]);
   });
 
   it("closes what the old code opened, once", async () => {

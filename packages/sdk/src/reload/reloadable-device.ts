@@ -1,5 +1,7 @@
 import {
+  type CharBackend,
   type Clock,
+  Console,
   type Device,
   type DeviceContext,
   type DevicePluginSpec,
@@ -15,6 +17,7 @@ import {
 import { PciBus, type PciSlot } from "../pci/pci-bus.ts";
 import type { PciFunction } from "../pci/pci-function.ts";
 import { KeptHostEnds } from "./kept-host-ends.ts";
+import { WiredEnd } from "./wiring.ts";
 
 type Spec = DevicePluginSpec<never, never>;
 type Region = Omit<IoRegion, "name"> & { readonly name?: string };
@@ -34,6 +37,28 @@ interface Mapping {
   unmap: Unmap;
 }
 
+/** An interrupt line whose level is known. */
+class KeptLine implements InterruptLine {
+  readonly gsi: number;
+  level = false;
+  readonly #inner: InterruptLine;
+
+  constructor(gsi: number, inner: InterruptLine) {
+    this.gsi = gsi;
+    this.#inner = inner;
+  }
+
+  set(level: boolean): void {
+    this.level = level;
+    this.#inner.set(level);
+  }
+
+  adopt(level: boolean): void {
+    this.level = level;
+    this.#inner.adopt(level);
+  }
+}
+
 /** A PCI function as the root knows it: whatever version of the device made the one behind it. */
 interface Socket {
   readonly slot: PciSlot;
@@ -49,9 +74,10 @@ interface Socket {
 export class ReloadableDevice {
   /** For `MachineOptions.adapt`. */
   readonly spec: Spec;
-  readonly #lines: { readonly gsi: number; readonly line: InterruptLine }[] = [];
+  readonly #lines: KeptLine[] = [];
   readonly #sockets: Socket[] = [];
   #ends: KeptHostEnds | undefined;
+  #console: WiredEnd<CharBackend> | undefined;
   #ctx: DeviceContext | undefined;
   #current: Generation | undefined;
 
@@ -73,6 +99,8 @@ export class ReloadableDevice {
     detach(old);
     const next = newGeneration();
     this.#ends?.begin();
+    this.#console?.remember();
+    const lines = this.#lines.map((line) => ({ line, level: line.level }));
     try {
       next.device = await spec.setup(this.#context(next, true), config as never);
       if (next.device.restore === undefined) throw refuse("the new code has no restore");
@@ -85,6 +113,9 @@ export class ReloadableDevice {
     } catch (error) {
       detach(next);
       await runClosers(next);
+      await this.#ends?.rollBack();
+      this.#console?.takeBack();
+      this.#takeBackLines(lines);
       attach(old);
       throw error;
     }
@@ -93,7 +124,11 @@ export class ReloadableDevice {
       if (socket !== undefined) socket.current = fn;
     });
     this.#current = next;
+    // Lines that the new code has no use for.
+    for (const line of this.#lines.splice(next.lines)) line.set(false);
+    for (const { line } of lines) if (!this.#lines.includes(line)) line.set(false);
     await runClosers(old);
+    await this.#ends?.commit();
   }
 
   async #setUp(ctx: DeviceContext, spec: Spec, config: never): Promise<Device> {
@@ -133,6 +168,8 @@ export class ReloadableDevice {
     if (ctx === undefined) throw refuse("it is not set up");
     const found = <T>(token: Token<T>, service: T): T => {
       if ((token as symbol) === PciBus) return this.#pciBus(service as PciBus, generation, isReplacing) as T;
+      if ((token as symbol) === Console)
+        return (this.#console ??= new WiredEnd(service as CharBackend)).shown as T;
       if ((token as symbol) !== HostEnds) return service;
       this.#ends ??= new KeptHostEnds(service as HostEnds);
       return this.#ends as T;
@@ -165,11 +202,18 @@ export class ReloadableDevice {
   #line(ctx: DeviceContext, generation: Generation, gsi: number): InterruptLine {
     const number = generation.lines++;
     const known = this.#lines[number];
-    if (known?.gsi === gsi) return known.line;
-    known?.line.set(false);
-    const line = ctx.irq(gsi);
-    this.#lines[number] = { gsi, line };
+    if (known?.gsi === gsi) return known;
+    const line = new KeptLine(gsi, ctx.irq(gsi));
+    this.#lines[number] = line;
     return line;
+  }
+
+  /** Lines are those of the old code again, at its levels. */
+  #takeBackLines(lines: readonly { readonly line: KeptLine; readonly level: boolean }[]): void {
+    const known = lines.map(({ line }) => line);
+    for (const line of this.#lines.splice(0)) if (!known.includes(line)) line.set(false);
+    for (const { line, level } of lines) line.set(level);
+    this.#lines.push(...known);
   }
 
   #pciBus(inner: PciBus, generation: Generation, isReplacing: boolean): PciBus {
