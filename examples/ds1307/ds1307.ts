@@ -32,7 +32,7 @@ const fromBcd = (bcd: number): number => (bcd >> 4) * 10 + (bcd & 15);
  */
 export const ds1307 = definePlugin({
   name: "@example/devices/ds1307",
-  config: v.object({ address: v.optional(v.number(), 0x68) }),
+  config: v.strictObject({ address: v.optional(v.number(), 0x68) }),
   requires: [I2cBus],
   setup(ctx, { address }) {
     /** The registers say what it was then. */

@@ -57,7 +57,7 @@ interface State {
 /** An I2C bus behind an SMBus host. Not modelled: block commands (they fail), SMI, the bus's clock being held. */
 export const smbus = definePlugin({
   name: "@example/devices/smbus",
-  config: v.object({ slot: v.optional(v.number()) }),
+  config: v.strictObject({ slot: v.optional(v.number()) }),
   requires: [PciBus],
   provides: [I2cBus],
   setup(ctx, { slot }) {

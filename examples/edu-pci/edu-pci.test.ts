@@ -8,7 +8,7 @@ import { deviceMatchers } from "@northbridge/sdk/vitest";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { BUFFER, edu, registers } from "./edu.ts";
-import { hasQemu, QtestMachine } from "./qtest.ts";
+import { hasQemu, QtestMachine, until } from "./qtest.ts";
 
 expect.extend(deviceMatchers);
 
@@ -54,6 +54,47 @@ describe("on a test bench", () => {
 });
 
 deviceConformance({ describe, it }, { create: () => edu(), registers, code: "edu()" });
+
+/** A transfer is started, and half of its time later started again: how long after its beginning it ends. */
+async function restartedTransferNs(
+  write: (register: "DMA_SRC" | "DMA_DST" | "DMA_CNT" | "DMA_CMD", value: number) => unknown,
+  isRunning: () => boolean | Promise<boolean>,
+  advance: (ns: number) => unknown,
+): Promise<number> {
+  await write("DMA_SRC", RAM);
+  await write("DMA_DST", BUFFER.base);
+  await write("DMA_CNT", 4);
+  await write("DMA_CMD", 1);
+  await advance(50e6);
+  await write("DMA_CMD", 1);
+  let ns = 50e6;
+  for (; (await isRunning()) && ns < 300e6; ns += 10e6) await advance(10e6);
+  return ns;
+}
+
+it("goes on with a transfer that is started again, as QEMU's does", async () => {
+  const { bench } = await start();
+  const ours = await restartedTransferNs(
+    (register, value) => {
+      bench.regs[register].write(value);
+    },
+    () => bench.regs.DMA_CMD.fields().RUN === 1,
+    (ns) => {
+      bench.clock.advance(ns);
+    },
+  );
+  expect(ours).toBe(100e6);
+  if (!hasQemu()) return;
+  await using qemu = await QtestMachine.stopped("-device", `edu,addr=${SLOT}`);
+  await qemu.configWrite32(SLOT, 0x10, BAR);
+  await qemu.configWrite32(SLOT, 0x04, 0x0006);
+  const theirs = await restartedTransferNs(
+    (register, value) => qemu.writeMemory32(BAR + registers.specs[register].offset, value),
+    async () => ((await qemu.readMemory32(BAR + 0x98)) & 1) !== 0,
+    (ns) => qemu.advance(ns),
+  );
+  expect(theirs).toBe(ours);
+});
 
 const RAM = 0x10_0000;
 const BAR = 0xe000_0000;
@@ -177,8 +218,10 @@ describe.skipIf(!hasQemu())("beside QEMU's own", () => {
             [0x20, 1],
             [0x98, 1],
           ] as const) {
-            while (((await qemu.readMemory32(BAR + offset)) & busy) !== 0)
-              await new Promise((resolve) => setTimeout(resolve, 1));
+            await until("QEMU's device is done", async () => {
+              const state = await qemu.readMemory32(BAR + offset);
+              return (state & busy) === 0;
+            });
           }
         };
         const zeroes = new Uint8Array(512);

@@ -45,7 +45,7 @@ interface State {
 /** Transfers that leave the device's memory are dropped, where QEMU ends. */
 export const edu = definePlugin({
   name: "@example/devices/edu",
-  config: v.object({ slot: v.optional(v.number()) }),
+  config: v.strictObject({ slot: v.optional(v.number()) }),
   requires: [PciBus],
   setup(ctx, { slot }) {
     const buffer = new Uint8Array(BUFFER.length);
@@ -89,9 +89,10 @@ export const edu = definePlugin({
         DMA_CNT: held("DMA_CNT"),
         DMA_CMD: {
           write(stored, previous) {
+            // While a transfer runs, nobody starts another.
             const isStart = (stored & DMA_CMD.RUN) !== 0 && (previous & DMA_CMD.RUN) === 0;
-            if (!isStart) regs.values.DMA_CMD = previous;
-            if ((stored & DMA_CMD.RUN) !== 0) dmaTimer.arm(ctx.clock.nowNs() + DMA_NS);
+            if (isStart) dmaTimer.arm(ctx.clock.nowNs() + DMA_NS);
+            else regs.values.DMA_CMD = previous;
           },
         },
       },

@@ -5,6 +5,17 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Readable, Writable } from "node:stream";
 
+/** How long a QEMU may take for what it must do, on a loaded host. */
+const PATIENCE_MS = 30_000;
+
+/** Waits until the condition holds. Rejects where that takes too long: a loop without an end would hide why. */
+export async function until(what: string, condition: () => boolean | Promise<boolean>): Promise<void> {
+  for (const end = performance.now() + PATIENCE_MS; !(await condition()); ) {
+    if (performance.now() > end) throw new Error(`waited ${PATIENCE_MS} ms: ${what}`);
+    await new Promise((resolve) => setTimeout(resolve, 1));
+  }
+}
+
 type QemuProcess = ChildProcessByStdio<Writable, Readable, null>;
 
 /** Whether this host has a QEMU to compare with. */
@@ -53,6 +64,18 @@ export class QtestMachine implements AsyncDisposable {
     });
   }
 
+  /** A PC without a processor, whose guest time passes by `advance` alone. */
+  static async stopped(...args: readonly string[]): Promise<QtestMachine> {
+    return QtestMachine.start("qemu-system-x86_64", () =>
+      Promise.resolve(["-M", "pc", "-m", "64", "-nodefaults", "-accel", "qtest", ...args]),
+    );
+  }
+
+  /** Lets guest time pass, in a machine that is `stopped`. */
+  async advance(ns: number): Promise<void> {
+    await this.#ask(`clock_step ${ns}`);
+  }
+
   /** @param argsFor what else QEMU is told; the directory is gone with the machine */
   static async start(
     program: string,
@@ -73,28 +96,43 @@ export class QtestMachine implements AsyncDisposable {
       child.once("error", reject);
     });
     ended.catch(() => undefined);
-    const socket = await Promise.race([connected, ended]);
-    server.close();
+    let socket: Socket;
+    try {
+      socket = await Promise.race([connected, ended]);
+    } catch (error) {
+      await rm(directory, { recursive: true, force: true });
+      throw error;
+    } finally {
+      server.close();
+    }
     return new QtestMachine(child, socket, directory, ended);
   }
 
   /** The object of that type in QEMU's tree that was made first. */
   async objectOf(type: string): Promise<string> {
     const { stdin, stdout } = this.#child;
-    const answer = new Promise<readonly { readonly name: string; readonly type: string }[]>((resolve) => {
-      let text = "";
-      stdout.setEncoding("utf8").on("data", (more: string) => {
-        text += more;
-        for (const line of text.split("\n").slice(0, -1)) {
-          const { return: found } = JSON.parse(line) as { readonly return?: unknown };
-          if (Array.isArray(found)) resolve(found as never);
-        }
-      });
-    });
+    const answer = new Promise<readonly { readonly name: string; readonly type: string }[]>(
+      (resolve, reject) => {
+        let text = "";
+        stdout.setEncoding("utf8").on("data", (more: string) => {
+          text += more;
+          for (const line of text.split("\n").slice(0, -1)) {
+            const { return: found, error } = JSON.parse(line) as {
+              readonly return?: unknown;
+              readonly error?: { readonly desc: string };
+            };
+            if (Array.isArray(found)) resolve(found as never);
+            if (error !== undefined) reject(new Error(`qmp: ${error.desc}`));
+          }
+        });
+      },
+    );
     const unattached = "/machine/unattached";
     stdin.write('{"execute":"qmp_capabilities"}\n');
     stdin.write(`{"execute":"qom-list","arguments":{"path":"${unattached}"}}\n`);
-    const objects = (await answer).filter((object) => object.type === `child<${type}>`);
+    const all = await Promise.race([answer, this.#ended]);
+    const objects = all.filter((object) => object.type === `child<${type}>`);
+    if (objects.length === 0) throw new Error(`qmp: expected an object of type ${type}, found none`);
     const numbers = objects.map(({ name }) => Number(/\[(\d+)\]/.exec(name)?.[1]));
     return `${unattached}/device[${Math.min(...numbers)}]`;
   }

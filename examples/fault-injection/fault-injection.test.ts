@@ -75,6 +75,9 @@ describe.skipIf(!hasGuest)("a file system on a disk that fails", { timeout: 600_
   it("gets through one bad moment of a slow disk", async () => {
     disk.failNext("EIO", { on: "flush" });
     await guest.exec("echo a > /mnt/a; sync");
+    // The moment was there: the guest has met the error, and nothing waits for another flush.
+    expect(disk.failed).toBe(1);
+    expect((await guest.exec("dmesg")).stdout).toMatch(/I\/O error, dev vda/);
     await guest.exec("echo b > /mnt/b; sync; echo 3 > /proc/sys/vm/drop_caches");
     expect(await guest.exec("cat /mnt/b")).toMatchObject({ stdout: "b\n", status: 0 });
   });

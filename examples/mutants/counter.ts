@@ -37,7 +37,7 @@ const powerOn = () => ({
 /** Counts LIMIT microseconds over and over, and says so every fourth time. A second time unheard is an overrun. */
 export const counter = definePlugin({
   name: "@example/devices/counter",
-  config: v.object({ base: v.optional(v.number(), 0xfe80_0000), gsi: v.optional(v.number(), 10) }),
+  config: v.strictObject({ base: v.optional(v.number(), 0xfe80_0000), gsi: v.optional(v.number(), 10) }),
   setup(ctx, { base, gsi }) {
     let state = powerOn();
     const line = ctx.irq(gsi);

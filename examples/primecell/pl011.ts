@@ -89,7 +89,7 @@ interface State {
  */
 export const pl011 = definePlugin({
   name: "@example/devices/pl011",
-  config: v.object({ base: v.optional(v.number(), 0xfe81_0000), gsi: v.optional(v.number(), 11) }),
+  config: v.strictObject({ base: v.optional(v.number(), 0xfe81_0000), gsi: v.optional(v.number(), 11) }),
   requires: [Console],
   setup(ctx, { base, gsi }) {
     const line = ctx.irq(gsi);

@@ -51,7 +51,7 @@ const powerOn = () => ({ data: 0, inputs: 0, edges: 0 });
 /** Eight pins with interrupts. Inputs that nothing drives are low. */
 export const pl061 = definePlugin({
   name: "@example/devices/pl061",
-  config: v.object({ base: v.optional(v.number(), 0xfe82_0000), gsi: v.optional(v.number(), 12) }),
+  config: v.strictObject({ base: v.optional(v.number(), 0xfe82_0000), gsi: v.optional(v.number(), 12) }),
   setup(ctx, { base, gsi }) {
     const line = ctx.irq(gsi);
     const wires = ctx.find(Wires);
@@ -62,6 +62,7 @@ export const pl061 = definePlugin({
       return (state.edges & ~IS) | (~(state.data ^ IEV) & IS & 0xff);
     };
     const isRaised = (): boolean => (raw() & regs.values.IE) !== 0;
+    const drive = (): void => wires?.onOutput(state.data & regs.values.DIR, regs.values.DIR);
     const settle = (): void => {
       const { DIR, IS, IBE, IEV } = regs.values;
       const old = state.data;
@@ -77,10 +78,10 @@ export const pl061 = definePlugin({
           write(_stored, _previous, written, mask) {
             const driven = mask & regs.values.DIR;
             state.data = (state.data & ~driven) | (written & driven);
-            wires?.onOutput(state.data & regs.values.DIR, regs.values.DIR);
+            drive();
           },
         },
-        DIR: { write: (stored) => wires?.onOutput(state.data & stored, stored) },
+        DIR: { write: drive },
         RIS: { read: raw },
         MIS: { read: () => raw() & regs.values.IE },
         IC: { write: (_stored, _previous, written) => void (state.edges &= ~written) },
@@ -97,12 +98,14 @@ export const pl061 = definePlugin({
         regs.reset();
         state = { ...powerOn(), inputs: state.inputs, data: state.inputs };
         line.set(false);
+        drive();
       },
       save: (): State => ({ regs: regs.save(), ...state }),
       restore({ regs: saved, ...rest }: State) {
         regs.restore(saved);
         state = rest;
         line.adopt(isRaised());
+        drive();
       },
     };
   },

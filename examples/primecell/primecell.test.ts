@@ -5,17 +5,19 @@ import { deviceConformance } from "@northbridge/sdk/fuzz";
 import { FakeCharBackend, type TestBench, testBench } from "@northbridge/sdk/testing";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { hasQemu, QtestMachine } from "../edu-pci/qtest.ts";
+import { hasQemu, QtestMachine, until } from "../edu-pci/qtest.ts";
 import { pl011, registers as uart } from "./pl011.ts";
 import { pl061, registers as gpio, Wires } from "./pl061.ts";
 
 /** What is on the pins of the GPIO. */
 class Pins implements Wires {
   levels = 0;
+  outputs = 0;
   #listener: (levels: number) => void = () => undefined;
 
-  onOutput(levels: number): void {
+  onOutput(levels: number, outputs: number): void {
     this.levels = levels;
+    this.outputs = outputs;
   }
 
   connect(listener: (levels: number) => void): void {
@@ -100,6 +102,18 @@ describe("pl061", () => {
     expect([bench.regs.RIS.read(), bench.interrupts.level(12)]).toEqual([0x20, true]);
   });
 
+  it("drives nothing after a reset, and what it drove where it is restored", async () => {
+    const { bench, pins } = await gpioBench();
+    bench.regs.DIR.write(0x0f);
+    bench.regs.DATA[0xff]?.write(0x05);
+    const state: unknown = bench.device.save?.();
+    bench.device.reset?.();
+    expect([pins.levels, pins.outputs]).toEqual([0, 0]);
+    const other = await gpioBench();
+    other.bench.device.restore?.(state);
+    expect([other.pins.levels, other.pins.outputs]).toEqual([0x05, 0x0f]);
+  });
+
   deviceConformance({ describe, it }, { create: () => pl061(), registers: gpio, code: "pl061()" });
 });
 
@@ -114,14 +128,15 @@ const [VIC_GPIO0, VIC_UART0] = [6, 12];
 async function versatile(): Promise<{ qemu: QtestMachine; line: Socket }> {
   const server = createServer();
   const connected = new Promise<Socket>((resolve) => void server.once("connection", resolve));
-  const qemu = await QtestMachine.start(QEMU, async (directory) => {
+  const started = QtestMachine.start(QEMU, async (directory) => {
     const path = join(directory, "uart.sock");
     await new Promise<void>((resolve) => void server.listen(path, resolve));
     const machine = ["-M", "versatilepb", "-S", "-nodefaults"];
     return [...machine, "-chardev", `socket,id=uart,path=${path}`, "-serial", "chardev:uart"];
   });
+  // One that did not start never connects.
+  const qemu = await started.finally(() => void server.close());
   const line = await connected;
-  server.close();
   line.on("error", () => undefined);
   return { qemu, line };
 }
@@ -189,7 +204,10 @@ describe.skipIf(!hasQemu(QEMU))("beside QEMU's own", () => {
         };
         // QEMU's keeps what the program before left: both begin with an empty FIFO and nothing pending.
         await set("LCR_H", isFifo ? 0x70 : 0x60);
-        while (((await qemu.readMemory32(at("FR"))) & 0x10) === 0) await qemu.readMemory32(at("DR"));
+        await until("QEMU's FIFO is empty", async () => {
+          await qemu.readMemory32(at("DR"));
+          return ((await qemu.readMemory32(at("FR"))) & 0x10) !== 0;
+        });
         for (const [register, value] of [
           ...(["ILPR", "IBRD", "FBRD", "RSR_ECR", "IMSC"] as const).map((name) => [name, 0] as const),
           ["IFLS", 0x12],
@@ -211,8 +229,10 @@ describe.skipIf(!hasQemu(QEMU))("beside QEMU's own", () => {
             end.type(bytes);
             line.write(bytes);
             const flags = bench.regs.FR.read() & 0x50;
-            while (((await qemu.readMemory32(at("FR"))) & 0x50) !== flags)
-              await new Promise((resolve) => setTimeout(resolve, 1));
+            await until("QEMU has heard what was typed", async () => {
+              const found = await qemu.readMemory32(at("FR"));
+              return (found & 0x50) === flags;
+            });
           } else if (step.register !== "DR" || bench.regs.FR.fields().RXFE === 0) {
             // What an empty FIFO gives is nobody's promise.
             const mask = step.register === "RIS" || step.register === "MIS" ? ~blind(isFifo) : ~0;
@@ -224,7 +244,7 @@ describe.skipIf(!hasQemu(QEMU))("beside QEMU's own", () => {
               await interrupts(qemu, VIC_UART0),
             );
         }
-        while (heard.length < sent) await new Promise((resolve) => setTimeout(resolve, 1));
+        await until("QEMU has sent all", () => heard.length >= sent);
         expect(heard).toEqual(end.bytes);
       }),
       { numRuns: 40 },

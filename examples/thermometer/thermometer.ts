@@ -17,7 +17,7 @@ const [PERIOD_NS, STEP] = [1e9, 500];
 
 export const thermometer = definePlugin({
   name: "@example/devices/thermometer",
-  config: v.object({
+  config: v.strictObject({
     base: v.optional(v.number(), 0xfe80_0000),
     gsi: v.optional(v.number(), 10),
   }),

@@ -50,6 +50,6 @@ export function thermometer(clock: Clock, celsius: number): VirtioDevice {
 
 export const virtioThermo = definePlugin({
   name: "@example/devices/virtioThermo",
-  config: v.object({ celsius: v.optional(v.number(), 20) }),
+  config: v.strictObject({ celsius: v.optional(v.number(), 20) }),
   setup: (ctx, { celsius }) => attachVirtio(ctx, thermometer(ctx.clock, celsius), {}),
 });

@@ -16,6 +16,7 @@ export * from "./config/json-schema.ts";
 export { parseMachineConfig } from "./config/machine-schema.ts";
 export { applyOverrides } from "./config/override.ts";
 export { fileErrorReason } from "./host/file-error.ts";
+export { moduleErrorReason } from "./host/module-error.ts";
 export { fileDiskKind } from "./host/core-host-ends.ts";
 export * from "./host/faulty-block.ts";
 export * from "./host/file-block.ts";

@@ -1,3 +1,7 @@
+/** What code calls the device of that kebab-case name. */
+export const camelCase = (name: string): string =>
+  name.replaceAll(/-([a-z0-9])/g, (_, letter: string) => letter.toUpperCase());
+
 /**
  * The files of a new device project by path. `name` is kebab-case.
  * @param packages specifiers of our packages by name, each of them; the registry's where absent
@@ -6,7 +10,7 @@ export function deviceTemplate(
   name: string,
   packages?: Readonly<Record<string, string>>,
 ): Readonly<Record<string, string>> {
-  const camel = name.replaceAll(/-([a-z0-9])/g, (_, letter: string) => letter.toUpperCase());
+  const camel = camelCase(name);
   return {
     "package.json": `${JSON.stringify(manifest(name, packages), undefined, 2)}\n`,
     "tsconfig.json": `${JSON.stringify(TSCONFIG, undefined, 2)}\n`,
@@ -74,7 +78,7 @@ const { CTRL, STATUS } = registers.masks;
 /** Sets STATUS.DONE a while after CTRL.ENABLE, and interrupts. */
 export const ${camel} = definePlugin({
   name: "${name}/${camel}",
-  config: v.object({ base: v.optional(v.number(), 0xfe80_0000), gsi: v.optional(v.number(), 10) }),
+  config: v.strictObject({ base: v.optional(v.number(), 0xfe80_0000), gsi: v.optional(v.number(), 10) }),
   setup(ctx, { base, gsi }) {
     const line = ctx.irq(gsi);
     const isRaised = () => (regs.values.CTRL & CTRL.IRQ) !== 0 && regs.values.STATUS !== 0;

@@ -1,6 +1,6 @@
 import { resolve } from "node:path";
 import { pathToFileURL } from "node:url";
-import { fileErrorReason, type RegisteredPlugin } from "@northbridge/core";
+import { moduleErrorReason, type RegisteredPlugin } from "@northbridge/core";
 import { NorthbridgeError } from "@northbridge/core/contracts";
 import { RegisterMap, type RegisterSpecs } from "@northbridge/sdk";
 
@@ -24,7 +24,7 @@ export async function loadDeviceModule(file: string, version?: string): Promise<
   try {
     module = (await import(url.href)) as Readonly<Record<string, unknown>>;
   } catch (error) {
-    throw new NorthbridgeError("NB_CONFIG", `${file}: cannot load the module: ${fileErrorReason(error)}`, {
+    throw new NorthbridgeError("NB_CONFIG", `${file}: cannot load the module: ${moduleErrorReason(error, resolve(file))}`, {
       cause: error,
     });
   }

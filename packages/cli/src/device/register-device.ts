@@ -4,9 +4,26 @@ import { fileErrorReason } from "@northbridge/core";
 import { NorthbridgeError } from "@northbridge/core/contracts";
 import type { RegisterCommand } from "../commands/register-command.ts";
 import { registerFuzz } from "./register-fuzz.ts";
-import { deviceTemplate } from "./device-template.ts";
+import { camelCase, deviceTemplate } from "./device-template.ts";
 
 const NAME = /^[a-z][a-z0-9]*(-[a-z0-9]+)*$/;
+
+/** What the template imports and declares beside the device. */
+const TAKEN: ReadonlySet<string> = new Set([
+  ...["bit", "definePlugin", "registerMap", "registers", "v", "defineMachine", "deviceConformance", "bootLinux"],
+  ...["testBench", "deviceMatchers", "describe", "expect", "it", "existsSync", "builtInHypervisor", "builtInRegistry"],
+  // Directories and packages of the project.
+  ...["node", "guest", "vitest", "typescript"],
+]);
+
+/** Words that no module can declare (ECMA-262 §12.7.2, of strict code). */
+const RESERVED: ReadonlySet<string> = new Set(
+  (
+    "await break case catch class const continue debugger default delete do else enum export extends false finally for " +
+    "function if import in instanceof new null return super switch this throw true try typeof var void while with " +
+    "yield let static implements interface package private protected public arguments eval undefined"
+  ).split(" "),
+);
 
 export const registerDevice: RegisterCommand = (program, host) => {
   const device = program.command("device").description("devices of one's own");
@@ -24,6 +41,12 @@ export const registerDevice: RegisterCommand = (program, host) => {
         throw new NorthbridgeError(
           "NB_CONFIG",
           `device new: expected a name of lower-case letters, digits and dashes, found ${name}`,
+        );
+      }
+      if (RESERVED.has(camelCase(name)) || TAKEN.has(camelCase(name))) {
+        throw new NorthbridgeError(
+          "NB_CONFIG",
+          `device new: expected a name that is no word of TypeScript or of the project itself, found ${name}; ${name}-device would do`,
         );
       }
       const files = deviceTemplate(name, await packedPackages(options.packages));

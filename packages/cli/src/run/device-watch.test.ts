@@ -94,7 +94,7 @@ export default {
     await until("err", /letter: reloaded/);
     await until("out", /bbb/);
     await save(device("c", "total"));
-    await until("err", /letter: not reloaded: no total in the saved state/);
+    await until("err", /letter: not reloaded: no total in the saved state \(\S+letter\.mjs:\d+\)/);
     await save("this is no module");
     await until("err", /not reloaded: .*cannot load the machine config/);
     seen.out = "";

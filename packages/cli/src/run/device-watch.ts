@@ -2,7 +2,13 @@ import { type FSWatcher, readdirSync, watch } from "node:fs";
 import { type ModuleHooks, registerHooks } from "node:module";
 import { dirname, extname, join, resolve } from "node:path";
 import { pathToFileURL } from "node:url";
-import { loadMachineConfig, type Machine, type MachineOptions, planMachine } from "@northbridge/core";
+import {
+  loadMachineConfig,
+  type Machine,
+  type MachineOptions,
+  moduleErrorReason,
+  planMachine,
+} from "@northbridge/core";
 import { type Hypervisor, NorthbridgeError } from "@northbridge/core/contracts";
 import type { PluginRegistry } from "@northbridge/core";
 import { ReloadableDevice } from "@northbridge/sdk/reload";
@@ -116,7 +122,7 @@ export class DeviceWatch implements Disposable {
         if (wasRunning) await machine.resume();
       }
     } catch (error) {
-      if (machine.state !== "stopped") say(`not reloaded: ${messageOf(error)}`);
+      if (machine.state !== "stopped") say(`not reloaded: ${reasonOf(error, file)}`);
     }
   }
 
@@ -129,7 +135,7 @@ export class DeviceWatch implements Disposable {
       await device.replace(spec, config);
       this.#options.say(`${id}: reloaded`);
     } catch (error) {
-      this.#options.say(`${id}: not reloaded: ${messageOf(error)}`);
+      this.#options.say(`${id}: not reloaded: ${reasonOf(error, this.#options.file)}`);
     }
   }
 
@@ -139,5 +145,9 @@ export class DeviceWatch implements Disposable {
     this.#hooks.deregister();
   }
 }
+
+/** What an author wants to know: the message, and the line that it came from where it is no error of ours. */
+const reasonOf = (error: unknown, file: string): string =>
+  error instanceof NorthbridgeError ? error.message : moduleErrorReason(error, resolve(file));
 
 const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));

@@ -179,8 +179,10 @@ export class AddressSpace implements Bus {
     } catch (error) {
       throw this.#fault(mapped, offset, width, error);
     }
-    if (typeof value !== "number" || value >>> 0 !== value)
+    // The rest is for less than four bytes.
+    if (typeof value !== "number" || value >>> 0 !== value || (width !== 4 && value > ALL_ONES[width])) {
       throw this.#fault(mapped, offset, width, badAnswer(value));
+    }
     this.#log.note(mapped.region, offset, width, value);
     return value;
   }

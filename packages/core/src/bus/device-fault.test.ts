@@ -19,7 +19,7 @@ const answering = (answer: unknown): IoHandler => ({
 });
 
 describe("a device that breaks its contract", () => {
-  it.each([Number.NaN, -1, 0.5, 2 ** 32, "7", null, undefined])(
+  it.each([Number.NaN, -1, 0.5, 0x1_0000, 2 ** 32, "7", null, undefined])(
     "answers %s: no value of a register",
     (answer) => {
       const bus = portBus();

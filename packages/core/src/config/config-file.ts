@@ -4,6 +4,7 @@ import { pathToFileURL } from "node:url";
 import { type HostEndKind, type MachineConfig, NorthbridgeError } from "../contracts/index.ts";
 import { isHostEndKind } from "../composition/host-end-kinds.ts";
 import { fileErrorReason } from "../host/file-error.ts";
+import { moduleErrorReason } from "../host/module-error.ts";
 import { ConfigError, ConfigErrors, errorOf } from "./config-error.ts";
 import { applyOverrides, overrideBehind } from "./override.ts";
 import { parseMachineConfig } from "./machine-schema.ts";
@@ -135,7 +136,7 @@ async function fromModule(file: string, absolute: string): Promise<Source> {
   } catch (error) {
     throw new NorthbridgeError(
       "NB_CONFIG",
-      `${file}: cannot load the machine config: ${fileErrorReason(error)}`,
+      `${file}: cannot load the machine config: ${moduleErrorReason(error, absolute)}`,
       {
         cause: error,
       },

@@ -122,7 +122,7 @@ describe("loadMachineConfig", () => {
       /c\.mjs: expected a default export or an export called config, found machine$/,
     );
     await expect(loadMachineConfig(await file("d.mjs", "throw new Error('boom');"))).rejects.toThrow(
-      /d\.mjs: cannot load .*: boom$/,
+      /d\.mjs: cannot load .*: boom \(\S+d\.mjs:1\)$/,
     );
   });
 

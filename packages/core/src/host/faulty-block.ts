@@ -41,6 +41,7 @@ export class FaultyBlock implements BlockBackend {
   readonly #latencyNs: number;
   readonly #faults: ArmedFault[] = [];
   readonly #delays: Delay[] = [];
+  #failed = 0;
   readonly discard?: (offset: number, length: number) => Promise<void>;
   readonly writeZeroes?: (offset: number, length: number, mayUnmap: boolean) => Promise<void>;
   readonly resize?: NonNullable<BlockBackend["resize"]>;
@@ -62,6 +63,11 @@ export class FaultyBlock implements BlockBackend {
         this.#whole("writeZeroes", offset, length, () => disk.writeZeroes?.(offset, length, mayUnmap));
     }
     if (disk.resize !== undefined) this.resize = disk.resize.bind(disk);
+  }
+
+  /** Requests that met a fault so far. */
+  get failed(): number {
+    return this.#failed;
   }
 
   get size(): number {
@@ -163,6 +169,7 @@ export class FaultyBlock implements BlockBackend {
         continue;
       }
       armed.times--;
+      this.#failed++;
       return armed.fault;
     }
     return undefined;

@@ -166,7 +166,9 @@ describe("a faulty disk", () => {
     const before = new Uint8Array(4096);
     await disk.read(0, [before]);
     disk.failNext("EIO", { on: "write", after: 1024 });
+    expect(disk.failed).toBe(0);
     await expect(disk.write(0, [new Uint8Array(700), new Uint8Array(1348)])).rejects.toThrow("EIO");
+    expect(disk.failed).toBe(1);
     const after = new Uint8Array(4096);
     await disk.read(0, [after]);
     expect(after).toEqual(before.fill(0, 0, 1024));
