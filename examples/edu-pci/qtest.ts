@@ -56,24 +56,21 @@ export class QtestMachine implements AsyncDisposable {
   }
 
   /** A PC without anything. Guest time jumps to the next timer at once, since nothing runs. */
-  static async pc(...args: readonly string[]): Promise<QtestMachine> {
+  static pc(...args: readonly string[]): Promise<QtestMachine> {
+    return QtestMachine.#pc("-icount", "shift=0,sleep=off", ...args);
+  }
+
+  /** The same, with guest time standing still. */
+  static paused(...args: readonly string[]): Promise<QtestMachine> {
+    return QtestMachine.#pc("-S", ...args);
+  }
+
+  static #pc(...args: readonly string[]): Promise<QtestMachine> {
     return QtestMachine.start("qemu-system-x86_64", async (directory) => {
       const rom = join(directory, "halted.rom");
       await writeFile(rom, haltedRom());
-      return ["-M", "pc", "-m", "64", "-nodefaults", "-bios", rom, "-icount", "shift=0,sleep=off", ...args];
+      return ["-M", "pc", "-m", "64", "-nodefaults", "-bios", rom, ...args];
     });
-  }
-
-  /** A PC without a processor, whose guest time passes by `advance` alone. */
-  static async stopped(...args: readonly string[]): Promise<QtestMachine> {
-    return QtestMachine.start("qemu-system-x86_64", () =>
-      Promise.resolve(["-M", "pc", "-m", "64", "-nodefaults", "-accel", "qtest", ...args]),
-    );
-  }
-
-  /** Lets guest time pass, in a machine that is `stopped`. */
-  async advance(ns: number): Promise<void> {
-    await this.#ask(`clock_step ${ns}`);
   }
 
   /** @param argsFor what else QEMU is told; the directory is gone with the machine */

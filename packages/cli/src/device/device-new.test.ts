@@ -52,7 +52,18 @@ it("refuses names that are none and directories that are there", async () => {
     code: 2,
     err: expect.stringContaining("found Bad_Name"),
   });
-  for (const word of ["switch", "class", "await", "let", "yield", "registers", "bit", "eval", "static", "v"]) {
+  for (const word of [
+    "switch",
+    "class",
+    "await",
+    "let",
+    "yield",
+    "registers",
+    "bit",
+    "eval",
+    "static",
+    "v",
+  ]) {
     expect(await harness.run("device", "new", join(directory, word)), word).toMatchObject({
       code: 2,
       err: expect.stringContaining(`found ${word}; ${word}-device would do`),

@@ -24,9 +24,13 @@ export async function loadDeviceModule(file: string, version?: string): Promise<
   try {
     module = (await import(url.href)) as Readonly<Record<string, unknown>>;
   } catch (error) {
-    throw new NorthbridgeError("NB_CONFIG", `${file}: cannot load the module: ${moduleErrorReason(error, resolve(file))}`, {
-      cause: error,
-    });
+    throw new NorthbridgeError(
+      "NB_CONFIG",
+      `${file}: cannot load the module: ${moduleErrorReason(error, resolve(file))}`,
+      {
+        cause: error,
+      },
+    );
   }
   const exported = Object.values(module);
   return {

@@ -10,8 +10,26 @@ const NAME = /^[a-z][a-z0-9]*(-[a-z0-9]+)*$/;
 
 /** What the template imports and declares beside the device. */
 const TAKEN: ReadonlySet<string> = new Set([
-  ...["bit", "definePlugin", "registerMap", "registers", "v", "defineMachine", "deviceConformance", "bootLinux"],
-  ...["testBench", "deviceMatchers", "describe", "expect", "it", "existsSync", "builtInHypervisor", "builtInRegistry"],
+  ...[
+    "bit",
+    "definePlugin",
+    "registerMap",
+    "registers",
+    "v",
+    "defineMachine",
+    "deviceConformance",
+    "bootLinux",
+  ],
+  ...[
+    "testBench",
+    "deviceMatchers",
+    "describe",
+    "expect",
+    "it",
+    "existsSync",
+    "builtInHypervisor",
+    "builtInRegistry",
+  ],
   // Directories and packages of the project.
   ...["node", "guest", "vitest", "typescript"],
 ]);

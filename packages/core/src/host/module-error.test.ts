@@ -36,9 +36,9 @@ it("says where a module fails", async () => {
   );
   expect(moduleErrorReason(error, file)).toBe(`no such register (${file}:3)`);
   // As Node prints a mistake of syntax.
-  expect(placeOf(`file://${file}?version=3:7\nconst a b;\n      ^\n\nSyntaxError: Unexpected identifier`)).toBe(
-    `${file}:7`,
-  );
+  expect(
+    placeOf(`file://${file}?version=3:7\nconst a b;\n      ^\n\nSyntaxError: Unexpected identifier`),
+  ).toBe(`${file}:7`);
   expect(placeOf("Error: x\n    at f (/home/x/node_modules/y/z.js:3:4)")).toBeUndefined();
   expect(moduleErrorReason("odd", file)).toBe("odd");
 });

@@ -125,7 +125,10 @@ describe("a device whose code is replaced", () => {
       };
     };
     const console = charEnd("console");
-    const modem = (name: string, options: { readonly kind: string; readonly gsi: number; readonly fails: boolean }) =>
+    const modem = (
+      name: string,
+      options: { readonly kind: string; readonly gsi: number; readonly fails: boolean },
+    ) =>
       definePlugin({
         name: "test/modem",
         config: AnyConfig,
