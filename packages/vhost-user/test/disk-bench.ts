@@ -1,7 +1,7 @@
 import { close, createMemfd, EventFd, SharedMapping, socketPair } from "@northbridge/linux";
 import { VirtioBlk } from "@northbridge/devices-virtio";
 import type { BlockBackend } from "@northbridge/sdk";
-import { FakeMemory, SplitDriverQueue } from "@northbridge/sdk/testing";
+import { type DriverQueue, FakeMemory, PackedDriverQueue, SplitDriverQueue } from "@northbridge/sdk/testing";
 import { FeatureSet } from "@northbridge/sdk/virtio";
 import { FrontEnd, type Inflight } from "../src/frontend/front-end.ts";
 import { VhostUserBackend } from "../src/index.ts";
@@ -11,7 +11,9 @@ const MEMORY = 4 << 20;
 const USER_ADDRESS = 0x5500_0000_0000;
 const RING = 32;
 const SECTORS = 64;
-const [VERSION_1, EVENT_IDX] = [32, 29];
+const [VERSION_1, EVENT_IDX, RING_PACKED] = [32, 29, 34];
+/** Where a driver starts in a packed ring: both wrap counters are 1. */
+const PACKED_START = 0x8000_8000;
 const WRITE = 1;
 
 /** Writes that end when the test says so, in the order it says. */
@@ -49,12 +51,13 @@ export class HeldDisk {
 export class DiskBench {
   readonly disk: HeldDisk = new HeldDisk();
   readonly memory: FakeMemory;
-  readonly queue: SplitDriverQueue;
+  readonly queue: DriverQueue;
   /** Sector that each request under way writes, by its head. */
   readonly underWay: Map<number, number> = new Map<number, number>();
   /** What the sectors hold once every request has ended. */
   readonly expected: Uint8Array = new Uint8Array(this.disk.bytes.length);
   used = 0;
+  readonly #isPacked: boolean;
   readonly #memfd = createMemfd("disk bench", MEMORY);
   readonly #mapping = new SharedMapping(this.#memfd, MEMORY, "disk bench");
   #next: number;
@@ -64,13 +67,15 @@ export class DiskBench {
   #counters: EventFd[] = [];
   #backends: VhostUserBackend[] = [];
 
-  constructor() {
+  constructor(isPacked = false) {
+    this.#isPacked = isPacked;
     this.memory = new FakeMemory(new Uint8Array(this.#mapping.buffer, 0, MEMORY));
-    this.queue = new SplitDriverQueue({ memory: this.memory, gpa: 0x1000, size: RING, eventIdx: true });
+    const Queue = isPacked ? PackedDriverQueue : SplitDriverQueue;
+    this.queue = new Queue({ memory: this.memory, gpa: 0x1000, size: RING, eventIdx: true });
     this.#next = 0x1000 + this.queue.byteLength;
   }
 
-  /** The used index as the device wrote it. */
+  /** The used index as the device wrote it: of a split ring. */
   get usedIdx(): number {
     return this.memory.readU16(this.queue.addresses.device + 2);
   }
@@ -84,19 +89,22 @@ export class DiskBench {
   /** A new process with the device, as far as anybody can tell. */
   newBackend(): void {
     const device = new VirtioBlk({ backend: this.disk.backend(), serial: "held", queueSize: RING });
-    this.#backends.push(new VhostUserBackend({ device, createMemory }));
+    this.#backends.push(new VhostUserBackend({ device, createMemory, packed: this.#isPacked }));
   }
 
-  /** Connects to the back end and lets it go on from where the used ring is, as QEMU does. */
-  async connect(base: number = this.usedIdx): Promise<void> {
+  /**
+   * Connects to the back end and lets it go on from where the used ring is, as QEMU does; of a packed ring it does not
+   * know where that is, and says where it began.
+   */
+  async connect(base: number = this.#isPacked ? PACKED_START : this.usedIdx): Promise<void> {
     const [ours, theirs] = socketPair();
     this.#served = this.backend.serve(theirs);
     const front = new FrontEnd(ours);
     this.#front = front;
     await front.negotiate();
+    await front.setFeatures(FeatureSet.of([VERSION_1, EVENT_IDX, ...(this.#isPacked ? [RING_PACKED] : [])]));
     this.#inflight ??= await front.inflight(1, RING);
     if (this.#inflight !== undefined) await front.setInflight(this.#inflight);
-    await front.setFeatures(FeatureSet.of([VERSION_1, EVENT_IDX]));
     await front.setMemory([{ gpa: 0, size: MEMORY, userAddress: USER_ADDRESS, fd: this.#memfd, offset: 0 }]);
     const { desc, driver, device } = this.queue.addresses;
     const [kick, call] = [new EventFd(), new EventFd()];

@@ -10,9 +10,9 @@ describe("InflightRegion", () => {
     expect(bytes).toHaveLength(320); // 16 + 16 × 16, in lines of 64
     const region = new InflightRegion(bytes, SIZE);
     expect(region.recover(5)).toEqual([]);
-    region.take(3);
-    region.take(7);
-    region.use(7);
+    region.taken({ id: 3 });
+    region.taken({ id: 7 });
+    region.using({ id: 7 });
     const view = new DataView(bytes.buffer);
     expect([view.getUint16(8, true), view.getUint16(10, true)]).toEqual([1, SIZE]); // version, desc_num
     expect([view.getUint16(12, true), view.getUint16(14, true)]).toEqual([7, 5]); // last_batch_head, used_idx
@@ -36,20 +36,20 @@ describe("InflightRegion", () => {
           const flying: number[] = [];
           for (const pick of picks) {
             if (!flying.includes(pick)) {
-              region.take(pick);
+              region.taken({ id: pick });
               flying.push(pick);
               continue;
             }
             const batch = flying.splice(0, batchSize);
-            for (const head of batch) region.use(head);
+            for (const id of batch) region.using({ id });
             usedIdx = (usedIdx + batch.length) & 0xffff;
-            region.shown(batch);
+            region.shown();
           }
           const last = flying.splice(0, batchSize);
           if (died !== "before") {
-            for (const head of last) region.use(head);
+            for (const id of last) region.using({ id });
             usedIdx = (usedIdx + last.length) & 0xffff;
-            if (died === "noted") region.shown(last);
+            if (died === "noted") region.shown();
           }
           const next = new InflightRegion(bytes, SIZE);
           expect(next.recover(usedIdx)).toEqual(died === "before" ? [...last, ...flying] : flying);

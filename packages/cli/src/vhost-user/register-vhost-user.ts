@@ -12,6 +12,7 @@ interface VhostUserFlags extends Omit<LoneDeviceOptions, "device"> {
   readonly socket?: string;
   readonly fd?: number;
   readonly packed?: true;
+  readonly inOrder?: true;
   readonly sealedMemory?: true;
 }
 
@@ -37,6 +38,7 @@ export const registerVhostUser: RegisterCommand = (program, host, exit) => {
     .option("--machine <FILE>", "take the device from this machine config")
     .option("--set <PATH=VALUE>", "set one option of the device, or of the machine config", collect, [])
     .option("--packed", "offer packed rings")
+    .option("--in-order", "offer to use buffers in order")
     .option("--sealed-memory", "refuse memory that could be cut off while it is in use")
     .addHelpText("after", EXAMPLES)
     .action(async (device: string, flags: VhostUserFlags) => {
@@ -53,7 +55,7 @@ function descriptor(text: string): number {
 }
 
 async function serve(options: VhostUserFlags & LoneDeviceOptions, host: CliHost): Promise<number> {
-  const { socket, fd, packed, sealedMemory } = options;
+  const { socket, fd, packed, inOrder, sealedMemory } = options;
   if ((socket === undefined) === (fd === undefined)) {
     throw new NorthbridgeError("NB_CONFIG", "vhost-user: expected one of --socket and --fd");
   }
@@ -66,6 +68,7 @@ async function serve(options: VhostUserFlags & LoneDeviceOptions, host: CliHost)
     createMemory: (slots, written) => new SlottedGuestMemory(slots, written),
     say,
     ...(packed && { packed }),
+    ...(inOrder && { inOrder }),
     ...(sealedMemory && { sealedMemory }),
   });
   const ended = Promise.withResolvers<number>();

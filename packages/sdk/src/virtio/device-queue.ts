@@ -65,7 +65,7 @@ export class DeviceQueue implements VirtQueue {
   }
 
   flush(): void {
-    if (this.#isOpen && this.#ring.show()) this.#setup.interrupt();
+    if (this.#isOpen && this.#show()) this.#setup.interrupt();
   }
 
   disableNotifications(): void {
@@ -90,7 +90,7 @@ export class DeviceQueue implements VirtQueue {
   }
 
   close(): void {
-    if (this.#isOpen) this.#ring.show(); // what was pushed is used, and memory that was written was written
+    if (this.#isOpen) this.#show(); // what was pushed is used, and memory that was written was written
     this.#isOpen = false;
   }
 
@@ -127,14 +127,28 @@ export class DeviceQueue implements VirtQueue {
   /** The chain is in flight, unless something is wrong with it. */
   #took(chain: DescriptorChain, fault: QueueFault | undefined): boolean {
     const found = fault ?? (this.#chains.isInFlight(chain.id) ? "headInFlight" : undefined);
-    if (found === undefined) this.#chains.took(chain);
-    else this.#fail(found);
-    return found === undefined;
+    if (found !== undefined) {
+      this.#fail(found);
+      return false;
+    }
+    this.#chains.took(chain);
+    this.#setup.journal?.taken(chain);
+    return true;
   }
 
   #use(chain: DescriptorChain, written: number): void {
+    const { journal } = this.#setup;
+    journal?.using(chain);
     this.#ring.use(chain, written);
+    journal?.used(chain);
     this.#chains.give(chain);
+  }
+
+  /** Whether the driver wants to hear of what it sees now. */
+  #show(): boolean {
+    const wants = this.#ring.show();
+    this.#setup.journal?.shown();
+    return wants;
   }
 
   #fail(fault: QueueFault): void {

@@ -14,6 +14,7 @@ export { SplitDriverQueue } from "./split-driver-queue.ts";
 export {
   type QueueAddresses,
   type QueueFault,
+  type QueueJournal,
   type QueueSetup,
   type QueueStateV1,
   serve,

@@ -29,6 +29,18 @@ export interface QueueAddresses {
   readonly device: number;
 }
 
+/** Hears what a queue does with its requests, to write down what shall outlive it. */
+export interface QueueJournal {
+  /** The device has the request. Not told of one that comes again. */
+  taken(request: Pick<DescriptorChain, "id" | "slots">): void;
+  /** It goes into the used ring next. */
+  using(request: Pick<DescriptorChain, "id" | "slots">): void;
+  /** It is there: of a packed ring the driver sees it. */
+  used(request: Pick<DescriptorChain, "id" | "slots">): void;
+  /** The driver sees all that were used. */
+  shown(): void;
+}
+
 /** What a queue is made of. */
 export interface QueueSetup {
   readonly size: number;
@@ -40,6 +52,7 @@ export interface QueueSetup {
   /** The driver wants to hear of used buffers. */
   readonly interrupt: () => void;
   readonly fail: (fault: QueueFault) => void;
+  readonly journal?: QueueJournal;
 }
 
 /** Saved form of a queue's device side; what the rings hold is in guest memory. */

@@ -1,3 +1,5 @@
+import type { QueueJournal } from "@northbridge/sdk/virtio";
+
 /**
  * What a split queue's device has taken and not yet used, in memory that outlives this process (vhost-user: Inflight
  * I/O tracking). The front end may have written anything into it: every index is checked.
@@ -8,13 +10,24 @@ const VERSION = 1;
 const ALIGNMENT = 64;
 const WORD = 2 ** 32;
 
+/** Notes of one queue, in memory that may outlive this process. */
+export interface Inflight extends QueueJournal {
+  /**
+   * How many slots the requests take that were taken last, if no other is in flight: they can be taken again by going
+   * back in the ring. Undefined where one is in flight that later ones overtook.
+   */
+  rewindable(): number | undefined;
+}
+
 /** Bytes one queue of `size` descriptors takes. */
 export const inflightLength = (size: number): number =>
   Math.ceil((Field.LENGTH + State.LENGTH * size) / ALIGNMENT) * ALIGNMENT;
 
-export class InflightRegion {
+export class InflightRegion implements Inflight {
   readonly #data: DataView;
   readonly #size: number;
+  /** In the used ring, which does not show them yet. */
+  readonly #batch: number[] = [];
   #counter = 0;
 
   /** @param bytes at least `inflightLength(size)` */
@@ -57,37 +70,34 @@ export class InflightRegion {
     return heads;
   }
 
-  /** The device took the request at `head`. */
-  take(head: number): void {
-    const at = this.#at(head);
-    if (this.#data.getUint8(at + State.INFLIGHT) === 1) return; // put back, and taken again
+  taken({ id }: { readonly id: number }): void {
+    const at = this.#at(id);
+    if (this.#data.getUint8(at + State.INFLIGHT) === 1) return; // found here, and taken again
     this.#data.setUint32(at + State.COUNTER, this.#counter % WORD, true);
     this.#data.setUint32(at + State.COUNTER + 4, Math.floor(this.#counter / WORD), true);
     this.#counter++;
     this.#data.setUint8(at + State.INFLIGHT, 1);
   }
 
-  /** The request is in the used ring, which does not show it yet. */
-  use(head: number): void {
-    this.#data.setUint16(
-      this.#at(head) + State.NEXT,
-      this.#data.getUint16(Field.LAST_BATCH_HEAD, true),
-      true,
-    );
-    this.#data.setUint16(Field.LAST_BATCH_HEAD, head, true);
+  using({ id }: { readonly id: number }): void {
+    this.#data.setUint16(this.#at(id) + State.NEXT, this.#data.getUint16(Field.LAST_BATCH_HEAD, true), true);
+    this.#data.setUint16(Field.LAST_BATCH_HEAD, id, true);
+    this.#batch.push(id);
   }
 
-  /** The used ring shows these requests. */
-  shown(heads: readonly number[]): void {
-    for (const head of heads) this.#data.setUint8(this.#at(head) + State.INFLIGHT, 0);
-    const usedIdx = this.#data.getUint16(Field.USED_IDX, true) + heads.length;
+  /** The index is written when they are shown: this is not the moment. */
+  used(): void {
+    // Nothing is to be noted.
+  }
+
+  shown(): void {
+    for (const head of this.#batch) this.#data.setUint8(this.#at(head) + State.INFLIGHT, 0);
+    const usedIdx = this.#data.getUint16(Field.USED_IDX, true) + this.#batch.length;
     this.#data.setUint16(Field.USED_IDX, usedIdx, true);
+    this.#batch.length = 0;
   }
 
-  /**
-   * How many of the requests in flight were taken last: they can be taken again by going back in the available ring.
-   * Undefined where one is in flight that later ones overtook.
-   */
+  /** Each takes one slot of the available ring. */
   rewindable(): number | undefined {
     const heads = this.#inFlight();
     const oldest = heads[0];

@@ -5,14 +5,16 @@ import {
   type QueueSetup,
   virtioSpec,
 } from "@northbridge/sdk/virtio";
-import { InflightRegion } from "./inflight-region.ts";
+import { type Inflight, InflightRegion } from "./inflight-region.ts";
 import type { InflightMemory } from "./inflight-memory.ts";
+import { PackedInflightRegion } from "./packed-inflight-region.ts";
 import type { RegionTable } from "./region-table.ts";
 import { Ring } from "./ring.ts";
 import type { ServedDevice } from "./served-device.ts";
-import { TrackedQueue } from "./tracked-queue.ts";
 
 const { Feature, Ring: RingField } = virtioSpec;
+/** The wrap counter of a position in a packed ring. */
+const WRAP = 0x8000;
 
 /** All that one connection knows of its rings: opens a queue once everything of it is known. */
 export class RingSet {
@@ -30,6 +32,11 @@ export class RingSet {
 
   get table(): RegionTable {
     return this.#table;
+  }
+
+  /** As far as features are known. */
+  get isPacked(): boolean {
+    return this.#features?.has(Feature.RING_PACKED) === true;
   }
 
   get count(): number {
@@ -122,9 +129,12 @@ export class RingSet {
       const state = saved[index];
       if (state === undefined || ring.queue?.isOpen !== true || this.#features === undefined) continue;
       ring.queue.close();
-      const queue = this.#queue(ring, this.#features);
-      if (queue === undefined) continue;
-      ring.queue = ring.region === undefined ? queue : new TrackedQueue(queue, ring.region);
+      const addresses = this.#addresses(ring);
+      if (addresses === undefined || ring.inflight === undefined) continue;
+      if (ring.inflight instanceof PackedInflightRegion) {
+        ring.inflight.place = { memory: table.memory, gpa: addresses.desc };
+      }
+      ring.queue = this.#queue(ring, addresses, this.#features, ring.inflight);
       ring.queue.restore(state);
       if (ring.isEnabled) this.#served.setQueue(index, ring.queue);
     }
@@ -154,18 +164,32 @@ export class RingSet {
   }
 
   #open(index: number, ring: Ring, features: FeatureSet): void {
-    const queue = this.#queue(ring, features);
-    if (queue === undefined) return;
-    const base = ring.base ?? 0;
-    const overtaken = this.#served.opened(index);
-    if (!features.has(Feature.RING_PACKED)) {
-      ring.region = this.#inflight?.regionOf(index, ring.size) ?? overtaken ?? InflightRegion.own(ring.size);
-      ring.queue = new TrackedQueue(queue, ring.region);
-      recover(queue, ring.region, base, this.#usedIdx(ring));
+    const addresses = this.#addresses(ring);
+    if (addresses === undefined) {
+      this.#served.fail("ringOutsideMemory");
+      return;
+    }
+    const { size, base = 0 } = ring;
+    const overtaken = this.#served.opened(index, size);
+    if (features.has(Feature.RING_PACKED)) {
+      const place = { memory: this.#table.memory, gpa: addresses.desc };
+      const kept = this.#inflight?.packedRegionOf(index, size, place);
+      const known = overtaken instanceof PackedInflightRegion ? overtaken : undefined;
+      const region = kept ?? known ?? PackedInflightRegion.own(size, place);
+      region.place = place;
+      ring.isKept = kept !== undefined;
+      ring.inflight = region;
+      ring.queue = this.#queue(ring, addresses, features, region);
+      ring.queue.restore(region.recover(packedPositions(base, size)));
     } else {
-      ring.region = undefined;
+      const kept = this.#inflight?.regionOf(index, size);
+      const known = overtaken instanceof InflightRegion ? overtaken : undefined;
+      const region = kept ?? known ?? InflightRegion.own(size);
+      ring.isKept = kept !== undefined;
+      ring.inflight = region;
+      const queue = this.#queue(ring, addresses, features, region);
       ring.queue = queue;
-      queue.restore({ lastAvail: base & 0xffff, lastUsed: base >>> 16, inFlight: [] });
+      recover(queue, region, base, this.#usedIdx(ring));
     }
     this.#served.setQueue(index, ring.queue);
     this.#served.resume();
@@ -181,40 +205,31 @@ export class RingSet {
 
   /** The position the front end is told. */
   #close(index: number, ring: Ring): number {
-    const { queue, region } = ring;
+    const { queue, inflight } = ring;
     if (queue === undefined) return ring.base ?? 0;
+    queue.close(); // shows what was used
     const { lastAvail, lastUsed } = queue.save();
-    let told = ((lastUsed << 16) | lastAvail) >>> 0;
-    let used = told;
-    let overtaken: InflightRegion | undefined;
-    if (region !== undefined) {
-      // Where the front end keeps the region, what is in flight is found there again; else the driver's ring has it.
-      const again = this.#inflight?.regionOf(index, ring.size) === undefined ? region.rewindable() : 0;
-      if (again === undefined) {
-        this.#served.count("requestsOvertaken");
-        overtaken = region;
-      }
-      told = (lastAvail - (again ?? 0)) & 0xffff;
-      used = lastUsed;
-    }
-    this.#served.stoppedAt(index, { told, used, overtaken });
+    // Where the front end keeps the notes, what is in flight is found there again; else the driver's ring has it.
+    const again = ring.isKept ? 0 : inflight?.rewindable();
+    if (again === undefined) this.#served.count("requestsOvertaken");
+    const isPacked = inflight instanceof PackedInflightRegion;
+    const told = isPacked
+      ? ((lastUsed << 16) | (again === undefined || ring.isKept ? lastAvail : lastUsed)) >>> 0
+      : (lastAvail - (again ?? 0)) & 0xffff;
+    const overtaken = again === undefined ? inflight : undefined;
+    this.#served.stoppedAt(index, { told, used: isPacked ? told : lastUsed, size: ring.size, overtaken });
     this.#served.setQueue(index, undefined);
-    queue.close();
     ring.queue = undefined;
     return told;
   }
 
-  #queue(ring: Ring, features: FeatureSet): DeviceQueue | undefined {
-    const addresses = this.#addresses(ring);
-    if (addresses === undefined) {
-      this.#served.fail("ringOutsideMemory");
-      return undefined;
-    }
+  #queue(ring: Ring, addresses: QueueAddresses, features: FeatureSet, journal: Inflight): DeviceQueue {
     const setup: QueueSetup = {
       size: ring.size,
       addresses,
       features,
       memory: this.#table.memory,
+      journal,
       interrupt: () => {
         this.#served.count("calls");
         ring.call?.signal();
@@ -249,4 +264,19 @@ function recover(queue: DeviceQueue, region: InflightRegion, base: number, usedI
   const lastAvail = heads.length > 0 ? usedIdx + heads.length : base;
   queue.restore({ lastAvail: lastAvail & 0xffff, lastUsed: usedIdx, inFlight: [] });
   queue.retake(heads);
+}
+
+/**
+ * Positions of a packed ring as SET_VRING_BASE has them: available, and above it used. DPDK's drivers say the available
+ * one alone, which both are when a driver starts: no ring has more in it than its size.
+ */
+function packedPositions(
+  base: number,
+  size: number,
+): { readonly lastAvail: number; readonly lastUsed: number } {
+  const [lastAvail, lastUsed] = [base & 0xffff, base >>> 16];
+  const laps = ((lastAvail ^ lastUsed) & WRAP) === 0 ? 0 : size;
+  const between = (lastAvail & (WRAP - 1)) + laps - (lastUsed & (WRAP - 1));
+  const isPlausible = between >= 0 && between <= size && !(lastUsed === 0 && lastAvail === WRAP);
+  return { lastAvail, lastUsed: isPlausible ? lastUsed : lastAvail };
 }

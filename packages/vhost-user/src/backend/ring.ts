@@ -1,6 +1,6 @@
 import { EventFd, FdWatch, SystemCallError } from "@northbridge/linux";
 import type { VirtQueue } from "@northbridge/sdk/virtio";
-import type { InflightRegion } from "./inflight-region.ts";
+import type { Inflight } from "./inflight-region.ts";
 
 /** How often a ring without a kick descriptor is looked at. */
 const POLL_MS = 1;
@@ -17,8 +17,10 @@ export class Ring {
   /** From SET_VRING_KICK to GET_VRING_BASE. */
   isStarted = false;
   queue: VirtQueue | undefined;
-  /** Of a split queue that is open. */
-  region: InflightRegion | undefined;
+  /** Of a queue that is open: what is in flight. */
+  inflight: Inflight | undefined;
+  /** The front end keeps `inflight`, and gives it to whoever serves the ring next. */
+  isKept = false;
   call: EventFd | undefined;
   #kick: EventFd | undefined;
   #error: EventFd | undefined;

@@ -7,7 +7,7 @@ import {
   type VirtQueue,
 } from "@northbridge/sdk/virtio";
 import { VhostFeature } from "../protocol/spec.ts";
-import type { InflightRegion } from "./inflight-region.ts";
+import type { Inflight } from "./inflight-region.ts";
 
 const { Feature, DeviceId } = virtioSpec;
 
@@ -35,7 +35,9 @@ export interface StopPosition {
   readonly told: number;
   readonly used: number;
   /** What is in flight, where going back in the available ring does not bring it again. */
-  readonly overtaken: InflightRegion | undefined;
+  readonly overtaken: Inflight | undefined;
+  /** Of the ring, in descriptors: one of another size is another ring. */
+  readonly size: number;
 }
 
 /**
@@ -56,7 +58,7 @@ export class ServedDevice {
   readonly #stops: (StopPosition | undefined)[] = [];
   #requests = 0;
 
-  constructor(device: VirtioDevice, options: { readonly packed: boolean }) {
+  constructor(device: VirtioDevice, options: { readonly packed: boolean; readonly inOrder: boolean }) {
     this.device = device;
     const isCard = device.deviceId === DeviceId.NET;
     this.offered = FeatureSet.of([
@@ -67,6 +69,7 @@ export class ServedDevice {
       VhostFeature.LOG_ALL,
       VhostFeature.PROTOCOL_FEATURES,
       ...(options.packed ? [Feature.RING_PACKED] : []),
+      ...(options.inOrder ? [Feature.IN_ORDER] : []),
     ]);
   }
 
@@ -143,10 +146,10 @@ export class ServedDevice {
   }
 
   /** A queue opens: what was in flight when it stopped, if only this device knows. */
-  opened(index: number): InflightRegion | undefined {
+  opened(index: number, size: number): Inflight | undefined {
     const stop = this.#stops[index];
     this.#stops[index] = undefined;
-    return stop?.overtaken;
+    return stop?.size === size ? stop.overtaken : undefined;
   }
 
   requested(): void {

@@ -371,7 +371,7 @@ export class BackendSession {
     const queues = payload.getUint16(InflightDescription.NUM_QUEUES, true);
     const size = payload.getUint16(InflightDescription.QUEUE_SIZE, true);
     if (queues === 0 || queues > this.#rings.count || size === 0) throw new Refusal("inflight");
-    const length = InflightMemory.lengthOf(queues, size);
+    const length = InflightMemory.lengthOf({ queues, size, isPacked: this.#rings.isPacked });
     const fd = createMemfd("vhost-user requests in flight", length);
     const answer = new Uint8Array(payload.byteLength);
     const view = viewOf(answer);
@@ -389,7 +389,11 @@ export class BackendSession {
     const size = payload.getUint16(InflightDescription.QUEUE_SIZE, true);
     const isPossible = offset !== undefined && queues > 0 && queues <= this.#rings.count && size > 0;
     if (!isPossible || this.#rings.isAnyOpen) throw new Refusal("inflight");
-    const memory = InflightMemory.map(fds[0] ?? -1, { offset, queues, size });
+    const memory = InflightMemory.map(fds[0] ?? -1, offset, {
+      queues,
+      size,
+      isPacked: this.#rings.isPacked,
+    });
     if (memory === undefined) throw new Refusal("inflight");
     this.#rings.setInflight(memory);
   }

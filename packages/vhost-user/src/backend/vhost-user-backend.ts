@@ -8,8 +8,10 @@ export interface VhostUserBackendOptions {
   readonly device: VirtioDevice;
   /** Guest memory over slots: `(slots, written) => new SlottedGuestMemory(slots, written)` of `@northbridge/core`. */
   readonly createMemory: CreateMemory;
-  /** Whether to offer packed rings, whose requests in flight do not survive this process. @defaultValue false */
+  /** Whether to offer packed rings. @defaultValue false */
   readonly packed?: boolean;
+  /** Whether to offer to use buffers in the order the driver made them available. @defaultValue false */
+  readonly inOrder?: boolean;
   /**
    * Refuses memory that its owner may cut off (without `F_SEAL_SHRINK`): an access behind its new end would end this
    * process. QEMU seals `memory-backend-memfd`. @defaultValue false
@@ -31,7 +33,10 @@ export class VhostUserBackend {
 
   constructor(options: VhostUserBackendOptions) {
     this.#options = options;
-    this.#served = new ServedDevice(options.device, { packed: options.packed ?? false });
+    this.#served = new ServedDevice(options.device, {
+      packed: options.packed ?? false,
+      inOrder: options.inOrder ?? false,
+    });
   }
 
   /** Listens at a Unix socket. Throws `NB_CONFIG` where it is in use, `NB_HOST` where the host refuses. */

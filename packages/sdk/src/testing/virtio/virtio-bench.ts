@@ -80,7 +80,7 @@ export class VirtioBench {
         size: registers.size,
         eventIdx: features.has(Feature.EVENT_IDX),
       });
-      if (old === undefined) this.alloc(queue.byteLength);
+      if (old === undefined) this.alloc(32 * registers.size + 32); // either layout fits
       this.queues[index] = queue;
       const { desc, driver, device } = queue.addresses;
       [desc, driver, device].forEach((gpa, area) => {
