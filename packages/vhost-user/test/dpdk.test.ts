@@ -44,7 +44,9 @@ describe.skipIf(command === "")("the drivers of DPDK's virtio_user", () => {
       mac: Uint8Array.of(0x52, 0x54, 0, 1, 2, 3),
     });
     const refusals: string[] = [];
-    const say = (line: string): void => void (/refused|reset/.test(line) && refusals.push(line));
+    const say = (line: string): void => {
+      if (/refused|reset/.test(line)) refusals.push(line);
+    };
     const backend = new VhostUserBackend({ device, createMemory, packed, inOrder, say });
     backend.listen(socket);
     const [program = "", ...more] = command.split(" ");

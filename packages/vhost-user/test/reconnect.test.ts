@@ -104,7 +104,10 @@ describe.skipIf(!isHere).each([false, true])("requests in flight (packed: %s)", 
     // Out of order: the second and the fifth end, the others are in flight when the back end dies.
     bench.disk.held[1]!();
     bench.disk.held[4]!();
-    for (; bench.used < 2; bench.collect()) await turn();
+    while (bench.used < 2) {
+      await turn();
+      bench.collect();
+    }
     const dead = bench.crash();
     bench.newBackend();
     await bench.connect();
