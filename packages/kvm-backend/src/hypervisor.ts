@@ -45,10 +45,16 @@ async function createVm(options: VmOptions, how: KvmOptions): Promise<VirtualMac
       "clock: KVM runs guests on the host's time; expected realtime, found virtual",
     );
   }
-  if (how.kernelPit === true && how.irqchip === "split") {
+  if (how.kernelPit === true && how.irqchip !== undefined && how.irqchip !== "kernel") {
     throw new NorthbridgeError(
       "NB_BACKEND",
-      "kernelPit: the kernel's i8254 needs its interrupt controllers; expected irqchip kernel, found split",
+      `kernelPit: the kernel's i8254 needs its interrupt controllers; expected irqchip kernel, found ${how.irqchip}`,
+    );
+  }
+  if (how.irqchip === "none" && options.vcpus !== 1) {
+    throw new NorthbridgeError(
+      "NB_BACKEND",
+      `vcpus: without local APICs (irqchip none) a machine has 1, found ${options.vcpus}`,
     );
   }
   const kvm = open("/dev/kvm", OpenFlag.O_RDWR);

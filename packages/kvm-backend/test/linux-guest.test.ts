@@ -68,6 +68,7 @@ class LinuxGuest {
 
   static async create(
     makeHypervisor: (onCreate: (vm: VirtualMachine) => void) => Hypervisor,
+    moreOfCmdline = "",
   ): Promise<LinuxGuest> {
     const disk = join(directory, "disk.img");
     const image = Buffer.alloc(SECTORS * 512);
@@ -83,7 +84,7 @@ class LinuxGuest {
         boot: {
           kernel: KERNEL!,
           ...(INITRD !== undefined && { initrd: INITRD }),
-          cmdline: CMDLINE,
+          cmdline: CMDLINE + moreOfCmdline,
         },
         devices: [
           {
@@ -180,8 +181,11 @@ describe.skipIf(KERNEL === undefined || !hasKvm)("Linux under KVM", () => {
     }
   });
 
-  it("boots with a split irqchip", { timeout: 1_200_000 }, async () => {
-    const guest = await LinuxGuest.create((onCreate) => plainKvm(onCreate, { irqchip: "split" }));
+  it.for([
+    ["split", ""],
+    ["none", " noapic nolapic"],
+  ] as const)("boots with irqchip %s", { timeout: 1_200_000 }, async ([irqchip, cmdline]) => {
+    const guest = await LinuxGuest.create((onCreate) => plainKvm(onCreate, { irqchip }), cmdline);
     try {
       const done = guest.writes(DONE);
       await guest.machine.start();

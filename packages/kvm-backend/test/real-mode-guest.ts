@@ -1,5 +1,5 @@
 import { type AddressSpace, mmioBus, portBus } from "@northbridge/core";
-import type { IoHandler, IoRegion, Vcpu, VirtualMachine } from "@northbridge/sdk";
+import type { DrivenClock, Hypervisor, IoHandler, IoRegion, Vcpu, VirtualMachine } from "@northbridge/sdk";
 import { kvmHypervisor, type KvmOptions } from "../src/index.ts";
 import { realtime } from "./host-time.ts";
 
@@ -14,9 +14,15 @@ export class RealModeGuest {
   readonly ports: AddressSpace = portBus();
   readonly mmio: AddressSpace = mmioBus();
   readonly ram: Uint8Array;
+  readonly clock: DrivenClock;
 
-  private constructor(vm: VirtualMachine, buses: Pick<RealModeGuest, "ports" | "mmio">, ram: number) {
+  private constructor(
+    vm: VirtualMachine,
+    { clock, ...buses }: Pick<RealModeGuest, "ports" | "mmio" | "clock">,
+    ram: number,
+  ) {
     this.vm = vm;
+    this.clock = clock;
     this.ports = buses.ports;
     this.mmio = buses.mmio;
     this.ports.shortcuts = vm.shortcuts?.ports;
@@ -27,12 +33,17 @@ export class RealModeGuest {
   /** @param code what every processor executes; `regs.ax` of each is its number */
   static async create(
     code: readonly number[],
-    options: KvmOptions & { readonly vcpus?: number; readonly ram?: number } = {},
+    options: KvmOptions & {
+      readonly vcpus?: number;
+      readonly ram?: number;
+      /** Instead of KVM. */
+      readonly hypervisor?: Hypervisor;
+    } = {},
   ): Promise<RealModeGuest> {
-    const buses = { ports: portBus(), mmio: mmioBus() };
-    const { vcpus = 1, ram = RAM, ...how } = options;
-    const vm = await kvmHypervisor(how).createVm({ vcpus, clock: realtime(), memoryBytes: ram, ...buses });
-    const guest = new RealModeGuest(vm, buses, ram);
+    const given = { ports: portBus(), mmio: mmioBus(), clock: realtime() };
+    const { vcpus = 1, ram = RAM, hypervisor, ...how } = options;
+    const vm = await (hypervisor ?? kvmHypervisor(how)).createVm({ vcpus, memoryBytes: ram, ...given });
+    const guest = new RealModeGuest(vm, given, ram);
     guest.ram.set(code, CODE);
     vm.memoryWritten(0, ram);
     vm.vcpus.forEach((vcpu, i) => {

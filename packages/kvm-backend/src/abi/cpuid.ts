@@ -30,6 +30,34 @@ export function supportedCpuid(kvm: number): readonly CpuidLeaf[] {
   });
 }
 
+/** What a guest without a local APIC must not be told of, as bits of CPUID registers (SDM 2A; KVM: cpuid.rst). */
+const LOCAL_APIC_CLAIMS: readonly (readonly [
+  leaf: number,
+  register: "eax" | "ecx" | "edx",
+  ...bits: number[],
+])[] = [
+  [1, "ecx", 21, 24], // x2APIC, TSC-deadline
+  [1, "edx", 9], // APIC
+  [6, "eax", 2], // ARAT
+  [0x80000001, "ecx", 3], // ExtApicSpace
+  [0x80000001, "edx", 9], // APIC, AMD's
+  [0x40000001, "eax", 4, 6, 7, 9, 10, 11, 13, 14, 15], // async page faults, EOI, spin locks, IPIs, message ids
+];
+
+/** The model of a processor without a local APIC. */
+export function withoutLocalApic(model: CpuModel): CpuModel {
+  const leaves = model.leaves.map((entry) =>
+    LOCAL_APIC_CLAIMS.filter(([leaf]) => leaf === entry.leaf >>> 0).reduce(
+      (rest, [, register, ...bits]) => ({
+        ...rest,
+        [register]: bits.reduce((value, bit) => (value & ~(1 << bit)) >>> 0, rest[register]),
+      }),
+      entry,
+    ),
+  );
+  return { name: model.name, leaves };
+}
+
 const X2APIC_TOPOLOGY = [0xb, 0x1f];
 
 /** The leaf with the processor's own APIC id in it (SDM 2A, CPUID leaves 1, 0BH, 1FH). */

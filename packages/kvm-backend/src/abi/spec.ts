@@ -186,6 +186,7 @@ export const Run = {
   IMMEDIATE_EXIT: 1,
   EXIT_REASON: 8,
   READY_FOR_INTERRUPT_INJECTION: 12,
+  CR8: 16,
   IO_DIRECTION: 32,
   IO_SIZE: 33,
   IO_PORT: 34,
@@ -224,6 +225,7 @@ export const Exit = {
   SHUTDOWN: 8,
   FAIL_ENTRY: 9,
   INTR: 10,
+  SET_TPR: 11,
   INTERNAL_ERROR: 17,
   SYSTEM_EVENT: 24,
   IOAPIC_EOI: 26,
@@ -296,7 +298,20 @@ export const Event = {
 } as const;
 
 /** Offsets in a local APIC's register page (SDM 3A §11.4.1). */
-export const LapicPage = { ISR: 0x100, IRR: 0x200, INITIAL_COUNT: 0x380 } as const;
+export const LapicPage = {
+  ID: 0x20,
+  VERSION: 0x30,
+  DFR: 0xe0,
+  SVR: 0xf0,
+  ISR: 0x100,
+  IRR: 0x200,
+  LVT_FIRST: 0x320,
+  LVT_LAST: 0x370,
+  INITIAL_COUNT: 0x380,
+} as const;
+
+/** IA32_APIC_BASE (SDM 3A §11.4.4). */
+export const ApicBase = { ENABLED: 0x800n } as const;
 
 /** SDM 4, table 2-2; TSC_AUX is also AMD's. */
 export const Msr = {

@@ -16,6 +16,7 @@ import type { StateAccess } from "./vcpu-state.ts";
 import type { VcpuThread } from "./vcpu-thread.ts";
 
 const EINTR = "EINTR";
+const RFLAGS_IF = 0x200n;
 const MAX_INSTRUCTION = 15;
 const MAX_BREAKPOINTS = 4;
 /** Looks at the mailbox before the machine thread goes back to its event loop: some 50 µs. */
@@ -67,6 +68,8 @@ export class KvmVcpu implements Vcpu {
   /** Kicks still to be left to the event loop. */
   #impatience = 0;
   #vainRingExits = 0;
+  /** Ends the wait for an interrupt. */
+  #wake: (() => void) | undefined;
   readonly #interruption = new RootedBuffer(SizeOf.kvm_interrupt);
 
   constructor(deps: {
@@ -122,6 +125,8 @@ export class KvmVcpu implements Vcpu {
     try {
       await this.#stepOffBreakpoint();
       for (let served = 1; ; served++) {
+        const end = this.#state.isHalted ? await this.#wait() : undefined;
+        if (end !== undefined) return end;
         await this.#enter(served % BATCH !== 0);
         const exit = this.#serve();
         if (this.#abortion !== undefined) throw this.#abortion;
@@ -136,6 +141,7 @@ export class KvmVcpu implements Vcpu {
 
   kick(): void {
     this.#isKicked = true;
+    this.#wake?.();
     if (!this.#thread.isInGuest) return;
     this.#run.setUint8(Run.IMMEDIATE_EXIT, 1);
     // A task of the event loop would say so too, and take longer than most guests.
@@ -152,13 +158,20 @@ export class KvmVcpu implements Vcpu {
 
   setState(state: VcpuState): void {
     this.#assertStopped("setState");
-    this.#state.load(state);
+    this.#load(state);
   }
 
   reset(): void {
     this.#assertStopped("reset");
     // The counter goes on: not every KVM can set it back.
-    this.#state.load({ ...this.#powerOn, tsc: this.#state.tsc() });
+    this.#load({ ...this.#powerOn, tsc: this.#state.tsc() });
+  }
+
+  #load(state: VcpuState): void {
+    this.#state.load(state);
+    // What `kvm_run` says of the state before, and what it tells a processor without a local APIC in the kernel.
+    this.#run.setUint8(Run.READY_FOR_INTERRUPT_INJECTION, 0);
+    this.#run.setBigUint64(Run.CR8, state.sregs.cr8, true);
   }
 
   setDebug(
@@ -203,8 +216,9 @@ export class KvmVcpu implements Vcpu {
   }
   #onExamined: (isDead: boolean) => void = () => undefined;
 
-  /** Makes the guest leave for a moment. */
+  /** Makes the guest leave for a moment, and a processor without a local APIC see an interrupt. */
   poke(): void {
+    this.#wake?.();
     this.#interrupt();
   }
 
@@ -219,6 +233,7 @@ export class KvmVcpu implements Vcpu {
   /** Makes the pending run reject: something that it caused failed outside of it. */
   abort(error: Error): void {
     this.#abortion = error;
+    this.#wake?.();
     this.#interrupt();
   }
 
@@ -244,6 +259,20 @@ export class KvmVcpu implements Vcpu {
     if (!this.#thread.isInGuest) return;
     this.#run.setUint8(Run.IMMEDIATE_EXIT, 1);
     this.#thread.interrupt();
+  }
+
+  /** After HLT without a local APIC: `undefined` once there is an interrupt, else why the run ends. */
+  async #wait(): Promise<VmExit | undefined> {
+    if ((this.#state.regs().rflags & RFLAGS_IF) === 0n) return { kind: "halt" };
+    while (!this.#isKicked && this.#abortion === undefined && this.#controllers?.isAsserted !== true)
+      await new Promise<void>((resolve) => (this.#wake = resolve));
+    this.#wake = undefined;
+    if (this.#abortion !== undefined) throw this.#abortion;
+    if (this.#isKicked) return this.#takeKick();
+    this.#state.isHalted = false;
+    // A processor in HLT takes it at once: `kvm_run` does not say so of one that was restored.
+    this.#run.setUint8(Run.READY_FOR_INTERRUPT_INJECTION, 1);
+    return undefined;
   }
 
   async #enter(maySpin: boolean): Promise<void> {
@@ -285,7 +314,8 @@ export class KvmVcpu implements Vcpu {
         this.#accesses.memory();
         return undefined;
       case Exit.HLT:
-        return { kind: "halt" };
+        this.#state.isHalted = true;
+        return undefined;
       case Exit.SHUTDOWN:
         return { kind: "shutdown", detail: `triple fault at RIP 0x${this.#state.regs().rip.toString(16)}` };
       case Exit.DEBUG:
@@ -298,6 +328,7 @@ export class KvmVcpu implements Vcpu {
         this.#controllers?.endOfInterrupt(this.#run.getUint8(Run.EOI_VECTOR));
         return undefined;
       case Exit.IRQ_WINDOW_OPEN:
+      case Exit.SET_TPR: // a task priority without a local APIC: the 8259 pair takes no notice
         return undefined;
       case Exit.DIRTY_RING_FULL:
         return this.#serveRingFull();
@@ -313,12 +344,14 @@ export class KvmVcpu implements Vcpu {
       this.#isExamined = false;
       this.#onExamined(this.#isDead());
     }
-    if (this.#isKicked) {
-      this.#isKicked = false;
-      this.#counts.kicks++;
-      return { kind: "interrupted" };
-    }
+    if (this.#isKicked) return this.#takeKick();
     return this.#isDeclaredDead ? { kind: "halt" } : undefined;
+  }
+
+  #takeKick(): VmExit {
+    this.#isKicked = false;
+    this.#counts.kicks++;
+    return { kind: "interrupted" };
   }
 
   /** Another vCPU's exit may have emptied the ring already; but a KVM that lets one overflow says so for ever. */
@@ -365,7 +398,6 @@ export class KvmVcpu implements Vcpu {
 
   /** Halted with interrupts off, or waiting for another processor: only another vCPU could wake it. */
   #isDead(): boolean {
-    const RFLAGS_IF = 0x200n;
     const mpState = this.#state.mpState();
     if (mpState === "waitForSipi" || mpState === "initReceived") return true;
     return (

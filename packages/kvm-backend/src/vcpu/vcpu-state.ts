@@ -1,7 +1,7 @@
 import { ioctlBuffer, RootedBuffer } from "@northbridge/linux";
 import { checkVcpuState, NorthbridgeError, RestoreError, type VcpuState } from "@northbridge/sdk";
 import { decodeRegs, decodeSregs, encodeRegs, encodeSregs } from "../abi/registers.ts";
-import { LapicPage, MpState, Msr, Request, SizeOf } from "../abi/spec.ts";
+import { ApicBase, LapicPage, MpState, Msr, Request, SizeOf } from "../abi/spec.ts";
 import { fromBase64, toBase64 } from "./base64.ts";
 import { EventState } from "./event-state.ts";
 import { ExtendedState } from "./extended-state.ts";
@@ -25,6 +25,9 @@ export class StateAccess {
   readonly #savable: readonly number[];
   readonly #extended: ExtendedState;
   readonly events: EventState;
+  readonly #hasLocalApic: boolean;
+  /** Waits for an interrupt. For processors without a local APIC, of which the kernel does not keep that. */
+  isHalted = false;
   readonly #regs = new RootedBuffer(SizeOf.kvm_regs);
   readonly #sregs = new RootedBuffer(SizeOf.kvm_sregs);
   readonly #lapic = new RootedBuffer(SizeOf.kvm_lapic_state);
@@ -38,13 +41,26 @@ export class StateAccess {
     readonly msrs: MsrAccess;
     readonly savable: readonly number[];
     readonly xsaveBytes: number;
+    readonly hasLocalApic: boolean;
   }) {
     this.#fd = deps.fd;
+    this.#hasLocalApic = deps.hasLocalApic;
+
     this.#what = `vCPU ${deps.index}`;
     this.#msrs = deps.msrs;
     this.#savable = deps.savable;
     this.#extended = new ExtendedState(deps.fd, this.#what, deps.xsaveBytes);
     this.events = new EventState(deps.fd, this.#what);
+    if (!deps.hasLocalApic) this.#switchLocalApicOff(deps.index);
+  }
+
+  /** Has CPUID and IA32_APIC_BASE say that there is none: a new vCPU of KVM's has one that is on. */
+  #switchLocalApicOff(index: number): void {
+    putDisabledApic(this.#lapic.view, index);
+    this.#call("KVM_GET_SREGS", this.#sregs);
+    const sregs = decodeSregs(this.#sregs.view);
+    encodeSregs(this.#sregs.view, { ...sregs, apicBase: sregs.apicBase & ~ApicBase.ENABLED });
+    this.#call("KVM_SET_SREGS", this.#sregs);
   }
 
   regs(): VcpuState["regs"] {
@@ -58,6 +74,7 @@ export class StateAccess {
   }
 
   mpState(): VcpuState["mpState"] {
+    if (this.isHalted) return "halted";
     this.#call("KVM_GET_MP_STATE", this.#mp);
     const number = this.#mp.view.getUint32(0, true);
     const known = MP_STATES.find(([value]) => value === number);
@@ -78,7 +95,7 @@ export class StateAccess {
   save(): VcpuState {
     const mpState = this.mpState();
     this.events.fetch();
-    this.#call("KVM_GET_LAPIC", this.#lapic);
+    if (this.#hasLocalApic) this.#call("KVM_GET_LAPIC", this.#lapic);
     this.#call("KVM_GET_SREGS", this.#sregs);
     this.#call("KVM_GET_DEBUGREGS", this.#debug);
     const debug = (index: number): bigint => this.#debug.view.getBigUint64(8 * index, true);
@@ -114,18 +131,26 @@ export class StateAccess {
   load(state: VcpuState): void {
     checkVcpuState(this.#what, state);
     const lapic = fromBase64(`${this.#what}: lapic`, state.lapic, SizeOf.kvm_lapic_state);
+    if (!this.#hasLocalApic && (state.sregs.apicBase & ApicBase.ENABLED) !== 0n)
+      throw new RestoreError(
+        this.#what,
+        `expected a processor whose local APIC is off, as there is none here, found sregs.apicBase 0x${state.sregs.apicBase.toString(16)}`,
+      );
     this.setRegs(state.regs);
     this.#extended.load(state);
     encodeSregs(this.#sregs.view, state.sregs);
     this.#call("KVM_SET_SREGS", this.#sregs);
     this.#loadMsrs(state);
-    this.#mp.view.setUint32(0, MP_STATES.find(([, name]) => name === state.mpState)?.[0] ?? 0, true);
-    this.#call("KVM_SET_MP_STATE", this.#mp);
-    this.#lapic.bytes.set(lapic);
-    // Where the count is over KVM begins it anew, at once: it cannot tell that its interrupt was delivered.
-    const isTimerStill = state.lapicRemainder !== undefined && state.lapicRemainder.timerLeftNs === undefined;
-    if (isTimerStill) this.#lapic.view.setUint32(LapicPage.INITIAL_COUNT, 0, true);
-    this.#call("KVM_SET_LAPIC", this.#lapic);
+    if (this.#hasLocalApic) {
+      this.#mp.view.setUint32(0, MP_STATES.find(([, name]) => name === state.mpState)?.[0] ?? 0, true);
+      this.#call("KVM_SET_MP_STATE", this.#mp);
+      this.#lapic.bytes.set(lapic);
+      // Where the count is over KVM begins it anew, at once: it cannot tell that its interrupt was delivered.
+      const isTimerStill =
+        state.lapicRemainder !== undefined && state.lapicRemainder.timerLeftNs === undefined;
+      if (isTimerStill) this.#lapic.view.setUint32(LapicPage.INITIAL_COUNT, 0, true);
+      this.#call("KVM_SET_LAPIC", this.#lapic);
+    } else this.isHalted = state.mpState === "halted";
     this.events.load(state.events);
     const { db, dr6, dr7 } = state.debugregs;
     [...db, dr6, dr7].forEach((value, i) => {
@@ -168,4 +193,14 @@ export class StateAccess {
   #call(request: keyof typeof Request, buffer: RootedBuffer): void {
     ioctlBuffer(this.#fd, Request[request], buffer, `${this.#what}: ${request}`);
   }
+}
+
+/** The registers of a local APIC that is off (SDM 3A §11.4.7.1), for who has one. */
+function putDisabledApic(page: DataView, id: number): void {
+  page.setUint32(LapicPage.ID, (id << 24) >>> 0, true);
+  page.setUint32(LapicPage.VERSION, 0x50014, true);
+  page.setUint32(LapicPage.DFR, 0xffffffff, true);
+  page.setUint32(LapicPage.SVR, 0xff, true);
+  for (let at: number = LapicPage.LVT_FIRST; at <= LapicPage.LVT_LAST; at += 16)
+    page.setUint32(at, 1 << 16, true);
 }

@@ -69,6 +69,7 @@ const SLAVE_INPUT = 2;
 
 /** The interrupt controllers in the kernel: the 8259 pair and the I/O APIC. */
 export class Irqchip implements Controllers {
+  readonly hasLocalApics = true;
   readonly #vm: number;
   readonly #events: InterruptEvents;
   readonly #line = new RootedBuffer(SizeOf.kvm_irq_level);

@@ -1,5 +1,6 @@
 import { close, ioctl, ioctlBuffer, RootedBuffer, SharedMapping } from "@northbridge/linux";
 import type {
+  BusAccess,
   BusShortcuts,
   CpuModel,
   DirtyLog,
@@ -10,7 +11,7 @@ import type {
   VirtualMachine,
   VmOptions,
 } from "@northbridge/sdk";
-import { setCpuid, supportedCpuid } from "../abi/cpuid.ts";
+import { setCpuid, supportedCpuid, withoutLocalApic } from "../abi/cpuid.ts";
 import { Capability, IDENTITY_MAP_ADDRESS, Request, SizeOf, TSS_ADDRESS } from "../abi/spec.ts";
 import type { ExitCounts } from "../vcpu/accesses.ts";
 import type { EmulationFailureHook } from "../vcpu/emulation-failure.ts";
@@ -26,6 +27,7 @@ import type { Controllers } from "./controllers.ts";
 import { Irqchip } from "./irqchip.ts";
 import { KernelClocks } from "./kernel-clocks.ts";
 import { MemorySlots } from "./memory-slots.ts";
+import { PicOnly } from "./pic-only.ts";
 import { PostedWrites } from "./posted-writes.ts";
 import { SplitIrqchip } from "./split-irqchip.ts";
 
@@ -39,10 +41,11 @@ export interface KvmOptions {
    */
   readonly kernelPit?: boolean | undefined;
   /**
-   * `split`: the 8259 pair and the I/O APIC are on the machine thread, the local APICs in the kernel.
+   * `split`: the 8259 pair and the I/O APIC are on the machine thread, the local APICs in the kernel. `none`: only the
+   * 8259 pair, on the machine thread, and one processor without a local APIC.
    * @defaultValue `"kernel"`
    */
-  readonly irqchip?: "kernel" | "split" | undefined;
+  readonly irqchip?: "kernel" | "split" | "none" | undefined;
   /**
    * Entries of the ring that each vCPU logs pages in, a power of two. Absent: the kernel keeps a bitmap of each memory
    * slot. Rings cost what is written, bitmaps what memory there is.
@@ -135,11 +138,8 @@ export class KvmVm implements VirtualMachine {
     const map = new RootedBuffer(8);
     map.view.setBigUint64(0, BigInt(IDENTITY_MAP_ADDRESS), true);
     ioctlBuffer(fd, Request.KVM_SET_IDENTITY_MAP_ADDR, map, "KVM_SET_IDENTITY_MAP_ADDR");
-    const irqchip =
-      how.irqchip === "split"
-        ? new SplitIrqchip(fd, { ...options, asserted: () => processors[0]?.poke() })
-        : new Irqchip(fd);
-    const { outside }: Controllers = irqchip;
+    const irqchip = makeControllers(fd, how, { ...options, asserted: () => processors[0]?.poke() });
+    const { outside, hasLocalApics } = irqchip;
     if (how.kernelPit === true)
       ioctlBuffer(fd, Request.KVM_CREATE_PIT2, new RootedBuffer(SizeOf.kvm_pit_config), "KVM_CREATE_PIT2");
     const clocks = new KernelClocks(fd, how.kernelPit === true);
@@ -172,7 +172,8 @@ export class KvmVm implements VirtualMachine {
       posted.drain();
     };
     const doorbells = new Doorbells(fd, drainPosted, failed);
-    const cpuModel = options.cpuModel ?? { name: "host", leaves: supportedCpuid(kvm) };
+    const chosen = options.cpuModel ?? { name: "host", leaves: supportedCpuid(kvm) };
+    const cpuModel = hasLocalApics ? chosen : withoutLocalApic(chosen);
     const xsaveBytes = ioctl(fd, Request.KVM_CHECK_EXTENSION, Capability.KVM_CAP_XSAVE2, "KVM_CAP_XSAVE2");
     const runBytes = ioctl(kvm, Request.KVM_GET_VCPU_MMAP_SIZE, 0, "KVM_GET_VCPU_MMAP_SIZE");
     threads.forEach((thread, index) => {
@@ -187,6 +188,7 @@ export class KvmVm implements VirtualMachine {
           msrs,
           savable: findSavableMsrs(kvm, msrs),
           xsaveBytes,
+          hasLocalApic: hasLocalApics,
         });
         mapping = new SharedMapping(vcpu, runBytes, `kvm_run of vCPU ${index}`);
         const run = new DataView(mapping.buffer);
@@ -289,5 +291,20 @@ export class KvmVm implements VirtualMachine {
         return () => void Atomics.store(isMapped, 0, 0);
       },
     };
+  }
+}
+
+function makeControllers(
+  vm: number,
+  { irqchip = "kernel" }: KvmOptions,
+  deps: { readonly ports: BusAccess; readonly mmio: BusAccess; readonly asserted: () => void },
+): Controllers {
+  switch (irqchip) {
+    case "kernel":
+      return new Irqchip(vm);
+    case "split":
+      return new SplitIrqchip(vm, deps);
+    case "none":
+      return new PicOnly(deps);
   }
 }

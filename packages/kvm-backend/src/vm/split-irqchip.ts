@@ -2,7 +2,7 @@ import { type ApicMessage, InterruptControllers, IOAPIC_PAGE } from "@northbridg
 import { ioctlBuffer, PAGE_SIZE, RootedBuffer, SystemCallError } from "@northbridge/linux";
 import { type BusAccess, type InterruptEvent, type IoWidth, NorthbridgeError } from "@northbridge/sdk";
 import { Capability, IOAPIC_PINS, Request, SizeOf } from "../abi/spec.ts";
-import type { Controllers, OutsideControllers } from "./controllers.ts";
+import { type Controllers, type OutsideControllers, portsOf } from "./controllers.ts";
 import { GsiRouting, type PinRoute } from "./gsi-routing.ts";
 import { InterruptEvents } from "./interrupt-events.ts";
 import { Messages } from "./messages.ts";
@@ -29,6 +29,7 @@ interface Message {
  * sends is a message-signalled interrupt; ends of level-triggered ones come back as exits.
  */
 export class SplitIrqchip implements Controllers {
+  readonly hasLocalApics = true;
   readonly outside: OutsideControllers;
   readonly #chips: InterruptControllers;
   readonly #messages: Messages;
@@ -106,14 +107,7 @@ export class SplitIrqchip implements Controllers {
     const isIoapic = (address: number): boolean => Math.floor(address / PAGE_SIZE) === IOAPIC_PAGE;
     const asserted = (): boolean => this.#isAsserted;
     return {
-      ports: {
-        read: (port, width) =>
-          chips.claims(port) && width === 1 ? chips.readPort(port) : ports.read(port, width),
-        write: (port, width, value) => {
-          if (chips.claims(port) && width === 1) chips.writePort(port, value);
-          else ports.write(port, width, value);
-        },
-      },
+      ports: portsOf(chips, ports),
       mmio: {
         read: (address, width: IoWidth) =>
           isIoapic(address) ? chips.ioapic.read(address % PAGE_SIZE, width) : mmio.read(address, width),
