@@ -55,6 +55,7 @@ const RECORDED: Readonly<Record<keyof typeof Request, number>> = {
   KVM_SET_CLOCK: 0x4030ae7b,
   KVM_GET_PIT2: 0x8070ae9f,
   KVM_SET_PIT2: 0x4070aea0,
+  KVM_GET_TSC_KHZ: 0xaea3,
 };
 
 describe("KVM's ABI", () => {

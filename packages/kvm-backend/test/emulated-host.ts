@@ -24,7 +24,7 @@ function withoutExtensions(leaf: CpuidLeaf): CpuidLeaf {
     case 1:
       return { ...leaf, ecx: without(leaf.ecx, 1, 9, 12, 13, 17, 19, 20, 23, 25, 26, 27, 28, 29, 30) };
     case 7:
-      return { ...leaf, eax: 0, ebx: leaf.subleaf === 0 ? leaf.ebx & (1 << 9) : 0, ecx: 0, edx: 0 };
+      return { ...leaf, eax: 0, ebx: 0, ecx: 0, edx: 0 };
     case 0xd:
       return { ...leaf, eax: 0, ebx: 0, ecx: 0, edx: 0 };
     case 0x80000001:

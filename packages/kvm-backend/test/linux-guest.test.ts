@@ -18,10 +18,16 @@ import { commonModel, fixups, plainKvm, withModel } from "./emulated-host.ts";
 import { atHostTsc } from "./host-time.ts";
 import { hasKvm } from "./usable-kvm.ts";
 
-/** A kernel built for KVM without a processor's help, and its initramfs that ends with `INIT: done`. */
+/**
+ * A kernel that every KVM can run, also one without a processor's help, as `pnpm kvm-kernel` makes it; and an initramfs
+ * that ends with `INIT: done`, where the kernel has none in it.
+ */
 const KERNEL = process.env["NORTHBRIDGE_KVM_GUEST_KERNEL"];
 const INITRD = process.env["NORTHBRIDGE_KVM_GUEST_INITRD"];
-if (KERNEL === undefined) console.log("Linux under KVM skips: NORTHBRIDGE_KVM_GUEST_KERNEL names no kernel");
+if (KERNEL === undefined)
+  console.log(
+    "Linux under KVM skips: NORTHBRIDGE_KVM_GUEST_KERNEL names no kernel (pnpm kvm-kernel makes one)",
+  );
 const CMDLINE =
   "earlyprintk=serial,ttyS0 console=ttyS0 noxsave nosmap nosmep clearcpuid=popcnt,rdtscp,invpcid,pcid,cx16 " +
   "lpj=1000000 tsc=reliable no_timer_check rodata=off panic=-1 reboot=k " +

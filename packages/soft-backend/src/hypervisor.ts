@@ -1,8 +1,7 @@
-import { type Hypervisor, NorthbridgeError } from "@northbridge/sdk";
+import { type Hypervisor, NorthbridgeError, x86_64V2 } from "@northbridge/sdk";
 import { MAX_GUEST_MEMORY } from "./cpu/core.ts";
 import { MAX_VCPUS } from "./cpu/layout.ts";
 import { unmetClaims } from "./cpuid/feature-claims.ts";
-import { x86_64V2 } from "./cpuid/x86-64-v2.ts";
 import { SoftVm } from "./soft-vm.ts";
 
 /**

@@ -1,3 +1,3 @@
-export { x86_64V2 } from "./cpuid/x86-64-v2.ts";
+export { x86_64V2 } from "@northbridge/sdk";
 export { MAX_GUEST_MEMORY } from "./cpu/core.ts";
 export { softHypervisor } from "./hypervisor.ts";

@@ -1,13 +1,14 @@
 import { InterruptControllers } from "@northbridge/devices-legacy";
-import type {
-  CpuModel,
-  DirtyLog,
-  MemorySlot,
-  MsiTarget,
-  Snapshottable,
-  Vcpu,
-  VirtualMachine,
-  VmOptions,
+import {
+  type CpuModel,
+  type DirtyLog,
+  type MemorySlot,
+  type MsiTarget,
+  type Snapshottable,
+  type Vcpu,
+  type VirtualMachine,
+  type VmOptions,
+  x86_64V2,
 } from "@northbridge/sdk";
 import { type CpuCore, instantiateCore, MAX_GUEST_MEMORY } from "./cpu/core.ts";
 import { coreImports, type ExitCounts } from "./cpu/core-imports.ts";
@@ -15,7 +16,6 @@ import { FEATURES } from "./cpu/layout.ts";
 import { cpuModule } from "./cpu/wasm-module.ts";
 import { CpuidTable } from "./cpuid/cpuid-table.ts";
 import { assertClaimsMet, featuresOf } from "./cpuid/feature-claims.ts";
-import { x86_64V2 } from "./cpuid/x86-64-v2.ts";
 import { ApicBus } from "./lapic/apic-bus.ts";
 import { SlotTable } from "./memory/slot-table.ts";
 import { Scheduler } from "./scheduler/scheduler.ts";

@@ -11,6 +11,7 @@ export * from "./vsock.ts";
 export * from "./host-ends.ts";
 export * from "./lifecycle.ts";
 export * from "./hypervisor.ts";
+export * from "./cpu-features.ts";
 export * from "./vcpu-state.ts";
 export * from "./plugin.ts";
 export * from "./firmware.ts";

@@ -1,12 +1,12 @@
 import { describe, expect, it } from "vitest";
-import type { CpuModel } from "../contracts/index.ts";
+import { type CpuModel, cpuFeatureNames, findCpuFeature, hasFeature } from "../contracts/index.ts";
 import { parseMachineConfig } from "../config/machine-schema.ts";
 import { type CpuChoice, configuredCpu, describeCpu } from "./configured-cpu.ts";
-import { cpuFeatureNames, findCpuFeature, hasFeature } from "./cpu-features.ts";
 
 /** SSE4.2 and POPCNT are bits 20 and 23 of leaf 1's ECX (Intel SDM 2A, CPUID). */
 const SSE4_2 = 2 ** 20;
 const POPCNT = 2 ** 23;
+const AES = 2 ** 25;
 const AVX = 2 ** 28;
 const XSAVE = 2 ** 26;
 
@@ -75,6 +75,27 @@ describe("the processor of a config", () => {
     [{ cpu: { modle: "x" } }, 'cpu: unknown key "modle"; did you mean "model"?'],
   ])("has a shape: %j", (config, message) => {
     expect(() => parseMachineConfig({ memory: { mib: 1 }, ...config })).toThrow(message);
+  });
+
+  it("is a model whose features the backend lacks, once they are hidden", () => {
+    const greedy = {
+      ...model,
+      name: "greedy",
+      leaves: configuredCpu({ features: { aes: true } }, able)!.leaves,
+    };
+    const poor: CpuChoice = {
+      name: "poor",
+      cpuModels: () => [model, greedy],
+      unmetClaims: ({ leaves }) =>
+        leaves.some(({ leaf, ecx }) => leaf === 1 && (ecx & AES) !== 0) ? ["aes"] : [],
+    };
+    expect(() => configuredCpu({ model: "greedy" }, poor)).toThrow(
+      "cpu.model: greedy has what the poor backend lacks: aes; cpu.features can hide it",
+    );
+    expect(() => configuredCpu({ model: "greedy", features: { avx: true } }, poor)).toThrow(
+      /^cpu\.model: .*aes/,
+    );
+    expect(configuredCpu({ model: "greedy", features: { aes: false } }, poor)?.name).toBe("greedy -aes");
   });
 
   it("is the same whatever the punctuation and order of its features", () => {

@@ -1,7 +1,15 @@
-import type { CpuConfig, CpuidLeaf, CpuModel, Hypervisor } from "../contracts/index.ts";
+import {
+  type CpuConfig,
+  cpuFeatureNames,
+  type CpuidLeaf,
+  type CpuModel,
+  findCpuFeature,
+  hasFeature,
+  type Hypervisor,
+  withFeature,
+} from "../contracts/index.ts";
 import { ConfigError, ConfigProblems } from "../config/config-error.ts";
 import { didYouMean } from "../composition/did-you-mean.ts";
-import { cpuFeatureNames, findCpuFeature, hasFeature, withFeature } from "./cpu-features.ts";
 
 /** What of a backend decides which processors a machine can have. */
 export type CpuChoice = Pick<Hypervisor, "name" | "cpuModels" | "unmetClaims">;
@@ -39,6 +47,14 @@ export function configuredCpu(cpu: CpuConfig | undefined, backend: CpuChoice): C
     }
   }
   problems.settle();
+  const lacked = backend.unmetClaims?.(model) ?? [];
+  if (lacked.length > 0) {
+    throw new ConfigError(
+      "NB_CONFIG",
+      "cpu.model",
+      `${base.name} has what the ${backend.name} backend lacks: ${lacked.join(", ")}; cpu.features can hide it`,
+    );
+  }
   return model;
 }
 
@@ -66,7 +82,10 @@ function withOne(base: CpuModel, name: string, isShown: boolean, backend: CpuCho
     leaves = [...leaves, XSAVE_LEAF];
   const model = { name: `${base.name} ${change(name, isShown)}`, leaves };
   if (isShown) {
-    const lacked = backend.unmetClaims?.(model) ?? (hasFeature(base, feature) ? [] : [feature.name]);
+    const lackedBefore = backend.unmetClaims?.(base) ?? [];
+    const lacked =
+      backend.unmetClaims?.(model).filter((name) => !lackedBefore.includes(name)) ??
+      (hasFeature(base, feature) ? [] : [feature.name]);
     if (lacked.length > 0)
       throw new ConfigError("NB_CONFIG", where, `the ${backend.name} backend lacks ${lacked.join(", ")}`);
   }

@@ -197,5 +197,9 @@ async function bootGuest(load: BootLoader, parts: BootParts): Promise<void> {
     readFile: readImage,
   });
   const [first] = vm.vcpus;
-  first?.setState({ ...first.getState(), ...initial });
+  if (first === undefined) return;
+  const state = first.getState();
+  // Whether there is a local APIC, and where, is the backend's to say.
+  const { apicBase } = state.sregs;
+  first.setState({ ...state, ...initial, sregs: { ...(initial.sregs ?? state.sregs), apicBase } });
 }

@@ -1,9 +1,8 @@
 import { type FileHandle, open, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { crc32 } from "node:zlib";
-import { type MachineConfig, type MemorySlot, RestoreError } from "../contracts/index.ts";
+import { type MachineConfig, type MemorySlot, missingFeatures, RestoreError } from "../contracts/index.ts";
 import { describeCpu } from "../cpu/configured-cpu.ts";
-import { missingFeatures } from "../cpu/cpu-features.ts";
 import { fileErrorReason } from "../host/file-error.ts";
 import {
   MANIFEST_FILE,

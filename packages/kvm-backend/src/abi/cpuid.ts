@@ -1,5 +1,6 @@
-import { ioctlBuffer, RootedBuffer } from "@northbridge/linux";
+import { ioctl, ioctlBuffer, RootedBuffer } from "@northbridge/linux";
 import type { CpuidLeaf, CpuModel } from "@northbridge/sdk";
+import { leavesOf } from "./cpuid-of-vcpu.ts";
 import { Request, SizeOf } from "./spec.ts";
 
 const MAX_ENTRIES = 256;
@@ -58,22 +59,11 @@ export function withoutLocalApic(model: CpuModel): CpuModel {
   return { name: model.name, leaves };
 }
 
-const X2APIC_TOPOLOGY = [0xb, 0x1f];
-
-/** The leaf with the processor's own APIC id in it (SDM 2A, CPUID leaves 1, 0BH, 1FH). */
-function withApicId(leaf: CpuidLeaf, apicId: number): CpuidLeaf {
-  if (leaf.leaf === 1) return { ...leaf, ebx: ((leaf.ebx & 0xffffff) | (apicId << 24)) >>> 0 };
-  if (X2APIC_TOPOLOGY.includes(leaf.leaf)) return { ...leaf, edx: apicId };
-  return leaf;
-}
-
-/** Gives one vCPU its CPUID. */
-export function setCpuid(vcpu: number, index: number, model: CpuModel): void {
-  const entries = model.leaves.map(
-    (leaf): Entry => ({
-      ...withApicId(leaf, index),
-      flags: leaf.subleaf === undefined ? 0 : SIGNIFICANT_INDEX,
-    }),
+/** Gives one vCPU, of so many, its CPUID. */
+export function setCpuid(vcpu: number, index: number, model: CpuModel, vcpus: number): void {
+  const tscKhz = ioctl(vcpu, Request.KVM_GET_TSC_KHZ, 0, "KVM_GET_TSC_KHZ");
+  const entries = leavesOf(model, { index, vcpus, tscKhz }).map(
+    (leaf): Entry => ({ ...leaf, flags: leaf.subleaf === undefined ? 0 : SIGNIFICANT_INDEX }),
   );
   const buffer = new RootedBuffer(SizeOf.kvm_cpuid2 + SizeOf.kvm_cpuid_entry2 * entries.length);
   buffer.view.setUint32(0, entries.length, true);

@@ -94,7 +94,8 @@ export type RequestName =
   | "KVM_GET_CLOCK"
   | "KVM_SET_CLOCK"
   | "KVM_GET_PIT2"
-  | "KVM_SET_PIT2";
+  | "KVM_SET_PIT2"
+  | "KVM_GET_TSC_KHZ";
 
 export const Request: Readonly<Record<RequestName, number>> = {
   KVM_GET_API_VERSION: none(0x00),
@@ -149,6 +150,7 @@ export const Request: Readonly<Record<RequestName, number>> = {
   KVM_SET_CLOCK: write(0x7b, SizeOf.kvm_clock_data),
   KVM_GET_PIT2: read(0x9f, SizeOf.kvm_pit_state2),
   KVM_SET_PIT2: write(0xa0, SizeOf.kvm_pit_state2),
+  KVM_GET_TSC_KHZ: none(0xa3),
 };
 
 export const API_VERSION = 12;

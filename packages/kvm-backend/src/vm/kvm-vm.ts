@@ -180,7 +180,7 @@ export class KvmVm implements VirtualMachine {
       const vcpu = ioctl(fd, Request.KVM_CREATE_VCPU, index, `KVM_CREATE_VCPU of vCPU ${index}`);
       let mapping: SharedMapping | undefined;
       try {
-        setCpuid(vcpu, index, cpuModel);
+        setCpuid(vcpu, index, cpuModel, options.vcpus);
         const msrs = new MsrAccess(vcpu);
         const state = new StateAccess({
           fd: vcpu,

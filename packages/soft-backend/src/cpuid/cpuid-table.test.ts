@@ -1,6 +1,6 @@
+import { x86_64V2 } from "@northbridge/sdk";
 import { describe, expect, it } from "vitest";
 import { CpuidTable } from "./cpuid-table.ts";
-import { x86_64V2 } from "./x86-64-v2.ts";
 
 function look(table: CpuidTable, leaf: number, subleaf = 0, apicId = 0) {
   table.look(leaf, subleaf, apicId, true, false);

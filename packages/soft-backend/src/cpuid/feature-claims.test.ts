@@ -1,10 +1,9 @@
 import { VirtualClock } from "@northbridge/core";
-import type { CpuidLeaf, CpuModel } from "@northbridge/sdk";
+import { type CpuidLeaf, type CpuModel, x86_64V2 } from "@northbridge/sdk";
 import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { softHypervisor } from "../hypervisor.ts";
 import { featuresOf, unmetClaims } from "./feature-claims.ts";
-import { x86_64V2 } from "./x86-64-v2.ts";
 
 /** The default model with more bits set in some leaves. */
 function claiming(...claims: readonly (Partial<CpuidLeaf> & { readonly leaf: number })[]): CpuModel {

@@ -1,10 +1,10 @@
-import type { CpuidLeaf, CpuModel } from "@northbridge/sdk";
+import type { CpuidLeaf, CpuModel } from "@northbridge/core/contracts";
 
 const bits = (...positions: readonly number[]): number => positions.reduce((sum, bit) => sum + 2 ** bit, 0);
 
-/** Four bytes of text in register order. */
+/** Four bytes of ASCII in register order. */
 const word = (text: string): number =>
-  new DataView(new TextEncoder().encode(text.padEnd(4, "\0")).buffer).getUint32(0, true);
+  [0, 1, 2, 3].reduce((sum, i) => sum + (text.charCodeAt(i) || 0) * 2 ** (8 * i), 0);
 
 const leaf = (
   leaf: number,
@@ -45,7 +45,8 @@ const LEAF_1_EDX = bits(0, 2, 3, 4, 5, 6, 8, 9, 11, 12, 13, 15, 16, 17, 19, 23, 
 /**
  * The default processor: the x86-64-v2 level of the psABI and nothing beyond it but what makes a guest cheaper to
  * run. It calls itself an Intel family 6 part that is immune to the speculation bugs (docs/adr/0010), so that
- * Linux neither isolates page tables nor builds retpolines, and takes the TSC's frequency from leaf 0x15.
+ * Linux neither isolates page tables nor builds retpolines, and takes the TSC's frequency from leaf 0x15. A backend
+ * fills in what depends on the machine: processors, their numbers, and the TSC's frequency where it is another.
  */
 export const x86_64V2: CpuModel = {
   name: "x86-64-v2",

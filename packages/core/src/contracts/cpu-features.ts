@@ -1,4 +1,4 @@
-import type { CpuidLeaf, CpuModel } from "../contracts/index.ts";
+import type { CpuidLeaf, CpuModel } from "./hypervisor.ts";
 
 type Register = "eax" | "ebx" | "ecx" | "edx";
 
