@@ -25,6 +25,7 @@ function access(msrs: ReadonlyMap<number, bigint>, refuses = false): StateAccess
     msrs: fake as unknown as MsrAccess,
     savable: [0x174],
     xsaveBytes: 4096,
+    hasLocalApic: true,
   });
 }
 const TSC = [0x10, 5n] as const;
