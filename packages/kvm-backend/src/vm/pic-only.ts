@@ -20,7 +20,9 @@ export class PicOnly implements Controllers {
     readonly asserted: () => void;
   }) {
     this.#chips = new InterruptControllers({
-      deliver: () => void this.untakenMessages++,
+      deliver: () => {
+        this.untakenMessages++;
+      },
       picOutput: (level) => {
         this.#isAsserted = level;
         if (level) deps.asserted();
