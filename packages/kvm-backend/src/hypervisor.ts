@@ -1,4 +1,4 @@
-import { close, ioctl, open, OpenFlag } from "@northbridge/linux";
+import { close, ioctl, MOST_MAPPED_BYTES, open, OpenFlag } from "@northbridge/linux";
 import {
   type CpuidLeaf,
   type CpuModel,
@@ -14,6 +14,9 @@ import { Capability, Request } from "./abi/spec.ts";
 import { probeKvm } from "./probe/probe.ts";
 import { type KvmOptions, KvmVm } from "./vm/kvm-vm.ts";
 
+/** Ids of local APICs have eight bits, and 255 is all of them: more would take x2APIC ids in messages. */
+const MOST_VCPUS = 254;
+
 /**
  * The backend on `/dev/kvm`: a vCPU is a thread of this process. Throws `NB_BACKEND`, saying what is missing, where
  * this host has no usable KVM.
@@ -21,6 +24,7 @@ import { type KvmOptions, KvmVm } from "./vm/kvm-vm.ts";
 export function kvmHypervisor(options: KvmOptions = {}): Hypervisor {
   return {
     name: "kvm",
+    limits: { memoryMib: MOST_MAPPED_BYTES / 2 ** 20, vcpus: MOST_VCPUS },
     cpuModels: () => [{ name: "host", leaves: leavesOfHost() }, x86_64V2],
     unmetClaims,
     createVm: (vm) => createVm(vm, options),
@@ -78,7 +82,10 @@ async function createVm(options: VmOptions, how: KvmOptions): Promise<VirtualMac
   }
   const kvm = open("/dev/kvm", OpenFlag.O_RDWR);
   try {
-    const most = ioctl(kvm, Request.KVM_CHECK_EXTENSION, Capability.KVM_CAP_MAX_VCPUS, "KVM_CAP_MAX_VCPUS");
+    const most = Math.min(
+      ioctl(kvm, Request.KVM_CHECK_EXTENSION, Capability.KVM_CAP_MAX_VCPUS, "KVM_CAP_MAX_VCPUS"),
+      MOST_VCPUS,
+    );
     if (!Number.isInteger(options.vcpus) || options.vcpus < 1 || options.vcpus > most)
       throw new NorthbridgeError("NB_BACKEND", `vcpus: this KVM has 1 to ${most}, found ${options.vcpus}`);
     return await KvmVm.create(kvm, options, how);

@@ -1,3 +1,4 @@
+import { readdirSync } from "node:fs";
 import type { Doorbell, VirtualMachine } from "@northbridge/sdk";
 import { afterEach, describe, expect, it } from "vitest";
 import { RealModeGuest } from "./real-mode-guest.ts";
@@ -79,5 +80,14 @@ describe.skipIf(!hasKvm)("doorbells under KVM", () => {
       throw new Error("a device's bug");
     });
     await expect(vm.vcpus[0]!.run()).rejects.toThrow("a device's bug");
+  });
+
+  it("leave nothing open where the kernel refuses them", async () => {
+    const { vm } = await createRinger([], () => undefined);
+    const opened = (): number => readdirSync("/proc/self/fd").length;
+    const before = opened();
+    const { ports } = vm.shortcuts!;
+    expect(() => ports.doorbell!(0x100, { width: 3 as 4 }, () => undefined)).toThrow(/KVM_IOEVENTFD.*EINVAL/);
+    expect(opened()).toBe(before);
   });
 });

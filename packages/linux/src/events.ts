@@ -63,17 +63,22 @@ export class FdWatch {
       events.writable === true
         ? check(libc().fcntl(fd, F_DUPFD_CLOEXEC, 0), "fcntl", `a duplicate of fd ${fd}`)
         : undefined;
-    this.#handle = libc().watch(this.#duplicate ?? fd, events, () => {
-      if (this.#isClosed) return;
-      try {
-        ready();
-      } catch (error) {
-        // Thrown into the native loop it would come out of whatever call of the system comes next.
-        queueMicrotask(() => {
-          throw error;
-        });
-      }
-    });
+    try {
+      this.#handle = libc().watch(this.#duplicate ?? fd, events, () => {
+        if (this.#isClosed) return;
+        try {
+          ready();
+        } catch (error) {
+          // Thrown into the native loop it would come out of whatever call of the system comes next.
+          queueMicrotask(() => {
+            throw error;
+          });
+        }
+      });
+    } catch (error) {
+      if (this.#duplicate !== undefined) close(this.#duplicate);
+      throw error;
+    }
     watches.add(this);
   }
 

@@ -37,6 +37,7 @@ export {
   discardPages,
   mapOver,
   mapUnder,
+  MOST_MAPPED_BYTES,
   PAGE_SIZE,
   Seal,
   sealsOf,

@@ -1,6 +1,6 @@
 import { writeSync } from "node:fs";
 import { type Address, libc } from "./libc.ts";
-import { ftruncate } from "./files.ts";
+import { close, ftruncate } from "./files.ts";
 import { check, errnoName, SystemCallError } from "./system-call-error.ts";
 
 export const PAGE_SIZE = 4096;
@@ -15,6 +15,11 @@ const MADV_DONTNEED = 4;
 const MADV_REMOVE = 9;
 const MAP_FAILED = 0xffff_ffff_ffff_ffffn;
 const WASM_PAGE = 65536;
+/** Pages of a WebAssembly memory that has 32-bit addresses, and of any that V8 makes. */
+const MOST_WASM32_PAGES = 65536;
+const MOST_WASM64_PAGES = 262144;
+/** The most bytes of one `SharedMapping`. */
+export const MOST_MAPPED_BYTES: number = MOST_WASM64_PAGES * WASM_PAGE;
 
 const MFD_CLOEXEC = 1;
 const MFD_ALLOW_SEALING = 2;
@@ -31,8 +36,9 @@ interface SharedMemory {
 interface WebAssemblyHost {
   readonly WebAssembly: {
     readonly Memory: new (descriptor: {
-      readonly initial: number;
-      readonly maximum: number;
+      readonly address?: "i64";
+      readonly initial: number | bigint;
+      readonly maximum: number | bigint;
       readonly shared: true;
     }) => SharedMemory;
   };
@@ -60,8 +66,13 @@ export function createMemfd(name: string, length: number): number {
     "memfd_create",
     `memory ${name}`,
   );
-  ftruncate(fd, length);
-  return fd;
+  try {
+    ftruncate(fd, length);
+    return fd;
+  } catch (error) {
+    close(fd);
+    throw error;
+  }
 }
 
 export function addSeals(fd: number, seals: number): void {
@@ -102,13 +113,18 @@ export class SharedMapping {
   #isMapped = true;
 
   /**
-   * Throws `SystemCallError`.
+   * Throws `SystemCallError`, and `ENOMEM` also beyond `MOST_MAPPED_BYTES`.
    * @param length bytes, a multiple of 4096
    * @param offset of the first byte in the file, a multiple of 4096
    */
   constructor(fd: number, length: number, what: string, offset = 0) {
     const pages = Math.ceil(length / WASM_PAGE);
-    this.#memory = new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true });
+    if (pages > MOST_WASM64_PAGES) throw new SystemCallError("mmap", "ENOMEM", what);
+    this.#memory = new WebAssembly.Memory(
+      pages <= MOST_WASM32_PAGES
+        ? { initial: pages, maximum: pages, shared: true }
+        : { address: "i64", initial: BigInt(pages), maximum: BigInt(pages), shared: true },
+    );
     this.buffer = this.#memory.buffer;
     this.length = length;
     this.address = libc().address(new Uint8Array(this.buffer));

@@ -50,6 +50,7 @@ function unixAddress(path: string): RootedBuffer {
   return address;
 }
 
+/** A non-blocking socket, after a call that may wait. */
 function withAddress(
   path: string,
   call: (fd: number, address: RootedBuffer) => number,
@@ -60,6 +61,7 @@ function withAddress(
   const fd = check(libc().socket(AF_UNIX, type | SOCK_CLOEXEC, 0), "socket", path);
   try {
     check(call(fd, address), name, path);
+    setNonBlocking(fd);
     return fd;
   } catch (error) {
     close(fd);
@@ -74,9 +76,7 @@ const connectTo = (fd: number, address: RootedBuffer): number =>
 
 /** A non-blocking socket for datagrams at `path`, which nothing may be at. Throws `SystemCallError`. */
 export function bindUnixDatagrams(path: string): number {
-  const fd = withAddress(path, bindTo, "bind", SOCK_DGRAM);
-  setNonBlocking(fd);
-  return fd;
+  return withAddress(path, bindTo, "bind", SOCK_DGRAM);
 }
 
 /**
@@ -90,9 +90,13 @@ export function connectUnixDatagrams(fd: number, path: string): void {
 /** A non-blocking socket that listens at `path`, which nothing may be at. Throws `SystemCallError`. */
 export function listenUnix(path: string): number {
   const fd = withAddress(path, bindTo, "bind");
-  check(libc().listen(fd, BACKLOG), "listen", path);
-  setNonBlocking(fd);
-  return fd;
+  try {
+    check(libc().listen(fd, BACKLOG), "listen", path);
+    return fd;
+  } catch (error) {
+    close(fd);
+    throw error;
+  }
 }
 
 /** The next connection to a listening socket, non-blocking; `undefined` where there is none. */
@@ -102,9 +106,7 @@ export function acceptUnix(fd: number): number | undefined {
 
 /** A non-blocking socket connected to who listens at `path`. Throws `SystemCallError`. */
 export function connectUnix(path: string): number {
-  const fd = withAddress(path, connectTo, "connect");
-  setNonBlocking(fd);
-  return fd;
+  return withAddress(path, connectTo, "connect");
 }
 
 /** A message header, with its vector behind it, over one buffer and over control data where there is some. */

@@ -281,7 +281,7 @@ export const GuestDebug = { ENABLE: 1, SINGLESTEP: 2, USE_HW_BP: 0x20000 } as co
 /** Values of `kvm_vcpu_events.interrupt.shadow`. */
 export const Shadow = { MOV_SS: 1, STI: 2 } as const;
 /** `kvm_vcpu_events.flags`. */
-export const EventFlag = { NMI_PENDING: 1, SIPI_VECTOR: 2, SHADOW: 4 } as const;
+export const EventFlag = { NMI_PENDING: 1, SHADOW: 4 } as const;
 /** Offsets in `kvm_vcpu_events`. */
 export const Event = {
   EXCEPTION_INJECTED: 0,
@@ -338,6 +338,6 @@ export const IOAPIC_PINS = 24;
 
 export const IrqchipId = { PIC_MASTER: 0, PIC_SLAVE: 1, IOAPIC: 2 } as const;
 
-/** Where processors without unrestricted guest mode keep their helpers: three pages and one, below the BIOS. */
-export const TSS_ADDRESS = 0xfffbd000;
-export const IDENTITY_MAP_ADDRESS = 0xfffbc000;
+/** Where processors without unrestricted guest mode keep their helpers: a page and three, below a BIOS of 16 MiB. */
+export const IDENTITY_MAP_ADDRESS = 0xfeffc000;
+export const TSS_ADDRESS = 0xfeffd000;

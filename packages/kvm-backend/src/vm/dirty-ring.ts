@@ -1,8 +1,13 @@
-import { ioctl, ioctlBuffer, RootedBuffer, SharedMapping, SystemCallError } from "@northbridge/linux";
+import {
+  ioctl,
+  ioctlBuffer,
+  PAGE_SIZE,
+  RootedBuffer,
+  SharedMapping,
+  SystemCallError,
+} from "@northbridge/linux";
 import { NorthbridgeError } from "@northbridge/sdk";
 import { Capability, DirtyGfn, Request, SizeOf } from "../abi/spec.ts";
-
-const PAGE = 4096;
 
 interface Ring {
   readonly mapping: SharedMapping;
@@ -46,7 +51,7 @@ export class DirtyRings {
 
   /** Maps a new vCPU's ring. */
   add(vcpu: number, index: number): void {
-    const offset = DirtyGfn.PAGE_OFFSET * PAGE;
+    const offset = DirtyGfn.PAGE_OFFSET * PAGE_SIZE;
     const mapping = new SharedMapping(
       vcpu,
       this.#entries * DirtyGfn.BYTES,

@@ -17,6 +17,7 @@ interface Bell {
 /** Writes that the kernel turns into events of a descriptor, without a word to the vCPU's thread (ioeventfd). */
 export class Doorbells {
   readonly #vm: number;
+  readonly #isSupported: boolean;
   readonly #takesAnyLength: boolean;
   readonly #request = new RootedBuffer(SizeOf.kvm_ioeventfd);
   readonly #bells = new Set<Bell>();
@@ -35,28 +36,34 @@ export class Doorbells {
     this.#failed = failed;
     const has = (capability: number): boolean =>
       ioctl(vm, Request.KVM_CHECK_EXTENSION, capability, "KVM_CHECK_EXTENSION") > 0;
+    this.#isSupported = has(Capability.KVM_CAP_IOEVENTFD);
     this.#takesAnyLength = has(Capability.KVM_CAP_IOEVENTFD_ANY_LENGTH);
   }
 
   /** See `BusShortcuts.doorbell`. */
   hang(at: Place, ring: () => void): Unmap | undefined {
-    if (at.width === undefined && (!this.#takesAnyLength || at.value !== undefined)) return undefined;
-    const event = new EventFd();
-    if (!this.#assign(at, event.fd, 0)) {
-      event.close();
+    if (!this.#isSupported || (at.width === undefined && (!this.#takesAnyLength || at.value !== undefined)))
       return undefined;
-    }
-    const bell: Bell = {
-      event,
-      ring,
-      watch: new FdWatch(event.fd, () => {
+    const event = new EventFd();
+    let bell: Bell;
+    try {
+      if (!this.#assign(at, event.fd, 0)) {
+        event.close();
+        return undefined;
+      }
+      const watch = new FdWatch(event.fd, () => {
         try {
           this.#drain(bell);
         } catch (error) {
           this.#failed(error instanceof Error ? error : new Error(String(error)));
         }
-      }),
-    };
+      });
+      bell = { event, ring, watch };
+    } catch (error) {
+      // The kernel lets go of a descriptor that is closed.
+      event.close();
+      throw error;
+    }
     // A machine whose vCPUs stand still must not keep the process.
     bell.watch.unref();
     this.#bells.add(bell);

@@ -21,16 +21,24 @@ export class InterruptEvents {
       return undefined;
     const gsi = this.#routing.add({ address, data });
     if (gsi === undefined) return undefined;
-    const event = new EventFd();
-    this.#assign(event.fd, gsi, 0);
+    let event: EventFd | undefined;
+    try {
+      event = new EventFd();
+      this.#assign(event.fd, gsi, 0);
+    } catch (error) {
+      this.#routing.delete(gsi);
+      event?.close();
+      throw error;
+    }
+    const { fd } = event;
     const interrupt: InterruptEvent = {
-      fd: event.fd,
+      fd,
       route: (newAddress, newData) => {
         this.#routing.set(gsi, { address: newAddress, data: newData });
       },
       close: () => {
         if (!this.#open.delete(interrupt)) return;
-        this.#assign(event.fd, gsi, IrqfdFlag.DEASSIGN);
+        this.#assign(fd, gsi, IrqfdFlag.DEASSIGN);
         this.#routing.delete(gsi);
         event.close();
       },

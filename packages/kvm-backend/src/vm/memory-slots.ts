@@ -1,7 +1,29 @@
-import { close, createMemfd, ioctlBuffer, PAGE_SIZE, RootedBuffer, SharedMapping } from "@northbridge/linux";
-import { checkMemorySlot, type DirtyLog, type MemorySlot, type SlotRequest } from "@northbridge/sdk";
-import { MemoryFlag, Request, SizeOf } from "../abi/spec.ts";
+import {
+  close,
+  createMemfd,
+  ioctlBuffer,
+  MOST_MAPPED_BYTES,
+  PAGE_SIZE,
+  RootedBuffer,
+  SharedMapping,
+} from "@northbridge/linux";
+import {
+  checkMemorySlot,
+  type DirtyLog,
+  type MemorySlot,
+  NorthbridgeError,
+  type SlotRequest,
+} from "@northbridge/sdk";
+import { IDENTITY_MAP_ADDRESS, MemoryFlag, Request, SizeOf } from "../abi/spec.ts";
 import type { DirtyRings } from "./dirty-ring.ts";
+
+const MIB = 2 ** 20;
+/** Guest-physical pages that KVM takes for itself: the identity map and behind it the TSS. */
+const KEPT_BY_KVM: SlotRequest = {
+  name: "pages that KVM keeps",
+  gpa: IDENTITY_MAP_ADDRESS,
+  length: 4 * PAGE_SIZE,
+};
 
 interface PlacedSlot extends MemorySlot {
   readonly number: number;
@@ -42,25 +64,41 @@ export class MemorySlots implements DirtyLog {
   /** Throws `NB_MEMORY`. */
   add(slot: SlotRequest & { readonly readOnly?: boolean }): MemorySlot {
     const { name, gpa, length } = slot;
-    checkMemorySlot(slot, { backend: "this KVM", most: this.#limit, slots: this.#slots });
+    checkMemorySlot(slot, {
+      backend: "this KVM",
+      most: this.#limit + 1,
+      slots: [...this.#slots, KEPT_BY_KVM],
+    });
+    if (length > MOST_MAPPED_BYTES)
+      throw new NorthbridgeError(
+        "NB_MEMORY",
+        `memory slot ${name}: a process maps at most ${MOST_MAPPED_BYTES / MIB} MiB in one piece, found ${length / MIB}`,
+      );
     const fd = createMemfd(name, length);
-    const mapping = new SharedMapping(fd, length, `memory slot ${name}`);
-    const logBytes = Math.ceil(length / PAGE_SIZE / 64) * 8;
-    const placed: PlacedSlot = {
-      name,
-      gpa,
-      length,
-      readOnly: slot.readOnly ?? false,
-      bytes: new Uint8Array(mapping.buffer, 0, length),
-      number: this.#slots.length,
-      fd,
-      mapping,
-      log: new RootedBuffer(logBytes),
-      written: new Uint8Array(logBytes),
-    };
-    this.#slots.push(placed);
-    this.#publish(placed);
-    return placed;
+    let mapping: SharedMapping | undefined;
+    try {
+      mapping = new SharedMapping(fd, length, `memory slot ${name}`);
+      const logBytes = Math.ceil(length / PAGE_SIZE / 64) * 8;
+      const placed: PlacedSlot = {
+        name,
+        gpa,
+        length,
+        readOnly: slot.readOnly ?? false,
+        bytes: new Uint8Array(mapping.buffer, 0, length),
+        number: this.#slots.length,
+        fd,
+        mapping,
+        log: new RootedBuffer(logBytes),
+        written: new Uint8Array(logBytes),
+      };
+      this.#publish(placed);
+      this.#slots.push(placed);
+      return placed;
+    } catch (error) {
+      mapping?.unmap();
+      close(fd);
+      throw error;
+    }
   }
 
   /** Host code wrote guest memory. What is not memory in the range is skipped. */
