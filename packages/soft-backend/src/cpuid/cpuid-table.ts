@@ -1,17 +1,32 @@
-import type { CpuidLeaf, CpuModel } from "@northbridge/sdk";
+import { type CpuidLeaf, type CpuModel, withTopology } from "@northbridge/sdk";
 
 const APIC = 1 << 9;
-const HTT = 1 << 28;
 const OSXSAVE = 1 << 27;
 const XSAVE = 1 << 26;
+/** Leaves of levels of topology: subleaves beyond the last level have ids too (SDM 2A, CPUID leaf 0BH). */
+const LEVELS = [0xb, 0x1f];
+
+type Table = ReadonlyMap<number, readonly CpuidLeaf[]>;
+
+function tableOf(leaves: readonly CpuidLeaf[]): Table {
+  const table = new Map<number, CpuidLeaf[]>();
+  for (const entry of leaves) {
+    const list = table.get(entry.leaf >>> 0) ?? [];
+    list.push(entry);
+    table.set(entry.leaf >>> 0, list);
+  }
+  return table;
+}
 
 /**
  * Answers CPUID for one machine: the model's leaves with what depends on the machine and on the processor filled
- * in (topology in leaves 1, 4 and 0xB; the APIC and OSXSAVE bits of leaf 1). `look` leaves its answer in the fields.
+ * in (its topology, as `withTopology` says; the APIC and OSXSAVE bits of leaf 1). `look` leaves its answer in the fields.
  */
 export class CpuidTable {
-  readonly #leaves: Map<number, CpuidLeaf[]> = new Map();
+  readonly #model: CpuModel;
   readonly #vcpus: number;
+  /** By APIC id. */
+  readonly #tables: Map<number, Table> = new Map();
   readonly #maxBasic: number;
   readonly #maxExtended: number;
   readonly #maxHypervisor: number;
@@ -22,17 +37,14 @@ export class CpuidTable {
   edx = 0;
 
   constructor(model: CpuModel, vcpus: number) {
-    for (const entry of model.leaves) {
-      const list = this.#leaves.get(entry.leaf >>> 0) ?? [];
-      list.push(entry);
-      this.#leaves.set(entry.leaf >>> 0, list);
-    }
+    this.#model = model;
     this.#vcpus = vcpus;
-    const limit = (base: number): number => (this.#leaves.get(base)?.[0]?.eax ?? base) >>> 0;
+    const table = tableOf(model.leaves);
+    const limit = (base: number): number => (table.get(base)?.[0]?.eax ?? base) >>> 0;
     this.#maxBasic = limit(0);
     this.#maxExtended = limit(0x8000_0000);
     this.#maxHypervisor = limit(0x4000_0000);
-    this.#isIntel = (this.#leaves.get(0)?.[0]?.ecx ?? 0) === 0x6c65_746e;
+    this.#isIntel = (table.get(0)?.[0]?.ecx ?? 0) === 0x6c65_746e;
   }
 
   /** @param apicEnabled IA32_APIC_BASE bit 11, @param osXsave CR4.OSXSAVE */
@@ -46,37 +58,30 @@ export class CpuidTable {
           : wanted > this.#maxBasic;
     // Intel parts answer an unsupported leaf with the highest basic one (SDM 2A, CPUID); others with zeros.
     const used = isBeyond && this.#isIntel ? this.#maxBasic : wanted;
-    const entry = this.#find(used, subleaf >>> 0);
+    const entry = this.#find(used, subleaf >>> 0, apicId);
     this.eax = entry?.eax ?? 0;
     this.ebx = entry?.ebx ?? 0;
     this.ecx = entry?.ecx ?? 0;
     this.edx = entry?.edx ?? 0;
-    this.#fill(used, subleaf >>> 0, apicId, apicEnabled, osXsave);
+    if (used === 1) {
+      if (!apicEnabled) this.edx = (this.edx & ~APIC) >>> 0;
+      const isOsXsave = osXsave && (this.ecx & XSAVE) !== 0;
+      this.ecx = (isOsXsave ? this.ecx | OSXSAVE : this.ecx & ~OSXSAVE) >>> 0;
+    } else if (entry === undefined && !isBeyond && LEVELS.includes(used)) {
+      this.ecx = subleaf & 0xff;
+      this.edx = apicId;
+    }
   }
 
-  #find(leaf: number, subleaf: number): CpuidLeaf | undefined {
-    const entries = this.#leaves.get(leaf);
+  #find(leaf: number, subleaf: number, apicId: number): CpuidLeaf | undefined {
+    let table = this.#tables.get(apicId);
+    if (table === undefined) {
+      table = tableOf(withTopology(this.#model.leaves, { apicId, vcpus: this.#vcpus }));
+      this.#tables.set(apicId, table);
+    }
+    const entries = table.get(leaf);
     if (entries === undefined) return undefined;
     for (const entry of entries) if (entry.subleaf === undefined || entry.subleaf === subleaf) return entry;
     return undefined;
-  }
-
-  #fill(leaf: number, subleaf: number, apicId: number, apicEnabled: boolean, osXsave: boolean): void {
-    const vcpus = this.#vcpus;
-    if (leaf === 1) {
-      this.ebx = ((this.ebx & 0xff00) | ((Math.min(vcpus, 255) & 0xff) << 16) | (apicId << 24)) >>> 0;
-      this.edx = ((apicEnabled ? this.edx : this.edx & ~APIC) | (vcpus > 1 ? HTT : 0)) >>> 0;
-      const isOsXsave = osXsave && (this.ecx & XSAVE) !== 0;
-      this.ecx = (isOsXsave ? this.ecx | OSXSAVE : this.ecx & ~OSXSAVE) >>> 0;
-    } else if (leaf === 4 && (this.eax & 0x1f) !== 0) {
-      const isShared = (this.eax >> 5) % 8 >= 3;
-      this.eax = ((this.eax & 0x3fff) | ((isShared ? vcpus - 1 : 0) << 14) | ((vcpus - 1) << 26)) >>> 0;
-    } else if (leaf === 0xb) {
-      // One thread per core, all cores in one package.
-      this.eax = subleaf === 1 ? 32 - Math.clz32(vcpus - 1) : 0;
-      this.ebx = subleaf === 0 ? 1 : subleaf === 1 ? vcpus : 0;
-      this.ecx = subleaf === 0 ? 0x100 : subleaf === 1 ? 0x201 : subleaf & 0xff;
-      this.edx = apicId;
-    }
   }
 }
