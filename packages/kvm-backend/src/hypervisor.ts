@@ -43,10 +43,7 @@ function leavesOfHost(): readonly CpuidLeaf[] {
 
 /** What a model claims and this KVM cannot show a guest, by Linux's names. Throws `NB_BACKEND` where there is no KVM. */
 function unmetClaims(model: CpuModel): readonly string[] {
-  return missingFeatures(model, { name: "host", leaves: leavesOfHost() }).filter(
-    // Listed by no KVM of today: it is there where the local APIC is.
-    (name) => name !== "tsc_deadline_timer",
-  );
+  return missingFeatures(model, { name: "host", leaves: leavesOfHost() });
 }
 
 async function createVm(options: VmOptions, how: KvmOptions): Promise<VirtualMachine> {

@@ -56,6 +56,9 @@ const RECORDED: Readonly<Record<keyof typeof Request, number>> = {
   KVM_GET_PIT2: 0x8070ae9f,
   KVM_SET_PIT2: 0x4070aea0,
   KVM_GET_TSC_KHZ: 0xaea3,
+  KVM_KVMCLOCK_CTRL: 0xaead,
+  KVM_SET_DEVICE_ATTR: 0x4018aee1,
+  KVM_GET_DEVICE_ATTR: 0x4018aee2,
 };
 
 describe("KVM's ABI", () => {

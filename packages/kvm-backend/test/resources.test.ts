@@ -68,7 +68,7 @@ describe.skipIf(!hasKvm)("what a machine under KVM holds", () => {
     const before = held();
     const leaf = { subleaf: undefined, eax: 0, ebx: 0, ecx: 0, edx: 0 };
     // More leaves than a KVM takes (KVM_MAX_CPUID_ENTRIES).
-    const leaves = Array.from({ length: 257 }, (_, i) => ({ ...leaf, leaf: i }));
+    const leaves = Array.from({ length: 257 }, (_, i) => ({ ...leaf, leaf: 0x2000_0000 + i }));
     const failing = kvmHypervisor().createVm({
       vcpus: 2,
       clock: realtime(),

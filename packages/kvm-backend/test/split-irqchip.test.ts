@@ -1,4 +1,5 @@
 import type * as linux from "@northbridge/linux";
+import { OwnedDescriptor } from "@northbridge/linux";
 import { expect, it, vi } from "vitest";
 import { Request } from "../src/abi/spec.ts";
 import { SplitIrqchip } from "../src/vm/split-irqchip.ts";
@@ -27,8 +28,9 @@ const [PIN, VECTOR] = [16, 0x40];
 const [LEVEL, MASKED, REMOTE_IRR, ASSERT] = [1 << 15, 1 << 16, 1 << 14, 1 << 14];
 
 it("hears of the end of a level-triggered interrupt whose pin was masked before", () => {
+  const vm = new OwnedDescriptor(-1, "no VM");
   const bus = { read: () => 0, write: () => undefined };
-  const irqchip = new SplitIrqchip(-1, { ports: bus, mmio: bus, asserted: () => undefined });
+  const irqchip = new SplitIrqchip(vm, { ports: bus, mmio: bus, asserted: () => undefined });
   const { mmio, endOfInterrupt } = irqchip.outside;
   const write = (value: number): void => {
     mmio.write(IOAPIC, 4, 0x10 + 2 * PIN);
@@ -49,7 +51,7 @@ it("hears of the end of a level-triggered interrupt whose pin was masked before"
 
   // Also where it was masked when it was saved.
   write(MASKED | LEVEL | VECTOR);
-  const other = new SplitIrqchip(-1, { ports: bus, mmio: bus, asserted: () => undefined });
+  const other = new SplitIrqchip(vm, { ports: bus, mmio: bus, asserted: () => undefined });
   other.restore(structuredClone(irqchip.save()));
   expect(routes.get(PIN)).toBe(LEVEL | ASSERT | VECTOR);
 });

@@ -5,6 +5,8 @@ import type { MsrAccess } from "../src/vcpu/msr-set.ts";
 import { StateAccess } from "../src/vcpu/vcpu-state.ts";
 
 const calls: number[] = [];
+/** Group and number of those that were set. */
+const attributes: string[] = [];
 let mpState = 0;
 
 vi.mock("@northbridge/linux", async (original) => ({
@@ -12,7 +14,13 @@ vi.mock("@northbridge/linux", async (original) => ({
   ioctlBuffer: (_fd: number, request: number, { view }: { readonly view: DataView }) => {
     calls.push(request);
     if (request === Request.KVM_GET_MP_STATE) view.setUint32(0, mpState, true);
+    if (request === Request.KVM_SET_DEVICE_ATTR)
+      attributes.push(`${view.getUint32(4, true)}.${view.getBigUint64(8, true)}`);
     return 0;
+  },
+  ioctlUnchecked: (_fd: number, request: number) => {
+    calls.push(request);
+    return -1;
   },
 }));
 
@@ -60,5 +68,25 @@ describe("how the kernel is asked for a processor's state", () => {
       access(new Map([TSC, [0x174, 3n]]), true).load(state);
     }).toThrow(/KVM refuses MSRs 0x174 = 0x0/);
     access(new Map([TSC]), true).load(state);
+  });
+
+  it("tells of a time-stamp counter that stands still, moves it back and tells the guest (KVM API §4.76)", () => {
+    const msrs = new Map([TSC, [0x174, 1n]]);
+    const state = access(msrs);
+    state.holdTsc();
+    msrs.set(0x10, 1005n);
+    expect([state.save().tsc, state.tscLag()]).toEqual([5n, 1000n]);
+    calls.length = 0;
+    state.releaseTsc(1000n);
+    expect(calls).toEqual([
+      Request.KVM_GET_DEVICE_ATTR,
+      Request.KVM_SET_DEVICE_ATTR,
+      Request.KVM_GET_DEVICE_ATTR,
+      Request.KVM_KVMCLOCK_CTRL,
+    ]);
+    expect(attributes).toEqual(["0.0"]); // KVM_VCPU_TSC_CTRL, KVM_VCPU_TSC_OFFSET
+    expect(state.tsc()).toBe(1005n);
+    state.releaseTsc(0n);
+    expect(calls.length).toBe(4);
   });
 });

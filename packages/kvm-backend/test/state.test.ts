@@ -263,4 +263,31 @@ describe.skipIf(!hasKvm)("time that the kernel keeps", () => {
     expect(() => first.vm.schedule!.restore(third.vm.schedule!.save())).toThrow(/saved without/);
     expect(() => third.vm.schedule!.restore({ version: 2 })).toThrow(/expected version 1/);
   });
+
+  it("stands still with its machine, which is saved as it was then", async () => {
+    const { vm, vcpu } = await create();
+    const clockNs = (): bigint => (vm.schedule!.save() as { readonly clockNs: bigint }).clockNs;
+    vm.pause!();
+    const [ns, { tsc }] = [clockNs(), vcpu.getState()];
+    vm.pause!();
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    expect([clockNs(), vcpu.getState().tsc]).toEqual([ns, tsc]);
+    const before = process.hrtime.bigint();
+    vm.resume!();
+    const after = clockNs();
+    expect(after).toBeGreaterThanOrEqual(ns);
+    expect(after - ns).toBeLessThanOrEqual(process.hrtime.bigint() - before);
+    expect(vcpu.getState().tsc).toBeGreaterThan(tsc);
+  });
+
+  it("has an i8254 that a reset stops", async () => {
+    const { vm } = await create({ kernelPit: true });
+    const atPowerOn = vm.schedule!.save() as { readonly pit: string };
+    const counting = Buffer.from(atPowerOn.pit, "base64");
+    counting.writeUInt32LE(0x1234, 0);
+    vm.schedule!.restore({ ...atPowerOn, pit: counting.toString("base64") });
+    vm.reset!();
+    const after = Buffer.from((vm.schedule!.save() as { readonly pit: string }).pit, "base64");
+    expect(after.readUInt32LE(0)).toBe(Buffer.from(atPowerOn.pit, "base64").readUInt32LE(0));
+  });
 });

@@ -22,6 +22,30 @@ export function close(fd: number): void {
   check(libc().close(fd), "close", `fd ${fd}`);
 }
 
+/** A descriptor with one owner: once it is closed, nobody reaches what the kernel gives its number to next. */
+export class OwnedDescriptor {
+  #fd: number | undefined;
+  readonly #what: string;
+
+  /** @param what names it in errors */
+  constructor(fd: number, what: string) {
+    this.#fd = fd;
+    this.#what = what;
+  }
+
+  /** Its number. Throws `SystemCallError` once it is closed. */
+  get fd(): number {
+    if (this.#fd === undefined) throw new SystemCallError("ioctl", "EBADF", `${this.#what} is closed`);
+    return this.#fd;
+  }
+
+  close(): void {
+    const { fd } = this;
+    this.#fd = undefined;
+    close(fd);
+  }
+}
+
 /** ioctl(2) with an integer argument. Throws `SystemCallError`. @param what names the request in the error */
 export function ioctl(fd: number, request: number, argument: number, what: string): number {
   return check(libc().ioctl(fd, request, argument), "ioctl", what);

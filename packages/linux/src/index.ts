@@ -17,6 +17,7 @@ export {
   ioctlUnchecked,
   open,
   OpenFlag,
+  OwnedDescriptor,
   read,
   setNonBlocking,
   write,

@@ -75,6 +75,15 @@ export interface VirtualMachine {
    * another backend, which goes on without it.
    */
   readonly schedule?: Snapshottable<unknown>;
+  /**
+   * Guest time that the backend keeps itself stands still from `pause` to `resume`, and what is saved meanwhile is of the
+   * moment of `pause`; only while no `run` is pending. Once paused, or going on, it stays so when told again. Absent
+   * where `VmOptions.clock` is all the time there is.
+   */
+  pause?(): void;
+  resume?(): void;
+  /** What the backend keeps beside processors and `irqchip` goes back to its power-on state. */
+  reset?(): void;
   /** Absent where every access stops the vCPU, or where that costs nothing. */
   readonly shortcuts?: { readonly ports: BusShortcuts; readonly mmio: BusShortcuts };
   readonly dirtyLog: DirtyLog;

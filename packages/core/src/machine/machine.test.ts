@@ -196,6 +196,21 @@ describe("Machine", () => {
     await expect(machine.resume()).rejects.toThrow(/has stopped/);
   });
 
+  it("has the backend's time stand still while it does", async () => {
+    const hypervisor = new FakeHypervisor();
+    const machine = await createMachine({ config: bare, hypervisor, registry });
+    const [vm] = hypervisor.vms;
+    await machine.start();
+    expect(vm!.told.splice(0)).toEqual(["resume"]);
+    await machine.pause();
+    expect(vm!.told.splice(0)).toEqual(["pause"]);
+    await machine.resume();
+    machine.power.reset();
+    await machine.pause();
+    expect(vm!.told).toEqual(["resume", "reset", "pause"]);
+    await machine.stop();
+  });
+
   it("closes what it has where a processor cannot be stopped", async () => {
     const hypervisor = new FakeHypervisor();
     const machine = await createMachine({ config: bare, hypervisor, registry });

@@ -209,6 +209,7 @@ export class Machine {
   restore(directory: string): Promise<void> {
     return this.#inTurn(async () => {
       this.#lifecycle.expect("restoring", "created");
+      this.#parts.vm.pause?.(); // until it starts
       await readSnapshot(this.#parts.snapshot, directory);
       this.#isRestored = true;
     });
@@ -261,6 +262,7 @@ export class Machine {
       this.#parked.clear();
       this.#pauseReason = undefined;
       this.#parts.clock.resume();
+      this.#parts.vm.resume?.();
       for (const { device } of this.#parts.devices) device.resume?.();
       this.#runner.start();
     } catch (error) {
@@ -278,6 +280,7 @@ export class Machine {
       throw error;
     }
     this.#parts.clock.pause();
+    this.#parts.vm.pause?.();
   }
 
   #afterExit(vcpu: Vcpu, exit: VmExit): AfterExit {
@@ -351,6 +354,7 @@ export class Machine {
     this.#isResetDue = false;
     for (const { device } of devices) device.reset?.();
     vm.irqchip.restore(this.#powerOnIrqchip);
+    vm.reset?.();
     for (const vcpu of vm.vcpus) vcpu.reset();
     power.rearm();
     this.#resets++;

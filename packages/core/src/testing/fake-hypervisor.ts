@@ -83,6 +83,8 @@ export class FakeVm implements VirtualMachine {
   readonly written: [number, number][] = [];
   readonly messages: [number, number][] = [];
   irqchipState = 0;
+  /** What the machine did about guest time and power. */
+  readonly told: string[] = [];
   closed = 0;
   readonly msi = {
     signal: (address: number, data: number): void => void this.messages.push([address, data]),
@@ -121,6 +123,18 @@ export class FakeVm implements VirtualMachine {
 
   stats(): Readonly<Record<string, number>> {
     return { instructions: 7 };
+  }
+
+  pause(): void {
+    this.told.push("pause");
+  }
+
+  resume(): void {
+    this.told.push("resume");
+  }
+
+  reset(): void {
+    this.told.push("reset");
   }
 
   close(): Promise<void> {

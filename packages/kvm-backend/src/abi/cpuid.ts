@@ -1,7 +1,7 @@
 import { ioctl, ioctlBuffer, RootedBuffer } from "@northbridge/linux";
 import type { CpuidLeaf, CpuModel } from "@northbridge/sdk";
 import { leavesOf } from "./cpuid-of-vcpu.ts";
-import { Request, SizeOf } from "./spec.ts";
+import { Capability, Request, SizeOf } from "./spec.ts";
 
 const MAX_ENTRIES = 256;
 const SIGNIFICANT_INDEX = 1;
@@ -10,8 +10,33 @@ interface Entry extends CpuidLeaf {
   readonly flags: number;
 }
 
-/** What this KVM can show a guest (`KVM_GET_SUPPORTED_CPUID`). */
+/** Bits of leaves 1 and 8000_0001h, ECX (SDM 2A, CPUID; AMD APM 3, appendix E). */
+const HYPERVISOR = 1 << 31;
+const TSC_DEADLINE = 1 << 24;
+const VMX = 1 << 5;
+const SVM = 1 << 2;
+
+/**
+ * What this KVM can show a guest (`KVM_GET_SUPPORTED_CPUID`), and what it can without saying so there: Linux before
+ * 6.14 lists neither the hypervisor bit nor the deadline timer. Without VMX and SVM, whose state is not saved.
+ */
 export function supportedCpuid(kvm: number): readonly CpuidLeaf[] {
+  const hasDeadline =
+    ioctl(kvm, Request.KVM_CHECK_EXTENSION, Capability.KVM_CAP_TSC_DEADLINE_TIMER, "the deadline timer") > 0;
+  return listedCpuid(kvm).map((entry) => {
+    const { ecx } = entry;
+    switch (entry.leaf >>> 0) {
+      case 1:
+        return { ...entry, ecx: ((ecx & ~VMX) | HYPERVISOR | (hasDeadline ? TSC_DEADLINE : 0)) >>> 0 };
+      case 0x8000_0001:
+        return { ...entry, ecx: (ecx & ~SVM) >>> 0 };
+      default:
+        return entry;
+    }
+  });
+}
+
+function listedCpuid(kvm: number): readonly CpuidLeaf[] {
   const buffer = new RootedBuffer(SizeOf.kvm_cpuid2 + SizeOf.kvm_cpuid_entry2 * MAX_ENTRIES);
   const { view } = buffer;
   view.setUint32(0, MAX_ENTRIES, true);

@@ -40,6 +40,7 @@ export const SizeOf = {
   kvm_interrupt: 4,
   kvm_clock_data: 0x30,
   kvm_pit_state2: 0x70,
+  kvm_device_attr: 0x18,
 } as const;
 
 export type RequestName =
@@ -95,7 +96,10 @@ export type RequestName =
   | "KVM_SET_CLOCK"
   | "KVM_GET_PIT2"
   | "KVM_SET_PIT2"
-  | "KVM_GET_TSC_KHZ";
+  | "KVM_GET_TSC_KHZ"
+  | "KVM_KVMCLOCK_CTRL"
+  | "KVM_SET_DEVICE_ATTR"
+  | "KVM_GET_DEVICE_ATTR";
 
 export const Request: Readonly<Record<RequestName, number>> = {
   KVM_GET_API_VERSION: none(0x00),
@@ -151,6 +155,9 @@ export const Request: Readonly<Record<RequestName, number>> = {
   KVM_GET_PIT2: read(0x9f, SizeOf.kvm_pit_state2),
   KVM_SET_PIT2: write(0xa0, SizeOf.kvm_pit_state2),
   KVM_GET_TSC_KHZ: none(0xa3),
+  KVM_KVMCLOCK_CTRL: none(0xad),
+  KVM_SET_DEVICE_ATTR: write(0xe1, SizeOf.kvm_device_attr),
+  KVM_GET_DEVICE_ATTR: write(0xe2, SizeOf.kvm_device_attr),
 };
 
 export const API_VERSION = 12;
@@ -180,6 +187,9 @@ export const Capability = {
   KVM_CAP_XSAVE2: 208,
   KVM_CAP_SPLIT_IRQCHIP: 121,
   KVM_CAP_IMMEDIATE_EXIT: 136,
+  KVM_CAP_SET_GUEST_DEBUG2: 195,
+  KVM_CAP_TSC_DEADLINE_TIMER: 72,
+  KVM_CAP_TSC_CONTROL: 60,
 } as const;
 
 /** `kvm_run`: offsets, and the exit reasons. */
@@ -262,6 +272,12 @@ export const CoalescedRing = {
 /** `kvm_dirty_gfn`: flags, slot, offset in pages; the rings are mapped behind `kvm_run` at this page. */
 export const DirtyGfn = { BYTES: 16, DIRTY: 1, RESET: 2, PAGE_OFFSET: 64 } as const;
 
+/** Groups and attributes of a vCPU (`KVM_SET_DEVICE_ATTR`). */
+export const VcpuAttribute = { TSC_CTRL: 0, TSC_OFFSET: 0 } as const;
+
+/** `kvm_pit_config.flags`: the kernel answers port 61h too, whose gate and output are of its own channel 2. */
+export const PitFlag = { SPEAKER_DUMMY: 1 } as const;
+
 /** `kvm_irqfd.flags`. */
 export const IrqfdFlag = { DEASSIGN: 1 } as const;
 
@@ -276,7 +292,7 @@ export const MpState = {
   SIPI_RECEIVED: 4,
 } as const;
 
-export const GuestDebug = { ENABLE: 1, SINGLESTEP: 2, USE_HW_BP: 0x20000 } as const;
+export const GuestDebug = { ENABLE: 1, SINGLESTEP: 2, USE_HW_BP: 0x20000, BLOCKIRQ: 0x100000 } as const;
 
 /** Values of `kvm_vcpu_events.interrupt.shadow`. */
 export const Shadow = { MOV_SS: 1, STI: 2 } as const;

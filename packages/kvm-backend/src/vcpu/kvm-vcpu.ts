@@ -58,11 +58,17 @@ export class KvmVcpu implements Vcpu {
   readonly #ringFull: () => boolean;
   readonly #pendingChanged: () => void;
   #isPending = false;
+  #isClosing = false;
+  /** The end of the pending run, or of the last one. */
+  #ended: Promise<void> = Promise.resolve();
   #isKicked = false;
-  #isExamined = false;
   #isDeclaredDead = false;
   #abortion: Error | undefined;
   #debug: Debug | undefined;
+  /** The guest executes the instruction of a breakpoint, before others are there again. */
+  #isSteppingOff = false;
+  /** `GuestDebug.BLOCKIRQ`, where this KVM has it. */
+  readonly #blockIrq: number;
   /** Exits still to be awaited without spinning. */
   #calm = 0;
   /** Kicks still to be left to the event loop. */
@@ -87,6 +93,8 @@ export class KvmVcpu implements Vcpu {
     readonly onEmulationFailure: EmulationFailureHook | undefined;
     /** Interrupt controllers outside of the kernel. */
     readonly controllers: OutsideControllers | undefined;
+    /** Flags of `kvm_guest_debug` that this KVM takes. */
+    readonly guestDebug: number;
     /** An exit is about to be served. */
     readonly beforeExit: () => void;
     /** The vCPU's dirty ring must be read before it can go on. Returns whether any ring had anything in it. */
@@ -109,6 +117,7 @@ export class KvmVcpu implements Vcpu {
     this.#pendingChanged = deps.pendingChanged;
     this.#accesses = new Accesses({ ...deps, run: this.#run });
     this.#powerOn = deps.powerOn;
+    this.#blockIrq = deps.guestDebug & GuestDebug.BLOCKIRQ;
   }
 
   /** Resolves when the thread can run it. Throws `NB_BACKEND`. */
@@ -119,11 +128,13 @@ export class KvmVcpu implements Vcpu {
   /** KVM counts no instructions: a budget is taken as none. */
   async run(_options?: RunOptions): Promise<VmExit> {
     this.#assertStopped("run");
+    const ended = Promise.withResolvers<void>();
+    this.#ended = ended.promise;
     this.#isPending = true;
     this.#isDeclaredDead = false;
-    this.#pendingChanged();
     try {
-      await this.#stepOffBreakpoint();
+      this.#pendingChanged();
+      this.#beginStepOff();
       for (let served = 1; ; served++) {
         const end = this.#state.isHalted ? await this.#wait() : undefined;
         if (end !== undefined) return end;
@@ -135,6 +146,8 @@ export class KvmVcpu implements Vcpu {
     } finally {
       this.#isPending = false;
       this.#abortion = undefined;
+      ended.resolve();
+      this.#endStepOff();
       this.#pendingChanged();
     }
   }
@@ -185,9 +198,15 @@ export class KvmVcpu implements Vcpu {
       );
     }
     this.#debug = { singleStep: debug?.singleStep ?? false, breakpoints };
+    this.#assertOpen("setDebug");
     // KVM would wait for the end of KVM_RUN.
     this.nudge();
-    this.#setGuestDebug(this.#debug);
+    if (!this.#isSteppingOff) this.#setGuestDebug(this.#debug);
+  }
+
+  /** Guest time of a machine that stands still: see `StateAccess`. */
+  get time(): Pick<StateAccess, "holdTsc" | "tscLag" | "releaseTsc"> {
+    return this.#state;
   }
 
   get isPending(): boolean {
@@ -207,14 +226,6 @@ export class KvmVcpu implements Vcpu {
   get tid(): number {
     return this.#thread.tid;
   }
-
-  /** Makes a pending run look at the vCPU's state: HLT ends no run by itself, since KVM waits in the kernel. */
-  examine(verdict: (isDead: boolean) => void): void {
-    this.#isExamined = true;
-    this.#onExamined = verdict;
-    this.#interrupt();
-  }
-  #onExamined: (isDead: boolean) => void = () => undefined;
 
   /** Makes the guest leave for a moment, and a processor without a local APIC see an interrupt. */
   poke(): void {
@@ -243,13 +254,11 @@ export class KvmVcpu implements Vcpu {
     this.#interrupt();
   }
 
-  /** Stops the thread and lets go of the vCPU. */
+  /** Ends the pending run with `interrupted`, stops the thread and lets go of the vCPU. */
   async close(): Promise<void> {
+    this.#isClosing = true;
     this.kick();
-    while (this.#isPending || this.#thread.isInGuest) {
-      this.kick();
-      await new Promise((resolve) => setTimeout(resolve, 1));
-    }
+    await this.#ended;
     await this.#thread.stop();
     this.#mapping.unmap();
     close(this.#fd);
@@ -276,8 +285,7 @@ export class KvmVcpu implements Vcpu {
   }
 
   async #enter(maySpin: boolean): Promise<void> {
-    const mustReturn =
-      this.#isKicked || this.#isExamined || this.#isDeclaredDead || this.#abortion !== undefined;
+    const mustReturn = this.#isKicked || this.#isDeclaredDead || this.#abortion !== undefined;
     this.#run.setUint8(Run.IMMEDIATE_EXIT, mustReturn ? 1 : 0);
     if (this.#controllers !== undefined && this.index === 0) this.#offerInterrupt(mustReturn);
     this.#thread.enter();
@@ -319,7 +327,9 @@ export class KvmVcpu implements Vcpu {
       case Exit.SHUTDOWN:
         return { kind: "shutdown", detail: `triple fault at RIP 0x${this.#state.regs().rip.toString(16)}` };
       case Exit.DEBUG:
-        return { kind: "debug", rip: this.#run.getBigUint64(Run.DEBUG_PC, true) };
+        return this.#endStepOff()
+          ? undefined
+          : { kind: "debug", rip: this.#run.getBigUint64(Run.DEBUG_PC, true) };
       case Exit.INTR:
         return this.#serveErrno(EINTR);
       case Exit.INTERNAL_ERROR:
@@ -340,10 +350,6 @@ export class KvmVcpu implements Vcpu {
   #serveErrno(errno: string): VmExit | undefined {
     if (errno === "EAGAIN") return undefined;
     if (errno !== EINTR) return this.#fail(`KVM_RUN failed with ${errno}`);
-    if (this.#isExamined) {
-      this.#isExamined = false;
-      this.#onExamined(this.#isDead());
-    }
     if (this.#isKicked) return this.#takeKick();
     return this.#isDeclaredDead ? { kind: "halt" } : undefined;
   }
@@ -396,8 +402,8 @@ export class KvmVcpu implements Vcpu {
     return this.#peek(Number(translation.view.getBigUint64(8, true)), MAX_INSTRUCTION);
   }
 
-  /** Halted with interrupts off, or waiting for another processor: only another vCPU could wake it. */
-  #isDead(): boolean {
+  /** Halted with interrupts off, or waiting for another processor: only another vCPU could wake it. Only while the guest is stopped. */
+  isDead(): boolean {
     const mpState = this.#state.mpState();
     if (mpState === "waitForSipi" || mpState === "initReceived") return true;
     return (
@@ -408,28 +414,28 @@ export class KvmVcpu implements Vcpu {
   }
 
   /** A breakpoint is before its instruction: going on from one executes that instruction first. */
-  async #stepOffBreakpoint(): Promise<void> {
+  #beginStepOff(): void {
     const debug = this.#debug;
     if (debug === undefined || debug.singleStep || debug.breakpoints.length === 0) return;
     if (!debug.breakpoints.includes(this.#state.regs().rip)) return;
-    this.#setGuestDebug({ singleStep: true, breakpoints: [] });
-    try {
-      do {
-        await this.#enter(true);
-        if (this.#thread.errno !== 0) return;
-        const reason = this.#run.getUint32(Run.EXIT_REASON, true);
-        if (reason !== Exit.IO && reason !== Exit.MMIO) return;
-        this.#serve();
-      } while (!this.#isKicked);
-    } finally {
-      this.#setGuestDebug(this.#debug);
-    }
+    this.#isSteppingOff = true;
+    // An interrupt would come first, and end in front of the breakpoint again.
+    this.#setGuestDebug({ singleStep: true, breakpoints: [] }, this.#blockIrq);
   }
 
-  #setGuestDebug({ singleStep, breakpoints }: Debug = OFF): void {
+  /** The instruction is executed, or the run ends before. Returns whether there was one. */
+  #endStepOff(): boolean {
+    if (!this.#isSteppingOff) return false;
+    this.#isSteppingOff = false;
+    this.#setGuestDebug(this.#debug);
+    return true;
+  }
+
+  #setGuestDebug({ singleStep, breakpoints }: Debug = OFF, flags = 0): void {
     const buffer = new RootedBuffer(SizeOf.kvm_guest_debug);
     const isOn = singleStep || breakpoints.length > 0;
     const control =
+      flags |
       (isOn ? GuestDebug.ENABLE : 0) |
       (singleStep ? GuestDebug.SINGLESTEP : 0) |
       (breakpoints.length > 0 ? GuestDebug.USE_HW_BP : 0);
@@ -444,7 +450,16 @@ export class KvmVcpu implements Vcpu {
     ioctlBuffer(this.#fd, Request.KVM_SET_GUEST_DEBUG, buffer, `vCPU ${this.index}: KVM_SET_GUEST_DEBUG`);
   }
 
+  #assertOpen(what: string): void {
+    if (this.#isClosing)
+      throw new NorthbridgeError(
+        "NB_BACKEND",
+        `vCPU ${this.index}: ${what} called after its machine was closed`,
+      );
+  }
+
   #assertStopped(what: string): void {
+    this.#assertOpen(what);
     if (this.#isPending)
       throw new NorthbridgeError("NB_BACKEND", `vCPU ${this.index}: ${what} called while a run is pending`);
   }

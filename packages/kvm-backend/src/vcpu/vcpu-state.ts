@@ -1,4 +1,4 @@
-import { ioctlBuffer, RootedBuffer } from "@northbridge/linux";
+import { ioctlBuffer, ioctlUnchecked, RootedBuffer } from "@northbridge/linux";
 import { checkVcpuState, NorthbridgeError, RestoreError, type VcpuState } from "@northbridge/sdk";
 import { decodeRegs, decodeSregs, encodeRegs, encodeSregs } from "../abi/registers.ts";
 import { ApicBase, LapicPage, MpState, Msr, Request, SizeOf } from "../abi/spec.ts";
@@ -6,6 +6,7 @@ import { fromBase64, toBase64 } from "./base64.ts";
 import { EventState } from "./event-state.ts";
 import { ExtendedState } from "./extended-state.ts";
 import type { MsrAccess } from "./msr-set.ts";
+import { TscOffset } from "./tsc-offset.ts";
 
 /** Some minutes of a counter of 1 to 5 GHz. */
 const MOST_TSC_AHEAD = 2n ** 40n;
@@ -26,6 +27,9 @@ export class StateAccess {
   readonly #extended: ExtendedState;
   readonly events: EventState;
   readonly #hasLocalApic: boolean;
+  readonly #tscOffset: TscOffset;
+  /** The time-stamp counter while guest time stands still. */
+  #heldTsc: bigint | undefined;
   /** Waits for an interrupt. For processors without a local APIC, of which the kernel does not keep that. */
   isHalted = false;
   readonly #regs = new RootedBuffer(SizeOf.kvm_regs);
@@ -45,7 +49,7 @@ export class StateAccess {
   }) {
     this.#fd = deps.fd;
     this.#hasLocalApic = deps.hasLocalApic;
-
+    this.#tscOffset = new TscOffset(deps.fd);
     this.#what = `vCPU ${deps.index}`;
     this.#msrs = deps.msrs;
     this.#savable = deps.savable;
@@ -83,9 +87,31 @@ export class StateAccess {
     return known[1];
   }
 
-  /** The guest's time-stamp counter, now. */
+  /** The guest's time-stamp counter: now, or when guest time was stopped. */
   tsc(): bigint {
-    return this.#readMsr(Msr.IA32_TSC);
+    return this.#heldTsc ?? this.#readMsr(Msr.IA32_TSC);
+  }
+
+  /** Guest time stops. */
+  holdTsc(): void {
+    this.#heldTsc ??= this.#readMsr(Msr.IA32_TSC);
+  }
+
+  /** How far the counter has gone on since guest time stopped. */
+  tscLag(): bigint {
+    return this.#heldTsc === undefined ? 0n : this.#readMsr(Msr.IA32_TSC) - this.#heldTsc;
+  }
+
+  /** Guest time goes on. @param lag what the counter is moved back by, where this KVM can */
+  releaseTsc(lag: bigint): void {
+    if (this.#heldTsc === undefined) return;
+    this.#heldTsc = undefined;
+    if (lag !== 0n && this.#tscOffset.move(-lag)) {
+      const deadline = this.#msrs.read(Msr.IA32_TSC_DEADLINE);
+      if (deadline !== undefined && deadline !== 0n) this.#msrs.write(Msr.IA32_TSC_DEADLINE, deadline);
+    }
+    // Tells the guest's watchdogs that it was stopped; refused where it does not use kvm-clock.
+    ioctlUnchecked(this.#fd, Request.KVM_KVMCLOCK_CTRL, 0);
   }
 
   /**
@@ -174,6 +200,7 @@ export class StateAccess {
     }
     if (refused.length > 0) throw new RestoreError(this.#what, `KVM refuses MSRs ${refused.join(", ")}`);
     this.#loadTsc(state.tsc);
+    if (this.#heldTsc !== undefined) this.#heldTsc = state.tsc;
   }
 
   /**

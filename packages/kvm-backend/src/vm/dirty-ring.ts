@@ -1,6 +1,7 @@
 import {
   ioctl,
   ioctlBuffer,
+  type OwnedDescriptor,
   PAGE_SIZE,
   RootedBuffer,
   SharedMapping,
@@ -21,7 +22,7 @@ interface Ring {
  * A vCPU whose ring is full stops until it has been read.
  */
 export class DirtyRings {
-  readonly #vm: number;
+  readonly #vm: OwnedDescriptor;
   readonly #entries: number;
   readonly #rings: Ring[] = [];
 
@@ -29,18 +30,18 @@ export class DirtyRings {
    * Turns rings on in a VM that has no vCPU yet. Throws `NB_BACKEND` where this KVM has none.
    * @param entries of each ring: a power of two
    */
-  constructor(vm: number, entries: number) {
+  constructor(vm: OwnedDescriptor, entries: number) {
     this.#vm = vm;
     this.#entries = entries;
     const capability = [Capability.KVM_CAP_DIRTY_LOG_RING_ACQ_REL, Capability.KVM_CAP_DIRTY_LOG_RING].find(
-      (candidate) => ioctl(vm, Request.KVM_CHECK_EXTENSION, candidate, "dirty rings") > 0,
+      (candidate) => ioctl(vm.fd, Request.KVM_CHECK_EXTENSION, candidate, "dirty rings") > 0,
     );
     if (capability === undefined) throw new NorthbridgeError("NB_BACKEND", "this KVM has no dirty rings");
     const enable = new RootedBuffer(SizeOf.kvm_enable_cap);
     enable.view.setUint32(0, capability, true);
     enable.view.setBigUint64(8, BigInt(entries * DirtyGfn.BYTES), true);
     try {
-      ioctlBuffer(vm, Request.KVM_ENABLE_CAP, enable, "dirty rings");
+      ioctlBuffer(vm.fd, Request.KVM_ENABLE_CAP, enable, "dirty rings");
     } catch (error) {
       if (!(error instanceof SystemCallError)) throw error;
       throw new NorthbridgeError("NB_BACKEND", `dirtyRing: this KVM takes no rings of ${entries} entries`, {
@@ -75,7 +76,7 @@ export class DirtyRings {
         isAnyRead = true;
       }
     }
-    if (isAnyRead) ioctl(this.#vm, Request.KVM_RESET_DIRTY_RINGS, 0, "KVM_RESET_DIRTY_RINGS");
+    if (isAnyRead) ioctl(this.#vm.fd, Request.KVM_RESET_DIRTY_RINGS, 0, "KVM_RESET_DIRTY_RINGS");
     return isAnyRead;
   }
 

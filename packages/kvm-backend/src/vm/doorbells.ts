@@ -1,4 +1,12 @@
-import { EventFd, FdWatch, ioctl, ioctlBuffer, RootedBuffer, SystemCallError } from "@northbridge/linux";
+import {
+  EventFd,
+  FdWatch,
+  ioctl,
+  ioctlBuffer,
+  type OwnedDescriptor,
+  RootedBuffer,
+  SystemCallError,
+} from "@northbridge/linux";
 import type { Doorbell, Unmap } from "@northbridge/sdk";
 import { Capability, IoEventFdFlag, Request, SizeOf } from "../abi/spec.ts";
 
@@ -16,7 +24,7 @@ interface Bell {
 
 /** Writes that the kernel turns into events of a descriptor, without a word to the vCPU's thread (ioeventfd). */
 export class Doorbells {
-  readonly #vm: number;
+  readonly #vm: OwnedDescriptor;
   readonly #isSupported: boolean;
   readonly #takesAnyLength: boolean;
   readonly #request = new RootedBuffer(SizeOf.kvm_ioeventfd);
@@ -30,12 +38,12 @@ export class Doorbells {
    * @param before is called before bells ring
    * @param failed hears what a bell that rang in the event loop threw
    */
-  constructor(vm: number, before: () => void, failed: (error: Error) => void) {
+  constructor(vm: OwnedDescriptor, before: () => void, failed: (error: Error) => void) {
     this.#vm = vm;
     this.#before = before;
     this.#failed = failed;
     const has = (capability: number): boolean =>
-      ioctl(vm, Request.KVM_CHECK_EXTENSION, capability, "KVM_CHECK_EXTENSION") > 0;
+      ioctl(vm.fd, Request.KVM_CHECK_EXTENSION, capability, "KVM_CHECK_EXTENSION") > 0;
     this.#isSupported = has(Capability.KVM_CAP_IOEVENTFD);
     this.#takesAnyLength = has(Capability.KVM_CAP_IOEVENTFD_ANY_LENGTH);
   }
@@ -108,7 +116,7 @@ export class Doorbells {
     const match = value === undefined ? 0 : IoEventFdFlag.DATAMATCH;
     view.setUint32(24, flags | match | (space === "ports" ? IoEventFdFlag.PIO : 0), true);
     try {
-      ioctlBuffer(this.#vm, Request.KVM_IOEVENTFD, this.#request, "KVM_IOEVENTFD");
+      ioctlBuffer(this.#vm.fd, Request.KVM_IOEVENTFD, this.#request, "KVM_IOEVENTFD");
       return true;
     } catch (error) {
       if (error instanceof SystemCallError && (error.errno === "ENOSPC" || error.errno === "EEXIST"))

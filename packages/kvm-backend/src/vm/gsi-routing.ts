@@ -1,4 +1,4 @@
-import { ioctl, ioctlBuffer, RootedBuffer } from "@northbridge/linux";
+import { ioctl, ioctlBuffer, type OwnedDescriptor, RootedBuffer } from "@northbridge/linux";
 import { Capability, IOAPIC_PINS, IrqRoute, Request, SizeOf } from "../abi/spec.ts";
 
 /** An address and data that a GSI of its own stands for. */
@@ -14,15 +14,15 @@ export type PinRoute =
 
 /** What the kernel does about each GSI: 0–23 are pins of the interrupt controllers, those above are messages. */
 export class GsiRouting {
-  readonly #vm: number;
+  readonly #vm: OwnedDescriptor;
   readonly #most: number;
   readonly #messages = new Map<number, Message>();
   #pins: readonly PinRoute[] = [];
 
-  constructor(vm: number) {
+  constructor(vm: OwnedDescriptor) {
     this.#vm = vm;
     this.#most = ioctl(
-      vm,
+      vm.fd,
       Request.KVM_CHECK_EXTENSION,
       Capability.KVM_CAP_IRQ_ROUTING,
       "KVM_CAP_IRQ_ROUTING",
@@ -73,6 +73,6 @@ export class GsiRouting {
         view.setUint32(at + IrqRoute.BODY + 4 * j, word, true);
       });
     });
-    ioctlBuffer(this.#vm, Request.KVM_SET_GSI_ROUTING, table, "KVM_SET_GSI_ROUTING");
+    ioctlBuffer(this.#vm.fd, Request.KVM_SET_GSI_ROUTING, table, "KVM_SET_GSI_ROUTING");
   }
 }

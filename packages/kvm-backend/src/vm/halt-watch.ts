@@ -45,12 +45,9 @@ export class HaltWatch {
       return;
     }
     this.#delayMs = Math.min(2 * this.#delayMs, LONGEST_MS);
-    let dead = 0;
-    for (const vcpu of pending) {
-      vcpu.examine((isDead) => {
-        if (isDead && ++dead === pending.length) for (const each of pending) each.declareDead();
-      });
-    }
+    // All are out of the guest at one moment: until this returns none can wake another.
+    for (const vcpu of pending) vcpu.nudge();
+    if (pending.every((vcpu) => vcpu.isDead())) for (const vcpu of pending) vcpu.declareDead();
   }
 }
 

@@ -1,23 +1,23 @@
-import { EventFd, ioctl, ioctlBuffer, RootedBuffer } from "@northbridge/linux";
+import { EventFd, ioctl, ioctlBuffer, type OwnedDescriptor, RootedBuffer } from "@northbridge/linux";
 import type { InterruptEvent } from "@northbridge/sdk";
 import { Capability, IrqfdFlag, Request, SizeOf } from "../abi/spec.ts";
 import type { GsiRouting } from "./gsi-routing.ts";
 
 /** Descriptors that the kernel turns into interrupts by itself (irqfd). */
 export class InterruptEvents {
-  readonly #vm: number;
+  readonly #vm: OwnedDescriptor;
   readonly #routing: GsiRouting;
   readonly #request = new RootedBuffer(SizeOf.kvm_irqfd);
   readonly #open = new Set<InterruptEvent>();
 
-  constructor(vm: number, routing: GsiRouting) {
+  constructor(vm: OwnedDescriptor, routing: GsiRouting) {
     this.#vm = vm;
     this.#routing = routing;
   }
 
   /** See `MsiTarget.event`. */
   create(address: number, data: number): InterruptEvent | undefined {
-    if (ioctl(this.#vm, Request.KVM_CHECK_EXTENSION, Capability.KVM_CAP_IRQFD, "KVM_CAP_IRQFD") <= 0)
+    if (ioctl(this.#vm.fd, Request.KVM_CHECK_EXTENSION, Capability.KVM_CAP_IRQFD, "KVM_CAP_IRQFD") <= 0)
       return undefined;
     const gsi = this.#routing.add({ address, data });
     if (gsi === undefined) return undefined;
@@ -56,6 +56,6 @@ export class InterruptEvents {
     view.setUint32(0, fd, true);
     view.setUint32(4, gsi, true);
     view.setUint32(8, flags, true);
-    ioctlBuffer(this.#vm, Request.KVM_IRQFD, this.#request, "KVM_IRQFD");
+    ioctlBuffer(this.#vm.fd, Request.KVM_IRQFD, this.#request, "KVM_IRQFD");
   }
 }

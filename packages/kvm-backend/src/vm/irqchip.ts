@@ -1,4 +1,4 @@
-import { ioctl, ioctlBuffer, RootedBuffer } from "@northbridge/linux";
+import { ioctl, ioctlBuffer, type OwnedDescriptor, RootedBuffer } from "@northbridge/linux";
 import { type InterruptEvent, RestoreError } from "@northbridge/sdk";
 import { IOAPIC_PINS, IrqchipId, Request, SizeOf } from "../abi/spec.ts";
 import { GsiRouting, type PinRoute } from "./gsi-routing.ts";
@@ -70,7 +70,7 @@ const SLAVE_INPUT = 2;
 /** The interrupt controllers in the kernel: the 8259 pair and the I/O APIC. */
 export class Irqchip implements Controllers {
   readonly hasLocalApics = true;
-  readonly #vm: number;
+  readonly #vm: OwnedDescriptor;
   readonly #events: InterruptEvents;
   readonly #line = new RootedBuffer(SizeOf.kvm_irq_level);
   readonly #messages: Messages;
@@ -79,9 +79,9 @@ export class Irqchip implements Controllers {
   #lines = 0;
 
   /** Creates the controllers in a VM that has no vCPU yet. */
-  constructor(vm: number) {
+  constructor(vm: OwnedDescriptor) {
     this.#vm = vm;
-    ioctl(vm, Request.KVM_CREATE_IRQCHIP, 0, "KVM_CREATE_IRQCHIP");
+    ioctl(vm.fd, Request.KVM_CREATE_IRQCHIP, 0, "KVM_CREATE_IRQCHIP");
     this.#messages = new Messages(vm);
     const routing = new GsiRouting(vm);
     routing.setPins(Array.from({ length: IOAPIC_PINS }, (_, gsi) => routesOf(gsi)).flat());
@@ -93,7 +93,7 @@ export class Irqchip implements Controllers {
     this.#lines = level ? this.#lines | bit : this.#lines & ~bit;
     this.#line.view.setUint32(0, gsi, true);
     this.#line.view.setUint32(4, level ? 1 : 0, true);
-    ioctlBuffer(this.#vm, Request.KVM_IRQ_LINE, this.#line, `interrupt line ${gsi}`);
+    ioctlBuffer(this.#vm.fd, Request.KVM_IRQ_LINE, this.#line, `interrupt line ${gsi}`);
   }
 
   get untakenMessages(): number {
@@ -218,12 +218,12 @@ export class Irqchip implements Controllers {
 
   #get(id: number): void {
     this.#chip.view.setUint32(0, id, true);
-    ioctlBuffer(this.#vm, Request.KVM_GET_IRQCHIP, this.#chip, "KVM_GET_IRQCHIP");
+    ioctlBuffer(this.#vm.fd, Request.KVM_GET_IRQCHIP, this.#chip, "KVM_GET_IRQCHIP");
   }
 
   #set(id: number): void {
     this.#chip.view.setUint32(0, id, true);
-    ioctlBuffer(this.#vm, Request.KVM_SET_IRQCHIP, this.#chip, "KVM_SET_IRQCHIP");
+    ioctlBuffer(this.#vm.fd, Request.KVM_SET_IRQCHIP, this.#chip, "KVM_SET_IRQCHIP");
   }
 }
 

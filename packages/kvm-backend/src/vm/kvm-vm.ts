@@ -1,24 +1,26 @@
-import { close, ioctl, ioctlBuffer, RootedBuffer, SharedMapping } from "@northbridge/linux";
-import type {
-  BusAccess,
-  BusShortcuts,
-  CpuModel,
-  DirtyLog,
-  MemorySlot,
-  MsiTarget,
-  Snapshottable,
-  Vcpu,
-  VirtualMachine,
-  VmOptions,
+import { close, ioctl, ioctlBuffer, OwnedDescriptor, RootedBuffer, SharedMapping } from "@northbridge/linux";
+import {
+  type BusAccess,
+  type BusShortcuts,
+  type CpuModel,
+  type DirtyLog,
+  type MemorySlot,
+  type MsiTarget,
+  NorthbridgeError,
+  type Snapshottable,
+  type Vcpu,
+  type VirtualMachine,
+  type VmOptions,
 } from "@northbridge/sdk";
 import { setCpuid, supportedCpuid, withoutLocalApic } from "../abi/cpuid.ts";
-import { Capability, IDENTITY_MAP_ADDRESS, Request, SizeOf, TSS_ADDRESS } from "../abi/spec.ts";
+import { Capability, IDENTITY_MAP_ADDRESS, PitFlag, Request, SizeOf, TSS_ADDRESS } from "../abi/spec.ts";
 import type { ExitCounts } from "../vcpu/accesses.ts";
 import type { EmulationFailureHook } from "../vcpu/emulation-failure.ts";
 import { KvmVcpu } from "../vcpu/kvm-vcpu.ts";
 import { findSavableMsrs, MsrAccess } from "../vcpu/msr-set.ts";
 import { StateAccess } from "../vcpu/vcpu-state.ts";
 import { VcpuThread } from "../vcpu/vcpu-thread.ts";
+import { Cleanup, settled } from "./cleanup.ts";
 import { ClockDriver } from "./clock-driver.ts";
 import { DirtyRings } from "./dirty-ring.ts";
 import { Doorbells } from "./doorbells.ts";
@@ -53,6 +55,17 @@ export interface KvmOptions {
   readonly dirtyRing?: number | undefined;
 }
 
+interface VmParts {
+  readonly memory: MemorySlots;
+  readonly irqchip: Controllers;
+  readonly counts: ExitCounts;
+  readonly processors: readonly KvmVcpu[];
+  readonly doorbells: Doorbells;
+  readonly posted: PostedWrites;
+  readonly cpuModel: CpuModel;
+  readonly clocks: KernelClocks;
+}
+
 /** One guest under KVM. */
 export class KvmVm implements VirtualMachine {
   readonly vcpus: readonly Vcpu[];
@@ -63,39 +76,12 @@ export class KvmVm implements VirtualMachine {
   readonly schedule: Snapshottable<unknown>;
   readonly dirtyLog: DirtyLog;
   readonly shortcuts: { readonly ports: BusShortcuts; readonly mmio: BusShortcuts };
-  readonly #fd: number;
-  readonly #memory: MemorySlots;
-  readonly #irqchip: Controllers;
-  readonly #counts: ExitCounts;
-  readonly #processors: readonly KvmVcpu[];
-  readonly #watch: HaltWatch;
-  readonly #clock: ClockDriver;
-  readonly #doorbells: Doorbells;
-  readonly #posted: PostedWrites;
-  #isClosed = false;
+  readonly #parts: VmParts;
+  readonly #held: Cleanup;
 
-  private constructor(parts: {
-    readonly fd: number;
-    readonly memory: MemorySlots;
-    readonly irqchip: Controllers;
-    readonly counts: ExitCounts;
-    readonly processors: readonly KvmVcpu[];
-    readonly watch: HaltWatch;
-    readonly clock: ClockDriver;
-    readonly doorbells: Doorbells;
-    readonly posted: PostedWrites;
-    readonly cpuModel: CpuModel;
-    readonly clocks: KernelClocks;
-  }) {
-    this.#fd = parts.fd;
-    this.#memory = parts.memory;
-    this.#irqchip = parts.irqchip;
-    this.#counts = parts.counts;
-    this.#processors = parts.processors;
-    this.#watch = parts.watch;
-    this.#clock = parts.clock;
-    this.#doorbells = parts.doorbells;
-    this.#posted = parts.posted;
+  private constructor(parts: VmParts, held: Cleanup) {
+    this.#parts = parts;
+    this.#held = held;
     this.shortcuts = { ports: this.#shortcutsOf("ports"), mmio: this.#shortcutsOf("mmio") };
     this.vcpus = parts.processors;
     this.cpuModel = parts.cpuModel;
@@ -107,51 +93,58 @@ export class KvmVm implements VirtualMachine {
 
   /** @param kvm an open `/dev/kvm`, which stays the caller's. Throws `SystemCallError` or `NB_BACKEND`. */
   static async create(kvm: number, options: VmOptions, how: KvmOptions): Promise<KvmVm> {
-    // They start while the kernel makes the machine.
-    const threads = Array.from({ length: options.vcpus }, (_, index) => new VcpuThread(`vcpu ${index}`));
-    const processors: KvmVcpu[] = [];
-    let fd: number | undefined;
+    const held = new Cleanup();
     try {
-      fd = ioctl(kvm, Request.KVM_CREATE_VM, 0, "KVM_CREATE_VM");
-      const vm = KvmVm.#assemble({ kvm, fd, threads, processors, options, how });
-      await Promise.all(processors.map((vcpu) => vcpu.ready()));
-      return vm;
+      const parts = KvmVm.#assemble({ kvm, options, how, held });
+      await settled(parts.processors.map((vcpu) => vcpu.ready()));
+      return new KvmVm(parts, held);
     } catch (error) {
-      await Promise.all(threads.map((thread) => thread.stop()));
-      await Promise.all(processors.map((vcpu) => vcpu.close()));
-      if (fd !== undefined) close(fd);
+      await held.run().catch(() => undefined); // what failed first is told
       throw error;
     }
   }
 
-  static #assemble(parts: {
+  static #assemble(given: {
     readonly kvm: number;
-    readonly fd: number;
-    readonly threads: readonly VcpuThread[];
-    /** Filled one by one: what is in it holds a descriptor and a mapping. */
-    readonly processors: KvmVcpu[];
     readonly options: VmOptions;
     readonly how: KvmOptions;
-  }): KvmVm {
-    const { kvm, fd, threads, processors, options, how } = parts;
+    /** Gets all that is acquired. */
+    readonly held: Cleanup;
+  }): VmParts {
+    const { kvm, options, how, held } = given;
+    const processors: KvmVcpu[] = [];
+    const threads: VcpuThread[] = [];
+    // They start while the kernel makes the machine.
+    held.add(() => settled(threads.map((thread) => thread.stop())));
+    for (let index = 0; index < options.vcpus; index++) threads.push(new VcpuThread(`vcpu ${index}`));
+    const vm = new OwnedDescriptor(ioctl(kvm, Request.KVM_CREATE_VM, 0, "KVM_CREATE_VM"), "the machine's VM");
+    held.add(() => {
+      vm.close();
+    });
+    const { fd } = vm;
     ioctl(fd, Request.KVM_SET_TSS_ADDR, TSS_ADDRESS, "KVM_SET_TSS_ADDR");
     const map = new RootedBuffer(8);
     map.view.setBigUint64(0, BigInt(IDENTITY_MAP_ADDRESS), true);
     ioctlBuffer(fd, Request.KVM_SET_IDENTITY_MAP_ADDR, map, "KVM_SET_IDENTITY_MAP_ADDR");
-    const irqchip = makeControllers(fd, how, { ...options, asserted: () => processors[0]?.poke() });
+    const irqchip = makeControllers(vm, how, { ...options, asserted: () => processors[0]?.poke() });
+    held.add(() => {
+      irqchip.close();
+    });
     const { outside, hasLocalApics } = irqchip;
-    if (how.kernelPit === true)
-      ioctlBuffer(fd, Request.KVM_CREATE_PIT2, new RootedBuffer(SizeOf.kvm_pit_config), "KVM_CREATE_PIT2");
-    const clocks = new KernelClocks(fd, how.kernelPit === true);
+    if (how.kernelPit === true) createPit(fd);
+    const clocks = new KernelClocks(vm, how.kernelPit === true);
     const limit = ioctl(kvm, Request.KVM_CHECK_EXTENSION, Capability.KVM_CAP_NR_MEMSLOTS, "memory slots");
-    const rings = how.dirtyRing === undefined ? undefined : new DirtyRings(fd, how.dirtyRing);
+    const rings = how.dirtyRing === undefined ? undefined : new DirtyRings(vm, how.dirtyRing);
     const memory = new MemorySlots({
-      vm: fd,
+      vm,
       limit,
       rings,
       flush: () => {
         for (const vcpu of processors) vcpu.nudge();
       },
+    });
+    held.add(() => {
+      memory.close();
     });
     const counts: ExitCounts = {
       portReads: 0,
@@ -165,16 +158,30 @@ export class KvmVm implements VirtualMachine {
     const watch = new HaltWatch(processors);
     const clock = new ClockDriver(options.clock);
     const failed = (error: Error): void => {
-      processors.find(({ isPending }) => isPending)?.abort(error);
+      // Where none is pending, the next run tells.
+      (processors.find(({ isPending }) => isPending) ?? processors[0])?.abort(error);
     };
-    const posted = new PostedWrites(fd, options, failed);
+    const posted = new PostedWrites(vm, options, failed);
     const drainPosted = (): void => {
       posted.drain();
     };
-    const doorbells = new Doorbells(fd, drainPosted, failed);
+    const doorbells = new Doorbells(vm, drainPosted, failed);
+    held.add(() => {
+      watch.close();
+      clock.set(false);
+      doorbells.close();
+      posted.close();
+    });
+    held.add(() => settled(processors.map((vcpu) => vcpu.close())));
     const chosen = options.cpuModel ?? { name: "host", leaves: supportedCpuid(kvm) };
     const cpuModel = hasLocalApics ? chosen : withoutLocalApic(chosen);
     const xsaveBytes = ioctl(fd, Request.KVM_CHECK_EXTENSION, Capability.KVM_CAP_XSAVE2, "KVM_CAP_XSAVE2");
+    const guestDebug = ioctl(
+      fd,
+      Request.KVM_CHECK_EXTENSION,
+      Capability.KVM_CAP_SET_GUEST_DEBUG2,
+      "KVM_CAP_SET_GUEST_DEBUG2",
+    );
     const runBytes = ioctl(kvm, Request.KVM_GET_VCPU_MMAP_SIZE, 0, "KVM_GET_VCPU_MMAP_SIZE");
     threads.forEach((thread, index) => {
       const vcpu = ioctl(fd, Request.KVM_CREATE_VCPU, index, `KVM_CREATE_VCPU of vCPU ${index}`);
@@ -208,6 +215,7 @@ export class KvmVm implements VirtualMachine {
             counts,
             peek: (gpa, length) => memory.peek(gpa, length),
             onEmulationFailure: how.onEmulationFailure,
+            guestDebug,
             beforeExit: drainPosted,
             ringFull: () => memory.collectRings(),
             pendingChanged: () => {
@@ -225,19 +233,7 @@ export class KvmVm implements VirtualMachine {
         throw error;
       }
     });
-    return new KvmVm({
-      fd,
-      memory,
-      irqchip,
-      counts,
-      processors,
-      watch,
-      clock,
-      doorbells,
-      posted,
-      cpuModel,
-      clocks,
-    });
+    return { memory, irqchip, counts, processors, doorbells, posted, cpuModel, clocks };
   }
 
   addMemory(slot: {
@@ -246,56 +242,74 @@ export class KvmVm implements VirtualMachine {
     readonly length: number;
     readonly readOnly?: boolean;
   }): MemorySlot {
-    return this.#memory.add(slot);
+    return this.#parts.memory.add(slot);
   }
 
   memoryWritten(gpa: number, length: number): void {
-    this.#memory.written(gpa, length);
+    this.#parts.memory.written(gpa, length);
   }
 
   setIrq(gsi: number, level: boolean): void {
-    this.#irqchip.setIrq(gsi, level);
+    this.#parts.irqchip.setIrq(gsi, level);
   }
 
   stats(): Readonly<Record<string, number>> {
     return {
-      ...this.#counts,
-      doorbells: this.#doorbells.rung,
-      posted: this.#posted.taken,
-      untakenMessages: this.#irqchip.untakenMessages,
-      answeredOnVcpus: this.#processors.reduce((sum, { answered }) => sum + answered, 0),
+      ...this.#parts.counts,
+      doorbells: this.#parts.doorbells.rung,
+      posted: this.#parts.posted.taken,
+      untakenMessages: this.#parts.irqchip.untakenMessages,
+      answeredOnVcpus: this.#parts.processors.reduce((sum, { answered }) => sum + answered, 0),
     };
   }
 
-  async close(): Promise<void> {
-    if (this.#isClosed) return;
-    this.#isClosed = true;
-    await Promise.all(this.#processors.map((vcpu) => vcpu.close()));
-    this.#watch.close();
-    this.#clock.set(false);
-    this.#irqchip.close();
-    this.#doorbells.close();
-    this.#posted.close();
-    this.#memory.close();
-    close(this.#fd);
+  pause(): void {
+    this.#parts.clocks.hold();
+    for (const { time } of this.#parts.processors) time.holdTsc();
+  }
+
+  resume(): void {
+    const { clocks, processors } = this.#parts;
+    clocks.release();
+    // The same for all: they agree.
+    const lag = processors[0]?.time.tscLag() ?? 0n;
+    for (const { time } of processors) time.releaseTsc(lag);
+  }
+
+  reset(): void {
+    this.#parts.clocks.reset();
+  }
+
+  close(): Promise<void> {
+    return this.#held.run();
   }
 
   #shortcutsOf(space: "ports" | "mmio"): BusShortcuts {
     return {
-      doorbell: (address, bell, ring) => this.#doorbells.hang({ ...bell, space, address }, ring),
-      posted: (address, length) => this.#posted.collect(space, address, length),
+      doorbell: (address, bell, ring) => this.#parts.doorbells.hang({ ...bell, space, address }, ring),
+      posted: (address, length) => this.#parts.posted.collect(space, address, length),
       onVcpus: (base, length, { module, shared }) => {
         const gate = new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT);
         const isMapped = new Int32Array(gate).fill(1);
-        for (const vcpu of this.#processors) vcpu.addRange({ space, base, length, module, shared, gate });
+        for (const vcpu of this.#parts.processors)
+          vcpu.addRange({ space, base, length, module, shared, gate });
         return () => void Atomics.store(isMapped, 0, 0);
       },
     };
   }
 }
 
+/** Throws `NB_BACKEND`. */
+function createPit(fd: number): void {
+  if (ioctl(fd, Request.KVM_CHECK_EXTENSION, Capability.KVM_CAP_PIT2, "KVM_CAP_PIT2") <= 0)
+    throw new NorthbridgeError("NB_BACKEND", "kernelPit: this KVM has no i8254");
+  const config = new RootedBuffer(SizeOf.kvm_pit_config);
+  config.view.setUint32(0, PitFlag.SPEAKER_DUMMY, true);
+  ioctlBuffer(fd, Request.KVM_CREATE_PIT2, config, "KVM_CREATE_PIT2");
+}
+
 function makeControllers(
-  vm: number,
+  vm: OwnedDescriptor,
   { irqchip = "kernel" }: KvmOptions,
   deps: { readonly ports: BusAccess; readonly mmio: BusAccess; readonly asserted: () => void },
 ): Controllers {

@@ -3,6 +3,7 @@ import {
   createMemfd,
   ioctlBuffer,
   MOST_MAPPED_BYTES,
+  type OwnedDescriptor,
   PAGE_SIZE,
   RootedBuffer,
   SharedMapping,
@@ -36,7 +37,7 @@ interface PlacedSlot extends MemorySlot {
 
 /** The guest's memory: one memfd a slot, mapped where every thread of JavaScript sees it. */
 export class MemorySlots implements DirtyLog {
-  readonly #vm: number;
+  readonly #vm: OwnedDescriptor;
   readonly #limit: number;
   readonly #rings: DirtyRings | undefined;
   readonly #flush: () => void;
@@ -50,7 +51,7 @@ export class MemorySlots implements DirtyLog {
    * @param deps.flush has every vCPU leave the guest for a moment, so that what it wrote is in its ring
    */
   constructor(deps: {
-    readonly vm: number;
+    readonly vm: OwnedDescriptor;
     readonly limit: number;
     readonly rings: DirtyRings | undefined;
     readonly flush: () => void;
@@ -171,7 +172,7 @@ export class MemorySlots implements DirtyLog {
     this.#query.view.setUint32(0, slot.number, true);
     this.#query.view.setBigUint64(8, slot.log.address, true);
     slot.log.lend(() =>
-      ioctlBuffer(this.#vm, Request.KVM_GET_DIRTY_LOG, this.#query, `dirty log of ${slot.name}`),
+      ioctlBuffer(this.#vm.fd, Request.KVM_GET_DIRTY_LOG, this.#query, `dirty log of ${slot.name}`),
     );
   }
 
@@ -186,7 +187,7 @@ export class MemorySlots implements DirtyLog {
     view.setBigUint64(8, BigInt(slot.gpa), true);
     view.setBigUint64(16, BigInt(slot.length), true);
     view.setBigUint64(24, slot.mapping.address, true);
-    ioctlBuffer(this.#vm, Request.KVM_SET_USER_MEMORY_REGION, this.#region, `memory slot ${slot.name}`);
+    ioctlBuffer(this.#vm.fd, Request.KVM_SET_USER_MEMORY_REGION, this.#region, `memory slot ${slot.name}`);
   }
 }
 

@@ -1,4 +1,4 @@
-import { ioctl, ioctlBuffer, RootedBuffer, SystemCallError } from "@northbridge/linux";
+import { ioctl, ioctlBuffer, type OwnedDescriptor, RootedBuffer, SystemCallError } from "@northbridge/linux";
 import type { BusAccess, Unmap } from "@northbridge/sdk";
 import { Capability, CoalescedRing, Request, SizeOf } from "../abi/spec.ts";
 import { getValue, partOf } from "../vcpu/accesses.ts";
@@ -11,7 +11,7 @@ const LONGEST_MS = 160;
  * there are some: they are taken before every exit is served, and now and then while nothing else happens.
  */
 export class PostedWrites {
-  readonly #vm: number;
+  readonly #vm: OwnedDescriptor;
   readonly #hasPorts: boolean;
   readonly #buses: { readonly ports: BusAccess; readonly mmio: BusAccess };
   readonly #zone = new RootedBuffer(SizeOf.kvm_coalesced_mmio_zone);
@@ -21,6 +21,7 @@ export class PostedWrites {
   #ringAt = 0;
   #zones = 0;
   #isRunning = false;
+  #isClosed = false;
   #timer: NodeJS.Timeout | undefined;
   #delayMs = FIRST_LOOK_MS;
   /** Writes taken from the ring. */
@@ -28,7 +29,7 @@ export class PostedWrites {
 
   /** @param failed hears what a handler threw whose writes were taken in the event loop */
   constructor(
-    vm: number,
+    vm: OwnedDescriptor,
     buses: { readonly ports: BusAccess; readonly mmio: BusAccess },
     failed: (error: Error) => void,
   ) {
@@ -54,7 +55,7 @@ export class PostedWrites {
     this.#watch();
     let isRegistered = true;
     return () => {
-      if (!isRegistered) return;
+      if (!isRegistered || this.#isClosed) return;
       isRegistered = false;
       this.#register(Request.KVM_UNREGISTER_COALESCED_MMIO, { space, address, length });
       this.#zones--;
@@ -98,6 +99,7 @@ export class PostedWrites {
   }
 
   close(): void {
+    this.#isClosed = true;
     this.#zones = 0;
     this.#watch();
   }
@@ -126,7 +128,7 @@ export class PostedWrites {
   }
 
   #has(capability: number): number {
-    return ioctl(this.#vm, Request.KVM_CHECK_EXTENSION, capability, "KVM_CHECK_EXTENSION");
+    return ioctl(this.#vm.fd, Request.KVM_CHECK_EXTENSION, capability, "KVM_CHECK_EXTENSION");
   }
 
   /** Whether the kernel took it: it has room for some hundreds of zones. */
@@ -143,7 +145,7 @@ export class PostedWrites {
     view.setUint32(8, length, true);
     view.setUint32(12, space === "ports" ? 1 : 0, true);
     try {
-      ioctlBuffer(this.#vm, request, this.#zone, "a zone of coalesced writes");
+      ioctlBuffer(this.#vm.fd, request, this.#zone, "a zone of coalesced writes");
       return true;
     } catch (error) {
       if (error instanceof SystemCallError && error.errno === "ENOSPC") return false;

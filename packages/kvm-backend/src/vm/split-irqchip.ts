@@ -1,5 +1,11 @@
 import { type ApicMessage, InterruptControllers, IOAPIC_PAGE } from "@northbridge/devices-legacy";
-import { ioctlBuffer, PAGE_SIZE, RootedBuffer, SystemCallError } from "@northbridge/linux";
+import {
+  ioctlBuffer,
+  type OwnedDescriptor,
+  PAGE_SIZE,
+  RootedBuffer,
+  SystemCallError,
+} from "@northbridge/linux";
 import { type BusAccess, type InterruptEvent, type IoWidth, NorthbridgeError } from "@northbridge/sdk";
 import { Capability, IOAPIC_PINS, Request, SizeOf } from "../abi/spec.ts";
 import { type Controllers, type OutsideControllers, portsOf } from "./controllers.ts";
@@ -44,14 +50,14 @@ export class SplitIrqchip implements Controllers {
    * @param deps.asserted the 8259 pair has an interrupt for the first processor
    */
   constructor(
-    vm: number,
+    vm: OwnedDescriptor,
     deps: { readonly ports: BusAccess; readonly mmio: BusAccess; readonly asserted: () => void },
   ) {
     const enable = new RootedBuffer(SizeOf.kvm_enable_cap);
     enable.view.setUint32(0, Capability.KVM_CAP_SPLIT_IRQCHIP, true);
     enable.view.setBigUint64(8, BigInt(IOAPIC_PINS), true);
     try {
-      ioctlBuffer(vm, Request.KVM_ENABLE_CAP, enable, "KVM_CAP_SPLIT_IRQCHIP");
+      ioctlBuffer(vm.fd, Request.KVM_ENABLE_CAP, enable, "KVM_CAP_SPLIT_IRQCHIP");
     } catch (error) {
       if (!(error instanceof SystemCallError)) throw error;
       throw new NorthbridgeError("NB_BACKEND", "irqchip: this KVM has no split one", { cause: error });
