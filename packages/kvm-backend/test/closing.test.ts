@@ -1,5 +1,6 @@
+import assert from "node:assert/strict";
 import { expect, describe, it } from "vitest";
-import type { KvmVcpu } from "../src/vcpu/kvm-vcpu.ts";
+import { KvmVcpu } from "../src/vcpu/kvm-vcpu.ts";
 import { RealModeGuest } from "./real-mode-guest.ts";
 import { hasKvm } from "./usable-kvm.ts";
 
@@ -48,7 +49,8 @@ describe.skipIf(!hasKvm)("a machine that is closed", () => {
   it("told of what failed while no run was pending, ends the next one with it", async () => {
     const { vm, vcpu } = await RealModeGuest.create(SPIN);
     try {
-      (vcpu as KvmVcpu).abort(new Error("a bell's bug"));
+      assert(vcpu instanceof KvmVcpu);
+      vcpu.abort(new Error("a bell's bug"));
       await expect(vcpu.run()).rejects.toThrow("a bell's bug");
       vcpu.kick();
       expect(await vcpu.run()).toEqual({ kind: "interrupted" });

@@ -128,7 +128,7 @@ export class KvmVcpu implements Vcpu {
   /** KVM counts no instructions: a budget is taken as none. */
   async run(_options?: RunOptions): Promise<VmExit> {
     this.#assertStopped("run");
-    const ended = Promise.withResolvers<void>();
+    const ended: PromiseWithResolvers<void> = Promise.withResolvers();
     this.#ended = ended.promise;
     this.#isPending = true;
     this.#isDeclaredDead = false;
