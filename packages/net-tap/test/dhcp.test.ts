@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { user, type UserNet, type UserNetOptions } from "../src/index.ts";
 import { arp, echo, field, GuestCard, guestMac, otherMac, udp } from "./guest-card.ts";
+import { SteppedTime } from "./virtual-time.ts";
 
 const cookie = [0x63, 0x82, 0x53, 0x63];
 const v4 = (text: string): number[] => text.split(".").map(Number);
@@ -77,7 +78,7 @@ describe("the DHCP server of user() (RFC 2131)", () => {
       expect(options.get(6)).toEqual([10, 0, 2, 3]);
       expect(options.get(54)).toEqual([10, 0, 2, 2]);
       expect(options.get(26)).toEqual([0x05, 0x78]);
-      expect(options.get(51)).toEqual([0, 1, 0x51, 0x80]);
+      expect(options.get(51)).toEqual([0, 0, 0x0e, 0x10]);
       expect([text(options.get(12)), text(options.get(15))]).toEqual(["guest", "lan.test"]);
     });
   });
@@ -90,6 +91,44 @@ describe("the DHCP server of user() (RFC 2131)", () => {
       expect(await one(card, request(guestMac, "10.0.2.99"))).toMatchObject({ type: 6 });
       expect(await one(card, request(otherMac, "10.0.2.99"))).toMatchObject({ type: 5 });
       expect(await one(card, discover(guestMac))).toMatchObject({ type: 2, address: "10.0.2.15" });
+    });
+  });
+
+  it("keeps an address for a card that is silent as long as its lease, and then as long as there are others", async () => {
+    const scheduler = new SteppedTime();
+    await withNet({ scheduler }, async (card) => {
+      const given = await one(card, request(guestMac, "10.0.2.15"));
+      const [a = 0, b = 0, c = 0, d = 0] = given?.options.get(51) ?? [];
+      const leaseMs = (((a << 24) | (b << 16) | (c << 8) | d) >>> 0) * 1000;
+      scheduler.pass(leaseMs - 1000);
+      expect(await one(card, request(otherMac, "10.0.2.15"))).toMatchObject({ type: 6 });
+      scheduler.pass(2000);
+      expect(await one(card, discover(otherMac))).toMatchObject({ address: "10.0.2.16" });
+      expect(await one(card, request(guestMac, "10.0.2.15"))).toMatchObject({ type: 5 });
+    });
+  });
+
+  it("offers another address to a guest that finds its own in use (RFC 2131 §4.3.3)", async () => {
+    await withNet({}, async (card) => {
+      await card.answers(request(guestMac, "10.0.2.15"));
+      const decline = (address: string): Uint8Array => ask(guestMac, [53, 1, 4, 50, 4, ...v4(address)]);
+      await card.answers(decline("10.0.2.15"));
+      expect(await one(card, discover(guestMac))).toMatchObject({ type: 2, address: "10.0.2.16" });
+      // Of what it does not have it says nothing.
+      await card.answers(decline("10.0.2.16"));
+      expect(await one(card, discover(otherMac))).toMatchObject({ type: 2, address: "10.0.2.16" });
+    });
+  });
+
+  it("gives a fixed address to its card alone, and no card all others", async () => {
+    const lastMac = [0x52, 0x54, 0, 0x77, 0x77, 0x77];
+    await withNet({ leases: { "52:54:00:66:66:66": "10.0.2.99" } }, async (card, net) => {
+      for (let host = 4; host < 255; host += 1) {
+        card.send(arp(2, guestMac, `10.0.2.${host}`, "10.0.2.2"));
+      }
+      expect(net.stats.framesRefused).toBe(1);
+      expect(await one(card, request(otherMac, "10.0.2.99"))).toMatchObject({ type: 5 });
+      expect(await one(card, discover(lastMac))).toMatchObject({ type: 2 });
     });
   });
 

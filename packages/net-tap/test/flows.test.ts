@@ -5,7 +5,7 @@ import { networkInterfaces } from "node:os";
 import { describe, expect, it } from "vitest";
 import { type Flow, user, type UserNet, type UserNetOptions } from "../src/index.ts";
 import { arp, field, GuestCard, guestMac, tcp, udp } from "./guest-card.ts";
-import { VirtualTime } from "./virtual-time.ts";
+import { SteppedTime } from "./virtual-time.ts";
 
 const SYN = 0x02;
 const RST_ACK = 0x14;
@@ -281,23 +281,18 @@ describe("datagrams through user()", () => {
 
   it("do not reach a client that has been silent for two minutes", async () => {
     const client = createSocket("udp4");
-    const time = new VirtualTime();
-    const scheduler = {
-      nowMs: () => time.nowMs(),
-      after: (delayMs: number, callback: () => void) => time.after(delayMs, callback),
-      soon: queueMicrotask,
-    };
+    const scheduler = new SteppedTime();
     await withNet(
       { scheduler, forwards: [{ protocol: "udp", hostPort: 0, guestPort: 7 }] },
       async (card, net) => {
         const asked = card.next((frame) => field.protocol(frame) === 17);
         client.send(Uint8Array.of(1), net.forwardedPorts[0] ?? 0, "127.0.0.1");
         const port = field.port(await asked, 0);
-        time.after(119_000, () => undefined);
-        time.run(119_000);
+
+        scheduler.pass(119_000);
         expect(await card.answers(udp(7, port, [1]))).toEqual([]);
-        time.after(1001, () => undefined);
-        time.run(121_000);
+
+        scheduler.pass(1001);
         const [closed] = await card.answers(udp(7, port, [1]));
         expect([...field.body(closed!).subarray(0, 2)]).toEqual([3, 3]);
       },

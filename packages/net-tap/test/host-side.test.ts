@@ -8,7 +8,7 @@ import { TcpEndpoint } from "../src/tcp/endpoint.ts";
 import { GuestCard, field, tcp } from "./guest-card.ts";
 import { Flag, GuestTcp, until } from "./guest-tcp.ts";
 import { scratch } from "./scratch.ts";
-import { VirtualTime } from "./virtual-time.ts";
+import { SteppedTime } from "./virtual-time.ts";
 
 /** A server of the host at a Unix socket, whose kernel buffers are small; its clients wait until they are read. */
 async function serve(
@@ -120,12 +120,7 @@ describe("connections of user() that are over for the guest", () => {
     await using directory = await scratch();
     const path = join(directory.path, "host");
     await using host = await serve(path);
-    const time = new VirtualTime();
-    const scheduler = {
-      nowMs: () => time.nowMs(),
-      after: (delayMs: number, callback: () => void) => time.after(delayMs, callback),
-      soon: queueMicrotask,
-    };
+    const scheduler = new SteppedTime();
     const net = await user({ scheduler, mostConnections: 2, hostPorts: [{ guestPort: 80, path }] });
     const card = new GuestCard(net);
     const finished = async (port: number): Promise<void> => {
@@ -145,9 +140,9 @@ describe("connections of user() that are over for the guest", () => {
     const refused = new GuestTcp(card, 4002, 80);
     refused.knock();
     await until(() => (refused.flags & Flag.RST) !== 0);
-    time.run(599_000);
+    scheduler.pass(599_000);
     expect(net.stats.tcpConnections).toBe(2);
-    time.run(700_000);
+    scheduler.pass(2000);
     expect(net.stats.tcpConnections).toBe(0);
     await finished(4002);
     await net.close();

@@ -123,6 +123,17 @@ describe("the link of user()", () => {
     expect(await sumOf(card, piece(0, 32, 2), piece(24, 48, 2), piece(48, 72, 2), piece(32, 48, 2))).toBe(0);
   });
 
+  it("keeps no fragment of a forged source: it spoils nobody's datagram", async () => {
+    await using net = await opened();
+    const card = new GuestCard(net);
+    await card.answers(arp(1, guestMac, "10.0.2.15", "10.0.2.2"));
+    const whole = [...echo(Array.from({ length: 64 }, (_, index) => index)).subarray(34)];
+    await card.answers(ipv4(1, whole.slice(0, 24), { fragment: 0x2000 }));
+    await card.answers(ipv4(1, whole.slice(0, 40), { fragment: 0x2000 | 2, mac: otherMac }));
+    expect(net.stats.framesRefused).toBe(1);
+    expect(await sumOf(card, ipv4(1, whole.slice(24), { fragment: 3 }))).toBe(1);
+  });
+
   it("holds frames back while the guest has no buffers, drops beyond a bound, and goes on", async () => {
     await using net = await opened();
     const card = new GuestCard(net);

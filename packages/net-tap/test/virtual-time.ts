@@ -54,3 +54,26 @@ export class VirtualTime implements Scheduler {
     }
   }
 }
+
+/** Time that passes by steps, with `soon` at once: for back ends that also wait for sockets of this host. */
+export class SteppedTime implements Scheduler {
+  readonly #time = new VirtualTime();
+
+  nowMs(): number {
+    return this.#time.nowMs();
+  }
+
+  after(delayMs: number, callback: () => void): { cancel(): void } {
+    return this.#time.after(delayMs, callback);
+  }
+
+  soon(callback: () => void): void {
+    queueMicrotask(callback);
+  }
+
+  pass(ms: number): void {
+    const until = this.nowMs() + ms;
+    this.after(ms, () => undefined);
+    this.#time.run(until);
+  }
+}

@@ -1,10 +1,12 @@
 import { type Ipv4, macKey } from "../wire/address.ts";
 import { get32, put16, put32 } from "../wire/bytes.ts";
 import { Dhcp, DhcpMessage, DhcpOption } from "../wire/spec.ts";
-import type { Neighbours } from "./neighbours.ts";
+import { BINDING_MS, type Neighbours } from "./neighbours.ts";
 import type { UserNetwork } from "./options.ts";
 
-const LEASE_SECONDS = 86_400;
+/** How long an address is given to nobody that a guest has found in use, and how many. */
+const DECLINED_MS = 600_000;
+const MOST_DECLINED = 16;
 
 /** What the server says: a BOOTP reply and where it goes. */
 export interface DhcpReply {
@@ -21,6 +23,8 @@ export class DhcpServer {
   readonly #network: UserNetwork;
   readonly #neighbours: Neighbours;
   readonly #leases = new Map<number, Ipv4>();
+  /** Address → until when. */
+  readonly #declined = new Map<Ipv4, number>();
 
   constructor(network: UserNetwork, neighbours: Neighbours) {
     this.#network = network;
@@ -59,11 +63,16 @@ export class DhcpServer {
         return this.#reply(message, DhcpMessage.ACK, address);
       }
       case DhcpMessage.RELEASE: {
-        const leased = this.#leases.get(macKey(source, 0));
-        if (leased !== undefined && leased === client) {
-          this.#leases.delete(macKey(source, 0));
-          this.#neighbours.release(leased, source, 0);
-        }
+        this.#giveBack(source, client);
+        return undefined;
+      }
+      case DhcpMessage.DECLINE: {
+        // RFC 2131 §4.3.3: somebody silent has it.
+        const declined = optionAddress(message, DhcpOption.REQUESTED_ADDRESS);
+        if (declined === undefined || !this.#giveBack(source, declined)) return undefined;
+        const [oldest] = this.#declined.keys();
+        if (oldest !== undefined && this.#declined.size >= MOST_DECLINED) this.#declined.delete(oldest);
+        this.#declined.set(declined, this.#network.scheduler.nowMs() + DECLINED_MS);
         return undefined;
       }
       case DhcpMessage.INFORM:
@@ -79,13 +88,28 @@ export class DhcpServer {
     if (fixed !== undefined) return fixed;
     const leased = this.#leases.get(key);
     if (leased !== undefined && this.#neighbours.isFreeFor(leased, source, 0)) return leased;
-    const reserved = new Set(this.#network.leases.values());
+    const now = this.#network.scheduler.nowMs();
     const free = (address: Ipv4): boolean =>
-      !reserved.has(address) && this.#neighbours.isFreeFor(address, source, 0);
+      (this.#declined.get(address) ?? 0) <= now && this.#neighbours.isFreeFor(address, source, 0);
     const { firstLease, lastLease } = this.#network;
     if (wanted !== undefined && wanted >= firstLease && wanted <= lastLease && free(wanted)) return wanted;
-    for (let address = firstLease; address <= lastLease; address += 1) if (free(address)) return address;
-    return undefined;
+    let used: Ipv4 | undefined;
+    for (let address = firstLease; address <= lastLease; address += 1) {
+      if (!free(address)) continue;
+      // RFC 2131 §4.3.1: a guest that was paused for long finds its address again, as long as there are others.
+      if (this.#neighbours.isFresh(address)) return address;
+      used ??= address;
+    }
+    return used;
+  }
+
+  /** Ends the lease of a card. False where it has none of `address`. */
+  #giveBack(source: Uint8Array, address: Ipv4): boolean {
+    const key = macKey(source, 0);
+    if (this.#leases.get(key) !== address) return false;
+    this.#leases.delete(key);
+    this.#neighbours.release(address, source, 0);
+    return true;
   }
 
   #reply(request: Uint8Array, type: number, address: Ipv4): DhcpReply {
@@ -110,7 +134,7 @@ export class DhcpServer {
     option(DhcpOption.SERVER_IDENTIFIER, addressBytes(network.gateway));
     if (type !== DhcpMessage.NAK) {
       // RFC 2131 §4.3.5: an answer to INFORM has neither an address nor a lease.
-      if (address !== 0) option(DhcpOption.LEASE_TIME, addressBytes(LEASE_SECONDS));
+      if (address !== 0) option(DhcpOption.LEASE_TIME, addressBytes(BINDING_MS / 1000));
       option(DhcpOption.SUBNET_MASK, addressBytes(network.subnet.mask));
       option(DhcpOption.ROUTER, addressBytes(network.gateway));
       option(DhcpOption.DNS, addressBytes(network.dns));

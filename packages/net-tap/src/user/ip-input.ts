@@ -1,6 +1,6 @@
 import { get16, get32 } from "../wire/bytes.ts";
 import { checksum } from "../wire/checksum.ts";
-import { readIpv6 } from "../wire/ip.ts";
+import { type Ip, readIpv6 } from "../wire/ip.ts";
 import { Extension, Fragment6, Ip6 } from "../wire/spec6.ts";
 import { Ethernet, Ip4 } from "../wire/spec.ts";
 import type { Fragments } from "./fragments.ts";
@@ -13,12 +13,16 @@ const IP_AT = Ethernet.HEADER_LENGTH;
 /** More headers than these before the transport's are an attack. */
 const MOST_EXTENSIONS = 8;
 
+/** Whether the card whose frame this is may send from an address: a fragment of another's is not kept. */
+type MaySend = (source: Ip) => boolean;
+
 /** Reads the IPv4 packet of a frame into `packet`, put together where it is a fragment (RFC 791, RFC 815). */
 export function readIpv4Packet(
   frame: Uint8Array,
   length: number,
   packet: Packet,
   fragments: Fragments,
+  maySend: MaySend,
 ): Input {
   const headerLength = ((frame[IP_AT] ?? 0) & 15) * 4;
   const total = get16(frame, IP_AT + Ip4.TOTAL_LENGTH);
@@ -45,6 +49,7 @@ export function readIpv4Packet(
   const hasMore = (fragment & Ip4.MORE_FRAGMENTS) !== 0;
   const offset = (fragment & Ip4.OFFSET_MASK) * 8;
   if (!hasMore && offset === 0) return "whole";
+  if (!maySend(packet.source)) return "wrong";
   // RFC 791 §3.2 "Identification": these four tell datagrams apart.
   const id = get16(frame, IP_AT + Ip4.IDENTIFICATION);
   const key = `4 ${packet.source} ${packet.destination} ${packet.protocol} ${id}`;
@@ -58,6 +63,7 @@ export function readIpv6Packet(
   length: number,
   packet: Packet,
   fragments: Fragments,
+  maySend: MaySend,
 ): Input {
   const end = IP_AT + Ip6.HEADER_LENGTH + get16(frame, IP_AT + Ip6.PAYLOAD_LENGTH);
   if (length < IP_AT + Ip6.HEADER_LENGTH || (frame[IP_AT] ?? 0) >>> 4 !== 6 || end > length) return "wrong";
@@ -83,7 +89,7 @@ export function readIpv6Packet(
         break;
       }
       case Extension.FRAGMENT: {
-        const input = takeFragment6(packet, fragments);
+        const input = takeFragment6(packet, fragments, maySend);
         if (input !== "whole") return input;
         break;
       }
@@ -94,7 +100,7 @@ export function readIpv6Packet(
   return "wrong";
 }
 
-function takeFragment6(packet: Packet, fragments: Fragments): Input {
+function takeFragment6(packet: Packet, fragments: Fragments, maySend: MaySend): Input {
   const { bytes, body, end } = packet;
   if (body + Fragment6.LENGTH > end) return "wrong";
   const field = get16(bytes, body + Fragment6.OFFSET);
@@ -104,6 +110,7 @@ function takeFragment6(packet: Packet, fragments: Fragments): Input {
   packet.body = body + Fragment6.LENGTH;
   // An atomic fragment stands alone (RFC 6946).
   if (!hasMore && offset === 0) return "whole";
+  if (!maySend(packet.source)) return "wrong";
   // Next header differs between fragments at will; identification and addresses tell (RFC 8200 §4.5).
   const key = `6 ${packet.source} ${packet.destination} ${get32(bytes, body + Fragment6.IDENTIFICATION)}`;
   const whole = fragments.add(key, offset, bytes.subarray(packet.body, end), hasMore);

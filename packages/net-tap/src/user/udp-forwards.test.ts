@@ -10,7 +10,7 @@ import { UdpForwards } from "./udp-forwards.ts";
 const scheduler = new VirtualTime();
 const network = resolveNetwork({ scheduler });
 const link = new GuestLink(scheduler, () => undefined);
-const claims = new Claims(network, new Neighbours(() => 0), link, () => undefined);
+const claims = new Claims(network, new Neighbours(() => 0, new Map()), link, () => undefined);
 const guest = network.firstLease;
 
 describe("a forwarded port of UDP", () => {

@@ -1,7 +1,7 @@
 import type { NetBackend, NetOffloads } from "@northbridge/sdk";
 import { BROADCAST, isGroupMac, macKey } from "../wire/address.ts";
 import { get16 } from "../wire/bytes.ts";
-import { UNSPECIFIED6 } from "../wire/ip.ts";
+import { type Ip, UNSPECIFIED6 } from "../wire/ip.ts";
 import { Icmp6 } from "../wire/spec6.ts";
 import { Dhcp, Ethernet, EtherType, Protocol, Udp, VnetHeader } from "../wire/spec.ts";
 import { ArpResponder } from "./arp.ts";
@@ -68,7 +68,7 @@ export class UserNet implements NetBackend {
     this.#link = new GuestLink(scheduler, () => {
       this.#tcp.resume();
     });
-    const neighbours = new Neighbours(() => scheduler.nowMs());
+    const neighbours = new Neighbours(() => scheduler.nowMs(), network.leases);
     this.#claims = new Claims(network, neighbours, this.#link, (address) => {
       if (typeof address === "number") this.#arp.ask(address);
       else this.#discovery?.ask(address);
@@ -184,14 +184,20 @@ export class UserNet implements NetBackend {
       case EtherType.ARP:
         return this.#arp.take(frame, length);
       case EtherType.IPV4:
-        return this.#takeIpv4(readIpv4Packet(frame, length, this.#packet, this.#fragments));
+        return this.#takeIpv4(readIpv4Packet(frame, length, this.#packet, this.#fragments, this.#isClaimed));
       case EtherType.IPV6:
         if (this.#discovery === undefined) return true;
-        return this.#takeIpv6(this.#discovery, readIpv6Packet(frame, length, this.#packet, this.#fragments));
+        return this.#takeIpv6(
+          this.#discovery,
+          readIpv6Packet(frame, length, this.#packet, this.#fragments, this.#isClaimed),
+        );
       default:
         return true;
     }
   }
+
+  /** Of the frame at hand. */
+  readonly #isClaimed = (source: Ip): boolean => this.#claims.claim(source, this.#mac, 0);
 
   #takeIpv4(input: Input): boolean {
     if (input !== "whole") return input === "partial";
@@ -202,7 +208,7 @@ export class UserNet implements NetBackend {
       packet.protocol === Protocol.UDP &&
       (destination === BROADCAST || destination === this.#network.gateway) &&
       get16(packet.bytes, packet.body + Udp.DESTINATION_PORT) === Dhcp.SERVER_PORT;
-    if (!isDhcp && !this.#claims.claim(packet.source, this.#mac, 0)) return false;
+    if (!isDhcp && !this.#isClaimed(packet.source)) return false;
     return this.#transport.take(packet, this.#mac);
   }
 
@@ -214,8 +220,7 @@ export class UserNet implements NetBackend {
     const isDiscovery =
       protocol === Icmp6.PROTOCOL && type >= Icmp6.ROUTER_SOLICITATION && type <= Icmp6.REDIRECT;
     // A guest without an address may look for routers and for others with the same address, and nothing else.
-    const isKnown =
-      source === UNSPECIFIED6 ? protocol === Icmp6.PROTOCOL : this.#claims.claim(source, this.#mac, 0);
+    const isKnown = source === UNSPECIFIED6 ? protocol === Icmp6.PROTOCOL : this.#isClaimed(source);
     if (!isKnown) return false;
     if (isDiscovery)
       return end - body >= 8 && hasRightSum(packet, end - body) && discovery.take(packet, this.#mac);
