@@ -82,6 +82,21 @@ describe("a switch", () => {
     }
   });
 
+  it("ends frames that go round, though their source is nobody's or not to be learnt", () => {
+    const options = { scheduler: new VirtualTime() };
+    const [one, two] = [ethernetSwitch(options), ethernetSwitch(options)];
+    one.uplink(two.port());
+    one.uplink(two.port());
+    const [a, b] = [new GuestCard(one.port()), new GuestCard(two.port())];
+    a.send(frame(all, all, 1));
+    expect([marks(a), marks(b)]).toEqual([[], []]);
+    for (let index = 0; index < 1024; index += 1)
+      a.send(frame(mac(1), [2, 0, 1, 0, index >>> 8, index & 255], 0));
+    a.send(frame(all, mac(9), 2));
+    expect(one.stats["loopsCut"]! + two.stats["loopsCut"]!).toBeGreaterThan(0);
+    expect(marks(b)).toContain(2);
+  });
+
   it("holds frames for a port without room, up to a bound, in order", () => {
     const fabric = ethernetSwitch();
     const a = new GuestCard(fabric.port());
@@ -117,6 +132,18 @@ describe("a switch", () => {
     const a = new GuestCard(fabric.port());
     for (let index = 0; index < 10_000; index += 1)
       a.send(frame(all, [2, 0, 0, 0, index >>> 8, index & 255], 0));
+    expect(fabric.stats["addresses"]).toBe(1024);
+    // Another port's are learnt all the same.
+    const [b, c] = [new GuestCard(fabric.port()), new GuestCard(fabric.port())];
+    b.send(frame(all, mac(2), 2));
+    const heard = c.received.length;
+    a.send(frame(mac(2), mac(1), 3));
+    expect([marks(b).at(-1), c.received.length]).toEqual([3, heard]);
+    for (let port = 0; port < 5; port += 1) {
+      const more = new GuestCard(fabric.port());
+      for (let index = 0; index < 1100; index += 1)
+        more.send(frame(mac(2), [2, 0, 0, port + 1, index >>> 8, index & 255], 0));
+    }
     expect(fabric.stats["addresses"]).toBe(4096);
   });
 

@@ -20,6 +20,10 @@ export interface SwitchOptions {
 /** Frames that wait for a port whose guest has no buffer; more are lost, as in any switch. */
 const MOST_WAITING = 256;
 const MOST_ADDRESSES = 4096;
+/** What a guest makes up at one port leaves room for the others. */
+const MOST_OF_PORT = 1024;
+/** Frames that one sets off by coming in: those of consumers that answer at once, or the same one going round. */
+const MOST_AT_ONCE = 1024;
 /** IEEE 802.1Q §8.8.3, the recommended ageing time. */
 const AGEING_MS = 300_000;
 const SWEEP_MS = 1000;
@@ -28,6 +32,8 @@ const LONGEST_FRAME = 65_553;
 const CUT_MS = 10_000;
 
 interface Learnt extends Sighting<SwitchPort> {
+  /** Where it counts. */
+  readonly at: SwitchPort;
   seenMs: number;
 }
 
@@ -98,8 +104,11 @@ export class EthernetSwitch {
     this.#isForwarding = true;
     try {
       this.#forward(from, this.#frame.subarray(0, length));
+      let left = MOST_AT_ONCE;
       for (let next = this.#nested.shift(); next !== undefined; next = this.#nested.shift()) {
-        this.#forward(next.from, next.frame);
+        left -= 1;
+        if (left >= 0) this.#forward(next.from, next.frame);
+        else this.#cut(next.from, next.frame);
       }
     } finally {
       this.#isForwarding = false;
@@ -110,7 +119,7 @@ export class EthernetSwitch {
   remove(port: SwitchPort): void {
     this.#ports.delete(port);
     for (const [key, { port: last, home }] of this.#addresses)
-      if (last === port || home === port) this.#addresses.delete(key);
+      if (last === port || home === port) this.#forget(key);
   }
 
   #forward(from: SwitchPort, frame: Uint8Array): void {
@@ -118,7 +127,12 @@ export class EthernetSwitch {
       this.framesDropped += 1;
       return;
     }
-    if (!isGroupMac(frame, Ethernet.SOURCE) && !this.#learn(frame, from)) return;
+    // A group address is nobody's (IEEE 802-2014 §8.2.2).
+    if (isGroupMac(frame, Ethernet.SOURCE)) {
+      this.framesDropped += 1;
+      return;
+    }
+    if (!this.#learn(frame, from)) return;
     const to = !this.#learns || isGroupMac(frame, 0) ? undefined : this.#addresses.get(macKey(frame, 0));
     if (to !== undefined && this.#scheduler.nowMs() - to.seenMs < AGEING_MS) {
       if (to.port === from) return;
@@ -141,29 +155,42 @@ export class EthernetSwitch {
     if (known !== undefined) {
       known.seenMs = now;
       if (!isLooping(known, port, now)) return true;
-      this.#cut(port, known, now);
-      this.#onLoop?.(formatMac(frame, Ethernet.SOURCE));
+      known.port = known.home;
+      known.moves = 0;
+      this.#cut(port, frame);
       return false;
     }
-    if (this.#addresses.size >= MOST_ADDRESSES) {
-      // Not at each frame: a guest that makes up addresses would have the whole table searched for each.
-      if (now < this.#sweepMs) return true;
-      this.#sweepMs = now + SWEEP_MS;
-      for (const [old, { seenMs }] of this.#addresses)
-        if (now - seenMs >= AGEING_MS) this.#addresses.delete(old);
-      // A full table floods, and learns again as entries age: no guest makes it grow.
-      if (this.#addresses.size >= MOST_ADDRESSES) return true;
-    }
-    this.#addresses.set(key, { ...sighted(port), seenMs: now });
+    const isFull = (): boolean => port.addresses >= MOST_OF_PORT || this.#addresses.size >= MOST_ADDRESSES;
+    if (isFull()) this.#sweep(now);
+    // A full table floods, and learns again as entries age: no guest makes it grow.
+    if (isFull()) return true;
+    port.addresses += 1;
+    this.#addresses.set(key, { ...sighted(port), at: port, seenMs: now });
     return true;
   }
 
-  #cut(port: SwitchPort, known: Learnt, now: number): void {
+  /** Not at each frame: a guest that makes up addresses would have the whole table searched for each. */
+  #sweep(now: number): void {
+    if (now < this.#sweepMs) return;
+    this.#sweepMs = now + SWEEP_MS;
+    for (const [old, { seenMs }] of this.#addresses) if (now - seenMs >= AGEING_MS) this.#forget(old);
+  }
+
+  #forget(key: number): void {
+    const known = this.#addresses.get(key);
+    if (known === undefined) return;
+    known.at.addresses -= 1;
+    this.#addresses.delete(key);
+  }
+
+  /** Cuts off a port that leads to another one, by which `frame` came round. */
+  #cut(port: SwitchPort, frame: Uint8Array): void {
+    const now = this.#scheduler.nowMs();
+    this.framesDropped += 1;
+    if (port.cutUntilMs > now) return;
     port.cutUntilMs = now + CUT_MS;
     this.loopsCut += 1;
-    known.port = known.home;
-    known.moves = 0;
-    this.framesDropped += 1;
+    this.#onLoop?.(formatMac(frame, Ethernet.SOURCE));
   }
 }
 
@@ -171,6 +198,8 @@ class SwitchPort implements NetBackend {
   readonly #switch: EthernetSwitch;
   /** Nothing goes in or out before. */
   cutUntilMs = 0;
+  /** Addresses that were learnt here. */
+  addresses = 0;
   readonly #waiting: Uint8Array[] = [];
   #receive: ((frame: Uint8Array) => boolean) | undefined;
 

@@ -33,6 +33,7 @@ class Side implements TcpUser {
   ended = false;
   closed: boolean | undefined;
   mostUnread = 0;
+  limit: () => number = () => options.receiveBuffer;
   #unread = 0;
   #left: Uint8Array;
 
@@ -104,7 +105,7 @@ class Side implements TcpUser {
         this.endpoint = TcpEndpoint.accept(
           this.output,
           this,
-          { ...options, initialSequence: 0x7fff_fff0 },
+          { ...options, initialSequence: 0x7fff_fff0, receiveLimit: () => this.limit() },
           segment,
         );
       }
@@ -222,6 +223,44 @@ describe("a TCP endpoint (RFC 9293)", () => {
       ),
       { numRuns: 300, examples: weatherThatBroke },
     );
+  });
+
+  it("opens where both open at once (RFC 9293 §3.5, figure 7), whatever is lost", () => {
+    fc.assert(
+      fc.property(fc.array(fc.integer({ min: 0, max: 30 }), { maxLength: 8 }), (fates) => {
+        let turn = 0;
+        // 0: lost.
+        const weather: Weather = () => {
+          const fate = fates[turn] ?? 1;
+          turn += 1;
+          return fate === 0 ? [] : [fate];
+        };
+        const texts = [textOf(500, 1), textOf(300, 7)] as const;
+        const { time, a, b } = pair(weather, texts);
+        b.endpoint = TcpEndpoint.connect(b.output, b, { ...options, initialSequence: 5000 });
+        time.run(1_000_000, () => a.closed !== undefined && b.closed !== undefined);
+        expect([Uint8Array.from(b.heard), Uint8Array.from(a.heard)]).toEqual(texts);
+        expect([a.closed, b.closed]).toEqual([false, false]);
+      }),
+      { numRuns: 100, examples: [[[]]] },
+    );
+  });
+
+  it("promises no more than it may, and takes what it has promised", () => {
+    const { time, a, b } = pair(calm, [textOf(6000, 3), textOf(0, 0)], 20);
+    let limit = 1000;
+    b.limit = () => limit;
+    time.run(10);
+    limit = 250;
+    let most = 0;
+    for (let until = 15; until < 20_000; until += 5) {
+      time.run(until);
+      // The window from before runs out; it never shrinks.
+      if (until > 100) most = Math.max(most, b.sentSegments.at(-1)?.window ?? 0);
+    }
+    expect(Uint8Array.from(b.heard)).toEqual(textOf(6000, 3));
+    expect(most).toBeLessThanOrEqual(250);
+    expect(a.closed).not.toBe(true);
   });
 
   it("closes in order: the first to end waits in TIME-WAIT, nobody sees a reset", () => {

@@ -165,8 +165,8 @@ export class TcpEndpoint {
 
   /** Sends what may be sent: data, FIN, and an acknowledgment where none went with data. */
   flush(): void {
-    if (this.#state === "CLOSED" || this.#state === "SYN_SENT" || this.#state === "SYN_RECEIVED") return;
-    this.#send.flush();
+    if (this.#state === "CLOSED" || this.#state === "SYN_SENT") return;
+    if (this.#state !== "SYN_RECEIVED") this.#send.flush();
     if (this.#send.finSent) {
       if (this.#state === "ESTABLISHED") this.#state = "FIN_WAIT_1";
       else if (this.#state === "CLOSE_WAIT") this.#state = "LAST_ACK";
@@ -242,8 +242,10 @@ export class TcpEndpoint {
     const { flags, sequence, payload } = segment;
     const isSyn = (flags & TcpFlag.SYN) !== 0;
     const isSynAgain = isSyn && advance(sequence, 1) === this.#receive.next;
-    if (this.#state === "SYN_RECEIVED" && isSynAgain && (flags & TcpFlag.ACK) === 0) {
-      this.#sendSyn();
+    if (this.#state === "SYN_RECEIVED" && isSynAgain && (flags & TcpFlag.RST) === 0) {
+      // The SYN again; or with it the answer to ours, where both opened at once (§3.5, figure 7).
+      if ((flags & TcpFlag.ACK) === 0) this.#sendSyn();
+      else if (this.#isOpened(segment)) this.#oweAck();
       return;
     }
     if (this.#timestamps.isOn && (flags & TcpFlag.RST) === 0 && !this.#isOfNow(segment)) return;
@@ -310,17 +312,21 @@ export class TcpEndpoint {
     this.#user.onEnd();
   }
 
+  /** Takes the acknowledgment of our SYN. False where the segment goes no further. */
+  #isOpened(segment: Segment): boolean {
+    if (!this.#send.opened(segment.acknowledgment)) {
+      this.#emit(segment.acknowledgment, TcpFlag.RST, 0, 0);
+      return false;
+    }
+    // A SYN's window is never scaled (RFC 7323 §2.2), and known from the first.
+    if ((segment.flags & TcpFlag.SYN) === 0) this.#send.setWindow(segment);
+    this.#establish();
+    return this.#isOpen();
+  }
+
   /** Processes the acknowledgment and the window. False where the segment goes no further. */
   #acknowledge(segment: Segment): boolean {
-    if (this.#state === "SYN_RECEIVED") {
-      if (!this.#send.opened(segment.acknowledgment)) {
-        this.#emit(segment.acknowledgment, TcpFlag.RST, 0, 0);
-        return false;
-      }
-      this.#send.setWindow(segment);
-      this.#establish();
-      return this.#isOpen();
-    }
+    if (this.#state === "SYN_RECEIVED") return this.#isOpened(segment);
     const what = this.#send.acknowledge(segment, this.#timestamps.roundTripMs(segment));
     if (what === "future") {
       this.#receive.acksOwed += 1;
