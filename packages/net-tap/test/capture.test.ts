@@ -107,6 +107,20 @@ describe("a capture", () => {
     ]);
   });
 
+  it("ends, though the reader of a pipe has stopped to read", async () => {
+    await using directory = await scratch();
+    const path = join(directory.path, "live");
+    execFileSync(MKFIFO, [path]);
+    const reader = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
+    const net = await capture(hub().port(), { path });
+    for (let count = 0; count < 200; count += 1) net.send([new Uint8Array(1500)]);
+    await net.close();
+    const read = Buffer.alloc(4);
+    readSync(reader, read);
+    expect(read.readUInt32LE()).toBe(0x0a0d0d0a);
+    closeSync(reader);
+  });
+
   it("says where it cannot write", async () => {
     await expect(capture(hub().port(), { path: "/nowhere/at/all.pcapng" })).rejects.toMatchObject({
       code: "NB_HOST",

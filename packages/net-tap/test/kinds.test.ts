@@ -115,8 +115,55 @@ describe("network kinds of a machine's config", () => {
     [
       "user",
       { forwards: [{ guestPort: 22, hostPort: 0, guestAddress: "10.9.9.9" }] },
-      "forwards[0].guestAddress: 10.9.9.9 is not in the guest's subnet",
+      "forwards[0].guestAddress: 10.9.9.9 is not an address for guests of the subnet",
     ],
+    [
+      "user",
+      { forwards: [{ guestPort: 22, hostPort: 0, guestAddress: "10.0.2.2" }] },
+      "forwards[0].guestAddress: 10.0.2.2 is not an address for guests of the subnet",
+    ],
+    [
+      "user",
+      { forwards: [{ guestPort: 22, path: `/${"x".repeat(110)}` }] },
+      /^forwards\[0\]\.path: expected at most 107 bytes/,
+    ],
+    [
+      "user",
+      { hostPorts: [{ protocol: "udp", guestPort: 5, path: "/tmp/x" }] },
+      "hostPorts[0].path: a Unix socket carries TCP only",
+    ],
+    [
+      "user",
+      { hostPorts: [{ guestPort: 5, path: `/${"x".repeat(110)}` }] },
+      /^hostPorts\[0\]\.path: expected at most 107 bytes/,
+    ],
+    [
+      "user",
+      { hostPorts: [{ protocol: "udp", guestPort: 53 }] },
+      "hostPorts[0].guestPort: the gateway answers DNS there itself",
+    ],
+    [
+      "user",
+      { hostPorts: [{ guestPort: 80 }, { guestPort: 80, hostPort: 81 }] },
+      "hostPorts[1]: hostPorts[0] has tcp port 80 already",
+    ],
+    [
+      "user",
+      { leases: { "52:54:00:00:00:0a": "10.0.2.20", "52:54:00:00:00:0A": "10.0.2.21" } },
+      'leases["52:54:00:00:00:0A"]: this card has another address above',
+    ],
+    ["stream", { port: 1, mtu: 0 }, "mtu: expected a whole number from 68 to 65535, found 0"],
+    [
+      "stream",
+      { port: 1, reconnectMs: 0.5 },
+      "reconnectMs: expected a whole number from 1 to 2147483647, found 0.5",
+    ],
+    [
+      "dgram",
+      { local: "127.0.0.1:0", remote: "127.0.0.1:1", mtu: 65_500 },
+      "mtu: expected a whole number from 68 to 65493, found 65500",
+    ],
+    ["switch", { path: "/nowhere/lan.sock", mtu: -1 }, /^mtu: expected a whole number/],
     ["user", { policy: [{ action: "deny", to: "10.0.0.0" }] }, /^policy\[0\]\.to: expected a network/],
     ["user", { dns: { servers: ["nine"] } }, /^dns\.servers\[0\]: expected a name server such as/],
     [

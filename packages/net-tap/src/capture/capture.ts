@@ -1,5 +1,8 @@
-import { createWriteStream, type WriteStream } from "node:fs";
+import { createWriteStream, fstatSync, open } from "node:fs";
 import { once } from "node:events";
+import { Socket } from "node:net";
+import type { Writable } from "node:stream";
+import { promisify } from "node:util";
 import { type NetBackend, type NetOffloads, NorthbridgeError } from "@northbridge/sdk";
 import { forwardOffloads } from "../link/forward-offloads.ts";
 import { lengthOf } from "../link/frame.ts";
@@ -20,6 +23,8 @@ export interface CaptureOptions {
 /** A reader that is slower than this is not waited for: frames are left out of the capture, and counted. */
 const MOST_QUEUED_BYTES = 16 << 20;
 const LONGEST_SNAP = 262_144;
+/** How long a live reader may take for what is left when the machine ends. */
+const PATIENCE_MS = 1000;
 
 /**
  * A back end whose frames, both ways, are written to a pcapng file. What cannot be written is not kept from passing.
@@ -29,14 +34,14 @@ export class Capture implements NetBackend {
   readonly offloads?: NetOffloads;
   readonly setOffloads?: (taken: NetOffloads) => void;
   readonly #inner: NetBackend;
-  readonly #stream: WriteStream;
+  readonly #stream: Writable;
   readonly #snapLength: number;
   readonly #nowMs: () => number;
   #recorded = 0;
   #dropped = 0;
   #hasFailed = false;
 
-  private constructor(inner: NetBackend, stream: WriteStream, options: CaptureOptions) {
+  private constructor(inner: NetBackend, stream: Writable, options: CaptureOptions) {
     this.#inner = inner;
     forwardOffloads(inner, this);
     this.#stream = stream;
@@ -57,15 +62,16 @@ export class Capture implements NetBackend {
         `snapLength: expected a whole number from 14 to ${LONGEST_SNAP}, found ${snapLength}`,
       );
     }
-    const stream = createWriteStream(options.path);
-    try {
-      await once(stream, "open");
-    } catch (error) {
+    const fd = await promisify(open)(options.path, "w", 0o666).catch((error: unknown) => {
       const reason = error instanceof Error ? error.message : String(error);
       throw new NorthbridgeError("NB_HOST", `path: cannot write ${options.path}: ${reason}`, {
         cause: error,
       });
-    }
+    });
+    // A write to a pipe that nobody reads blocks a thread for ever, unless the event loop waits for it.
+    const stream = fstatSync(fd).isFIFO()
+      ? new Socket({ fd, readable: false, writable: true })
+      : createWriteStream("", { fd });
     return new Capture(inner, stream, options);
   }
 
@@ -104,7 +110,14 @@ export class Capture implements NetBackend {
     await this.#inner.close();
     if (this.#hasFailed || this.#stream.closed) return;
     this.#stream.end(pcapngStatistics(this.#timeUs(), this.#recorded, this.#dropped));
-    await once(this.#stream, "close").catch(() => undefined);
+    const stream = this.#stream;
+    const patience =
+      stream instanceof Socket &&
+      setTimeout(() => {
+        stream.destroy();
+      }, PATIENCE_MS);
+    await once(stream, "close").catch(() => undefined);
+    if (patience !== false) clearTimeout(patience);
   }
 
   #record(parts: readonly Uint8Array[], direction: number): void {

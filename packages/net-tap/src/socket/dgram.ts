@@ -1,7 +1,8 @@
 import { createSocket, type Socket } from "node:dgram";
 import { type NetBackend, NorthbridgeError } from "@northbridge/sdk";
-import { gather, lengthOf } from "../link/frame.ts";
-import { ipFrom } from "../wire/ip.ts";
+import { checkMtu, gather, lengthOf } from "../link/frame.ts";
+import { hostAddress, ipFrom } from "../wire/ip.ts";
+import { Ethernet } from "../wire/spec.ts";
 import { UnixDgramNet } from "./unix-dgram.ts";
 
 /** Options of `dgram()`: addresses as `host:port`, `[v6]:port` for IPv6; or both the absolute paths of Unix sockets. */
@@ -31,6 +32,7 @@ export class DgramNet implements NetBackend {
   readonly #remote: Endpoint;
   readonly #waiting: Uint8Array[] = [];
   #receive: ((frame: Uint8Array) => boolean) | undefined;
+  #isClosed = false;
   framesDropped = 0;
 
   private constructor(socket: Socket, remote: Endpoint, mtu: number) {
@@ -50,7 +52,7 @@ export class DgramNet implements NetBackend {
 
   /** Throws `NB_CONFIG`, or `NB_HOST` where the address is taken. */
   static async open(options: DgramOptions): Promise<DgramNet> {
-    const { local, remote } = endpoints(options);
+    const { local, remote, mtu } = endpoints(options);
     const socket = createSocket(local.host.includes(":") ? "udp6" : "udp4");
     await new Promise<void>((resolve, reject) => {
       socket.once("error", (error) => {
@@ -61,7 +63,7 @@ export class DgramNet implements NetBackend {
       socket.bind(local.port, local.host, resolve);
     });
     socket.removeAllListeners("error");
-    return new DgramNet(socket, remote, options.mtu ?? 1500);
+    return new DgramNet(socket, remote, mtu);
   }
 
   get port(): number {
@@ -70,7 +72,7 @@ export class DgramNet implements NetBackend {
 
   send(frame: readonly Uint8Array[]): boolean {
     const length = lengthOf(frame);
-    if (length > LONGEST_FRAME || this.#socket.getSendQueueSize() > MOST_QUEUED_BYTES) {
+    if (this.#isClosed || length > LONGEST_FRAME || this.#socket.getSendQueueSize() > MOST_QUEUED_BYTES) {
       this.framesDropped += 1;
       return true;
     }
@@ -97,6 +99,8 @@ export class DgramNet implements NetBackend {
   }
 
   close(): Promise<void> {
+    if (this.#isClosed) return Promise.resolve();
+    this.#isClosed = true;
     return new Promise((resolve) => {
       this.#receive = undefined;
       this.#socket.close(resolve);
@@ -106,9 +110,10 @@ export class DgramNet implements NetBackend {
 
 function endpoint(text: string, path: string, smallestPort: number): Endpoint {
   const [, v4, v6, digits] = /^(?:([^:[\]]+)|\[(.+)\]):(\d{1,5})$/.exec(text) ?? [];
-  const host = v4 ?? v6 ?? "";
+  // A remote is compared with the senders of datagrams, as the host writes them.
+  const host = smallestPort === 0 ? (v4 ?? v6 ?? "") : hostAddress(v4 ?? v6 ?? "");
   const port = Number(digits ?? -1);
-  if (ipFrom(host) === undefined || port < smallestPort || port > 65_535) {
+  if (host === undefined || ipFrom(host) === undefined || port < smallestPort || port > 65_535) {
     throw new NorthbridgeError(
       "NB_CONFIG",
       `${path}: expected an address such as 127.0.0.1:4444, found "${text}"`,
@@ -117,13 +122,15 @@ function endpoint(text: string, path: string, smallestPort: number): Endpoint {
   return { host, port };
 }
 
-function endpoints({ local: from, remote: to }: DgramOptions): { local: Endpoint; remote: Endpoint } {
+function endpoints(options: DgramOptions): { local: Endpoint; remote: Endpoint; mtu: number } {
+  const { local: from, remote: to } = options;
+  const mtu = checkMtu(options.mtu, LONGEST_FRAME - Ethernet.HEADER_LENGTH);
   const local = endpoint(from, "local", 0);
   const remote = endpoint(to, "remote", 1);
   if (local.host.includes(":") !== remote.host.includes(":")) {
     throw new NorthbridgeError("NB_CONFIG", "remote: expected the same kind of address as local");
   }
-  return { local, remote };
+  return { local, remote, mtu };
 }
 
 /** Throws `NB_CONFIG` for all that can be wrong before the host is asked for anything. */
@@ -135,12 +142,12 @@ export function checkDgramOptions(options: DgramOptions): void {
       "NB_CONFIG",
       `remote: expected the path of a socket, as local has, found "${remote}"`,
     );
-  }
+  } else checkMtu(options.mtu);
 }
 
 /** Joins a peer over UDP or a Unix socket: `-netdev dgram` of QEMU, or a `dgram` of ours. Throws `NB_CONFIG`, `NB_HOST`. */
 export async function dgram(options: DgramOptions): Promise<DgramNet | UnixDgramNet> {
   checkDgramOptions(options);
-  const { local, remote, mtu = 1500 } = options;
-  return local.startsWith("/") ? new UnixDgramNet(local, remote, mtu) : DgramNet.open(options);
+  const { local, remote, mtu } = options;
+  return local.startsWith("/") ? new UnixDgramNet(local, remote, checkMtu(mtu)) : DgramNet.open(options);
 }

@@ -1,5 +1,5 @@
-/** Longest frame of a stream: 64 KiB of payload and an Ethernet header with a tag. */
-export const LONGEST_FRAME = 65_553;
+import { LONGEST_FRAME } from "../link/frame.ts";
+
 const PREFIX = 4;
 
 /**

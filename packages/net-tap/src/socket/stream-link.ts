@@ -1,7 +1,7 @@
 import type { Socket } from "node:net";
 import type { NetBackend } from "@northbridge/sdk";
-import { lengthOf } from "../link/frame.ts";
-import { FrameReader, framed, LONGEST_FRAME } from "./frame-reader.ts";
+import { lengthOf, LONGEST_FRAME } from "../link/frame.ts";
+import { FrameReader, framed } from "./frame-reader.ts";
 
 /** Frames over one connected stream socket. Its end takes the link down; a new socket may take its place. */
 export class StreamLink implements NetBackend {

@@ -1,6 +1,7 @@
-import { rmSync, statSync } from "node:fs";
-import { connect, createServer, type Server, type Socket } from "node:net";
+import { connect, type Server, type Socket } from "node:net";
 import { type NetBackend, NorthbridgeError } from "@northbridge/sdk";
+import { checkMtu } from "../link/frame.ts";
+import { checkSocketPath, listenAt } from "./listen.ts";
 import { StreamLink } from "./stream-link.ts";
 
 /** Options of `stream()`: a Unix socket, or a TCP port. */
@@ -18,6 +19,9 @@ export interface StreamOptions {
   readonly mtu?: number | undefined;
 }
 
+/** A timer of the host's takes no more. */
+const LONGEST_WAIT_MS = 0x7fff_ffff;
+
 /** Where a socket is: for `node:net`, and for people. */
 export function socketAddress(
   options: Pick<StreamOptions, "path" | "host" | "port">,
@@ -31,9 +35,7 @@ export function socketAddress(
   if (path !== undefined) {
     if (port !== undefined)
       throw new NorthbridgeError("NB_CONFIG", "path: expected a path or a port, found both");
-    if (new TextEncoder().encode(path).length > 107) {
-      throw new NorthbridgeError("NB_CONFIG", `path: expected at most 107 bytes, found ${path}`);
-    }
+    checkSocketPath(path, "path");
     return { at: { path }, text: path, name: "path" };
   }
   if (port === undefined || !Number.isInteger(port) || port < smallestPort || port > 65_535) {
@@ -52,34 +54,10 @@ export async function listenOn(
   onPeer: (socket: Socket) => void,
 ): Promise<Server> {
   const { at, text, name } = socketAddress(options, 0);
-  if ("path" in at) await removeStale(at.path);
-  const server = createServer(onPeer);
-  await new Promise<void>((resolve, reject) => {
-    server.once("error", (error: NodeJS.ErrnoException) => {
-      const reason = error.code === "EADDRINUSE" ? "somebody listens there already" : error.message;
-      reject(
-        new NorthbridgeError("NB_HOST", `${name}: cannot listen on ${text}: ${reason}`, { cause: error }),
-      );
-    });
-    server.listen(at, resolve);
+  return listenAt(at, {}, { onPeer }).catch((error: NodeJS.ErrnoException) => {
+    const reason = error.code === "EADDRINUSE" ? "somebody listens there already" : error.message;
+    throw new NorthbridgeError("NB_HOST", `${name}: cannot listen on ${text}: ${reason}`, { cause: error });
   });
-  return server;
-}
-
-/** Removes a socket file behind which nobody answers. */
-async function removeStale(path: string): Promise<void> {
-  if (statSync(path, { throwIfNoEntry: false })?.isSocket() !== true) return;
-  const isAlive = await new Promise<boolean>((resolve) => {
-    const probe = connect({ path });
-    probe.once("connect", () => {
-      probe.destroy();
-      resolve(true);
-    });
-    probe.once("error", () => {
-      resolve(false);
-    });
-  });
-  if (!isAlive) rmSync(path, { force: true });
 }
 
 /** A link to one peer over a stream socket, in the framing of QEMU and passt. */
@@ -92,13 +70,18 @@ export class StreamNet implements NetBackend {
 
   private constructor(options: StreamOptions) {
     this.#options = options;
-    this.#link = new StreamLink(options.mtu ?? 1500, () => {
+    this.#link = new StreamLink(checkMtu(options.mtu), () => {
       this.#lookAgain();
     });
   }
 
   /** Connects, or listens. Throws `NB_CONFIG`, or `NB_HOST` where the host refuses or nobody listens. */
   static async open(options: StreamOptions): Promise<StreamNet> {
+    const { reconnectMs = 1 } = options;
+    if (!Number.isInteger(reconnectMs) || reconnectMs < 1 || reconnectMs > LONGEST_WAIT_MS) {
+      const expected = `a whole number from 1 to ${LONGEST_WAIT_MS}`;
+      throw new NorthbridgeError("NB_CONFIG", `reconnectMs: expected ${expected}, found ${reconnectMs}`);
+    }
     const net = new StreamNet(options);
     if (options.listen === true) {
       net.#server = await listenOn(options, (socket) => {

@@ -10,9 +10,8 @@ import {
   write,
 } from "@northbridge/linux";
 import { type NetBackend, NorthbridgeError } from "@northbridge/sdk";
-import { gather, lengthOf } from "../link/frame.ts";
+import { gather, lengthOf, LONGEST_FRAME } from "../link/frame.ts";
 
-const LONGEST_FRAME = 65_553;
 /** Frames of one wake-up: what else the event loop has to do comes in between. */
 const BATCH = 64;
 

@@ -1,5 +1,5 @@
 import type { NetBackend } from "@northbridge/sdk";
-import { gather, lengthOf } from "../link/frame.ts";
+import { checkMtu, gather, lengthOf, LONGEST_FRAME } from "../link/frame.ts";
 import { patch } from "../link/patch.ts";
 import { hostScheduler, type Scheduler } from "../scheduler.ts";
 import { formatMac, isGroupMac, macKey } from "../wire/address.ts";
@@ -27,7 +27,6 @@ const MOST_AT_ONCE = 1024;
 /** IEEE 802.1Q §8.8.3, the recommended ageing time. */
 const AGEING_MS = 300_000;
 const SWEEP_MS = 1000;
-const LONGEST_FRAME = 65_553;
 /** How long a port is cut off that leads to another one of the switch. */
 const CUT_MS = 10_000;
 
@@ -55,8 +54,9 @@ export class EthernetSwitch {
   framesDropped = 0;
   loopsCut = 0;
 
+  /** Throws `NB_CONFIG`. */
   constructor(options: SwitchOptions = {}) {
-    this.mtu = options.mtu ?? 1500;
+    this.mtu = checkMtu(options.mtu);
     this.#learns = options.learns ?? true;
     this.#scheduler = options.scheduler ?? hostScheduler;
     this.#onLoop = options.onLoop;

@@ -52,6 +52,8 @@ export class TapNet implements NetBackend {
     if (tap.headerLength > 0) {
       this.offloads = OFFLOADS;
       this.setOffloads = (taken) => {
+        // A descriptor that is closed may be somebody else's by now.
+        if (this.#isClosed) return;
         tap.setOffloads(taken);
       };
     }

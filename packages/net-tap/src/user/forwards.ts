@@ -1,8 +1,9 @@
-import { createServer, type Server } from "node:net";
+import type { Server } from "node:net";
 import { NorthbridgeError } from "@northbridge/sdk";
+import { checkSocketPath, listenAt } from "../socket/listen.ts";
 import { contains } from "../wire/address.ts";
 import { contains6, type Ip, parseIp } from "../wire/ip.ts";
-import { checkPort, type PortForward, type UserNetwork } from "./options.ts";
+import { checkPort, isOwnAddress, type PortForward, type UserNetwork } from "./options.ts";
 import type { PacketWriter } from "./packet-writer.ts";
 import type { TcpFlows } from "./tcp-flows.ts";
 import { UdpForwards } from "./udp-forwards.ts";
@@ -67,18 +68,31 @@ export class Forwards {
     guestPort: number,
     path: string,
   ): Promise<number> {
-    const server = createServer({ allowHalfOpen: true, pauseOnConnect: true }, (socket) => {
-      this.#tcp.forward({ kind: "path" in on ? "local" : "tcp", stream: socket }, guest, guestPort);
-    });
-    await new Promise<void>((resolve, reject) => {
-      server.once("error", (error) => {
-        reject(refusal(path, where, error));
-      });
-      server.listen(on, resolve);
+    const kind = "path" in on ? "local" : "tcp";
+    const server = await listenAt(
+      on,
+      { allowHalfOpen: true, pauseOnConnect: true },
+      {
+        onPeer: (stream) => {
+          this.#tcp.forward({ kind, stream }, guest, guestPort);
+        },
+        onError: this.#sayOnce(path, where),
+      },
+    ).catch((error: NodeJS.ErrnoException) => {
+      throw refusal(path, where, error);
     });
     this.#servers.push(server);
     const bound = server.address();
     return bound !== null && typeof bound === "object" ? bound.port : 0;
+  }
+
+  /** A listener that cannot take somebody goes on, and would say so for each. */
+  #sayOnce(path: string, where: string): (error: Error) => void {
+    let hasSaid = false;
+    return ({ message }) => {
+      if (!hasSaid) this.#network.warn(`${path}: ${where} takes nobody for now: ${message}`);
+      hasSaid = true;
+    };
   }
 
   async #bind(
@@ -92,10 +106,15 @@ export class Forwards {
     const family = host.includes(":") ? "udp6" : "udp4";
     const socket = this.#udp.open(guest, guestPort, family);
     await new Promise<void>((resolve, reject) => {
-      socket.once("error", (error) => {
+      const onError = (error: NodeJS.ErrnoException): void => {
         reject(refusal(path, where, error));
+      };
+      socket.once("error", onError);
+      socket.bind(port, host, () => {
+        socket.off("error", onError);
+        socket.on("error", this.#sayOnce(path, where));
+        resolve();
       });
-      socket.bind(port, host, resolve);
     });
     return socket.address().port;
   }
@@ -117,6 +136,7 @@ export function parseForward(forward: PortForward, path: string, network: UserNe
       const reason = "a Unix socket takes the place of hostPort, and carries TCP only";
       throw new NorthbridgeError("NB_CONFIG", `${path}.path: ${reason}`);
     }
+    checkSocketPath(forward.path, `${path}.path`);
     return { guest, guestPort, on: { path: forward.path } };
   }
   const port = checkPort(forward.hostPort ?? -1, `${path}.hostPort`, 0);
@@ -125,15 +145,20 @@ export function parseForward(forward: PortForward, path: string, network: UserNe
   return { guest, guestPort, on: { host, port } };
 }
 
-function guestOf(forward: PortForward, path: string, { firstLease, subnet, v6 }: UserNetwork): Ip {
+function guestOf(forward: PortForward, path: string, network: UserNetwork): Ip {
+  const { firstLease, subnet, v6 } = network;
   if (forward.guestAddress === undefined) return firstLease;
   const guest = parseIp(forward.guestAddress, `${path}.guestAddress`);
   const isInside =
     typeof guest === "number" ? contains(subnet, guest) : v6 !== undefined && contains6(v6.prefix, guest);
-  if (isInside) return guest;
+  const isReserved =
+    isOwnAddress(network, guest) ||
+    guest === subnet.network ||
+    guest === (subnet.network | ~subnet.mask) >>> 0;
+  if (isInside && !isReserved) return guest;
   throw new NorthbridgeError(
     "NB_CONFIG",
-    `${path}.guestAddress: ${forward.guestAddress} is not in the guest's subnet`,
+    `${path}.guestAddress: ${forward.guestAddress} is not an address for guests of the subnet`,
   );
 }
 

@@ -1,6 +1,7 @@
 import { getServers } from "node:dns";
 import { NorthbridgeError } from "@northbridge/sdk";
 import { hostScheduler, type Scheduler } from "../scheduler.ts";
+import { checkSocketPath } from "../socket/listen.ts";
 import {
   contains,
   type Ipv4,
@@ -11,9 +12,9 @@ import {
   type Subnet,
 } from "../wire/address.ts";
 import {
+  hostAddress,
   hostOf,
   type Ip,
-  ipFrom,
   type Ipv6,
   ipv6From,
   parseIp,
@@ -21,6 +22,7 @@ import {
   type Subnet6,
 } from "../wire/ip.ts";
 import { Ip6 } from "../wire/spec6.ts";
+import { Dhcp, Dns } from "../wire/spec.ts";
 import type { Flow, PolicyRule } from "./policy.ts";
 
 /** A port of this host that the guest reaches at the gateway's address. */
@@ -110,6 +112,34 @@ function checkLoops({ hostPorts = [], forwards = [] }: UserNetOptions): void {
   }
 }
 
+/** Ports of the gateway where it answers itself. */
+const services: readonly (readonly [protocol: "tcp" | "udp", port: number, name: string])[] = [
+  ["udp", Dhcp.SERVER_PORT, "DHCP"],
+  ["udp", Dns.PORT, "DNS"],
+  ["tcp", Dns.PORT, "DNS"],
+];
+
+/** Throws `NB_CONFIG` where a port of the host would never be reached as it is stated. */
+function checkHostPorts(hostPorts: readonly HostPort[] = []): void {
+  const seen = new Map<string, number>();
+  for (const [index, { protocol = "tcp", guestPort, path }] of hostPorts.entries()) {
+    const where = `hostPorts[${index}]`;
+    const fail = (reason: string): never => {
+      throw new NorthbridgeError("NB_CONFIG", `${where}${reason}`);
+    };
+    if (path !== undefined) {
+      if (protocol === "udp") fail(".path: a Unix socket carries TCP only");
+      checkSocketPath(path, `${where}.path`);
+    }
+    const service = services.find(([of, port]) => of === protocol && port === guestPort);
+    if (service !== undefined) fail(`.guestPort: the gateway answers ${service[2]} there itself`);
+    const key = `${protocol}:${guestPort}`;
+    const first = seen.get(key);
+    if (first !== undefined) fail(`: hostPorts[${first}] has ${protocol} port ${guestPort} already`);
+    seen.set(key, index);
+  }
+}
+
 function leadsTo(one: HostPort, forward: PortForward): boolean {
   if (one.path !== undefined || forward.path !== undefined) return one.path === forward.path;
   const on = forward.hostAddress ?? "127.0.0.1";
@@ -137,9 +167,16 @@ export interface UserNetwork {
   readonly scheduler: Scheduler;
 }
 
+/** Whether the network itself answers at an address: as the gateway, the name server or the router. */
+export function isOwnAddress({ gateway, dns, v6 }: UserNetwork, address: Ip): boolean {
+  if (typeof address === "number") return address === gateway || address === dns;
+  return v6 !== undefined && (address === v6.gateway || address === v6.dns || address === v6.router);
+}
+
 /** Checks the options. Throws `NB_CONFIG` that names the option at fault. */
 export function resolveNetwork(options: UserNetOptions): UserNetwork {
   checkLoops(options);
+  checkHostPorts(options.hostPorts);
   const subnet = parseSubnet(options.subnet ?? "10.0.2.0/24", "subnet", [8, 27]);
   const mtu = options.mtu ?? 1500;
   const v6 = options.subnet6 === false ? undefined : ipv6Network(options.subnet6);
@@ -194,7 +231,10 @@ function fixedLeases(options: UserNetOptions, subnet: Subnet): ReadonlyMap<numbe
       throw new NorthbridgeError("NB_CONFIG", `${path}: ${text} is also the address of ${owner}`);
     }
     owners.set(address, mac);
-    leases.set(macKey(parseMac(mac, path), 0), address);
+    const key = macKey(parseMac(mac, path), 0);
+    if (leases.has(key))
+      throw new NorthbridgeError("NB_CONFIG", `${path}: this card has another address above`);
+    leases.set(key, address);
   }
   return leases;
 }
@@ -227,10 +267,11 @@ function nameServers(dns: DnsOptions | undefined): NameServer[] {
 
 /** `address`, `v4:port` or `[v6]:port`. */
 function nameServer(text: string): NameServer | undefined {
-  if (ipFrom(text) !== undefined) return { address: text, port: 53 };
+  const alone = hostAddress(text);
+  if (alone !== undefined) return { address: alone, port: Dns.PORT };
   const [, v4, v6, port] = /^(?:([^:[\]]+)|\[(.+)\]):(\d+)$/.exec(text) ?? [];
-  const address = v4 ?? v6;
-  return address === undefined || ipFrom(address) === undefined ? undefined : { address, port: Number(port) };
+  const address = hostAddress(v4 ?? v6 ?? "");
+  return address === undefined ? undefined : { address, port: Number(port) };
 }
 
 /** Checks a port number of a config. Throws `NB_CONFIG` that names `path`. */

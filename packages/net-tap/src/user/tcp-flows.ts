@@ -14,7 +14,7 @@ import { type DnsForwarder } from "./dns-forwarder.ts";
 import { DnsStream } from "./dns-stream.ts";
 import { type HostStream, resetStream } from "./host-stream.ts";
 import type { GuestLink } from "./link.ts";
-import type { UserNetwork } from "./options.ts";
+import { isOwnAddress, type UserNetwork } from "./options.ts";
 import type { PacketWriter } from "./packet-writer.ts";
 import { TcpFlow } from "./tcp-flow.ts";
 
@@ -133,9 +133,8 @@ export class TcpFlows {
       this.#refuse(guest, address, segment);
       return;
     }
-    const { dns, v6 } = this.#network;
     const output = this.#output(guest, sourcePort, address, destinationPort);
-    if (destinationPort === Dns.PORT && (address === dns || address === v6?.dns)) {
+    if (destinationPort === Dns.PORT && isOwnAddress(this.#network, address)) {
       const flow = this.#add(key, { kind: "local", stream: new DnsStream(this.#dns) });
       flow.accept(output, this.#endpointOptions(guest), segment);
       return;

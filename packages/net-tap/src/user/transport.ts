@@ -2,7 +2,7 @@ import { newSegment, parseSegment } from "../tcp/segment.ts";
 import { BROADCAST } from "../wire/address.ts";
 import { get16, get32 } from "../wire/bytes.ts";
 import { checksum } from "../wire/checksum.ts";
-import { type Ip, isMulticast } from "../wire/ip.ts";
+import { isMulticast } from "../wire/ip.ts";
 import { Dhcp6, Icmp6, Ip6 } from "../wire/spec6.ts";
 import { Dhcp, Dns, Icmp, Protocol, Udp } from "../wire/spec.ts";
 import type { Destinations } from "./destinations.ts";
@@ -10,7 +10,7 @@ import type { DhcpServer } from "./dhcp-server.ts";
 import { answerDhcpv6 } from "./dhcpv6-server.ts";
 import type { DnsForwarder } from "./dns-forwarder.ts";
 import type { Forwards } from "./forwards.ts";
-import type { UserNetwork } from "./options.ts";
+import { isOwnAddress, type UserNetwork } from "./options.ts";
 import { hasRightSum, type Packet } from "./packet.ts";
 import type { PacketWriter } from "./packet-writer.ts";
 import type { TcpFlows } from "./tcp-flows.ts";
@@ -67,7 +67,7 @@ export class Transport {
       end - body >= Icmp.HEADER_LENGTH &&
       (typeof source === "number" ? checksum(bytes, body, end) === 0 : hasRightSum(packet, end - body));
     if (!isWhole) return false;
-    if (bytes[body] !== request || !this.#isOurs(destination)) return true;
+    if (bytes[body] !== request || !isOwnAddress(this.#parts.network, destination)) return true;
     const payload = bytes.slice(body + Icmp.HEADER_LENGTH, end);
     this.#parts.writer.icmp(destination, source, reply, 0, get32(bytes, body + Icmp.REST), payload);
     return true;
@@ -90,7 +90,7 @@ export class Transport {
     if (destination === BROADCAST || isMulticast(destination)) return true;
     if (udp.send(source, sourcePort, destination, port, payload)) return true;
     const to = destinations.find("udp", source, sourcePort, destination, port);
-    if (to === undefined) refuse(packet, this.#isOurs(destination), network, writer);
+    if (to === undefined) refuse(packet, isOwnAddress(this.#parts.network, destination), network, writer);
     else udp.open(source, sourcePort, destination, port, to, payload);
     return true;
   }
@@ -114,19 +114,13 @@ export class Transport {
     if (port === Dhcp6.SERVER_PORT && v6 !== undefined && typeof destination === "string") {
       const reply = isMulticast(destination) ? answerDhcpv6(payload, network, v6) : undefined;
       if (reply !== undefined) writer.udp(v6.router, port, source, Dhcp6.CLIENT_PORT, reply, mac);
-      return isMulticast(destination) || this.#isOurs(destination);
+      return isMulticast(destination) || isOwnAddress(this.#parts.network, destination);
     }
-    if (port !== Dns.PORT || !this.#isOurs(destination)) return false;
+    if (port !== Dns.PORT || !isOwnAddress(this.#parts.network, destination)) return false;
     dns.query(payload, "udp", (answer) => {
       writer.udp(destination, port, source, sourcePort, answer);
     });
     return true;
-  }
-
-  #isOurs(address: Ip): boolean {
-    const { gateway, dns, v6 } = this.#parts.network;
-    if (typeof address === "number") return address === gateway || address === dns;
-    return v6 !== undefined && (address === v6.gateway || address === v6.dns || address === v6.router);
   }
 }
 

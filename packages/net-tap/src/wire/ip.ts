@@ -1,4 +1,4 @@
-import { isIPv6 } from "node:net";
+import { isIPv6, SocketAddress } from "node:net";
 import { NorthbridgeError } from "@northbridge/sdk";
 import { contains, formatIpv4, type Ipv4, ipv4From, parseSubnet, type Subnet } from "./address.ts";
 
@@ -77,6 +77,16 @@ export function formatIpv6(address: Ipv6): string {
 
 export function ipFrom(text: string): Ip | undefined {
   return ipv4From(text) ?? ipv6From(text);
+}
+
+/** The text by which this host names the sender of what comes from `text`; `undefined` where that is no address. */
+export function hostAddress(text: string): string | undefined {
+  const address = ipFrom(text);
+  if (address === undefined) return undefined;
+  // What is sent to nobody in particular goes to this host (RFC 1122 §3.2.1.3).
+  if (address === 0) return "127.0.0.1";
+  if (address === UNSPECIFIED6) return "::1";
+  return new SocketAddress({ address: text, family: typeof address === "number" ? "ipv4" : "ipv6" }).address;
 }
 
 export function formatIp(address: Ip): string {
