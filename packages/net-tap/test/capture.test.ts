@@ -1,5 +1,5 @@
 import { execFileSync } from "node:child_process";
-import { readFileSync } from "node:fs";
+import { closeSync, constants, openSync, readFileSync, readSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { capture, hub } from "../src/index.ts";
@@ -110,7 +110,7 @@ describe("a capture", () => {
   it("ends, though the reader of a pipe has stopped to read", async () => {
     await using directory = await scratch();
     const path = join(directory.path, "live");
-    execFileSync(MKFIFO, [path]);
+    execFileSync("mkfifo", [path]);
     const reader = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
     const net = await capture(hub().port(), { path });
     for (let count = 0; count < 200; count += 1) net.send([new Uint8Array(1500)]);

@@ -59,7 +59,7 @@ describe("a network that no host could give is refused by `validate` and by `run
     [
       "a forward to where no guest is",
       { kind: "user", forwards: [{ hostPort: 0, guestPort: 22, guestAddress: "10.9.9.9" }] },
-      /\.forwards\[0\]\.guestAddress: 10\.9\.9\.9 is not in the guest's subnet$/,
+      /\.forwards\[0\]\.guestAddress: 10\.9\.9\.9 is not an address for guests of the subnet$/,
     ],
     [
       "an interface name that is too long",
