@@ -14,22 +14,27 @@ export function checkSocketPath(path: string, name: string): void {
 /** What `listenAt` is told of. */
 export interface ListenEvents {
   readonly onPeer: (socket: Socket) => void;
+  /** What is thrown where the host refuses. */
+  readonly refusal: (error: NodeJS.ErrnoException) => Error;
   /** The listener could not take somebody, and goes on. */
   readonly onError?: ((error: Error) => void) | undefined;
 }
 
-/** Listens; a Unix socket that a process left behind makes way. Rejects with the host's own error. */
+/** Listens; a Unix socket that a process left behind makes way. Throws what `refusal` makes of the host's error. */
 export async function listenAt(
   at: { readonly path: string } | { readonly host: string; readonly port: number },
   options: ServerOpts,
-  { onPeer, onError }: ListenEvents,
+  { onPeer, refusal, onError }: ListenEvents,
 ): Promise<Server> {
   if ("path" in at) await removeStale(at.path);
   const server = createServer(options, onPeer);
   await new Promise<void>((resolve, reject) => {
-    server.once("error", reject);
+    const onRefused = (error: NodeJS.ErrnoException): void => {
+      reject(refusal(error));
+    };
+    server.once("error", onRefused);
     server.listen(at, () => {
-      server.off("error", reject);
+      server.off("error", onRefused);
       // Out of descriptors or memory: who was not taken comes again. Without a listener this ends the process.
       server.on("error", onError ?? (() => undefined));
       resolve();

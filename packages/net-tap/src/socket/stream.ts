@@ -54,10 +54,11 @@ export async function listenOn(
   onPeer: (socket: Socket) => void,
 ): Promise<Server> {
   const { at, text, name } = socketAddress(options, 0);
-  return listenAt(at, {}, { onPeer }).catch((error: NodeJS.ErrnoException) => {
+  const refusal = (error: NodeJS.ErrnoException): NorthbridgeError => {
     const reason = error.code === "EADDRINUSE" ? "somebody listens there already" : error.message;
-    throw new NorthbridgeError("NB_HOST", `${name}: cannot listen on ${text}: ${reason}`, { cause: error });
-  });
+    return new NorthbridgeError("NB_HOST", `${name}: cannot listen on ${text}: ${reason}`, { cause: error });
+  };
+  return listenAt(at, {}, { onPeer, refusal });
 }
 
 /** A link to one peer over a stream socket, in the framing of QEMU and passt. */

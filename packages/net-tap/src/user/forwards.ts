@@ -76,11 +76,10 @@ export class Forwards {
         onPeer: (stream) => {
           this.#tcp.forward({ kind, stream }, guest, guestPort);
         },
+        refusal: (error) => refusal(path, where, error),
         onError: this.#sayOnce(path, where),
       },
-    ).catch((error: NodeJS.ErrnoException) => {
-      throw refusal(path, where, error);
-    });
+    );
     this.#servers.push(server);
     const bound = server.address();
     return bound !== null && typeof bound === "object" ? bound.port : 0;
