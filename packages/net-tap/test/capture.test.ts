@@ -8,6 +8,7 @@ import { has, scratch } from "./scratch.ts";
 
 /** Of the host, and in no package. */
 const TSHARK = "tshark";
+const MKFIFO = "mkfifo";
 
 interface Block {
   readonly type: number;
@@ -110,7 +111,7 @@ describe("a capture", () => {
   it("ends, though the reader of a pipe has stopped to read", async () => {
     await using directory = await scratch();
     const path = join(directory.path, "live");
-    execFileSync("mkfifo", [path]);
+    execFileSync(MKFIFO, [path]);
     const reader = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
     const net = await capture(hub().port(), { path });
     for (let count = 0; count < 200; count += 1) net.send([new Uint8Array(1500)]);
