@@ -1,4 +1,4 @@
-import { createSocket, type RemoteInfo } from "node:dgram";
+import { createSocket, type RemoteInfo, type Socket } from "node:dgram";
 import { once } from "node:events";
 import { describe, expect, it } from "vitest";
 import { user, type UserNetOptions } from "../src/index.ts";
@@ -53,13 +53,13 @@ function answerOf(frame: Uint8Array): Answer {
 
 /** A name server of the test: `respond` makes an answer of a query, or nothing. */
 async function nameServer(
-  respond: (query: Buffer, from: RemoteInfo) => Uint8Array | undefined,
+  respond: (query: Buffer, from: RemoteInfo, socket: Socket) => Uint8Array | undefined,
 ): Promise<AsyncDisposable & { readonly at: string; readonly asked: Buffer[] }> {
   const socket = createSocket("udp4");
   const asked: Buffer[] = [];
   socket.on("message", (message, from) => {
     asked.push(message);
-    const answer = respond(message, from);
+    const answer = respond(message, from, socket);
     if (answer !== undefined) socket.send(answer, from.port, from.address);
   });
   socket.bind(0, "127.0.0.1");
@@ -170,16 +170,22 @@ describe("names through user()", () => {
     });
   });
 
-  it("do not come from whoever answers first: address, port and id must be those of the question", async () => {
+  it("do not come from whoever answers first: address, port, id and name must be those of the question", async () => {
     const other = createSocket("udp4");
     try {
-      await using server = await nameServer((asked, from) => {
+      await using server = await nameServer((asked, from, socket) => {
         other.send(withRecord(asked, 1, [6, 6, 6, 6]), from.port, from.address, () => {
           const wrongId = withRecord(asked, 1, [6, 6, 6, 6]);
           wrongId.set([~asked[0]! & 255]);
           other.send(wrongId, from.port, from.address);
         });
-        return withRecord(asked, 1, [192, 0, 2, 8]);
+        const wrongName = withRecord(asked, 1, [6, 6, 6, 6]);
+        wrongName.set(name("fat.test"), 12);
+        socket.send(wrongName, from.port, from.address);
+        // The case of a name is the server's.
+        const right = withRecord(asked, 1, [192, 0, 2, 8]);
+        right.set(name("FAR.test"), 12);
+        return right;
       });
       expect((await resolve({ dns: { servers: [server.at] } }, query("far.test"))).data).toEqual([
         [192, 0, 2, 8],

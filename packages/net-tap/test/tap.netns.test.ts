@@ -40,6 +40,12 @@ describe.skipIf(obstacle !== undefined)(`a tap${obstacle === undefined ? "" : `:
     expect(exists(name)).toBe(false);
   });
 
+  it("is not left behind, persistent or not, where the host refuses the rest", () => {
+    const name = freshName();
+    expect(() => tap({ name, persistent: true, bridge: freshName() })).toThrow(/bridge/);
+    expect(exists(name)).toBe(false);
+  });
+
   it("numbers itself, and becomes a port of a bridge", async () => {
     const bridge = freshName();
     ip("link", "add", bridge, "type", "bridge");

@@ -50,12 +50,14 @@ export class OpenTap {
     for (const fd of this.fds) {
       if (this.headerLength > 0) setTapHeader(fd, this.headerLength);
       setTapOffload(fd, 0);
-      if (options.persistent !== undefined) setTapPersistent(fd, options.persistent);
     }
     if (options.mtu !== undefined) setInterfaceMtu(this.name, options.mtu);
     if (options.bridge !== undefined) attachToBridge(options.bridge, this.name);
     if (options.up !== false && options.fds === undefined) setInterfaceUp(this.name);
     this.mtu = interfaceMtu(this.name);
+    // Last: where the host refused any of the above, nothing is left behind.
+    if (options.persistent === undefined) return;
+    for (const fd of this.fds) setTapPersistent(fd, options.persistent);
   }
 
   /** Makes or adopts the interface. Throws `NB_CONFIG`, or `NB_HOST` with the remedy. */

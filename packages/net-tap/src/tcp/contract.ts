@@ -75,6 +75,8 @@ export interface TcpEndpointOptions {
   /** Where what waits to be sent is kept. */
   readonly store: ByteStore;
   readonly initialSequence: number;
+  /** What is added to the clock in timestamps: the peer learns nothing of it (RFC 7323 §7.1). */
+  readonly timestampOffset: number;
   /** Idle time before a keep-alive probe (RFC 9293 §3.8.4), and between probes. */
   readonly keepAliveMs: number;
   readonly keepAliveProbes: number;

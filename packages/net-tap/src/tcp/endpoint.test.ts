@@ -13,6 +13,7 @@ const options: TcpEndpointOptions = {
   sendBuffer: 2000,
   store: new ByteStore(),
   initialSequence: 0,
+  timestampOffset: 0xffff_f000,
   keepAliveMs: 600_000,
   keepAliveProbes: 3,
   timeWaitMs: 1000,

@@ -47,7 +47,7 @@ export class TcpEndpoint {
     this.#user = user;
     this.#options = options;
     this.#state = state;
-    this.#timestamps = new Timestamps(out.scheduler, Math.imul(options.initialSequence, 0x9e37_79b1) >>> 0);
+    this.#timestamps = new Timestamps(out.scheduler, options.timestampOffset);
     this.#receive = new ReceiveSide(options.receiveBuffer, options.receiveLimit, (bytes) => {
       user.onData(bytes);
       return this.#isOpen();

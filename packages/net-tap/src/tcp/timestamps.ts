@@ -12,7 +12,7 @@ const LONGEST_ROUND_TRIP_MS = 300_000;
 /** The timestamps of a connection (RFC 7323 §3 to §5): round-trip times, and protection against segments of the past. */
 export class Timestamps {
   readonly #scheduler: Scheduler;
-  /** Where this connection's clock begins: a guest does not learn how long the host is up (§7.1). */
+  /** Where the clock begins: a guest does not learn how long the host is up (§7.1). */
   readonly #offset: number;
   #isOn = false;
   /** TS.Recent, and when it was set. */

@@ -4,7 +4,14 @@ import { contains } from "../wire/address.ts";
 import { get16, put16 } from "../wire/bytes.ts";
 import { contains6, type Ip } from "../wire/ip.ts";
 import { Dns } from "../wire/spec.ts";
-import { answeredAddresses, answerWith, failWith, parseQuestion, type Question } from "./dns-message.ts";
+import {
+  answeredAddresses,
+  answerWith,
+  answersQuestion,
+  failWith,
+  parseQuestion,
+  type Question,
+} from "./dns-message.ts";
 import type { NameServer, UserNetwork } from "./options.ts";
 import { isClosedAddress } from "./policy.ts";
 
@@ -22,11 +29,13 @@ export type DnsTransport = "udp" | "tcp";
 export class DnsForwarder {
   readonly #network: UserNetwork;
   readonly #open = new Set<() => void>();
+  #servers: readonly NameServer[];
   /** No server has answered since somebody was told so. */
   #areDown = false;
 
   constructor(network: UserNetwork) {
     this.#network = network;
+    this.#servers = network.nameServers();
   }
 
   /** Answers one query of at most 64 KiB by `reply`, once, now or later. False: it is no query, and gets no answer. */
@@ -42,7 +51,7 @@ export class DnsForwarder {
       reply(failWith(message, question, Dns.REFUSED));
       return true;
     }
-    this.#ask(message.slice(), question, transport, 0, reply);
+    this.#ask(message.slice(), question, transport, this.#servers, reply);
     return true;
   }
 
@@ -54,12 +63,13 @@ export class DnsForwarder {
     message: Uint8Array,
     question: Question,
     transport: DnsTransport,
-    index: number,
+    [server, ...others]: readonly NameServer[],
     reply: (answer: Uint8Array) => void,
   ): void {
-    const server = this.#network.nameServers[index];
     if (server === undefined) {
       this.#sayDown();
+      // The next query finds those that this host has by then.
+      this.#servers = this.#network.nameServers();
       reply(failWith(message, question, Dns.SERVER_FAILURE));
       return;
     }
@@ -74,13 +84,12 @@ export class DnsForwarder {
     const next = (): void => {
       if (isOver) return;
       stop();
-      this.#ask(message, question, transport, index + 1, reply);
+      this.#ask(message, question, transport, others, reply);
     };
     const timer = this.#network.scheduler.after(PATIENCE_MS, next);
     this.#open.add(stop);
     const hangUp = (transport === "udp" ? askByUdp : askByTcp)(server, message, next, (answer) => {
-      if (isOver || answer.length < Dns.HEADER_LENGTH) return;
-      if (get16(answer, Dns.ID) !== get16(message, Dns.ID)) return;
+      if (isOver || !answersQuestion(answer, message, question)) return;
       stop();
       this.#areDown = false;
       reply(this.#isRebinding(answer) ? failWith(message, question, Dns.REFUSED) : answer);
@@ -90,7 +99,7 @@ export class DnsForwarder {
   #sayDown(): void {
     if (this.#areDown) return;
     this.#areDown = true;
-    const servers = this.#network.nameServers.map(({ address, port }) =>
+    const servers = this.#servers.map(({ address, port }) =>
       address.includes(":") ? `[${address}]:${port}` : `${address}:${port}`,
     );
     const what =
@@ -140,7 +149,8 @@ function askByTcp(
     framer.push(chunk);
     for (let answer = framer.next(); answer !== undefined; answer = framer.next()) onAnswer(answer);
   });
-  socket.end(withLength(message));
+  // The end comes after the answer: there are servers that drop whoever ends before.
+  socket.write(withLength(message));
   return () => socket.destroy();
 }
 

@@ -32,6 +32,28 @@ export function parseQuestion(message: Uint8Array): Question | undefined {
   return { name: labels.join(".").toLowerCase(), type: get16(message, at), end: at + 4 };
 }
 
+/** Whether `answer` is one to `query`: its id, and its question but for case (RFC 5452 §9.1, RFC 4343 §3). */
+export function answersQuestion(answer: Uint8Array, query: Uint8Array, question: Question): boolean {
+  if (answer.length < Dns.HEADER_LENGTH || get16(answer, Dns.ID) !== get16(query, Dns.ID)) return false;
+  if ((get16(answer, Dns.FLAGS) & Dns.RESPONSE) === 0) return false;
+  const count = get16(answer, Dns.QUESTIONS);
+  // Who has not understood the query may say so without it.
+  if (count === 0) return get16(answer, Dns.ANSWERS) === 0;
+  if (count !== 1 || answer.length < question.end) return false;
+  const typeAt = question.end - 4;
+  for (let at: number = Dns.HEADER_LENGTH; at < question.end; at += 1) {
+    const one = answer[at] ?? 0;
+    const other = query[at] ?? 0;
+    if (one !== other && (at >= typeAt || lowerCase(one) !== lowerCase(other))) return false;
+  }
+  return true;
+}
+
+/** Of ASCII. A label's length is less than "A". */
+function lowerCase(byte: number): number {
+  return byte >= 0x41 && byte <= 0x5a ? byte + 0x20 : byte;
+}
+
 /** An answer to `query` with those of a name's addresses that it asks for. */
 export function answerWith(query: Uint8Array, question: Question, addresses: readonly Ip[]): Uint8Array {
   const wanted = addresses.filter((address) =>

@@ -1,4 +1,4 @@
-import { getServers } from "node:dns";
+import { Resolver } from "node:dns";
 import { NorthbridgeError } from "@northbridge/sdk";
 import { hostScheduler, type Scheduler } from "../scheduler.ts";
 import { checkSocketPath } from "../socket/listen.ts";
@@ -162,7 +162,8 @@ export interface UserNetwork {
   readonly domain: string;
   readonly leases: ReadonlyMap<number, Ipv4>;
   readonly records: ReadonlyMap<string, readonly Ip[]>;
-  readonly nameServers: readonly NameServer[];
+  /** Those of the options, or those that this host has now: it goes from one network to another. */
+  readonly nameServers: () => readonly NameServer[];
   readonly warn: (line: string) => void;
   readonly scheduler: Scheduler;
 }
@@ -252,9 +253,11 @@ function dnsRecords(dns: DnsOptions | undefined): ReadonlyMap<string, readonly I
   return records;
 }
 
-function nameServers(dns: DnsOptions | undefined): NameServer[] {
-  if (dns?.servers === undefined) return getServers().flatMap((text) => nameServer(text) ?? []);
-  return dns.servers.map((text, index) => {
+function nameServers(dns: DnsOptions | undefined): () => readonly NameServer[] {
+  // A new one reads the host's configuration anew.
+  if (dns?.servers === undefined)
+    return () => new Resolver().getServers().flatMap((text) => nameServer(text) ?? []);
+  const servers = dns.servers.map((text, index) => {
     const path = `dns.servers[${index}]`;
     const server = nameServer(text);
     if (server !== undefined) return { ...server, port: checkPort(server.port, path, 1) };
@@ -263,6 +266,7 @@ function nameServers(dns: DnsOptions | undefined): NameServer[] {
       `${path}: expected a name server such as 9.9.9.9, 127.0.0.1:5353 or [::1]:5353, found "${text}"`,
     );
   });
+  return () => servers;
 }
 
 /** `address`, `v4:port` or `[v6]:port`. */

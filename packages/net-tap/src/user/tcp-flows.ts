@@ -48,6 +48,8 @@ export class TcpFlows {
   readonly #awake = new Set<{ flush(): void }>();
   /** Those that found no room on the way to the guest, in turn. */
   readonly #stalled = new Set<{ flush(): void }>();
+  /** One for all: a connection that takes the ports of one before it has later timestamps (RFC 6191 §2). */
+  readonly #timestampOffset = randomBytes(4).readUInt32LE();
   #scheduled = false;
   #nextPort = 49_152;
 
@@ -236,6 +238,7 @@ export class TcpFlows {
       sendBuffer: SEND_BUFFER_BYTES,
       store: this.#store,
       initialSequence: randomBytes(4).readUInt32LE(),
+      timestampOffset: this.#timestampOffset,
       keepAliveMs: 600_000,
       keepAliveProbes: 5,
       timeWaitMs: 5000,
