@@ -334,6 +334,7 @@ describe("a TCP endpoint (RFC 9293)", () => {
     const { time, a, b } = pair(() => [20], [textOf(300, 1), textOf(0, 0)], 0, [true, true], true);
     time.run(30); // before the answer to the SYN
     const syn = a.sentSegments[0]!;
+    expect(syn.timestamp).toBe(options.timestampOffset); // at 0 of a clock of which the peer learns nothing
     time.run(65); // data and end have come; the last acknowledgment has not
     const answer = b.sentSegments[0]!;
     expect([answer.hasTimestamp, answer.echo]).toEqual([true, syn.timestamp]);
