@@ -74,8 +74,11 @@ describe.skipIf(obstacle !== undefined)(`a tap${obstacle === undefined ? "" : `:
       await namespace.run("ip", "addr", "add", "10.0.2.15/24", "dev", "eth0");
       const output = await namespace.run("ping", "-f", "-q", "-c", "2000", "10.0.2.2");
       expect(output).toContain("2000 packets transmitted, 2000 received, 0% packet loss");
+      // The namespace's kernel may look for a router meanwhile, and is answered.
+      const least = net.stats.framesToGuest;
       const statistics = await namespace.run("cat", "/sys/class/net/eth0/statistics/rx_packets");
-      expect(Number(statistics)).toBe(net.stats.framesToGuest);
+      expect(Number(statistics)).toBeGreaterThanOrEqual(least);
+      expect(Number(statistics)).toBeLessThanOrEqual(net.stats.framesToGuest);
       await net.close();
       await device.close();
     }

@@ -18,9 +18,10 @@ import {
 import type { NetOffloads } from "@northbridge/sdk";
 import { checkTapOptions, type TapOptions } from "./tap-options.ts";
 import { explainTapError } from "./tap-error.ts";
+import { VnetHeader } from "../wire/spec.ts";
 
 /** `struct virtio_net_hdr_v1` (virtio 1.3 §5.1.6). */
-export const TAP_HEADER_LENGTH = 12;
+export const TAP_HEADER_LENGTH: number = VnetHeader.LENGTH;
 
 /** Segmentation needs checksums (linux/if_tun.h). */
 function offloadFlags(taken: NetOffloads): number {

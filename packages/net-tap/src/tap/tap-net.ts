@@ -1,18 +1,15 @@
 import { FdWatch, GatheredWrite, read, RootedBuffer } from "@northbridge/linux";
 import type { NetBackend, NetOffloads } from "@northbridge/sdk";
-import { gather, lengthOf } from "../link/frame.ts";
+import { gather, lengthOf, LONGEST_FRAME } from "../link/frame.ts";
+import { Ethernet, VnetHeader } from "../wire/spec.ts";
 import { OpenTap, TAP_HEADER_LENGTH } from "./open-tap.ts";
 import type { TapOptions } from "./tap-options.ts";
 
-const LONGEST_FRAME = 65_553;
 /** Frames of one wake-up: what else the event loop has to do comes in between. */
 const BATCH = 64;
 
-const ETHERNET_HEADER = 14;
 /** Bytes of a frame that tell flows apart: addresses and ports of IPv4; part of the addresses of IPv6. */
 const FLOW = { START: 26, END: 38 } as const;
-/** `struct virtio_net_hdr_v1` (virtio 1.3 §5.1.6). */
-const Header = { FLAGS: 0, GSO_TYPE: 1, NUM_BUFFERS: 10 } as const;
 /** What the kernel does for whoever writes to a tap, and leaves to who reads it. UDP segmentation is of newer kernels. */
 const OFFLOADS: NetOffloads = { checksum: true, tso4: true, tso6: true, ecn: true, uso: false };
 
@@ -62,11 +59,11 @@ export class TapNet implements NetBackend {
   send(frame: readonly Uint8Array[], undone?: Uint8Array): boolean {
     if (this.#isClosed) return true;
     // Below a header the kernel says EINVAL; the guest's mistake is not ours.
-    if (lengthOf(frame) < ETHERNET_HEADER) return true;
+    if (lengthOf(frame) < Ethernet.HEADER_LENGTH) return true;
     const { header } = this.#outgoing;
     header.fill(0);
     // `num_buffers` is the receiver's.
-    if (undone !== undefined && header.length > 0) header.set(undone.subarray(0, Header.NUM_BUFFERS));
+    if (undone !== undefined && header.length > 0) header.set(undone.subarray(0, VnetHeader.NUM_BUFFERS));
     const queue = this.#queueFor(frame);
     try {
       if (this.#outgoing.write(queue.fd, frame) !== undefined) return true;
@@ -130,7 +127,7 @@ export class TapNet implements NetBackend {
     const { bytes } = this.#incoming;
     const at = this.#tap.headerLength;
     const frame = bytes.subarray(at, length);
-    const isPlain = at === 0 || (bytes[Header.FLAGS] === 0 && bytes[Header.GSO_TYPE] === 0);
+    const isPlain = at === 0 || (bytes[VnetHeader.FLAGS] === 0 && bytes[VnetHeader.GSO_TYPE] === 0);
     return (isPlain ? this.#receive?.(frame) : this.#receive?.(frame, bytes.subarray(0, at))) === true;
   }
 

@@ -56,6 +56,8 @@ export class UserNet implements NetBackend {
   readonly #frame = new Uint8Array(Ethernet.HEADER_LENGTH + 65_535);
   readonly #mac = this.#frame.subarray(Ethernet.SOURCE, Ethernet.TYPE);
   readonly #packet = newPacket();
+  /** Of the frame at hand. */
+  #length = 0;
   #isClosed = false;
   #received = 0;
   #refused = 0;
@@ -143,9 +145,8 @@ export class UserNet implements NetBackend {
     }
     this.#received += 1;
     this.#packet.isUnsummed = ((header?.[0] ?? 0) & VnetHeader.NEEDS_CSUM) !== 0;
-    this.#link.hold(() => {
-      if (!this.#takeFrame(length)) this.#refused += 1;
-    });
+    this.#length = length;
+    this.#link.hold(this.#takeHeld);
     return true;
   }
 
@@ -175,6 +176,10 @@ export class UserNet implements NetBackend {
     this.#fragments.clear();
     await this.#forwards.close();
   }
+
+  readonly #takeHeld = (): void => {
+    if (!this.#takeFrame(this.#length)) this.#refused += 1;
+  };
 
   #takeFrame(length: number): boolean {
     const frame = this.#frame;

@@ -198,6 +198,7 @@ export const VnetHeader = {
   GSO_SIZE: 4,
   CSUM_START: 6,
   CSUM_OFFSET: 8,
+  NUM_BUFFERS: 10,
   LENGTH: 12,
   NEEDS_CSUM: 1,
   GSO_TCPV4: 1,
