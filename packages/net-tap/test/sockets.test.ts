@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { chmodSync, existsSync } from "node:fs";
+import { chmodSync, existsSync, linkSync } from "node:fs";
 import { connect, createServer, type Socket } from "node:net";
 import { join } from "node:path";
 import fc from "fast-check";
@@ -310,6 +310,37 @@ describe("joined to others", () => {
     const second = two.next((frame) => frame[13] === 0 && frame[5] === 9);
     two.send(echo([2], { from: "10.0.2.16", mac: other }));
     expect(field.destination(await second)).toBe("10.0.2.16");
+    await net.close();
+  });
+});
+
+describe("a back end that is closed", () => {
+  it("loses what is sent, opens nothing, and may be closed again", async () => {
+    const frame = arp(1, guestMac, "10.0.2.15", "10.0.2.2");
+    const datagrams = await dgram({ local: "127.0.0.1:0", remote: "127.0.0.1:9" });
+    const nat = await user();
+    for (const net of [datagrams, nat]) {
+      await net.close();
+      expect(net.send([frame])).toBe(true);
+      await net.close();
+    }
+    new GuestCard(nat).send(udp(1000, 7, [1], { to: "192.0.2.1" }));
+    expect(nat.stats).toMatchObject({ framesFromGuest: 0, framesToGuest: 0, udpFlows: 0 });
+  });
+});
+
+describe("a forwarded Unix socket", () => {
+  it("takes the place of one whose process is gone, and of no other", async () => {
+    await using directory = await scratch();
+    const path = join(directory.path, "ssh.sock");
+    const owner = createServer().listen(`${path}.of`);
+    await once(owner, "listening");
+    linkSync(`${path}.of`, path);
+    const forwards = [{ path, guestPort: 22 }];
+    await expect(user({ forwards })).rejects.toThrow(`cannot listen on ${path}: it is taken`);
+    owner.close();
+    await once(owner, "close");
+    const net = await user({ forwards });
     await net.close();
   });
 });

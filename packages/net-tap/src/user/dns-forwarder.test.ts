@@ -23,6 +23,16 @@ function answerTo(socket: Socket): void {
   });
 }
 
+describe("a resolver", () => {
+  it("is known by its address as the host writes it, for answers are told by that", () => {
+    const servers = ["[0:0:0:0:0:0:0:1]:5353", "2001:DB8::0:1"];
+    expect(resolveNetwork({ dns: { servers } }).nameServers()).toEqual([
+      { address: "::1", port: 5353 },
+      { address: "2001:db8::1", port: 53 },
+    ]);
+  });
+});
+
 describe("the resolvers of the host", () => {
   it("are looked up again once none has answered, and asked over a connection that stays open", async () => {
     await using server = createServer({ allowHalfOpen: true }, answerTo);
