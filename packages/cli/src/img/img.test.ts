@@ -231,8 +231,13 @@ describe.skipIf(!hasQemu)("img beside qemu-img", () => {
       return readFileSync(target);
     };
     /** What QEMU cuts off inside a cluster it shows again once the disk grows; here it reads as zeroes. */
-    const whole = (bytes: Buffer, who: string, script: readonly (readonly string[])[]): Buffer =>
-      who === "qemu" && script[0]?.includes("--shrink") === true ? bytes.fill(0, shrunk) : bytes;
+    const whole = (name: string, who: string, shrinks: boolean): Buffer => {
+      const isCut = who === "qemu" && name === top && shrinks;
+      return isCut ? raw(name).fill(0, shrunk) : raw(name);
+    };
+    const checked = (name: string): Outcome => qemu(directory, "qemu-img", "check", "-f", "qcow2", name);
+    /** QEMU's own tools left these wrong when the chain was made. */
+    const wrong = new Set(layers.filter((name) => formatOf(name) === "qcow2" && checked(name).code !== 0));
     const lower = layers.at(-2);
     const shrunk = 512 * (1 + below(64));
     const scripts: (readonly (readonly string[])[])[] = [
@@ -312,8 +317,8 @@ describe.skipIf(!hasQemu)("img beside qemu-img", () => {
         results.push({
           codes,
           images: made.map((name) => {
-            if (formatOf(name) === "qcow2") {
-              const check = qemu(directory, "qemu-img", "check", "-f", "qcow2", name);
+            if (formatOf(name) === "qcow2" && !wrong.has(name)) {
+              const check = checked(name);
               expect(check, `seed ${seed}, ${who}: ${words}: ${name} ${check.out}${check.err}`).toMatchObject(
                 { code: 0 },
               );
@@ -330,7 +335,7 @@ describe.skipIf(!hasQemu)("img beside qemu-img", () => {
               name,
               rest,
               snapshots: snapshots?.map((entry) => entry.name),
-              content: runsOf(whole(raw(name), who, script)),
+              content: runsOf(whole(name, who, codes[0] === 0 && words.includes("--shrink"))),
             };
           }),
         });
