@@ -212,7 +212,10 @@ describe.skipIf(!hasQemu)("img beside qemu-img", () => {
     }
   });
 
-  it.each(seeds)("makes the same of an image, seed %i", async (seed) => {
+  /** Found once: a commit past an image that ends early (405); the others, where QEMU is not to be followed. */
+  const kept = [77, 296, 335, 405].filter((seed) => !seeds.includes(seed));
+
+  it.each([...seeds, ...kept])("makes the same of an image, seed %i", async (seed) => {
     const { directory, below, top, isV3, layers } = randomChain(seed + 5000);
     if (!top.endsWith("qcow2")) return;
     const save = join(directory, "saved");

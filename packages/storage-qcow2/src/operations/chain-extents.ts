@@ -7,7 +7,7 @@ export interface ChainExtent {
   readonly depth: number;
   /** The image at that depth. */
   readonly image: DiskImage;
-  /** False where no image of the chain has anything. */
+  /** False where no image of the chain has anything; of images above a base, where the base shows through. */
   readonly isPresent: boolean;
   readonly isZero: boolean;
   readonly isData: boolean;
@@ -44,12 +44,14 @@ export function chainExtentAt(
         fileOffset: isCompressed ? undefined : extent.fileOffset,
       };
     }
-    // A backing image that ends early has zeroes behind its end.
-    if (layer.backing === undefined || layer.backing === base || offset >= layer.backing.size) {
+    const below = layer.backing === base ? undefined : layer.backing;
+    if (below === undefined || offset >= below.size) {
+      // A backing image that ends early has zeroes behind its end, and hides what the base has there.
+      const isPresent = base !== undefined && below !== undefined;
       const nothing = { isData: false, isCompressed: false, fileOffset: extent.fileOffset };
-      return { length: room, depth, image: layer, isPresent: false, isZero: true, ...nothing };
+      return { length: room, depth, image: layer, isPresent, isZero: true, ...nothing };
     }
-    layer = layer.backing;
+    layer = below;
   }
 }
 
