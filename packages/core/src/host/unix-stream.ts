@@ -28,9 +28,10 @@ export class UnixStream implements HostStream {
   readonly #socket: Socket;
   readonly #input: InputQueue;
   #listener: HostStreamListener | undefined;
-  #hasEnded = false;
-
   readonly #closing: ClosingSockets;
+  /** The socket's input has ended, and the guest has not taken all of it. */
+  #hasEnded = false;
+  #isClosed = false;
 
   /** @param socket made with `allowHalfOpen` */
   constructor(socket: Socket, closing: ClosingSockets) {
@@ -49,7 +50,8 @@ export class UnixStream implements HostStream {
     this.#socket.on("connect", () => this.#listener?.connected());
     this.#socket.on("error", () => undefined); // `close` follows
     this.#socket.on("close", () => {
-      this.#forget()?.closed();
+      this.#isClosed = true;
+      if (!this.#hasEnded) this.#forget()?.closed();
     });
     this.#socket.on("data", (bytes) => {
       if (this.#listener !== undefined) this.#input.push(bytes);
@@ -92,6 +94,7 @@ export class UnixStream implements HostStream {
   #end(): void {
     this.#hasEnded = false;
     this.#listener?.ended();
+    if (this.#isClosed) this.#forget()?.closed();
   }
 
   #forget(): HostStreamListener | undefined {

@@ -111,6 +111,28 @@ describe("UnixVsock", () => {
     await backend.close();
   });
 
+  it("keeps what the guest has not taken where both halves have ended", async () => {
+    const path = join(directory, "late");
+    const backend = await UnixVsock.listen(path);
+    const server = createServer({ allowHalfOpen: true }).listen(`${path}_52`);
+    await once(server, "listening");
+    const listener = new Listener();
+    listener.room = 3;
+    const stream = backend.connect(52, listener);
+    const [socket] = (await once(server, "connection")) as [Socket];
+    await listener.has("connected");
+    stream.end();
+    socket.resume().end("still here");
+    await once(socket, "close");
+    for (let turn = 0; turn < 20; turn++) await new Promise((done) => setImmediate(done));
+    expect([listener.text, listener.events]).toEqual(["sti", ["connected"]]);
+    listener.room = Infinity;
+    stream.resume();
+    expect([listener.text, listener.events]).toEqual(["still here", ["connected", "ended", "closed"]]);
+    server.close();
+    await backend.close();
+  });
+
   it("says that there is no socket", async () => {
     const backend = await UnixVsock.listen(join(directory, "none"));
     const listener = new Listener();
