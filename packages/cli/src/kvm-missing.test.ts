@@ -40,10 +40,22 @@ function northbridge(
   return { code: status, out: stdout, err: stderr };
 }
 
+/** A shared object that takes a capability away from KVM, where it can be compiled. */
+const shim = join(directory, "old-kvm.so");
+const source = fileURLToPath(new URL("testing/old-kvm.c", import.meta.url));
+const compiler = spawnSync("gcc", ["-shared", "-fPIC", "-o", shim, source], { encoding: "utf8" });
+if (compiler.status !== 0)
+  console.log(`an old KVM cannot be had: gcc: ${compiler.error?.message ?? compiler.stderr}`);
+
 const CASES: readonly (readonly [string, readonly string[], RegExp])[] = [
   ["no device", within(WITHOUT_DEVICE), /\/dev\/kvm: ENOENT: load kvm_intel or kvm_amd, or enable/],
   ["no permission", asNobody, /\/dev\/kvm: EACCES: no permission: add this user to the group of \/dev\/kvm/],
   ["another device in its place", within(WITH_ANOTHER_DEVICE), /\/dev\/kvm: not KVM: .*ENOTTY/],
+  [
+    "a KVM of Linux 4.12",
+    existsSync(shim) ? ["env", `LD_PRELOAD=${shim}`] : ["gcc"],
+    /KVM_CAP_IMMEDIATE_EXIT: no kicks without a race \(Linux 4\.13\): a newer kernel is needed/,
+  ],
 ];
 
 describe.each(CASES)("with %s", (what, prefix, reason) => {
