@@ -1,6 +1,7 @@
 /** Width of an operand in bits. */
 export type Bits = 8 | 16 | 32 | 64;
 
+/** A general-purpose register. */
 export interface Register {
   readonly kind: "register";
   readonly name: string;
@@ -10,6 +11,7 @@ export interface Register {
   readonly high?: boolean;
 }
 
+/** A segment register. */
 export interface SegmentRegister {
   readonly kind: "segment";
   readonly name: string;
@@ -22,6 +24,7 @@ export interface SystemRegister {
   readonly number: number;
 }
 
+/** A place in memory. */
 export interface Memory {
   readonly kind: "memory";
   readonly base?: Register | undefined;

@@ -18,6 +18,7 @@ import { BenchPciBus } from "./bench-pci.ts";
 import { InterruptProbe } from "./interrupt-probe.ts";
 import { type TraceEvent, TracedHandler, TraceRecorder } from "./trace.ts";
 
+/** What a bench has around its device. */
 export interface TestBenchOptions<R extends RegisterSpecs> {
   /** The device's registers: gives `bench.regs` its types and traces their names. */
   readonly registers?: RegisterMap<R>;

@@ -13,6 +13,7 @@ export interface CorpusEntry {
   readonly experiment: Experiment;
 }
 
+/** How long a campaign goes on, and from where. */
 export interface CampaignOptions {
   /** Time of the host, for the budget. */
   readonly now: () => number;
@@ -23,6 +24,7 @@ export interface CampaignOptions {
   readonly onKeep?: (entry: CorpusEntry) => void;
 }
 
+/** What came of a campaign. */
 export interface CampaignResult {
   readonly rounds: number;
   /** Kinds of behaviour seen. */

@@ -11,6 +11,7 @@ export interface ExecResult {
   readonly status: number;
 }
 
+/** How a program is run in a guest. */
 export interface ExecOptions {
   /** What the command reads. @defaultValue nothing */
   readonly stdin?: string | Uint8Array;

@@ -33,6 +33,7 @@ export interface PciCapability {
   readonly afterWrite?: (offset: number, width: IoWidth) => void;
 }
 
+/** The header of a PCI function, and what it can do (PCI 3.0 §6). */
 export interface PciFunctionOptions {
   readonly vendorId: number;
   readonly deviceId: number;

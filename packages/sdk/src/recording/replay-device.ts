@@ -25,6 +25,7 @@ import {
   type TraceSpace,
 } from "./trace-record.ts";
 
+/** How a replay is judged and told of. */
 export interface ReplayOptions {
   /** Gives messages register and field names. */
   readonly registers?: TraceRegisters;

@@ -103,6 +103,7 @@ export interface EndRecord {
   readonly error?: string;
 }
 
+/** One record of a trace. */
 export type TraceRecord = EntryRecord | OutputRecord | InputRecord | EndRecord;
 
 /** What a trace says of its device. */

@@ -44,6 +44,7 @@ export interface RegisterSpec {
   readonly description?: string;
 }
 
+/** Registers by name. */
 export type RegisterSpecs = Readonly<Record<string, RegisterSpec>>;
 
 /** Register values by name: numbers, and arrays of numbers for arrays of registers. */

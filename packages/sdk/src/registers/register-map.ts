@@ -6,6 +6,7 @@ import { type ElementTable, elementTable, PartialAccess } from "./partial-access
 import { RegisterFile, type RegisterUpgrade, resetValues } from "./register-file.ts";
 import { layOut, type RegisterLayout } from "./register-layout.ts";
 
+/** What a register map says of itself, beside its registers. */
 export interface RegisterMapOptions {
   /** Bytes of the region. @defaultValue up to the last register, rounded up to a power of two */
   readonly length?: number;

@@ -18,6 +18,7 @@ export interface UsedBuffer {
 /** Memory a driver's rings are in. */
 export type DriverMemory = Pick<GuestMemory, "readU16" | "readU32" | "write" | "writeU16" | "writeU32">;
 
+/** How a driver lays out a queue. */
 export interface DriverQueueOptions {
   readonly memory: DriverMemory;
   /** Where the rings go; `byteLength` says how much they take. A multiple of 16. */

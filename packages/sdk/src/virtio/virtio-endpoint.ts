@@ -20,6 +20,7 @@ export interface EndpointInterrupts {
   config(): void;
 }
 
+/** What a transport gives its endpoint. */
 export interface EndpointOptions {
   /** For messages. */
   readonly name: string;

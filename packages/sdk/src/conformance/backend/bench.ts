@@ -51,6 +51,7 @@ export interface Trap {
   readonly cs: number;
   readonly cr2: number;
 }
+/** What a guest program of the suite reports. */
 export type Report = number | Trap;
 
 export interface Access {

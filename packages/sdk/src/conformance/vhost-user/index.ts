@@ -8,6 +8,7 @@ import type { VhostUserWire } from "./wire.ts";
 
 export type { EventCounter, SharedBytes, VhostUserSocket, VhostUserWire } from "./wire.ts";
 
+/** A back end to judge. */
 export interface VhostUserConformanceOptions {
   /** The way to the back end. `@northbridge/vhost-user/conformance` has one for the path of a socket. */
   readonly wire: VhostUserWire;

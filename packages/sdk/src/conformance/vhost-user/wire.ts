@@ -25,12 +25,14 @@ export interface VhostUserSocket {
   close(): void;
 }
 
+/** Memory and the descriptor that others map it by. */
 export interface SharedBytes {
   readonly fd: number;
   readonly bytes: Uint8Array;
   close(): void;
 }
 
+/** An eventfd(2) and its descriptor. */
 export interface EventCounter {
   readonly fd: number;
   signal(): void;

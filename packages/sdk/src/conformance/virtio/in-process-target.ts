@@ -11,6 +11,7 @@ const MEMORY_GPA = 0x10_0000;
 const PATIENCE = 10_000;
 const LINGER = 50;
 
+/** What a device in this process needs. */
 export interface InProcessOptions {
   /** One turn of the event loop, for host ends that need it. @defaultValue one of promises */
   readonly turn?: () => Promise<void>;

@@ -11,6 +11,7 @@ import type { ProbeRequest, VirtioTarget } from "./target.ts";
 export { type InProcessOptions, inProcessTarget } from "./in-process-target.ts";
 export type { ProbeRequest, VirtioTarget } from "./target.ts";
 
+/** A virtio device to judge. */
 export interface VirtioConformanceOptions {
   readonly deviceId: number;
   /** A device as after power-on, for each clause anew. */

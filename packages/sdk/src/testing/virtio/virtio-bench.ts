@@ -8,6 +8,7 @@ import type { VirtioDevice } from "../../virtio/virtio-device.ts";
 import { VirtioEndpoint } from "../../virtio/virtio-endpoint.ts";
 import { FakeMemory } from "../fake-memory.ts";
 
+/** What the driver of a bench does its own way. */
 export interface VirtioBenchOptions {
   readonly memory?: GuestMemory;
   /** Features the driver accepts. @defaultValue all that are offered but a packed ring */
