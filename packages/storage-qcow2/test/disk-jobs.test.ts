@@ -361,3 +361,68 @@ it("tells that the end of the disk ended a job", async () => {
     expect(cancelled).toEqual([`backup to ${at("b")}`]);
   });
 });
+
+function firstByte(path: string): number | undefined {
+  const image = open(path);
+  const [first] = contentOf(image);
+  image.closeNow();
+  return first;
+}
+
+it("a commit whose overlay cannot be closed is done, and says what failed", async () => {
+  await inDirectory(async (directory) => {
+    const at = (name: string): string => join(directory, name);
+    const disk = managed(make(at("a")));
+    disk.jobs.snapshot(at("b"));
+    const overlay = disk.image;
+    if (!(overlay instanceof Qcow2Image)) throw new Error("the disk is on no overlay");
+    await disk.write(0, [new Uint8Array(512).fill(7)]);
+    const close = overlay.closeAlone.bind(overlay);
+    overlay.closeAlone = () => {
+      close();
+      throw new ImageError(at("b"), "host", "no space");
+    };
+    disk.jobs.commit();
+    expect(await ended(disk)).toMatchObject({ state: "done", error: expect.stringContaining("no space") });
+    expect(disk.image.path).toBe(at("a"));
+    await disk.close();
+    expect(firstByte(at("a"))).toBe(7);
+  });
+});
+
+it("the guest's disk keeps what was written where a mirror's target cannot be closed", async () => {
+  await inDirectory(async (directory) => {
+    const at = (name: string): string => join(directory, name);
+    const disk = new ManagedDisk(openImage(make(at("a")), { format: "qcow2" }), (name, more) => {
+      const image = openImage(name, more);
+      if (name === at("b")) image.close = () => Promise.reject(new ImageError(name, "host", "no space"));
+      return image;
+    });
+    await disk.jobs.mirror(at("b"));
+    while (disk.jobs.last?.state !== "ready") await turn();
+    await disk.write(0, [new Uint8Array(512).fill(5)]);
+    await expect(disk.close()).rejects.toThrow("no space");
+    expect(firstByte(at("a"))).toBe(5); // and its lock is free
+  });
+});
+
+it("bitmaps of a disk that grew before a power failure are inconsistent, and the image opens", async () => {
+  await inDirectory((directory) => {
+    const path = make(join(directory, "a"));
+    const image = open(path);
+    image.bitmaps.add("on", 65536);
+    image.bitmaps.add("off", 65536).isEnabled = false;
+    image.closeNow();
+    const grown = open(path);
+    grown.resize(SIZE * 100);
+    grown.abandon();
+    if (qemuImg !== undefined) expect(qemu("qemu-img", "info", path).out).toContain("in-use");
+    const after = open(path);
+    after.writeAt(0, new Uint8Array(512));
+    expect(after.bitmaps.list().map(({ name, isInconsistent }) => [name, isInconsistent])).toEqual([
+      ["on", true],
+      ["off", true],
+    ]);
+    after.closeNow();
+  });
+});

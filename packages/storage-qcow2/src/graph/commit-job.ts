@@ -10,6 +10,7 @@ import { MirrorJob } from "./mirror-job.ts";
  * Writes what the images above `base` have into it, while the guest writes; then the guest goes on with `base`, and
  * the images above are closed and can be deleted.
  * @param base an image of the disk's chain, opened for writing
+ * @throws what an image above failed to close with, once all are closed and the guest is on `base`, too
  */
 export async function commit(disk: LiveDisk, base: DiskImage, options: JobOptions = {}): Promise<void> {
   const above = imagesAbove(disk.image, base);
@@ -24,5 +25,13 @@ export async function commit(disk: LiveDisk, base: DiskImage, options: JobOption
   const mirror = new MirrorJob(disk, base, { ...options, above: base });
   await mirror.run();
   await mirror.complete(true);
-  for (const image of above) if (image instanceof Qcow2Image) image.closeAlone();
+  const errors: unknown[] = [];
+  for (const image of above) {
+    try {
+      if (image instanceof Qcow2Image) image.closeAlone();
+    } catch (error) {
+      errors.push(error);
+    }
+  }
+  if (errors.length > 0) throw errors[0];
 }

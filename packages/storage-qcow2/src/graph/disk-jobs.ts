@@ -54,9 +54,12 @@ export class ManagedDisk extends LiveDisk {
   }
 
   override async close(): Promise<void> {
-    const cancelled = await this.jobs.close();
-    if (cancelled !== undefined) this.#onCancelled?.(cancelled);
-    await super.close();
+    try {
+      const cancelled = await this.jobs.close();
+      if (cancelled !== undefined) this.#onCancelled?.(cancelled);
+    } finally {
+      await super.close(); // whatever became of a job's target
+    }
   }
 }
 
@@ -119,12 +122,16 @@ export class DiskJobs {
     const found = imageBelow(top, base);
     if (!isEncrypted(found)) expectPlain(imagesAbove(top, found), `commit into ${found.path}`, options);
     const into = found.readOnly ? reopenImage(top, found, this.#open, false) : found;
-    this.#start(`commit into ${into.path}`, async (job) => {
+    const job = this.#start(`commit into ${into.path}`, async (options) => {
       try {
-        await commit(this.#disk, into, job);
+        await commit(this.#disk, into, options);
       } catch (error) {
-        this.#letOthersRead(into);
-        throw error;
+        if (this.#disk.image !== into) {
+          this.#letOthersRead(into);
+          throw error;
+        }
+        // The guest is on the base: only an image that it was on failed to close.
+        job.error = messageOf(error);
       }
     });
   }

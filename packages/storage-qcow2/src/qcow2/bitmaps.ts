@@ -302,6 +302,8 @@ export class Bitmaps {
   /** Before the disk gets another size: what goes is dirty should the resize fail half-way. */
   beforeResize(size: number, before: number): void {
     for (const stored of this.#stored) if (!stored.bitmap.isInconsistent) this.#load(stored);
+    // In the file every bitmap is of the old size until all are stored, what is disabled too.
+    this.#beginWriting(true);
     if (size < before) this.touch(size, before - size);
   }
 
@@ -386,12 +388,13 @@ export class Bitmaps {
   }
 
   /** Marks the bitmaps that follow writes as in use, stable, before the first write. */
-  #beginWriting(): void {
+  /** @param all marks disabled bitmaps as well */
+  #beginWriting(all = false): void {
     const meta = this.#meta;
     const extension = bitmapsExtension(meta.header, meta.path);
     let marked = false;
     for (const stored of this.#stored) {
-      if (stored.bitmap.isInconsistent || !stored.bitmap.isEnabled) continue;
+      if (stored.bitmap.isInconsistent || !(all || stored.bitmap.isEnabled)) continue;
       this.#load(stored);
       if (stored.entry === undefined) continue;
       stored.entry.flags |= BitmapFlag.IN_USE;
