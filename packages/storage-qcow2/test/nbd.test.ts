@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, writeFileSync } from "node:fs";
-import { connect, createServer, type Socket } from "node:net";
+import { createServer, type Socket } from "node:net";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { BlockBackend } from "@northbridge/sdk";
@@ -12,6 +12,7 @@ import { NbdClient } from "../src/nbd/nbd-client.ts";
 import { NbdServer, type NbdServerOptions } from "../src/nbd/nbd-server.ts";
 import { createQcow2 } from "../src/qcow2/create.ts";
 import { Qcow2Image } from "../src/qcow2/qcow2-image.ts";
+import { clientBytes, talk } from "./nbd-wire.ts";
 import { hasTool, inDirectory, qemu, qemuImg, Random, runTool } from "./qemu.ts";
 
 const hasNbdTools = hasTool("nbdinfo") && hasTool("nbdcopy");
@@ -164,7 +165,7 @@ describe("the NBD server", () => {
       for (let seed = 1; seed <= 60; seed += 1) {
         const random = new Random(seed);
         const bytes = Buffer.concat([goodStart(random), random.bytes(1 + random.below(300))]);
-        await talk(socket, bytes);
+        await talk(socket, bytes, true);
       }
       const client = await NbdClient.connect({ path: socket, readOnly: true });
       const now = new Uint8Array(image.size);
@@ -199,17 +200,6 @@ function goodStart(random: Random): Buffer {
     Buffer.concat([flags, option(8, Buffer.alloc(0)), go, status]),
   ]);
 }
-
-/** Sends bytes, takes what comes, and hangs up. */
-const talk = (path: string, bytes: Uint8Array): Promise<void> =>
-  new Promise((resolve) => {
-    const socket = connect(path, () => socket.end(bytes));
-    socket.on("error", () => undefined);
-    socket.resume();
-    socket.on("close", () => {
-      resolve();
-    });
-  });
 
 function makeCertificates(directory: string): {
   readonly cert: string;
@@ -302,7 +292,7 @@ it("the NBD server zeroes gigabytes in pieces, whatever the disk behind it can",
         const path = join(directory, "s");
         const exports = [{ name: "", disk: disk(canZero), contexts: new Map<string, never>() }];
         const server = await NbdServer.listen(path, { exports });
-        await talk(path, zeroRequest(1000, 3 * 2 ** 30));
+        await talk(path, clientBytes([{ command: "zero", offset: 1000, length: 3 * 2 ** 30 }]), false);
         await server.close();
       });
       const all = [...zeroed.splice(0), ...bytes.splice(0)].sort(([a], [b]) => a - b);
@@ -314,27 +304,6 @@ it("the NBD server zeroes gigabytes in pieces, whatever the disk behind it can",
     }
   }
 });
-
-/** The bytes of a client that picks the default export and zeroes a range. */
-function zeroRequest(offset: number, length: number): Uint8Array {
-  const bytes = Buffer.alloc(4 + 16 + 28 + 28);
-  bytes.writeUInt32BE(3, 0);
-  bytes.write("IHAVEOPT", 4);
-  bytes.writeUInt32BE(1, 12);
-  // The name of the export is empty.
-  bytes.writeUInt32BE(0, 16);
-  for (const [at, command] of [
-    [20, 6],
-    [48, 2],
-  ] as const) {
-    bytes.writeUInt32BE(0x25609513, at);
-    bytes.writeUInt16BE(command, at + 6);
-    if (command === 2) continue;
-    bytes.writeBigUInt64BE(BigInt(offset), at + 16);
-    bytes.writeUInt32BE(length, at + 24);
-  }
-  return bytes;
-}
 
 describe("the NBD client", () => {
   it.skipIf(qemuImg === undefined)("reads and writes a disk of qemu-nbd", async () => {

@@ -1,7 +1,8 @@
 import { existsSync } from "node:fs";
 import { createServer, type Server, type Socket } from "node:net";
 import { dirname } from "node:path";
-import { NorthbridgeError } from "@northbridge/sdk";
+import { type BlockBackend, NorthbridgeError } from "@northbridge/sdk";
+import { BlockOrder } from "./block-order.ts";
 import { type NbdTls, negotiate } from "./handshake.ts";
 import type { NbdExport } from "./nbd-export.ts";
 import { serveRequests } from "./transmission.ts";
@@ -21,6 +22,8 @@ export class NbdServer {
   readonly #sockets = new Set<Socket>();
   readonly #running = new Set<Promise<void>>();
   readonly #options: NbdServerOptions;
+  /** By disk: several exports may be of the same one. */
+  readonly #orders = new Map<BlockBackend, BlockOrder>();
 
   private constructor(options: NbdServerOptions) {
     this.#options = options;
@@ -69,11 +72,17 @@ export class NbdServer {
   async #serve(socket: Socket): Promise<void> {
     try {
       const agreed = await negotiate(socket, this.#options.exports, this.#options.tls);
-      if (agreed !== undefined) await serveRequests(agreed);
+      if (agreed !== undefined) await serveRequests(agreed, this.#orderOf(agreed.chosen.disk));
     } catch (error) {
       if (!(error instanceof NorthbridgeError)) throw error;
       this.#options.onError?.(error);
       socket.destroy();
     }
+  }
+
+  #orderOf(disk: BlockBackend): BlockOrder {
+    const order = this.#orders.get(disk) ?? new BlockOrder(disk.blockSize);
+    this.#orders.set(disk, order);
+    return order;
   }
 }

@@ -1,4 +1,5 @@
 import { NorthbridgeError } from "@northbridge/sdk";
+import type { BlockOrder } from "./block-order.ts";
 import { type ByteStream, fields, viewOf } from "./byte-stream.ts";
 import type { Negotiated } from "./handshake.ts";
 import type { StatusExtent } from "./nbd-export.ts";
@@ -40,8 +41,11 @@ class Refused extends Error {
   }
 }
 
-/** Answers the requests of one client until it leaves (doc/proto.md: Transmission phase). */
-export async function serveRequests(agreed: Negotiated): Promise<void> {
+/**
+ * Answers the requests of one client until it leaves (doc/proto.md: Transmission phase).
+ * @param order shared by the clients of the disk
+ */
+export async function serveRequests(agreed: Negotiated, order: BlockOrder): Promise<void> {
   const { stream } = agreed;
   for (;;) {
     const view = viewOf(await stream.read(REQUEST_BYTES));
@@ -63,7 +67,7 @@ export async function serveRequests(agreed: Negotiated): Promise<void> {
     }
     const payload = request.command === Command.WRITE ? await stream.read(request.length) : undefined;
     try {
-      await answer(agreed, request, payload);
+      await answer(agreed, order, request, payload);
     } catch (error) {
       const errno = error instanceof Refused ? error.errno : Errno.EIO;
       await refuse(agreed, request, errno, error instanceof Error ? error.message : String(error));
@@ -71,7 +75,12 @@ export async function serveRequests(agreed: Negotiated): Promise<void> {
   }
 }
 
-async function answer(agreed: Negotiated, request: Request, payload: Uint8Array | undefined): Promise<void> {
+async function answer(
+  agreed: Negotiated,
+  order: BlockOrder,
+  request: Request,
+  payload: Uint8Array | undefined,
+): Promise<void> {
   const { disk } = agreed.chosen;
   const { flags, command, offset, length } = request;
   const isFua = (flags & CommandFlag.FUA) !== 0;
@@ -82,18 +91,17 @@ async function answer(agreed: Negotiated, request: Request, payload: Uint8Array 
       return read(agreed, request);
     case Command.WRITE:
       expectWritable(agreed, request);
-      await aligned(agreed, offset, payload ?? new Uint8Array(0));
+      await order.change(offset, length, () => aligned(agreed, offset, payload ?? new Uint8Array(0)));
       break;
     case Command.TRIM:
       expectWritable(agreed, request);
-      await disk.discard?.(
-        Math.ceil(offset / disk.blockSize) * disk.blockSize,
-        wholeBlocks(agreed, offset, length),
-      );
+      await discard(agreed, order, offset, length);
       break;
     case Command.WRITE_ZEROES:
       expectWritable(agreed, request);
-      await writeZeroes(agreed, offset, length, (flags & CommandFlag.NO_HOLE) === 0);
+      await order.change(offset, length, () =>
+        writeZeroes(agreed, offset, length, (flags & CommandFlag.NO_HOLE) === 0),
+      );
       break;
     case Command.FLUSH:
       await disk.flush();
@@ -117,6 +125,14 @@ async function aligned({ chosen: { disk } }: Negotiated, offset: number, bytes: 
   await disk.read(offset - lead, [whole]);
   whole.set(bytes, lead);
   return disk.write(offset - lead, [whole]);
+}
+
+/** Gives up the blocks that lie in the range as a whole. */
+async function discard(agreed: Negotiated, order: BlockOrder, offset: number, length: number): Promise<void> {
+  const { disk } = agreed.chosen;
+  const start = Math.ceil(offset / disk.blockSize) * disk.blockSize;
+  const bytes = wholeBlocks(agreed, offset, length);
+  await order.change(start, bytes, async () => disk.discard?.(start, bytes));
 }
 
 /** Zeroes that need not start or end at a block; up to 4 GiB of them, of which only the ends are bytes. */
