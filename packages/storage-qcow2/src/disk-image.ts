@@ -32,8 +32,15 @@ export interface DiskImage extends BlockBackend {
   flushNow(): void;
   /** The longest run from `offset`, at most `length`, of one kind. Does not look into the backing image. */
   extentAt(offset: number, length: number): Extent;
-  /** Stores what is in memory and lets another opener of this process have the file; or takes it back. */
-  handOver(isHandedOver: boolean): void;
+  /**
+   * Stores what is in memory and makes ready for another opener of this process (`isHandedOver` of `openImage`), while this
+   * one keeps its locks until it is closed.
+   * @param toWriter the other one writes
+   * @throws {@link ImageError}, where others use the image in a way that excludes that; all is then as it was
+   */
+  handOver(toWriter: boolean): void;
+  /** There is no other opener after all. */
+  takeBack(): void;
   closeNow(): void;
 }
 
@@ -67,7 +74,8 @@ export abstract class SynchronousImage implements DiskImage {
   abstract discardAt(offset: number, length: number): void;
   abstract flushNow(): void;
   abstract extentAt(offset: number, length: number): Extent;
-  abstract handOver(isHandedOver: boolean): void;
+  abstract handOver(toWriter: boolean): void;
+  abstract takeBack(): void;
   abstract closeNow(): void;
 
   // The bodies run at once; `async` turns what they throw into rejections.

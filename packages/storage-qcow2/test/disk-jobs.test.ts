@@ -2,7 +2,7 @@ import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, it } from "vitest";
 import { openImage } from "../src/chain/open-image.ts";
-import { type JobReport, ManagedDisk } from "../src/graph/disk-jobs.ts";
+import { ManagedDisk } from "../src/graph/disk-jobs.ts";
 import { NodeFile } from "../src/file/node-file.ts";
 import type { ImageOpener } from "../src/graph/job.ts";
 import { ImageError } from "../src/image-error.ts";
@@ -11,18 +11,7 @@ import { NbdServer } from "../src/nbd/nbd-server.ts";
 import { checkQcow2 } from "../src/qcow2/check/check-qcow2.ts";
 import { Qcow2Image } from "../src/qcow2/qcow2-image.ts";
 import { inDirectory, qemu, qemuImg, Random, seeds } from "./qemu.ts";
-import { contentOf, expectClean, fill, Guest, make, open, same, SIZE } from "./writing-guest.ts";
-
-const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
-
-async function ended(disk: ManagedDisk): Promise<JobReport> {
-  for (;;) {
-    const { last } = disk.jobs;
-    if (last === undefined) throw new Error("no job");
-    if (last.state !== "running") return last;
-    await turn();
-  }
-}
+import { contentOf, ended, expectClean, fill, Guest, make, open, same, SIZE, turn } from "./writing-guest.ts";
 
 const managed = (path: string): ManagedDisk =>
   new ManagedDisk(openImage(path, { format: "qcow2" }), (name, more) => openImage(name, more));
@@ -193,7 +182,7 @@ it("a disk goes on at an NBD server, and a job is given up when told so", async 
     await expect(disk.jobs.cancel()).rejects.toThrow("no job is under way");
     await expect(disk.jobs.complete(true)).rejects.toThrow("no mirror is ready");
     expect(() => disk.jobs.commit()).toThrow("the image stands on nothing");
-    expect(() => disk.jobs.snapshot(at("a"))).toThrow("the file is there already");
+    expect(() => disk.jobs.snapshot(at("a"))).toThrow("cannot open: file already exists");
 
     const target = open(make(at("b")));
     const server = await NbdServer.listen(at("s"), { exports: [exportImage(target, "there")] });

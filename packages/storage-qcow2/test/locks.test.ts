@@ -1,10 +1,13 @@
 import { spawn } from "node:child_process";
-import { writeFileSync } from "node:fs";
+import { renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { openImage } from "../src/chain/open-image.ts";
 import { NodeFile } from "../src/file/node-file.ts";
+import { ManagedDisk } from "../src/graph/disk-jobs.ts";
+import { ImageError } from "../src/image-error.ts";
 import { inDirectory, qemu, qemuImg } from "./qemu.ts";
+import { ended, make, SIZE } from "./writing-guest.ts";
 
 const canLock = process.platform === "linux" && process.arch === "x64";
 
@@ -56,6 +59,93 @@ describe.skipIf(!canLock || qemuImg === undefined)("locks of images", () => {
       const writer = openImage(path, { format: "raw" });
       expect(qemu("qemu-io", "-f", "raw", "-c", "write 0 512", path)).toMatchObject({ status: 1 });
       writer.closeNow();
+    });
+  });
+
+  it.each(["qcow2", "raw"] as const)(
+    "keep others out of a %s image at every moment while a job opens it anew",
+    async (format) => {
+      await inDirectory(async (directory) => {
+        const path = join(directory, "base");
+        const write = (): string =>
+          qemu("qemu-io", "-f", format, "-c", "write -P 9 0 512", path).err.replaceAll(
+            /^.* lock.*$/gms,
+            "locked",
+          );
+        if (format === "qcow2") make(path);
+        else writeFileSync(path, new Uint8Array(SIZE));
+        let attempts: string[] = [];
+        let failsAs: "closed" | "open" | undefined;
+        const disk = new ManagedDisk(openImage(path, { format }), (name, more) => {
+          attempts.push(write());
+          if (failsAs === "closed") throw new ImageError(name, "host", "too many open files");
+          const image = openImage(name, more);
+          attempts.push(write());
+          if (failsAs === undefined) return image;
+          image.closeNow();
+          throw new ImageError(name, "host", "no memory");
+        });
+        const tried = (): string[] => {
+          attempts.push(write());
+          const all = attempts;
+          attempts = [];
+          return all;
+        };
+        const byte = (): number | undefined => {
+          const bytes = new Uint8Array(1);
+          disk.image.readAt(0, bytes);
+          return bytes[0];
+        };
+        await disk.write(0, [new Uint8Array(512).fill(1)]);
+        disk.jobs.snapshot(join(directory, "top"));
+        expect(tried()).toEqual(["locked", "locked", "locked"]);
+        expect(qemu("qemu-io", "-r", "-f", format, "-c", "read -P 1 0 512", path)).toMatchObject({
+          status: 0,
+        });
+        await disk.write(0, [new Uint8Array(512).fill(2)]);
+
+        for (failsAs of ["closed", "open"] as const) {
+          expect(() => disk.jobs.commit()).toThrow(/too many open files|no memory/);
+          expect(new Set(tried())).toEqual(new Set(["locked"]));
+          // Who only reads is not kept away, as before.
+          expect(qemu("qemu-img", "info", "-f", format, path)).toMatchObject({ status: 0 });
+          expect(byte()).toBe(2);
+        }
+        failsAs = undefined;
+        const reader = openImage(path, { format, readOnly: true, asBacking: true });
+        expect(() => disk.jobs.commit()).toThrow(
+          "the image is in use: another process does not allow others to write",
+        );
+        expect(tried()).toEqual(["locked"]);
+        expect(qemu("qemu-img", "info", "-f", format, path)).toMatchObject({ status: 0 });
+        reader.closeNow();
+
+        disk.jobs.commit();
+        expect(tried()).toEqual(["locked", "locked", "locked"]);
+        expect(await ended(disk)).toMatchObject({ state: "done", error: undefined });
+        expect(tried()).toEqual(["locked"]);
+        expect(byte()).toBe(2);
+
+        // A snapshot whose lower image cannot be opened anew keeps it, and its locks.
+        failsAs = "open";
+        disk.jobs.snapshot(join(directory, "again"));
+        expect(tried()).toEqual(["locked", "locked", "locked"]);
+        expect(byte()).toBe(2);
+        await disk.close();
+        expect(write()).not.toContain("locked");
+      });
+    },
+  );
+
+  it("belong to a file: one that took its name is not opened in its place", async () => {
+    await inDirectory(async (directory) => {
+      const path = make(join(directory, "base"));
+      make(join(directory, "top"), { backingFile: "base", backingFormat: "qcow2" });
+      const disk = new ManagedDisk(openImage(join(directory, "top"), { format: "qcow2" }), openImage);
+      renameSync(path, join(directory, "away"));
+      make(path);
+      expect(() => disk.jobs.commit()).toThrow("another file has this name since the image was opened");
+      await disk.close();
     });
   });
 

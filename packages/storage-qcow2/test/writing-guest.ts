@@ -2,6 +2,7 @@ import { expect } from "vitest";
 import { openImage } from "../src/chain/open-image.ts";
 import type { DiskImage } from "../src/disk-image.ts";
 import { NodeFile } from "../src/file/node-file.ts";
+import type { JobReport, ManagedDisk } from "../src/graph/disk-jobs.ts";
 import type { LiveDisk } from "../src/graph/live-disk.ts";
 import { createQcow2, type Qcow2CreateOptions } from "../src/qcow2/create.ts";
 import { Qcow2Image } from "../src/qcow2/qcow2-image.ts";
@@ -80,6 +81,19 @@ export class Guest implements AsyncDisposable {
       this.writes += 1;
       if (random.chance(3)) await new Promise((resolve) => setImmediate(resolve));
     }
+  }
+}
+
+/** Lets others have a turn. */
+export const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+
+/** How the job of a disk ended, or that it is ready. */
+export async function ended(disk: ManagedDisk): Promise<JobReport> {
+  for (;;) {
+    const { last } = disk.jobs;
+    if (last === undefined) throw new Error("no job");
+    if (last.state !== "running") return last;
+    await turn();
   }
 }
 

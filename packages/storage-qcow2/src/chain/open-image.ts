@@ -32,6 +32,8 @@ export interface OpenImageOptions
   readonly writableBacking?: boolean | "all";
   /** An image stands on it: nobody may write to it, not even where it is raw and only read. */
   readonly asBacking?: boolean;
+  /** Another opener of this process has the file and handed it over (`DiskImage.handOver`): its locks hold. */
+  readonly isHandedOver?: boolean;
   /** Goes past the host's page cache (`O_DIRECT`), where the host and its file system can. */
   readonly direct?: boolean;
   /** Reads though another process may write, and does not keep it from doing so: what is read may be torn. */
@@ -74,14 +76,19 @@ function openLink(path: string, options: OpenImageOptions, above: Set<string>): 
         : format === "raw" && isTop && readOnly && options.asBacking !== true
           ? "writers"
           : "readers";
-    opened.lock(sharing);
+    opened.lock(sharing, options.isHandedOver);
     if (format === "raw") return new RawImage(file);
     const header = readHeader(file);
     if (hasDataFile(header)) {
       const name = extensionText(header, Extension.DATA_FILE);
       if (name === undefined) throw new ImageError(path, "invalid", "the image does not name its data file");
-      const named = NodeFile.open(confined(path, name, "data file", options), { readOnly, sharing, direct });
+      const named = NodeFile.open(confined(path, name, "data file", options), {
+        readOnly,
+        sharing: "later",
+        direct,
+      });
       dataFile = direct ? new DirectFile(named) : named;
+      named.lock(sharing, options.isHandedOver);
     }
     if (header.backingFile !== undefined && options.backing === "refuse") {
       throw new ImageError(
@@ -98,6 +105,7 @@ function openLink(path: string, options: OpenImageOptions, above: Set<string>): 
         {
           ...inherited,
           format,
+          isHandedOver: false,
           readOnly: writableBacking === false,
           writableBacking: writableBacking === "all" && "all",
         },

@@ -25,8 +25,15 @@ export interface BlockFile {
   allocate?(offset: number, length: number): boolean;
   /** Bytes the host allocated for the file. */
   allocated?(): number;
-  /** Gives up what keeps other openers away, or takes it again: for a second opener that takes the file over. */
-  setLocked?(isLocked: boolean): void;
+  /**
+   * Makes ready for a second opener of the path in this process, which trusts in this one's locks ({@link NodeFile.lock})
+   * until this one is closed: there is no moment at which others could come in between.
+   * @param toWriter the other one writes: readers are kept away from now on
+   * @throws {@link ImageError}: nothing changed
+   */
+  handOver?(toWriter: boolean): void;
+  /** There is no second opener after all. */
+  takeBack?(): void;
   close(): void;
 }
 

@@ -79,8 +79,12 @@ export class DirectFile implements BlockFile {
     return this.#file.allocated();
   }
 
-  setLocked(isLocked: boolean): void {
-    this.#file.setLocked(isLocked);
+  handOver(toWriter: boolean): void {
+    this.#file.handOver(toWriter);
+  }
+
+  takeBack(): void {
+    this.#file.takeBack();
   }
 
   close(): void {

@@ -7,12 +7,13 @@ import {
   openSync,
   read,
   readSync,
+  statSync,
   writeSync,
 } from "node:fs";
 import { promisify } from "node:util";
 import { hostError, ImageError } from "../image-error.ts";
 import type { BlockFile, FileExtent } from "./block-file.ts";
-import { lockImage, type Sharing, unlockImage } from "./image-lock.ts";
+import { lockImage, type Sharing, weakenLock } from "./image-lock.ts";
 import { linuxCalls } from "./linux-calls.ts";
 
 /** Missing on hosts that are not Linux. */
@@ -29,8 +30,8 @@ const readAsync: (
 /** How {@link NodeFile.open} opens. */
 export interface NodeFileOptions {
   readonly readOnly?: boolean;
-  /** Makes an empty file, or empties the one that is there once it is locked. */
-  readonly create?: boolean;
+  /** Makes an empty file, or empties the one that is there once it is locked; `new`: there must be none. */
+  readonly create?: boolean | "new";
   /** What others may do meanwhile; `later` leaves the lock to {@link NodeFile.lock}. `readers` by default. */
   readonly sharing?: Sharing | "later";
   /** Opens with `O_DIRECT`: what uses the file must know. */
@@ -41,9 +42,8 @@ export interface NodeFileOptions {
 export class NodeFile implements BlockFile {
   readonly path: string;
   readonly readOnly: boolean;
-  readonly #fd: number;
+  #fd: number;
   #size: number;
-  #closed = false;
   #sharing: Sharing = "readers";
   #last: { start: number; end: number; isHole: boolean } | undefined;
 
@@ -57,18 +57,17 @@ export class NodeFile implements BlockFile {
   /** @throws {@link ImageError} with fault `host`, or `locked` */
   static open(path: string, options: NodeFileOptions = {}): NodeFile {
     const readOnly = options.readOnly ?? false;
+    const { create = false } = options;
     const flags = readOnly
       ? constants.O_RDONLY
-      : constants.O_RDWR | (options.create === true ? constants.O_CREAT : 0);
+      : constants.O_RDWR | (create !== false ? constants.O_CREAT : 0);
     if (options.direct === true && (O_DIRECT === undefined || linuxCalls() === undefined)) {
       throw new ImageError(path, "unsupported", "O_DIRECT needs Linux on x86-64 with koffi");
     }
     return host(path, "open", () => {
-      const fd = openSync(
-        path,
-        flags | constants.O_NONBLOCK | (options.direct === true ? (O_DIRECT ?? 0) : 0),
-        0o644,
-      );
+      const exclusive = create === "new" ? constants.O_EXCL : 0;
+      const direct = options.direct === true ? (O_DIRECT ?? 0) : 0;
+      const fd = openSync(path, flags | exclusive | constants.O_NONBLOCK | direct, 0o644);
       try {
         const stat = fstatSync(fd);
         if (!stat.isFile() && !stat.isBlockDevice()) {
@@ -78,7 +77,7 @@ export class NodeFile implements BlockFile {
         const file = new NodeFile(path, fd, size, readOnly);
         const sharing = options.sharing ?? "readers";
         if (sharing !== "later") file.lock(sharing);
-        if (options.create === true && stat.isFile()) file.truncate(0);
+        if (create !== false && stat.isFile()) file.truncate(0);
         return file;
       } catch (error) {
         closeSync(fd);
@@ -87,18 +86,35 @@ export class NodeFile implements BlockFile {
     });
   }
 
-  /** Locks the file until it is closed. @throws {@link ImageError} with fault `locked` */
-  lock(sharing: Sharing): void {
+  /**
+   * Locks the file until it is closed.
+   * @param isHandedOver by another opener of this process ({@link handOver}), whose lock holds already
+   * @throws {@link ImageError} with fault `locked`
+   */
+  lock(sharing: Sharing, isHandedOver = false): void {
     this.#sharing = sharing;
-    lockImage(this.path, this.#fd, !this.readOnly, sharing);
+    lockImage(this.path, this.#fd, !this.readOnly, sharing, isHandedOver);
     // Whoever had it locked before may have made it longer.
     const stat = host(this.path, "stat", () => fstatSync(this.#fd));
     if (stat.isFile()) this.#size = stat.size;
   }
 
-  setLocked(isLocked: boolean): void {
-    if (isLocked) this.lock(this.#sharing);
-    else unlockImage(this.path, this.#fd);
+  handOver(toWriter: boolean): void {
+    const named = host(this.path, "stat", () => statSync(this.path));
+    const own = host(this.path, "stat", () => fstatSync(this.#fd));
+    if (named.ino !== own.ino || named.dev !== own.dev) {
+      throw new ImageError(this.path, "request", "another file has this name since the image was opened");
+    }
+    try {
+      lockImage(this.path, this.#fd, toWriter || !this.readOnly, "readers");
+    } catch (error) {
+      this.takeBack();
+      throw error;
+    }
+  }
+
+  takeBack(): void {
+    weakenLock(this.path, this.#fd, !this.readOnly, this.#sharing);
   }
 
   size(): number {
@@ -197,9 +213,11 @@ export class NodeFile implements BlockFile {
   }
 
   close(): void {
-    if (this.#closed) return;
-    this.#closed = true;
-    host(this.path, "close", () => closeSync(this.#fd));
+    if (this.#fd < 0) return;
+    const fd = this.#fd;
+    // The host gives the number to the next file: nothing may reach that one from here.
+    this.#fd = -1;
+    host(this.path, "close", () => closeSync(fd));
   }
 }
 

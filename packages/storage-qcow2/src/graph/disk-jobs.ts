@@ -1,4 +1,4 @@
-import { existsSync, realpathSync, rmSync } from "node:fs";
+import { realpathSync, rmSync } from "node:fs";
 import { basename, dirname, resolve } from "node:path";
 import { type BlockBackend, NorthbridgeError } from "@northbridge/sdk";
 import type { DiskImage } from "../disk-image.ts";
@@ -318,25 +318,27 @@ export class DiskJobs {
   #createAndOpen(path: string, what: string, { plain = false }: PlainOption, last?: string): DiskImage {
     const top = this.#disk.image;
     if (!isEncrypted(top) || plain) expectPlain(chainOf(top), what, { plain });
-    this.#create(path, last, "qcow2", plain).close();
+    const created = this.#create(path, last, "qcow2", plain);
     try {
       return this.#open(path, {
         format: "qcow2",
+        isHandedOver: true,
         ...(top instanceof Qcow2Image ? { encryptedAs: top } : {}),
         ...(last === undefined ? {} : { allowedDirectories: [dirname(resolve(last))] }),
       });
     } catch (error) {
       rmSync(path, { force: true });
       throw error;
+    } finally {
+      created.close();
     }
   }
 
   /** Makes an image of the disk's size where there is no file yet, with the keys of the top image unless it is `plain`. */
   #create(path: string, backing: string | undefined, backingFormat: string, plain = false): NodeFile {
-    if (existsSync(path)) throw new ImageError(path, "request", "the file is there already");
     const top = this.#disk.image;
     const luksHeader = plain || !(top instanceof Qcow2Image) ? undefined : top.luksHeader;
-    const file = NodeFile.open(path, { create: true });
+    const file = NodeFile.open(path, { create: "new" });
     try {
       createQcow2(file, {
         size: this.#disk.size,

@@ -21,14 +21,19 @@ export function reopenImage(
   for (let each: DiskImage | undefined = top; each !== undefined; each = each.backing) {
     allowedDirectories.push(dirname(each.path));
   }
-  // Two open files of one image lock each other out, so the first steps back while it still could go on.
-  image.handOver(true);
+  image.handOver(!readOnly);
   let reopened: DiskImage;
   try {
-    const encryptedAs = image instanceof Qcow2Image ? { encryptedAs: image } : {};
-    reopened = open(path, { format, readOnly, allowedDirectories, asBacking: true, ...encryptedAs });
+    reopened = open(path, {
+      format,
+      readOnly,
+      allowedDirectories,
+      asBacking: true,
+      isHandedOver: true,
+      ...(image instanceof Qcow2Image ? { encryptedAs: image } : {}),
+    });
   } catch (error) {
-    image.handOver(false);
+    image.takeBack();
     throw error;
   }
   over.replaceBacking(reopened);

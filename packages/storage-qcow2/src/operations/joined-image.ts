@@ -66,6 +66,10 @@ export class JoinedImage extends SynchronousImage {
     // Its images belong to who opened them.
   }
 
+  takeBack(): void {
+    // As above.
+  }
+
   closeNow(): void {
     // As above.
   }

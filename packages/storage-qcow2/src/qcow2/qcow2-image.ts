@@ -408,9 +408,19 @@ export class Qcow2Image extends SynchronousImage {
     this.closeNow();
   }
 
-  handOver(isHandedOver: boolean): void {
-    if (isHandedOver) this.#settle();
-    for (const file of [this.#file, this.#dataFile]) file?.setLocked?.(!isHandedOver);
+  handOver(toWriter: boolean): void {
+    this.#settle();
+    this.#file.handOver?.(toWriter);
+    try {
+      this.#dataFile?.handOver?.(toWriter);
+    } catch (error) {
+      this.#file.takeBack?.();
+      throw error;
+    }
+  }
+
+  takeBack(): void {
+    for (const file of [this.#file, this.#dataFile]) file?.takeBack?.();
   }
 
   #settle(): void {

@@ -106,9 +106,13 @@ export class RawImage extends SynchronousImage {
     return this.#file.allocated?.() ?? this.#file.size();
   }
 
-  handOver(isHandedOver: boolean): void {
-    if (isHandedOver) this.flushNow();
-    this.#file.setLocked?.(!isHandedOver);
+  handOver(toWriter: boolean): void {
+    this.flushNow();
+    this.#file.handOver?.(toWriter);
+  }
+
+  takeBack(): void {
+    this.#file.takeBack?.();
   }
 
   closeNow(): void {
