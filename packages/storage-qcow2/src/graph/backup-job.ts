@@ -31,6 +31,7 @@ export async function backup(
       `backup: the target has ${target.size} bytes, expected ${disk.size}`,
     );
   }
+  disk.expectSize();
   const { size } = disk;
   const granularity = Math.max(JOB_CHUNK, options.bitmap?.granularity ?? 0);
   const toDo = new Bitmap("backup", granularity, 4096, true);

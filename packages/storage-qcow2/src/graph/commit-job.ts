@@ -1,5 +1,5 @@
 import { ImageError } from "../image-error.ts";
-import { imagesAbove } from "../operations/commit-image.ts";
+import { growTo, imagesAbove } from "../operations/commit-image.ts";
 import { Qcow2Image } from "../qcow2/qcow2-image.ts";
 import type { JobOptions } from "./job.ts";
 import type { DiskImage } from "../disk-image.ts";
@@ -15,13 +15,15 @@ import { MirrorJob } from "./mirror-job.ts";
 export async function commit(disk: LiveDisk, base: DiskImage, options: JobOptions = {}): Promise<void> {
   const above = imagesAbove(disk.image, base);
   if (base.readOnly) throw new ImageError(base.path, "request", "the base was opened for reading only");
-  if (base.size !== disk.size) {
+  disk.expectSize();
+  if (base.size > disk.size) {
     throw new ImageError(
       base.path,
       "request",
-      `the base must have the disk's ${disk.size} bytes, found ${base.size}`,
+      `the base must have at most the disk's ${disk.size} bytes, found ${base.size}`,
     );
   }
+  growTo(base, disk.size);
   const mirror = new MirrorJob(disk, base, { ...options, above: base });
   await mirror.run();
   await mirror.complete(true);

@@ -53,6 +53,11 @@ export class ManagedDisk extends LiveDisk {
     this.#onCancelled = onCancelled;
   }
 
+  override async resize(size: number): Promise<void> {
+    this.jobs.expectIdle();
+    await super.resize(size);
+  }
+
   override async close(): Promise<void> {
     try {
       const cancelled = await this.jobs.close();
@@ -101,7 +106,7 @@ export class DiskJobs {
    * overlay has the keys.
    */
   snapshot(path: string): void {
-    this.#expectIdle();
+    this.expectIdle();
     const below = this.#disk.image;
     const overlay = this.#create(path, below.path, below.format);
     try {
@@ -117,7 +122,7 @@ export class DiskJobs {
 
   /** Writes what the images above `base` have into it, and goes on with it. The image below the top by default. */
   commit(base?: string, options: PlainOption = {}): void {
-    this.#expectIdle();
+    this.expectIdle();
     const top = this.#disk.image;
     const found = imageBelow(top, base);
     if (!isEncrypted(found)) expectPlain(imagesAbove(top, found), `commit into ${found.path}`, options);
@@ -138,7 +143,7 @@ export class DiskJobs {
 
   /** Copies what is below into the top image, which stands on nothing then. */
   stream(options: PlainOption = {}): void {
-    this.#expectIdle();
+    this.expectIdle();
     const top = this.#disk.image;
     if (!isEncrypted(top)) expectPlain(chainOf(top), `stream into ${top.path}`, options);
     this.#start(`stream into ${top.path}`, (job) => stream(this.#disk, job));
@@ -150,7 +155,7 @@ export class DiskJobs {
    * @param base the last backup with this bitmap: only what was written since is copied, into an overlay over it
    */
   backup(path: string, bitmap?: string, base?: string, options: PlainOption = {}): void {
-    this.#expectIdle();
+    this.expectIdle();
     const top = this.#disk.image;
     if (bitmap !== undefined && !(top instanceof Qcow2Image)) {
       throw new ImageError(top.path, "request", "the image has no bitmaps");
@@ -174,7 +179,7 @@ export class DiskJobs {
    * the same.
    */
   async mirror(to: string, options: PlainOption = {}): Promise<void> {
-    this.#expectIdle();
+    this.expectIdle();
     this.#beginning = `mirror to ${to}`;
     let server: BlockBackend | undefined;
     try {
@@ -306,7 +311,9 @@ export class DiskJobs {
     return job;
   }
 
-  #expectIdle(): void {
+  /** @throws {@link NorthbridgeError} with code `NB_LIFECYCLE` while another job could not begin */
+  expectIdle(): void {
+    this.#disk.expectSize();
     const job = this.#job;
     const what =
       this.#beginning ?? (job?.state === "running" || job?.state === "ready" ? job.what : undefined);

@@ -26,6 +26,7 @@ export class LiveDisk implements BlockBackend {
   #image: DiskImage | undefined;
   readonly #observers = new Set<WriteObserver>();
   #held: { readonly until: Promise<void>; readonly release: () => void } | undefined;
+  #isResizing = false;
   #changing = 0;
   #idle: (() => void) | undefined;
 
@@ -70,7 +71,7 @@ export class LiveDisk implements BlockBackend {
     return this.#change(offset, length, async (backend) => backend.discard?.(offset, length));
   }
 
-  /** Refused while a job looks on, which knows of one size only. */
+  /** Refused while a job looks on, which knows of one size only; meanwhile no job begins, and no overlay goes on top. */
   async resize(size: number): Promise<void> {
     const backend = this.#backend;
     if (backend.resize === undefined)
@@ -78,13 +79,24 @@ export class LiveDisk implements BlockBackend {
     if (this.#observers.size > 0) {
       throw new NorthbridgeError("NB_LIFECYCLE", "the disk has a job and cannot have another size meanwhile");
     }
-    await this.hold();
+    this.expectSize();
+    this.#isResizing = true;
     try {
-      await backend.resize(size);
-      this.#size = size;
+      await this.hold();
+      try {
+        await backend.resize(size);
+        this.#size = size;
+      } finally {
+        this.release();
+      }
     } finally {
-      this.release();
+      this.#isResizing = false;
     }
+  }
+
+  /** @throws {@link NorthbridgeError} with code `NB_LIFECYCLE` while the disk gets another size */
+  expectSize(): void {
+    if (this.#isResizing) throw new NorthbridgeError("NB_LIFECYCLE", "the disk is getting another size");
   }
 
   flush(): Promise<void> {
@@ -95,7 +107,9 @@ export class LiveDisk implements BlockBackend {
     return this.#backend.close();
   }
 
+  /** @throws while the disk gets another size */
   observe(observer: WriteObserver): void {
+    this.expectSize();
     this.#observers.add(observer);
   }
 
@@ -108,6 +122,7 @@ export class LiveDisk implements BlockBackend {
    * @param overlay an empty image that was opened with the top image as its backing image
    */
   snapshot(overlay: Qcow2Image): void {
+    this.expectSize();
     if (overlay.backing !== this.image) {
       throw new ImageError(overlay.path, "request", `the overlay must stand on ${this.image.path}`);
     }

@@ -12,21 +12,27 @@ export async function stream(disk: LiveDisk, options: JobOptions = {}): Promise<
   const top = disk.image;
   if (!(top instanceof Qcow2Image))
     throw new ImageError(top.path, "request", "only a qcow2 image stands on another");
-  let at = 0;
-  while (at < top.size) {
-    // What is read and written in one turn cannot be older than what the guest writes.
-    const extent = top.extentAt(at, Math.min(JOB_CHUNK, top.size - at));
-    if (extent.kind === "unallocated") {
-      const below = chainExtentAt(top, at, extent.length);
-      if (below.isData) {
-        const bytes = new Uint8Array(below.length);
-        top.readAt(at, bytes);
-        top.copyUp(at, bytes);
-      }
-      at += below.length;
-    } else at += extent.length;
-    options.onProgress?.(at, top.size);
-    await breathe(options.signal);
+  const keepsSize = {};
+  disk.observe(keepsSize);
+  try {
+    let at = 0;
+    while (at < top.size) {
+      // What is read and written in one turn cannot be older than what the guest writes.
+      const extent = top.extentAt(at, Math.min(JOB_CHUNK, top.size - at));
+      if (extent.kind === "unallocated") {
+        const below = chainExtentAt(top, at, extent.length);
+        if (below.isData) {
+          const bytes = new Uint8Array(below.length);
+          top.readAt(at, bytes);
+          top.copyUp(at, bytes);
+        }
+        at += below.length;
+      } else at += extent.length;
+      options.onProgress?.(at, top.size);
+      await breathe(options.signal);
+    }
+  } finally {
+    disk.forget(keepsSize);
   }
   top.detachBacking();
 }

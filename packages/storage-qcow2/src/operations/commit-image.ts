@@ -10,6 +10,13 @@ const CHUNK = 2 << 20;
 /** An image that commit may make longer. */
 const canGrow = (image: DiskImage): image is Qcow2Image | RawImage => "resize" in image;
 
+/** Makes the base of a commit as long as what is committed, where it is shorter. */
+export function growTo(base: DiskImage, size: number): void {
+  if (base.size >= size) return;
+  if (!canGrow(base)) throw new ImageError(base.path, "request", "the image cannot grow");
+  base.resize(size);
+}
+
 /** Images above `base`, from the top. @throws where `base` is not below `top` */
 export function imagesAbove(top: DiskImage, base: DiskImage): DiskImage[] {
   const above: DiskImage[] = [];
@@ -26,10 +33,7 @@ export function imagesAbove(top: DiskImage, base: DiskImage): DiskImage[] {
  */
 export function commitImage(top: DiskImage, base: DiskImage, onProgress?: Progress): void {
   if (imagesAbove(top, base).length === 0) return;
-  if (base.size < top.size) {
-    if (!canGrow(base)) throw new ImageError(base.path, "request", "the image cannot grow");
-    base.resize(top.size);
-  }
+  growTo(base, top.size);
   const buffer = new Uint8Array(CHUNK);
   let at = 0;
   while (at < top.size) {
