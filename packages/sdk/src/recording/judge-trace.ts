@@ -2,6 +2,11 @@ import type { DeviceEntry } from "@northbridge/core/contracts";
 import { describeRecord, namesOf, opens } from "./describe-trace.ts";
 import { readTrace } from "./read-trace.ts";
 import { replayDevice, type ReplayOptions } from "./replay-device.ts";
+import type { TraceRecord } from "./trace-record.ts";
+
+/** Something happens to the device. */
+const begins = (record: TraceRecord): boolean =>
+  opens(record) || record.kind === "lifecycle" || record.kind === "settled";
 
 /** Records shown before the one that failed. */
 const LINES_BEFORE = 12;
@@ -54,5 +59,8 @@ export async function shrinkTrace(
     if (record.kind === "end") depth--;
     last++;
   } while (depth > 0);
+  // What a kept promise or a lifecycle call sets off has no end: it goes on until something else happens.
+  for (let next = trace.records[last]; next !== undefined && !begins(next); next = trace.records[last])
+    last++;
   return trace.bytes.slice(0, trace.ends[last - 1]);
 }

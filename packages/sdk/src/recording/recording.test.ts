@@ -204,53 +204,54 @@ describe("a recorded device", () => {
 });
 
 /** Copies the console's input to a disk block and back to the console, from behind a PCI BAR. */
-const copier = definePlugin({
-  name: "test/copier",
-  config: AnyConfig,
-  async setup(ctx) {
-    const console = ctx.get(Console);
-    const disk = await ctx.get(HostEnds).block({ kind: "fake" }, { readOnly: false });
-    const typed: number[] = [];
-    const regs = map.create({
-      hooks: {
-        CTRL: {
-          write: () => {
-            const block = new Uint8Array(disk.blockSize);
-            block.set(typed.splice(0));
-            void disk.write(0, [block]).then(async () => {
-              const back = ctx.memory.view(0x1000, 512);
-              if (back === undefined) return;
-              await disk.read(0, [back]);
-              ctx.memory.written(0x1000, 512);
-              for (const byte of back.subarray(0, 4)) console.write(byte);
-              fn.setIntx(true);
-            });
+const copier = (bug?: "does not interrupt"): DeviceEntry =>
+  definePlugin({
+    name: "test/copier",
+    config: AnyConfig,
+    async setup(ctx) {
+      const console = ctx.get(Console);
+      const disk = await ctx.get(HostEnds).block({ kind: "fake" }, { readOnly: false });
+      const typed: number[] = [];
+      const regs = map.create({
+        hooks: {
+          CTRL: {
+            write: () => {
+              const block = new Uint8Array(disk.blockSize);
+              block.set(typed.splice(0));
+              void disk.write(0, [block]).then(async () => {
+                const back = ctx.memory.view(0x1000, 512);
+                if (back === undefined) return;
+                await disk.read(0, [back]);
+                ctx.memory.written(0x1000, 512);
+                for (const byte of back.subarray(0, 4)) console.write(byte);
+                fn.setIntx(bug === undefined);
+              });
+            },
           },
         },
-      },
-    });
-    console.connect((bytes) => {
-      typed.push(...bytes.subarray(0, 3));
-      return Math.min(3, bytes.length);
-    });
-    const fn: PciFunction = new PciFunction(ctx, {
-      vendorId: 0x1234,
-      deviceId: 0x5678,
-      classCode: 0xff_0000,
-      interruptPin: 1,
-      bars: [
-        {
-          index: 0,
-          kind: "memory32",
-          length: 4096,
-          regions: [{ offset: 0, length: 4096, handler: regs.handler }],
-        },
-      ],
-    });
-    ctx.get(PciBus).attach(fn);
-    return { save: () => ({}), restore: () => undefined };
-  },
-});
+      });
+      console.connect((bytes) => {
+        typed.push(...bytes.subarray(0, 3));
+        return Math.min(3, bytes.length);
+      });
+      const fn: PciFunction = new PciFunction(ctx, {
+        vendorId: 0x1234,
+        deviceId: 0x5678,
+        classCode: 0xff_0000,
+        interruptPin: 1,
+        bars: [
+          {
+            index: 0,
+            kind: "memory32",
+            length: 4096,
+            regions: [{ offset: 0, length: 4096, handler: regs.handler }],
+          },
+        ],
+      });
+      ctx.get(PciBus).attach(fn);
+      return { save: () => ({}), restore: () => undefined };
+    },
+  })();
 
 it("ends an access to the configuration space that throws", async () => {
   const refuse = (): void => {
@@ -312,10 +313,17 @@ it("records a PCI device with a console and a disk, by promises and callbacks", 
   bench.regs.CTRL.write(1);
   await bench.settle();
   expect(shown).toEqual([9, 65, 66, 67]);
-  disk.failNext("EIO");
+  bench.regs.TARGET.read();
   await bench.close();
   const text = describeTrace(readTrace(recording())).join("\n");
   expect(text).toMatch(/config write 0x10 = 0xffffffff/);
   expect(text).toMatch(/promise 2 settles: \{"filled":\{"0":"09414243/);
   await expectSameAsTrace(recording(), copier());
+  // What failed is behind a promise: the cut trace has all that it set off, and no more.
+  const cut = await shrinkTrace(recording(), copier("does not interrupt"));
+  expect(describeTrace(readTrace(cut!)).at(-1)).toBe("irq 16 up");
+  await expectSameAsTrace(cut!, copier());
+  await expect(expectSameAsTrace(cut!, copier("does not interrupt"))).rejects.toThrow(
+    /irq 16 up: the device did not/,
+  );
 });
