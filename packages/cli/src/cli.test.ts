@@ -403,7 +403,7 @@ describe("bad input is one line and exit code 2", () => {
     expect(await runFake([], "run", path)).toEqual({
       code: 2,
       out: "",
-      err: "northbridge: debug-console [0xf4, 0xf5) overlaps power [0xf4, 0xf5) on the port bus\n",
+      err: `northbridge: ${path}:3:11: devices[0]: debug-console [0xf4, 0xf5) overlaps power [0xf4, 0xf5) on the port bus\n`,
     });
   });
 

@@ -34,6 +34,7 @@ export * from "./machine/create-machine.ts";
 export * from "./machine/machine.ts";
 export { type MachinePlan, planMachine } from "./machine/plan-machine.ts";
 export { tryBoot } from "./machine/try-boot.ts";
+export { tryMachine } from "./machine/try-machine.ts";
 export { expectUnused } from "./snapshot/write-snapshot.ts";
 export { readManifest } from "./snapshot/read-snapshot.ts";
 export type { ManifestV1 } from "./snapshot/manifest.ts";

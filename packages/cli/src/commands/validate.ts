@@ -8,9 +8,12 @@ import {
   loadMachineConfig,
   planMachine,
   tryBoot,
+  tryMachine,
 } from "@northbridge/core";
 import { type MachineConfig, NorthbridgeError } from "@northbridge/core/contracts";
 import type { CliHost } from "../host.ts";
+import { hypervisorFor } from "../run/hypervisor-for.ts";
+import { withoutBackEnd } from "../vhost-user/without-back-end.ts";
 import type { RegisterCommand } from "./register-command.ts";
 
 export const registerValidate: RegisterCommand = (program, host) => {
@@ -39,18 +42,20 @@ export const registerValidate: RegisterCommand = (program, host) => {
 /** An option that may be given several times. */
 export const collect = (value: string, before: readonly string[]): readonly string[] => [...before, value];
 
-/** Throws all that is wrong with one machine. */
+/** Throws what is wrong with one machine: all of that, as far as one thing does not hide another. */
 async function validate(file: string, overrides: readonly string[], host: CliHost): Promise<void> {
   const { config, hostEnds, explain } = await loadMachineConfig(file, overrides);
   const registry = await host.registry(config);
   for (const kind of hostEnds) registry.hostEnds.add(kind);
   const problems = new ConfigProblems();
   try {
-    const hypervisor = await host.hypervisor(config.backend ?? "auto");
+    const hypervisor = await hypervisorFor(config, host);
     const plan = await problems.check(() => planMachine(config, registry, hypervisor));
     await expectFiles(config, problems);
     problems.settle();
+    await problems.check(() => tryMachine({ config, hypervisor, registry, adapt: withoutBackEnd }));
     if (plan !== undefined) await tryBoot(plan);
+    problems.settle();
   } catch (error) {
     throw explain(error);
   }

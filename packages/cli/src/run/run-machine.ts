@@ -25,6 +25,7 @@ import { serveMonitor } from "../terminal/monitor-socket.ts";
 import { DeviceWatch } from "./device-watch.ts";
 import { endOnSignals, onUncaught } from "./end-on-signals.ts";
 import { FileRecording } from "../trace/record-to-file.ts";
+import { hypervisorFor } from "./hypervisor-for.ts";
 import { detectPanic } from "./panic-detector.ts";
 import { resolveConfig } from "./resolve-config.ts";
 import type { RunOptions } from "./run-options.ts";
@@ -93,18 +94,14 @@ function watchFor(
   return new DeviceWatch({ file: machine, overrides: set, registry, hypervisor, say });
 }
 
-/** Virtual time needs the software CPU. What the backend is, is said where it was asked for, and where it is KVM. */
+/** What the backend is, is said where it was asked for, and where it is KVM. */
 async function chooseHypervisor(
   config: MachineConfig,
   options: RunOptions,
   host: CliHost,
 ): Promise<Hypervisor> {
-  const backend = config.backend ?? "auto";
   let choice = "";
-  const hypervisor = await host.hypervisor(
-    backend === "auto" && config.clock === "virtual" ? "soft" : backend,
-    (line) => (choice = line),
-  );
+  const hypervisor = await hypervisorFor(config, host, (line) => (choice = line));
   if (choice !== "" && (options.backend === "auto" || hypervisor.name === "kvm"))
     host.stderr.write(`northbridge: ${choice}\n`);
   return hypervisor;

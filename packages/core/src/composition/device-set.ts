@@ -12,7 +12,7 @@ import {
 } from "../contracts/index.ts";
 import type { AddressSpaces, ComposedDevice, DeviceServices } from "./device-services.ts";
 import type { PlannedDevice } from "./device-order.ts";
-import { GuardedClock, guardedDevice, guardOf } from "./guarded-device.ts";
+import { GuardedClock, guardedDevice, guardOf, setupFault } from "./guarded-device.ts";
 import { guardedChar, guardedEnds } from "./guarded-ends.ts";
 import { located } from "./host-end-opener.ts";
 import type { ServiceContainer } from "./service-container.ts";
@@ -46,7 +46,7 @@ export class DeviceSet {
     try {
       device = await planned.spec.setup(context, planned.config as never);
     } catch (error) {
-      throw located(error, planned.where);
+      throw located(setupFault(planned.id, error), planned.where);
     }
     this.#devices.push({
       id: planned.id,

@@ -10,6 +10,10 @@ function deviceFault(device: string, what: string, error: unknown): NorthbridgeE
     : new DeviceFault(device, reason, [], { cause: error });
 }
 
+/** What `setup` threw: what it refuses, as it is, or a fault of its own. */
+export const setupFault = (device: string, error: unknown): NorthbridgeError =>
+  error instanceof NorthbridgeError ? error : deviceFault(device, "setup", error);
+
 /** Every call of a device, and whether what it throws is named: answers to a person speak for themselves. */
 const CALLS: Readonly<Record<keyof Device, "named" | "as it is">> = {
   reset: "named",

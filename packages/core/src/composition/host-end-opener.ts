@@ -12,6 +12,7 @@ import {
 } from "../contracts/index.ts";
 import { ConfigError } from "../config/config-error.ts";
 import { filledSlots } from "./host-end-slots.ts";
+import { idleEnd } from "../host/idle-ends.ts";
 import type { HostEndKinds } from "./host-end-kinds.ts";
 
 /** What the machine gives host ends. */
@@ -19,6 +20,8 @@ export interface HostEndServices {
   readonly clock: Clock;
   readonly console: CharBackend;
   readonly log: ByteSink;
+  /** The machine is only checked: ends are tried, not opened. @defaultValue false */
+  readonly isTrial?: boolean | undefined;
 }
 
 /** A host end that a device, or another end, has opened. */
@@ -93,8 +96,11 @@ export class HostEndOpener {
     const where = join(holder.where, join(within, slot));
     const { kind, options } = await this.#kinds.parse(sort, end, where);
     let counters = (): Readonly<Record<string, number>> => ({});
+    const { clock, console, log, isTrial = false } = this.#services;
     const context: HostEndContext = {
-      ...this.#services,
+      clock,
+      console,
+      log,
       device,
       readOnly,
       ends: this.#endsFor({ ...holder, within: option, slots: kind.ends, options }),
@@ -104,7 +110,7 @@ export class HostEndOpener {
     };
     let backend: HostEndBackends[HostEndSort];
     try {
-      backend = await kind.open(options, context);
+      backend = isTrial ? await idleEnd(kind, options, context) : await kind.open(options, context);
     } catch (error) {
       throw located(error, where);
     }
@@ -125,6 +131,5 @@ function optionOf(end: HostEndOptions, { slots, options }: Holder): string {
 /** Says where in the config the machine was refused something. */
 export function located(error: unknown, where: string): unknown {
   if (!(error instanceof NorthbridgeError) || error instanceof ConfigError) return error;
-  if (error.code !== "NB_CONFIG" && error.code !== "NB_HOST") return error;
   return new ConfigError(error.code, where, error.message, { cause: error });
 }

@@ -14,6 +14,7 @@ import { MemoryBlock } from "../host/memory-block.ts";
 import { createMachine } from "../machine/create-machine.ts";
 import type { Machine } from "../machine/machine.ts";
 import { planMachine } from "../machine/plan-machine.ts";
+import { tryMachine } from "../machine/try-machine.ts";
 import { FakeHypervisor } from "../testing/fake-hypervisor.ts";
 import { PluginRegistry, type RegisteredPlugin } from "./plugin-registry.ts";
 
@@ -143,6 +144,35 @@ describe("host ends of a config", () => {
     await many.stop();
     expect(machine.stats().hostEnds).toEqual({ "d.disk": { hits: 7 } });
     await machine.stop();
+  });
+
+  it("are tried, not opened, where a machine is only checked", async () => {
+    const tried: unknown[] = [];
+    const lonely: HostEndKind<"block"> = {
+      kind: "lonely",
+      of: "block",
+      options: v.strictObject({}),
+      open: () => {
+        throw new Error("opened");
+      },
+    };
+    const sized: HostEndKind<"block"> = {
+      ...lonely,
+      kind: "sized",
+      tryOpen: (_options, { device, readOnly, ends }) => {
+        tried.push([device, readOnly]);
+        return ends.block(memory, { readOnly });
+      },
+    };
+    const own = new PluginRegistry([disk], [], [refused, lonely, sized]);
+    const attempt = (options: Readonly<Record<string, unknown>>): Promise<void> =>
+      tryMachine({ config: config(options), hypervisor: new FakeHypervisor([]), registry: own });
+    await attempt({ disk: { kind: "lonely" }, link: { kind: "refused" } });
+    await attempt({ disk: { kind: "sized" } });
+    expect(tried).toEqual([["d", true]]);
+    await expect(attempt({ disk: { kind: "file", path: "/nowhere.img" } })).rejects.toMatchObject({
+      message: "devices[0].disk: /nowhere.img: cannot open for reading: there is no such file or directory",
+    });
   });
 
   it("say where in the config the host refused", async () => {

@@ -82,6 +82,15 @@ export interface HostEndKind<Sort extends HostEndSort = HostEndSort, In = unknow
   readonly ends?: HostEndSlots;
   /** Throws `NB_CONFIG` or `NB_HOST`; the machine says in front where in the config. */
   open(options: Out, context: HostEndContext): HostEndBackends[Sort] | Promise<HostEndBackends[Sort]>;
+  /**
+   * For a machine that is checked and never runs: finds out what `open` would refuse, as far as that can be without changing
+   * anything of the host or having anybody at the other end notice. Throws as `open` does. Gives what is known of the end,
+   * such as a disk's size; nothing else of that is used. @defaultValue nothing is known; of a directory, `open`
+   */
+  tryOpen?(
+    options: Out,
+    context: HostEndContext,
+  ): HostEndBackends[Sort] | undefined | Promise<HostEndBackends[Sort] | undefined>;
 }
 
 /** Random bytes of cryptographic quality; under a `virtual` clock the same ones in every run. */

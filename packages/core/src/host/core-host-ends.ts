@@ -7,8 +7,10 @@ import { LoopbackNet } from "./loopback-net.ts";
 import { MemoryBlock } from "./memory-block.ts";
 import { RingBufferBackend } from "./ring-buffer.ts";
 import { SocketBackend } from "./socket-backend.ts";
+import { tryAppend, tryListen } from "./try-path.ts";
 import { UnixVsock } from "./unix-vsock.ts";
 
+type At = { readonly path: string };
 const At = v.strictObject({ path: v.pipe(v.string("expected a path"), v.nonEmpty("expected a path")) });
 const Nothing = v.strictObject({});
 const mib = "expected a whole number from 1 to 2047";
@@ -45,35 +47,49 @@ const kind = <Sort extends HostEndSort, Out>(
   open: HostEndKind<Sort, unknown, Out>["open"],
 ): HostEndKind<Sort, unknown, Out> => ({ of, kind: name, options, open });
 
+/** A kind that may be opened to see whether it can be: nothing of the host changes. */
+const harmless = <Sort extends HostEndSort, Out>(
+  ofHost: HostEndKind<Sort, unknown, Out>,
+): HostEndKind<Sort, unknown, Out> => ({
+  ...ofHost,
+  tryOpen: (options, context) => ofHost.open(options, context),
+});
+
 /**
  * `{ kind: file, path }`. With `holes`, what a guest discards is given back to the host; with `mapper`, the file can be
  * guest memory.
  */
 export function fileDiskKind(host: Pick<FileBlockOptions, "holes" | "mapper"> = {}): HostEndKind {
-  return kind("block", "file", At, ({ path }, { readOnly, clock }) =>
-    FileBlock.open(path, { ...host, readOnly, clock }),
+  return harmless(
+    kind("block", "file", At, ({ path }, { readOnly, clock }) =>
+      FileBlock.open(path, { ...host, readOnly, clock }),
+    ),
   );
 }
 
-/** The kinds that every registry has. */
-export const coreHostEnds: readonly HostEndKind[] = [
-  fileDiskKind(),
-  kind(
-    "block",
-    "memory",
-    MemoryDisk,
-    (options, { readOnly }) => new MemoryBlock(new Uint8Array(options.mib * 2 ** 20), { readOnly }),
-  ),
-  {
-    ...kind("block", "faulty", Faulty, async ({ disk, latencyUs, faults }, { clock, ends, readOnly }) => {
-      return new FaultyBlock(await ends.block(disk, { readOnly }), { clock, latencyUs, faults });
-    }),
-    ends: { disk: "block" },
-  },
-  kind("char", "null", Nothing, () => silent),
-  kind("char", "ring", Nothing, () => new RingBufferBackend()),
-  kind("char", "socket", At, ({ path }) => SocketBackend.listen(path)),
-  kind("char", "file", At, ({ path }) => {
+const memoryDisk = kind("block", "memory", MemoryDisk, (options, { readOnly }) => {
+  return new MemoryBlock(new Uint8Array(options.mib * 2 ** 20), { readOnly });
+});
+
+const faultyDisk = {
+  ...kind("block", "faulty", Faulty, async ({ disk, latencyUs, faults }, { clock, ends, readOnly }) => {
+    return new FaultyBlock(await ends.block(disk, { readOnly }), { clock, latencyUs, faults });
+  }),
+  ends: { disk: "block" as const },
+};
+
+const socket: HostEndKind<"char", unknown, At> = {
+  ...kind("char", "socket", At, ({ path }) => SocketBackend.listen(path)),
+  tryOpen: ({ path }) => tryListen(path),
+};
+
+const unixVsock: HostEndKind<"vsock", unknown, At> = {
+  ...kind("vsock", "unix", At, ({ path }) => UnixVsock.listen(path)),
+  tryOpen: ({ path }) => tryListen(path),
+};
+
+const fileOutput: HostEndKind<"char", unknown, At> = {
+  ...kind("char", "file", At, ({ path }) => {
     const sink = new FileSink(path);
     return {
       ...silent,
@@ -88,21 +104,35 @@ export const coreHostEnds: readonly HostEndKind[] = [
       },
     };
   }),
-  // Not closed with the device: it is the machine's.
-  kind("char", "console", Nothing, ({}, { console }) => ({
-    write: (byte) => {
-      console.write(byte);
-    },
-    flush: () => {
-      console.flush?.();
-    },
-    connect: (receive) => {
-      console.connect(receive);
-    },
-    resume: () => {
-      console.resume();
-    },
-  })),
-  kind("net", "loopback", Nothing, () => new LoopbackNet()),
-  kind("vsock", "unix", At, ({ path }) => UnixVsock.listen(path)),
+  tryOpen: ({ path }) => tryAppend(path),
+};
+
+// Not closed with the device: it is the machine's.
+const machineConsole = kind("char", "console", Nothing, ({}, { console }) => ({
+  write: (byte) => {
+    console.write(byte);
+  },
+  flush: () => {
+    console.flush?.();
+  },
+  connect: (receive) => {
+    console.connect(receive);
+  },
+  resume: () => {
+    console.resume();
+  },
+}));
+
+/** The kinds that every registry has. */
+export const coreHostEnds: readonly HostEndKind[] = [
+  fileDiskKind(),
+  harmless(memoryDisk),
+  harmless(faultyDisk),
+  harmless(kind("char", "null", Nothing, () => silent)),
+  harmless(kind("char", "ring", Nothing, () => new RingBufferBackend())),
+  socket,
+  fileOutput,
+  harmless(machineConsole),
+  harmless(kind("net", "loopback", Nothing, () => new LoopbackNet())),
+  unixVsock,
 ];

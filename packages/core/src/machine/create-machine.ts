@@ -51,6 +51,8 @@ export interface MachineOptions {
   readonly reclaimPages?: ReclaimPages;
   /** Gives another plugin of the same kind in a device's place: a recording one, one that can be replaced while it runs. */
   readonly adapt?: (spec: DevicePluginSpec<never, never>, id: string) => DevicePluginSpec<never, never>;
+  /** The machine is only checked, and never runs: of the host it opens nothing. @defaultValue false */
+  readonly isTrial?: boolean;
   /** Hears of every change of the machine's state; of `running`, just before the next instruction. */
   readonly onState?: (state: LifecycleState) => void;
   /** Hears why a device had the machine paused: `resume` tries again. */
@@ -116,7 +118,12 @@ export async function createMachine(options: MachineOptions): Promise<Machine> {
     const fanIn = new InterruptFanIn((gsi, level) => {
       vm.setIrq(gsi, level);
     });
-    const hostEnds = new HostEndOpener(registry.hostEnds, { clock, console, log });
+    const hostEnds = new HostEndOpener(registry.hostEnds, {
+      clock,
+      console,
+      log,
+      isTrial: options.isTrial,
+    });
     const set = new DeviceSet(
       {
         clock,

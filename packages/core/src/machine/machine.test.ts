@@ -551,7 +551,7 @@ describe("createMachine", () => {
       make({ ...bare, devices: [{ plugin: "debug-console" }, { plugin: "debug-console" }] }),
     ).rejects.toMatchObject({
       code: "NB_REGION_OVERLAP",
-      message: "debug-console-1 [0xe9, 0xea) overlaps debug-console [0xe9, 0xea) on the port bus",
+      message: "devices[1]: debug-console-1 [0xe9, 0xea) overlaps debug-console [0xe9, 0xea) on the port bus",
     });
   });
 });

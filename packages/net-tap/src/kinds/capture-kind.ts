@@ -28,4 +28,5 @@ export const captureKind: HostEndKind<"net", CaptureConfig & CommonNetConfig> = 
       throw error;
     }
   },
+  tryOpen: ({ link }, { ends }) => ends.net(link),
 });

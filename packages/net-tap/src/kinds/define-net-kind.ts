@@ -50,6 +50,11 @@ export interface NetKindSpec<Entries extends v.ObjectEntries> {
     options: v.InferOutput<v.StrictObjectSchema<Entries, undefined>>,
     context: HostEndContext,
   ): Promise<OpenedNet>;
+  /** Tries the ends under it. */
+  tryOpen?(
+    options: v.InferOutput<v.StrictObjectSchema<Entries, undefined>>,
+    context: HostEndContext,
+  ): Promise<NetBackend | undefined>;
 }
 
 /** Writes a line for a person, with the device in front. */
@@ -80,6 +85,7 @@ export function defineNetKind<const Entries extends v.ObjectEntries, Config exte
     of: "net",
     options,
     ...(spec.ends && { ends: spec.ends }),
+    tryOpen: (all: unknown, context) => spec.tryOpen?.(all as Own, context),
     async open(all: unknown, context) {
       const { required, macs, limit, ...own } = all as Own & CommonNetConfig;
       const opened = await spec.open(own as unknown as Own, context).catch((error: unknown): OpenedNet => {

@@ -65,4 +65,5 @@ export const switchKind: HostEndKind<"net", SwitchConfig & CommonNetConfig> = de
     };
     return { backend, stats: () => fabric.stats };
   },
+  tryOpen: async ({ uplink }, { ends }) => uplink && (await ends.net(uplink)),
 });

@@ -4,6 +4,7 @@ import * as v from "valibot";
 import { openImage, type OpenImageOptions } from "../chain/open-image.ts";
 import type { DiskImage } from "../disk-image.ts";
 import { ManagedDisk } from "../graph/disk-jobs.ts";
+import { NodeFile } from "../file/node-file.ts";
 import { hostError, ImageError } from "../image-error.ts";
 import { Qcow2Image } from "../qcow2/qcow2-image.ts";
 
@@ -48,23 +49,10 @@ export const qcow2: HostEndKind<"block", Qcow2EndOptions, Qcow2EndOptions> = def
   kind: "qcow2",
   of: "block",
   options,
-  open: ({ path: file, backing, snapshot, secret, direct, l2CacheMib }, { readOnly, device, log }) => {
-    const shared: OpenImageOptions = {
-      backing: backing === "refuse" ? "refuse" : "follow",
-      allowedDirectories: typeof backing === "object" ? backing.allow.map((directory) => directory.path) : [],
-      direct: direct ?? false,
-      ...(secret === undefined ? {} : { passphrase: readSecret(secret.path) }),
-      ...(l2CacheMib === undefined ? {} : { l2CacheBytes: l2CacheMib * 2 ** 20 }),
-    };
-    const image = openImage(file, {
-      ...shared,
-      format: "qcow2",
-      readOnly,
-      ...(snapshot === undefined ? {} : { snapshot }),
-    });
-    expectUnlocked(image);
+  open: (options, { readOnly, device, log }) => {
+    const shared = imageOptions(options);
     return new ManagedDisk(
-      image,
+      openTop(options, shared, { readOnly }),
       (path, more) => openImage(path, { ...shared, ...more }),
       ({ what, done, total }) => {
         const percent = Math.floor((100 * done) / Math.max(1, total));
@@ -73,7 +61,38 @@ export const qcow2: HostEndKind<"block", Qcow2EndOptions, Qcow2EndOptions> = def
       },
     );
   },
+  // For reading, and past the locks of a machine that has the image.
+  tryOpen: (options, { readOnly }) => {
+    if (!readOnly) NodeFile.open(options.path, { readOnly, sharing: "later" }).close();
+    return openTop(options, imageOptions(options), { readOnly: true, forceShare: true });
+  },
 });
+
+function imageOptions({ backing, secret, direct, l2CacheMib }: Qcow2EndOptions): OpenImageOptions {
+  return {
+    backing: backing === "refuse" ? "refuse" : "follow",
+    allowedDirectories: typeof backing === "object" ? backing.allow.map((directory) => directory.path) : [],
+    direct: direct ?? false,
+    ...(secret === undefined ? {} : { passphrase: readSecret(secret.path) }),
+    ...(l2CacheMib === undefined ? {} : { l2CacheBytes: l2CacheMib * 2 ** 20 }),
+  };
+}
+
+/** The image itself, which a guest can use. Throws {@link ImageError}. */
+function openTop(
+  { path: file, snapshot }: Qcow2EndOptions,
+  shared: OpenImageOptions,
+  use: Pick<OpenImageOptions, "readOnly" | "forceShare">,
+): DiskImage {
+  const image = openImage(file, {
+    ...shared,
+    ...use,
+    format: "qcow2",
+    ...(snapshot === undefined ? {} : { snapshot }),
+  });
+  expectUnlocked(image);
+  return image;
+}
 
 /** A guest would see nothing but errors. Throws {@link ImageError}, the chain closed. */
 function expectUnlocked(top: DiskImage): void {

@@ -39,6 +39,7 @@ export const throttled: HostEndKind<"block", ThrottledEndOptions, ThrottledEndOp
       context.onStats(() => ({ throttled: limited.throttled }));
       return limited;
     },
+    tryOpen: ({ disk }, { ends, readOnly }) => ends.block(disk, { readOnly }),
   }),
   ends: { disk: "block" },
 };
