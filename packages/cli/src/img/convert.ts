@@ -1,17 +1,32 @@
 import { existsSync } from "node:fs";
 import { dirname } from "node:path";
-import { copyImage, type DiskImage, JoinedImage, openImage, Qcow2Image } from "@northbridge/storage-qcow2";
-import { Option } from "commander";
+import {
+  copyImage,
+  type DiskImage,
+  type ImageFormat,
+  JoinedImage,
+  openImage,
+  Qcow2Image,
+} from "@northbridge/storage-qcow2";
 import { collect } from "../commands/validate.ts";
 import type { RegisterCommand } from "../commands/register-command.ts";
 import { CommandFailed } from "../host.ts";
 import { makeImage, optionsHelp, parseNewImage } from "./create-options.ts";
-import { type AccessOptions, asQcow2, openAs, parseFormat, unlocking, withAccess } from "./image-access.ts";
+import {
+  type AccessOptions,
+  asQcow2,
+  type NamedImage,
+  namedImage,
+  openAs,
+  parseFormat,
+  unlocking,
+  withAccess,
+} from "./image-access.ts";
 import { ProgressLine } from "./progress.ts";
 import { parseCount, parseSize } from "./sizes.ts";
 
 interface ConvertOptions extends AccessOptions {
-  readonly O: string;
+  readonly O?: string;
   readonly B?: string;
   readonly F?: string;
   readonly bitmaps?: boolean;
@@ -24,6 +39,7 @@ interface ConvertOptions extends AccessOptions {
   readonly S?: string;
   readonly salvage?: boolean;
   readonly skipBrokenBitmaps?: boolean;
+  readonly targetImageOpts?: boolean;
   readonly targetIsZero?: boolean;
 }
 
@@ -34,7 +50,7 @@ export const registerConvert: RegisterCommand = (img, host) => {
   withAccess(img.command("convert"))
     .description("copy images into a new one")
     .argument("<FILE...>", "what to copy, one behind the other, and the new image")
-    .addOption(new Option("-O <FMT>", "format of the new image").default("raw"))
+    .option("-O <FMT>", "format of the new image, or of the one that -n names; raw where not stated")
     .option("-B <FILE>", "the new image stands on this one, as the source does: only what differs is copied")
     .option("-F <FMT>", "format of that image")
     .option("-c", "compress (qcow2)")
@@ -53,6 +69,10 @@ export const registerConvert: RegisterCommand = (img, host) => {
     .option("--salvage", "read as zeroes what cannot be read")
     .option("--bitmaps", "copy the bitmaps of the source too")
     .option("--skip-broken-bitmaps", "but not those that are inconsistent")
+    .option(
+      "--target-image-opts",
+      "with -n: the target is driver=FMT,file.filename=FILE[,encrypt.key-secret=ID]",
+    )
     .option("--target-is-zero", "with -n: the target reads as zeroes")
     .action((files: readonly string[], options: ConvertOptions) => convert(files, options));
 
@@ -60,8 +80,8 @@ export const registerConvert: RegisterCommand = (img, host) => {
     const target = files.at(-1);
     if (target === undefined || files.length < 2)
       throw new CommandFailed(1, "expected a source and a target");
-    const format = parseFormat(options.O, "-O") ?? "raw";
-    const help = optionsHelp(format, options.o);
+    const named = targetOf(target, options);
+    const help = named.format && optionsHelp(named.format, options.o);
     if (help !== undefined) {
       host.stdout.write(help);
       return;
@@ -69,8 +89,7 @@ export const registerConvert: RegisterCommand = (img, host) => {
     const parallel = parseCount(options.m, "-m");
     if (parallel < 1 || parallel > MAX_PARALLEL)
       throw new CommandFailed(1, `-m: expected 1 to ${MAX_PARALLEL}, found ${parallel}`);
-    if (options.c === true && format === "raw")
-      throw new CommandFailed(1, "-c: a raw image cannot be compressed");
+    if (options.c === true && named.format === "raw") throw noCompression();
     if (options.targetIsZero === true && options.n !== true)
       throw new CommandFailed(1, "--target-is-zero requires -n");
     if (options.B !== undefined && files.length > 2)
@@ -85,28 +104,16 @@ export const registerConvert: RegisterCommand = (img, host) => {
       }
       const [first] = opened;
       const total = opened.reduce((sum, { size }) => sum + size, 0);
-      if (options.n !== true) {
-        const image = parseNewImage(format, options.o, {
-          ...(options.B === undefined ? {} : { backingFile: options.B }),
-          ...(options.F === undefined ? {} : { backingFormat: options.F }),
-          objects: options.object,
-        });
-        if (options.c === true && image.qcow2.encryption !== undefined)
-          throw new CommandFailed(1, "Compression and encryption not supported at the same time");
-        if (image.backingFile !== undefined && image.backingFormat === undefined) {
-          throw new CommandFailed(1, `-B: the format of '${image.backingFile}' must be stated with -F`);
-        }
-        const size = Math.max(total, image.size ?? 0);
-        makeImage(target, image, size);
-      } else if (!existsSync(target))
-        throw new CommandFailed(1, `${target}: -n needs an image that is there`);
+      if (options.n !== true) makeTarget(named.path, named.format ?? "raw", total, options);
+      else if (!existsSync(named.path))
+        throw new CommandFailed(1, `${named.path}: -n needs an image that is there`);
       // As with qemu-img, a convert that fails is started again: nothing is made stable unless -t says so.
       const isUnsafe = options.t === undefined || options.t === "unsafe";
-      const out = openImage(target, {
-        format,
+      const out = openImage(named.path, {
+        ...(named.format === undefined ? {} : { format: named.format }),
         unsafe: isUnsafe,
         direct: options.t === "none" || options.t === "directsync",
-        ...unlocking(options),
+        ...unlocking(options, named.secret),
         // The command line names the backing image, so it may lie anywhere.
         allowedDirectories: [
           ...(options.allowDir ?? []),
@@ -114,8 +121,9 @@ export const registerConvert: RegisterCommand = (img, host) => {
         ],
       });
       opened.push(out);
+      if (options.c === true && !(out instanceof Qcow2Image)) throw noCompression();
       if (out.size < total)
-        throw new CommandFailed(1, `${target}: ${out.size} bytes are too few for ${total}`);
+        throw new CommandFailed(1, `${named.path}: ${out.size} bytes are too few for ${total}`);
       await copyAll(opened.slice(0, -1), out, options);
       if (options.bitmaps === true && first !== undefined)
         copyBitmaps(first, out, options.skipBrokenBitmaps === true);
@@ -157,6 +165,31 @@ export const registerConvert: RegisterCommand = (img, host) => {
     progress.end();
   }
 };
+
+const noCompression = (): CommandFailed => new CommandFailed(1, "-c: a raw image cannot be compressed");
+
+/** What the last FILE means. */
+function targetOf(text: string, options: ConvertOptions): NamedImage {
+  if (options.targetImageOpts !== true)
+    return { path: text, format: parseFormat(options.O, "-O") ?? "raw", secret: undefined };
+  if (options.n !== true) throw new CommandFailed(1, "--target-image-opts requires use of -n flag");
+  const format = options.O === undefined ? {} : { f: options.O };
+  return namedImage(text, { ...format, imageOpts: true });
+}
+
+function makeTarget(path: string, format: ImageFormat, total: number, options: ConvertOptions): void {
+  const image = parseNewImage(format, options.o, {
+    ...(options.B === undefined ? {} : { backingFile: options.B }),
+    ...(options.F === undefined ? {} : { backingFormat: options.F }),
+    objects: options.object,
+  });
+  if (options.c === true && image.qcow2.encryption !== undefined)
+    throw new CommandFailed(1, "Compression and encryption not supported at the same time");
+  if (image.backingFile !== undefined && image.backingFormat === undefined) {
+    throw new CommandFailed(1, `-B: the format of '${image.backingFile}' must be stated with -F`);
+  }
+  makeImage(path, image, Math.max(total, image.size ?? 0));
+}
 
 function sparseBytes(text: string): number {
   const bytes = parseSize(text, "-S");

@@ -82,14 +82,21 @@ export function unlocking(options: AccessOptions, id?: string): Pick<OpenImageOp
   return passphrase === undefined ? {} : { passphrase };
 }
 
+/** An image as the command line names it. */
+export interface NamedImage {
+  readonly path: string;
+  /** Where it is stated. */
+  readonly format: ImageFormat | undefined;
+  /** Id of the secret that it is opened with, where it is stated. */
+  readonly secret: string | undefined;
+}
+
 /** What FILE means: a path, or what `--image-opts` says of one. */
-export function namedImage(
-  text: string,
-  options: AccessOptions,
-): { readonly path: string; readonly format: ImageFormat | undefined; readonly secret: string | undefined } {
+export function namedImage(text: string, options: Pick<AccessOptions, "f" | "imageOpts">): NamedImage {
   if (options.imageOpts !== true) {
     return { path: text, format: parseFormat(options.f, "-f"), secret: undefined };
   }
+  if (options.f !== undefined) throw new CommandFailed(1, "--image-opts and a format are mutually exclusive");
   const named = splitOptions([text]);
   const path = named.get("file.filename") ?? named.get("filename");
   for (const name of named.keys()) {

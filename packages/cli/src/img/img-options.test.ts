@@ -1,4 +1,14 @@
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import {
+  closeSync,
+  existsSync,
+  ftruncateSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  statSync,
+  writeFileSync,
+  writeSync,
+} from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { hasQemu, ours, qemu, scratchDirectory } from "../testing/img-tools.ts";
@@ -90,8 +100,62 @@ describe.skipIf(!hasQemu)("img beside qemu-img", () => {
     [["map", "-q", "raw"], 1, "unknown option '-q'"],
     [["compare", "none", "raw"], 2, "none: cannot open: no such file or directory"],
     [["measure", "none"], 1, "none: cannot open: no such file or directory"],
+    [["info", "--image-opts", "-f", "raw", "driver=raw,file.filename=raw"], 1, "mutually exclusive"],
+    [["convert", "--target-image-opts", "raw", "driver=raw,file.filename=out"], 1, "requires use of -n"],
+    [
+      ["convert", "-n", "-O", "raw", "--target-image-opts", "raw", "driver=raw,file.filename=out"],
+      1,
+      "mutually",
+    ],
   ] as const)("exits alike: %j", async (args, code, message) => {
     expect(qemu(directory, "qemu-img", ...args)).toMatchObject({ code });
     expect(await ours(directory, ...args)).toMatchObject({ code, err: expect.stringContaining(message) });
+  });
+
+  it("copies into an encrypted image that is there, named by its options", async () => {
+    writeFileSync(join(directory, "passphrase"), "open sesame");
+    const secret = ["--object", "secret,id=s,file=passphrase"];
+    const luks = ["-o", "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10"];
+    const target = "driver=qcow2,file.filename=locked.qcow2,encrypt.key-secret=s";
+    const convert = ["convert", "-n", ...secret, "-f", "raw", "--target-image-opts", "raw", target];
+    for (const who of ["theirs", "ours"]) {
+      await ours(directory, "create", "-q", ...secret, "-f", "qcow2", ...luks, "locked.qcow2", "64K");
+      const copied =
+        who === "ours" ? await ours(directory, ...convert) : qemu(directory, "qemu-img", ...convert);
+      expect(copied, who).toEqual({ code: 0, out: "", err: "" });
+      const back = ["convert", ...secret, "--image-opts", target, "-O", "raw", "back.raw"];
+      expect(qemu(directory, "qemu-img", ...back)).toMatchObject({ code: 0 });
+      expect(readFileSync(join(directory, "back.raw")), who).toEqual(Buffer.alloc(65536, 7));
+    }
+    const packed = ["convert", "-n", "-c", "--target-image-opts", "raw", "filename=back.raw"];
+    expect((await ours(directory, ...packed)).err).toContain("a raw image cannot be compressed");
+  });
+
+  it("tells and keeps the holes of a raw file as qemu-img does", async () => {
+    const file = openSync(join(directory, "sparse"), "w");
+    ftruncateSync(file, 8 << 20);
+    writeSync(file, Buffer.alloc(65536, 1), 0, 65536, 1 << 20);
+    writeSync(file, Buffer.alloc(4096), 0, 4096, 3 << 20);
+    closeSync(file);
+    for (const args of [
+      ["map", "-f", "raw", "sparse"],
+      ["map", "--output=json", "-f", "raw", "sparse"],
+      ["info", "-f", "raw", "sparse"],
+      ["measure", "-f", "raw", "-O", "qcow2", "sparse"],
+    ]) {
+      expect(await ours(directory, ...args)).toEqual(qemu(directory, "qemu-img", ...args));
+    }
+    for (const [format, size] of [
+      ["raw", 65536],
+      ["qcow2", 65536 * 6],
+    ] as const) {
+      expect(await ours(directory, "convert", "-f", "raw", "-O", format, "sparse", "copy")).toMatchObject({
+        code: 0,
+      });
+      expect(statSync(join(directory, "copy")).blocks * 512).toBeLessThanOrEqual(size);
+      expect(qemu(directory, "qemu-img", "compare", "-F", format, "sparse", "copy")).toMatchObject({
+        code: 0,
+      });
+    }
   });
 });
