@@ -19,6 +19,9 @@ export class DecompressionError extends Error {
   override readonly name = "DecompressionError";
 }
 
+/** What a decoder should offer to a frame (RFC 8878 §3.1.1.1.2): 8 MiB, and a hostile one can have no more. */
+const MAX_ZSTD_WINDOW_LOG = 23;
+
 /**
  * Inflates one cluster. `input` may have any bytes behind the compressed stream: its length is known in sectors only.
  * @throws {@link DecompressionError} unless the stream holds at least `size` bytes
@@ -28,7 +31,10 @@ export function decompress(type: number, input: Uint8Array, size: number): Uint8
   try {
     output =
       type === CompressionType.ZSTD
-        ? zstdDecompressSync(input.subarray(0, zstdFrameLength(input)), { maxOutputLength: size })
+        ? zstdDecompressSync(input.subarray(0, zstdFrameLength(input)), {
+            maxOutputLength: size,
+            params: { [constants.ZSTD_d_windowLogMax]: MAX_ZSTD_WINDOW_LOG },
+          })
         : inflateRawSync(input, { maxOutputLength: size, finishFlush: constants.Z_SYNC_FLUSH });
   } catch (error) {
     throw new DecompressionError(error instanceof Error ? error.message : String(error), { cause: error });
