@@ -31,7 +31,8 @@ export { type MeasuredLayout, type Measurement, measureQcow2 } from "./operation
 export type { Preallocation } from "./operations/preallocate.ts";
 export { copyForRebase } from "./operations/rebase-image.ts";
 export { BitmapFlag } from "./qcow2/bitmap-directory.ts";
-export { Bitmap, type Bitmaps } from "./qcow2/bitmaps.ts";
+export { Bitmap } from "./qcow2/bitmap.ts";
+export type { Bitmaps } from "./qcow2/bitmaps.ts";
 export { checkQcow2, type Repair } from "./qcow2/check/check-qcow2.ts";
 export type { CheckReport } from "./qcow2/check/check-report.ts";
 export { createQcow2, type Qcow2CreateOptions } from "./qcow2/create.ts";

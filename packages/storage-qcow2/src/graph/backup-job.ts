@@ -1,6 +1,6 @@
 import { type BlockBackend, NorthbridgeError } from "@northbridge/sdk";
 import type { DiskImage } from "../disk-image.ts";
-import { Bitmap } from "../qcow2/bitmaps.ts";
+import { Bitmap } from "../qcow2/bitmap.ts";
 import { breathe, JOB_CHUNK, type JobOptions } from "./job.ts";
 import type { LiveDisk } from "./live-disk.ts";
 

@@ -1,7 +1,7 @@
 import { type BlockBackend, NorthbridgeError } from "@northbridge/sdk";
 import type { DiskImage } from "../disk-image.ts";
 import { chainExtents } from "../operations/chain-extents.ts";
-import { Bitmap } from "../qcow2/bitmaps.ts";
+import { Bitmap } from "../qcow2/bitmap.ts";
 import { carryBitmaps } from "./carry-bitmaps.ts";
 import { breathe, JOB_CHUNK, type JobOptions } from "./job.ts";
 import type { LiveDisk } from "./live-disk.ts";

@@ -1,7 +1,7 @@
 import type { BlockBackend } from "@northbridge/sdk";
 import type { DiskImage } from "../disk-image.ts";
 import { chainExtents } from "../operations/chain-extents.ts";
-import type { Bitmap } from "../qcow2/bitmaps.ts";
+import type { Bitmap } from "../qcow2/bitmap.ts";
 import { AllocationState, BASE_ALLOCATION, DIRTY_BITMAP_PREFIX, DirtyState } from "./spec.ts";
 
 /** A run of a disk and the flags that a metadata context has for it. */

@@ -25,20 +25,21 @@ export interface ClusterEntry {
   zeroes: number;
 }
 
+/** The entry of a cluster that shows the backing image. */
+export const UNALLOCATED: Readonly<ClusterEntry> = {
+  kind: "unallocated",
+  hostOffset: 0,
+  isCopied: false,
+  compressedBytes: 0,
+  allocated: 0,
+  zeroes: 0,
+};
+
 /** Decodes the entry of a guest cluster (docs/interop/qcow2: Cluster mapping). */
 export function entryAt(meta: Qcow2Metadata, cluster: number): ClusterEntry {
   const index = cluster % meta.entriesPerL2;
   const table = meta.l2TableOffset(Math.floor(cluster / meta.entriesPerL2));
-  if (table === 0) {
-    return {
-      kind: "unallocated",
-      hostOffset: 0,
-      isCopied: false,
-      compressedBytes: 0,
-      allocated: 0,
-      zeroes: 0,
-    };
-  }
+  if (table === 0) return { ...UNALLOCATED };
   return entryOf(meta, table, index, cluster);
 }
 

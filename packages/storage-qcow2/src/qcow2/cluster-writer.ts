@@ -1,9 +1,10 @@
 import { ImageError } from "../image-error.ts";
-import { type ClusterEntry, entryAt, ownsCluster, storeEntry } from "./cluster-map.ts";
+import { type ClusterEntry, entryAt, ownsCluster, storeEntry, UNALLOCATED } from "./cluster-map.ts";
 import type { CompressedClusters } from "./compressed-clusters.ts";
 import { compress } from "./compression.ts";
 import { hasRawDataFile } from "./header.ts";
 import type { Qcow2Metadata } from "./metadata.ts";
+import { type Change, PendingWrite } from "./pending-write.ts";
 import { keepStorage, type Preallocation, writeZeroes } from "../operations/preallocate.ts";
 import { SUBCLUSTERS } from "./spec.ts";
 
@@ -16,15 +17,6 @@ export interface OldContent {
   /** Reads the guest's bytes as they are now, from the backing image where need be. */
   readOld(offset: number, into: Uint8Array): void;
 }
-
-const UNALLOCATED: ClusterEntry = {
-  kind: "unallocated",
-  hostOffset: 0,
-  isCopied: false,
-  compressedBytes: 0,
-  allocated: 0,
-  zeroes: 0,
-};
 
 /** Changes guest clusters: in place, by copy on write, compressed, to zeroes, to nothing. */
 export class ClusterWriter {
@@ -391,84 +383,3 @@ const movedSubclusters = (entry: ClusterEntry): number =>
   entry.kind === "compressed" ? 0xffffffff : entry.allocated >>> 0;
 
 const ctz = (bits: number): number => 31 - Math.clz32(bits & -bits);
-
-/** What an L2 entry becomes once its data are in the file. */
-interface Change {
-  readonly cluster: number;
-  readonly next: ClusterEntry;
-  /** What is free then; nothing where the cluster stays the same. */
-  readonly old: ClusterEntry | undefined;
-}
-
-/**
- * Guest data on its way to the file, gathered while they are neighbours both in the request and in the file. A write that
- * fails changes no L2 entry: the guest reads what was there before.
- */
-class PendingWrite {
-  readonly #meta: Qcow2Metadata;
-  readonly #free: (entry: ClusterEntry) => void;
-  #hostOffset = 0;
-  #from: Uint8Array | undefined;
-  #start = 0;
-  #length = 0;
-  #changes: Change[] = [];
-  #next: Change | undefined;
-
-  constructor(meta: Qcow2Metadata, free: (entry: ClusterEntry) => void) {
-    this.#meta = meta;
-    this.#free = free;
-  }
-
-  get isEmpty(): boolean {
-    return this.#from === undefined && this.#changes.length === 0;
-  }
-
-  add(hostOffset: number, from: Uint8Array, start: number, length: number, change?: Change): void {
-    const follows =
-      this.#from === from &&
-      this.#hostOffset + this.#length === hostOffset &&
-      this.#start + this.#length === start;
-    if (!follows) {
-      this.#next = change;
-      this.flush();
-      this.#next = undefined;
-      this.#hostOffset = hostOffset;
-      this.#from = from;
-      this.#start = start;
-    }
-    this.#length += length;
-    if (change !== undefined) this.#changes.push(change);
-  }
-
-  /** A change whose data the caller writes before {@link flush}. */
-  expect(change: Change): void {
-    this.#changes.push(change);
-  }
-
-  flush(): void {
-    if (this.#from !== undefined) {
-      this.#meta.writeData(this.#hostOffset, this.#from.subarray(this.#start, this.#start + this.#length));
-      this.#from = undefined;
-      this.#length = 0;
-    }
-    let stored = 0;
-    try {
-      for (const { cluster, next, old } of this.#changes) {
-        storeEntry(this.#meta, cluster, next);
-        stored += 1;
-        if (old !== undefined) this.#free(old);
-      }
-    } finally {
-      this.#changes = this.#changes.slice(stored);
-    }
-  }
-
-  /** Gives new clusters back that no entry names. */
-  giveUp(): void {
-    for (const change of [...this.#changes, this.#next]) {
-      if (change?.old !== undefined) this.#free(change.next);
-    }
-    this.#changes = [];
-    this.#next = undefined;
-  }
-}

@@ -7,28 +7,20 @@ import {
 } from "../disk-image.ts";
 import type { BlockFile } from "../file/block-file.ts";
 import { ImageError } from "../image-error.ts";
-import { decodeLuksHeader, type LuksHeader } from "../luks/luks-header.ts";
-import { unlockLuks } from "../luks/luks-key.ts";
 import type { Preallocation } from "../operations/preallocate.ts";
 import { Bitmaps } from "./bitmaps.ts";
 import { checkQcow2 } from "./check/check-qcow2.ts";
 import { ClusterWriter } from "./cluster-writer.ts";
 import { runAt } from "./cluster-map.ts";
 import { CompressedClusters } from "./compressed-clusters.ts";
-import {
-  extensionText,
-  hasDataFile,
-  hasRawDataFile,
-  luksRange,
-  type Qcow2Header,
-  readHeader,
-  withExtensionText,
-} from "./header.ts";
-import { type CacheBounds, type DataEncryption, Qcow2Metadata } from "./metadata.ts";
+import { describeQcow2, type Qcow2Description } from "./description.ts";
+import { hasDataFile, luksRange, type Qcow2Header, readHeader, withExtensionText } from "./header.ts";
+import { encryptionOf, readLuks } from "./image-encryption.ts";
+import { type CacheBounds, Qcow2Metadata } from "./metadata.ts";
 import { expectPossibleSize, resizeQcow2 } from "./resize.ts";
 import { findSnapshot, hasPossibleL1, readSnapshotTable, type SnapshotEntry } from "./snapshot-table.ts";
 import { type SnapshotTime, Snapshots } from "./snapshots.ts";
-import { Autoclear, Compatible, CompressionType, Extension, Incompatible } from "./spec.ts";
+import { Autoclear, Extension, Incompatible } from "./spec.ts";
 
 /** What {@link Qcow2Image.open} takes beside the file. */
 export interface Qcow2Options extends CacheBounds {
@@ -44,23 +36,6 @@ export interface Qcow2Options extends CacheBounds {
   readonly passphrase?: Uint8Array;
   /** An open image whose key is taken where the two have the same LUKS header: to derive it from a passphrase takes seconds. */
   readonly encryptedAs?: Qcow2Image;
-}
-
-/** What {@link Qcow2Image.describe} tells. */
-export interface Qcow2Description {
-  readonly version: 2 | 3;
-  readonly clusterSize: number;
-  readonly refcountBits: number;
-  readonly compressionType: "zlib" | "zstd";
-  readonly lazyRefcounts: boolean;
-  readonly extendedL2: boolean;
-  readonly isDirty: boolean;
-  readonly isCorrupt: boolean;
-  readonly backingFile: string | undefined;
-  readonly backingFormat: string | undefined;
-  readonly dataFile: string | undefined;
-  readonly dataFileRaw: boolean;
-  readonly encryption: LuksHeader | undefined;
 }
 
 /** A qcow2 image, version 2 or 3 (docs/interop/qcow2). Not modelled: the old encryption, method 1. */
@@ -172,22 +147,7 @@ export class Qcow2Image extends SynchronousImage {
 
   /** What the header says, for people. */
   describe(): Qcow2Description {
-    const { header } = this;
-    return {
-      version: header.version,
-      clusterSize: this.meta.clusterSize,
-      refcountBits: 2 ** header.refcountOrder,
-      compressionType: header.compressionType === CompressionType.ZSTD ? "zstd" : "zlib",
-      lazyRefcounts: (header.compatible & Compatible.LAZY_REFCOUNTS) !== 0n,
-      extendedL2: this.meta.isExtendedL2,
-      isDirty: (header.incompatible & Incompatible.DIRTY) !== 0n,
-      isCorrupt: (header.incompatible & Incompatible.CORRUPT) !== 0n,
-      backingFile: header.backingFile,
-      backingFormat: extensionText(header, Extension.BACKING_FORMAT),
-      dataFile: extensionText(header, Extension.DATA_FILE),
-      dataFileRaw: hasRawDataFile(header),
-      encryption: luksRange(header) && decodeLuksHeader(readLuks(header, this.#file), this.path),
-    };
+    return describeQcow2(this.header, this.#file);
   }
 
   readAt(offset: number, into: Uint8Array): void {
@@ -485,26 +445,6 @@ function expectTables(header: Qcow2Header, file: BlockFile): void {
       `the file has ${end} bytes and was cut off before ${name}, at ${offset}`,
     );
   }
-}
-
-/** Header and key slots of LUKS. */
-function readLuks(header: Qcow2Header, file: BlockFile): Uint8Array {
-  const range = luksRange(header);
-  const bytes = new Uint8Array(range?.length ?? 0);
-  file.read(range?.offset ?? 0, bytes);
-  return bytes;
-}
-
-function encryptionOf(
-  header: Qcow2Header,
-  file: BlockFile,
-  { passphrase, encryptedAs }: Qcow2Options,
-): DataEncryption {
-  if (luksRange(header) === undefined) return "none";
-  const luks = readLuks(header, file);
-  if (encryptedAs?.luksHeader !== undefined && Buffer.compare(luks, encryptedAs.luksHeader) === 0)
-    return encryptedAs.meta.encryption;
-  return passphrase === undefined ? "locked" : unlockLuks(luks, passphrase, file.path);
 }
 
 /** The last writer did not close the image: its refcounts may not hold. */

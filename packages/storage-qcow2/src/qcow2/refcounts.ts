@@ -1,6 +1,7 @@
 import { ImageError } from "../image-error.ts";
 import type { BarrierFile } from "../file/barrier-file.ts";
 import { PointerTable } from "./pointer-table.ts";
+import { maxRefcount, putRefcount, readRefcount } from "./refcount-entry.ts";
 import type { Slice, SliceCache } from "./slice-cache.ts";
 import { MAX_REFCOUNT_TABLE_BYTES } from "./spec.ts";
 
@@ -48,7 +49,7 @@ export class Refcounts {
 
   /** The greatest count the width can hold, or 2^53 - 1. */
   get max(): number {
-    return this.#bits >= 53 ? Number.MAX_SAFE_INTEGER : 2 ** this.#bits - 1;
+    return maxRefcount(this.#bits);
   }
 
   /** Clusters that one refcount block counts. */
@@ -62,7 +63,7 @@ export class Refcounts {
 
   get(cluster: number): number {
     const slice = this.#slice(cluster);
-    return slice === undefined ? 0 : this.#read(slice, cluster);
+    return slice === undefined ? 0 : readRefcount(slice.view, this.#bits, this.#withinSlice(slice, cluster));
   }
 
   /** Sets a count in the cache; the block is made where there is none. */
@@ -71,7 +72,7 @@ export class Refcounts {
     const slice = this.#slice(cluster);
     if (slice === undefined) throw new ImageError(this.#host.path, "corrupt", "a refcount block vanished");
     this.#cache.markDirty(slice);
-    this.#put(slice.view, cluster % ((slice.bytes.length * 8) / this.#bits), value);
+    putRefcount(slice.view, this.#bits, this.#withinSlice(slice, cluster), value);
     if (value === 0 && cluster < this.#hint) this.#hint = cluster;
   }
 
@@ -186,45 +187,8 @@ export class Refcounts {
     return this.#cache.at(pointer + byte - (byte % this.#cache.sliceBytes));
   }
 
-  #read({ view, bytes }: Slice, cluster: number): number {
-    const within = cluster % ((bytes.length * 8) / this.#bits);
-    switch (this.#bits) {
-      case 8:
-        return view.getUint8(within);
-      case 16:
-        return view.getUint16(within * 2);
-      case 32:
-        return view.getUint32(within * 4);
-      case 64:
-        return view.getUint32(within * 8) * 2 ** 32 + view.getUint32(within * 8 + 4);
-      default: {
-        const bit = within * this.#bits;
-        return (view.getUint8(bit >>> 3) >>> (bit & 7)) & this.max;
-      }
-    }
-  }
-
-  #put(view: DataView, index: number, value: number): void {
-    switch (this.#bits) {
-      case 8:
-        view.setUint8(index, value);
-        break;
-      case 16:
-        view.setUint16(index * 2, value);
-        break;
-      case 32:
-        view.setUint32(index * 4, value);
-        break;
-      case 64:
-        view.setUint32(index * 8, Math.floor(value / 2 ** 32));
-        view.setUint32(index * 8 + 4, value >>> 0);
-        break;
-      default: {
-        const bit = index * this.#bits;
-        const mask = this.max << (bit & 7);
-        view.setUint8(bit >>> 3, (view.getUint8(bit >>> 3) & ~mask) | (value << (bit & 7)));
-      }
-    }
+  #withinSlice({ bytes }: Slice, cluster: number): number {
+    return cluster % ((bytes.length * 8) / this.#bits);
   }
 
   #ensureBlock(block: number): void {
@@ -281,7 +245,7 @@ export class Refcounts {
       const bytes = new Uint8Array(clusterSize);
       const view = new DataView(bytes.buffer);
       const counted = Math.min(used - index * this.clustersPerBlock, this.clustersPerBlock);
-      for (let within = 0; within < counted; within += 1) this.#put(view, within, 1);
+      for (let within = 0; within < counted; within += 1) putRefcount(view, this.#bits, within, 1);
       this.#file.write((base + index) * clusterSize, bytes);
     }
     const pointTo = (table: PointerTable): void => {

@@ -3,7 +3,7 @@ import { ImageError } from "../../image-error.ts";
 import { type Qcow2Header, writeHeaderFields, writeOffset } from "../header.ts";
 import { MAX_REFCOUNT_TABLE_BYTES } from "../spec.ts";
 import type { RefcountTally } from "./refcount-tally.ts";
-import { putRefcount } from "./stored-refcounts.ts";
+import { putRefcount } from "../refcount-entry.ts";
 
 /**
  * Writes a new refcount table with blocks behind everything in use, and switches the header to it. The clusters of

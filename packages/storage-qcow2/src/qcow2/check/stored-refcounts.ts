@@ -1,5 +1,6 @@
 import type { BlockFile } from "../../file/block-file.ts";
-import { type Qcow2Header, readOffset, writeOffset } from "../header.ts";
+import type { Qcow2Header } from "../header.ts";
+import { maxRefcount, putRefcount, readRefcount } from "../refcount-entry.ts";
 
 /**
  * Refcounts as they stand in the file, read and written without caches and without trust. Made for a check: the image
@@ -28,25 +29,12 @@ export class StoredRefcounts {
 
   /** The greatest count that the width holds and a number can say. */
   get max(): number {
-    return this.#bits >= 53 ? Number.MAX_SAFE_INTEGER : 2 ** this.#bits - 1;
+    return maxRefcount(this.#bits);
   }
 
   get(cluster: number): number {
     if (!this.#load(Math.floor(cluster / this.perBlock))) return 0;
-    const within = cluster % this.perBlock;
-    const view = this.#view;
-    switch (this.#bits) {
-      case 8:
-        return view.getUint8(within);
-      case 16:
-        return view.getUint16(within * 2);
-      case 32:
-        return view.getUint32(within * 4);
-      case 64:
-        return readOffset(view, within * 8);
-      default:
-        return (view.getUint8((within * this.#bits) >>> 3) >>> ((within * this.#bits) & 7)) & this.max;
-    }
+    return readRefcount(this.#view, this.#bits, cluster % this.perBlock);
   }
 
   /** False where no block counts this cluster. */
@@ -79,29 +67,5 @@ export class StoredRefcounts {
     this.#file.read(offset, this.#bytes);
     this.#loaded = block;
     return true;
-  }
-}
-
-/** Sets one count in the bytes of a block. */
-export function putRefcount(view: DataView, bits: number, index: number, value: number): void {
-  switch (bits) {
-    case 8:
-      view.setUint8(index, value);
-      return;
-    case 16:
-      view.setUint16(index * 2, value);
-      return;
-    case 32:
-      view.setUint32(index * 4, value);
-      return;
-    case 64:
-      writeOffset(view, index * 8, value);
-      return;
-    default: {
-      const at = (index * bits) >>> 3;
-      const shift = (index * bits) & 7;
-      const mask = (2 ** bits - 1) << shift;
-      view.setUint8(at, (view.getUint8(at) & ~mask) | (value << shift));
-    }
   }
 }
