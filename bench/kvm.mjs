@@ -5,7 +5,7 @@
  * Options: `--exits N` (20000), `--rounds N` (5), `--json FILE`.
  */
 import { execFileSync } from "node:child_process";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
@@ -114,9 +114,39 @@ async function doorbell() {
   return median(at.subarray(1).map((time, i) => time - at[i]));
 }
 
-/** From `kick()` to the end of the run of a guest that executes. */
-async function kick() {
+/** Threads of this process, by their kernel's numbers, on one processor each. */
+function pin(placement) {
+  for (const [tid, processor] of placement)
+    execFileSync("taskset", ["-cp", String(processor), String(tid)], { stdio: "ignore" });
+}
+
+/** From `kick()` to the end of the run of a guest that executes: medians by where the two threads are. */
+async function kicks() {
   const guest = await createVm(SPIN);
+  const { pid } = process;
+  const allowed = /Cpus_allowed_list:\s*(\S+)/.exec(readFileSync("/proc/self/status", "utf8"))[1];
+  const processors = allowed.split(/[,-]/).map(Number);
+  const [first, last] = [processors[0], processors.at(-1)];
+  const free = await kick(guest);
+  let across;
+  if (first !== last) {
+    pin([
+      [pid, first],
+      [guest.vcpu.tid, last],
+    ]);
+    across = await kick(guest);
+  }
+  pin([
+    [pid, first],
+    [guest.vcpu.tid, first],
+  ]);
+  const sharing = await kick(guest);
+  pin([[pid, allowed]]);
+  await guest.vm.close();
+  return { kickNs: free, ...(across !== undefined && { kickAcrossNs: across }), kickSharingNs: sharing };
+}
+
+async function kick(guest) {
   const times = [];
   for (let i = 0; i < 200; i++) {
     const run = guest.vcpu.run();
@@ -126,7 +156,6 @@ async function kick() {
     await run;
     times.push(now() - began);
   }
-  await guest.vm.close();
   return median(times);
 }
 
@@ -158,11 +187,13 @@ try {
     runs.push({
       peerExitNs: peer.exitNs,
       peerKickNs: peer.kickNs,
+      ...(peer.kickAcrossNs !== undefined && { peerKickAcrossNs: peer.kickAcrossNs }),
+      peerKickSharingNs: peer.kickSharingNs,
       peerCreateToFirstExitNs: peer.createToFirstExitNs,
       exitOnVcpuNs: await exitOnVcpu(),
       forwardedExitNs: await forwardedExit(),
       doorbellRoundTripNs: await doorbell(),
-      kickNs: await kick(),
+      ...(await kicks()),
       createToFirstExitNs: await firstExit(),
     });
   }
@@ -181,8 +212,13 @@ try {
     `an exit, on the machine thread ${us(result.forwardedExitNs)}, adds ${us(result.forwardedExitAddsNs)}`,
   );
   console.log(`doorbell and answer           ${us(result.doorbellRoundTripNs)}`);
+  console.log(`kick to the end of the run    ${us(result.kickNs)} (C: ${us(result.peerKickNs)})`);
+  if (result.kickAcrossNs !== undefined)
+    console.log(
+      `  threads on two processors   ${us(result.kickAcrossNs)} (C: ${us(result.peerKickAcrossNs)})`,
+    );
   console.log(
-    `kick to the end of the run    ${us(result.kickNs)}, ${result.kickRatio.toFixed(2)} of C's ${us(result.peerKickNs)}`,
+    `  threads on one              ${us(result.kickSharingNs)} (C: ${us(result.peerKickSharingNs)})`,
   );
   console.log(
     `creation to the first exit    ${us(result.createToFirstExitNs)} (C: ${us(result.peerCreateToFirstExitNs)})`,

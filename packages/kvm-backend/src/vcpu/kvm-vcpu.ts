@@ -12,6 +12,7 @@ import { Accesses, type ExitCounts } from "./accesses.ts";
 import type { OutsideControllers } from "../vm/controllers.ts";
 import { describeExit, instructionOf } from "./describe-exit.ts";
 import type { EmulationFailureHook } from "./emulation-failure.ts";
+import { CALM } from "./spinning.ts";
 import type { StateAccess } from "./vcpu-state.ts";
 import type { VcpuThread } from "./vcpu-thread.ts";
 
@@ -19,15 +20,6 @@ const EINTR = "EINTR";
 const RFLAGS_IF = 0x200n;
 const MAX_INSTRUCTION = 15;
 const MAX_BREAKPOINTS = 4;
-/** Looks at the mailbox before the machine thread goes back to its event loop: some 50 µs. */
-const SPINS = 10_000;
-/** After waiting in vain, so many exits are awaited without spinning, and so many kicks not at all (docs/adr/0012). */
-const CALM = 16;
-/**
- * The machine thread sleeps so long for a guest that it interrupted. Longer than the host's tick is: a timer that is
- * the processor's next one costs as much as the whole kick.
- */
-const PATIENCE_MS = 10;
 /** So often in a row a dirty ring may be full and yet empty. */
 const MOST_VAIN_RING_EXITS = 10;
 /** Exits served in one go before timers and sockets get their turn. */
@@ -69,8 +61,6 @@ export class KvmVcpu implements Vcpu {
   #isSteppingOff = false;
   /** `GuestDebug.BLOCKIRQ`, where this KVM has it. */
   readonly #blockIrq: number;
-  /** Exits still to be awaited without spinning. */
-  #calm = 0;
   /** Kicks still to be left to the event loop. */
   #impatience = 0;
   #vainRingExits = 0;
@@ -161,7 +151,7 @@ export class KvmVcpu implements Vcpu {
     if (this.#impatience > 0) {
       this.#impatience--;
       this.#thread.interrupt();
-    } else if (!this.#thread.interruptAndWait(PATIENCE_MS)) this.#impatience = CALM;
+    } else if (!this.#thread.interruptAndWait()) this.#impatience = CALM;
   }
 
   getState(): VcpuState {
@@ -237,7 +227,7 @@ export class KvmVcpu implements Vcpu {
   nudge(): void {
     while (this.#thread.isInGuest) {
       this.#run.setUint8(Run.IMMEDIATE_EXIT, 1);
-      this.#thread.interruptAndWait(PATIENCE_MS);
+      this.#thread.interruptAndWait();
     }
   }
 
@@ -289,12 +279,7 @@ export class KvmVcpu implements Vcpu {
     this.#run.setUint8(Run.IMMEDIATE_EXIT, mustReturn ? 1 : 0);
     if (this.#controllers !== undefined && this.index === 0) this.#offerInterrupt(mustReturn);
     this.#thread.enter();
-    if (this.#calm > 0) this.#calm--;
-    else if (maySpin) {
-      if (this.#thread.isBackWithin(SPINS)) return;
-      this.#calm = CALM;
-    }
-    await this.#thread.exited();
+    if (!maySpin || !this.#thread.isBackSoon()) await this.#thread.exited();
   }
 
   /** Hands an interrupt of the 8259 pair over, where the guest can take it at once; else asks to hear when it can. */
