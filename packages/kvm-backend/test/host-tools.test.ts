@@ -104,10 +104,10 @@ describe.skipIf(!hasKvm)("a machine under KVM is threads of the host", () => {
     const machine = start();
     await machine.ticked(2);
     const threads = machine.threads();
-    expect([...threads.keys()]).toEqual(expect.arrayContaining(["vcpu 0", "vcpu 1"]));
+    expect([...threads.keys()]).toEqual(expect.arrayContaining(["vcpu 0 ticking", "vcpu 1 ticking"]));
     for (let round = 0; round < 3; round++) {
       machine.send("SIGSTOP");
-      const tid = threads.get("vcpu 0")!;
+      const tid = threads.get("vcpu 0 ticking")!;
       while (machine.stat(tid)[0] !== "T") await new Promise((resolve) => setTimeout(resolve, 1));
       // What is on its way in the pipe arrives; then there is nothing more.
       let before = -1;
@@ -123,12 +123,12 @@ describe.skipIf(!hasKvm)("a machine under KVM is threads of the host", () => {
   it.skipIf(lacks.length > 0)("takes priorities and processors by thread", { timeout: 0 }, async () => {
     const machine = start();
     await machine.ticked(1);
-    const tid = machine.threads().get("vcpu 1")!;
+    const tid = machine.threads().get("vcpu 1 ticking")!;
     const before = machine.stat(tid)[16]; // as the tests were started
     execFileSync("renice", ["-n", "7", "-p", String(tid)], { stdio: "ignore" });
     execFileSync("taskset", ["-cp", "0", String(tid)], { stdio: "ignore" });
     expect(machine.stat(tid)[16]).toBe("7");
-    const other = machine.threads().get("vcpu 0")!;
+    const other = machine.threads().get("vcpu 0 ticking")!;
     expect(machine.stat(other)[16]).toBe(before);
     expect(readFileSync(`/proc/${machine.pid}/task/${tid}/status`, "latin1")).toMatch(
       /^Cpus_allowed_list:\t0$/m,

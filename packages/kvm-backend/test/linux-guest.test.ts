@@ -15,7 +15,7 @@ import { afterAll, describe, expect, it } from "vitest";
 import { softHypervisor } from "@northbridge/soft-backend";
 import { kvmHypervisor } from "../src/index.ts";
 import { commonModel, fixups, plainKvm, withModel } from "./emulated-host.ts";
-import { atHostTsc } from "./host-time.ts";
+import { atHostTsc, hostTscKhz } from "./host-time.ts";
 import { hasKvm } from "./usable-kvm.ts";
 
 /**
@@ -204,8 +204,9 @@ describe.skipIf(KERNEL === undefined || !hasKvm)("Linux under KVM", () => {
   });
 
   it("moves from the software CPU to KVM and back while it goes on", { timeout: 1_200_000 }, async () => {
+    const tscKhz = await hostTscKhz();
     const soft = (onCreate: (vm: VirtualMachine) => void): Hypervisor =>
-      withModel(softHypervisor(), commonModel, onCreate);
+      withModel(softHypervisor(), { ...commonModel, tscKhz }, onCreate);
     const kvm = (onCreate: (vm: VirtualMachine) => void): Hypervisor =>
       withModel(kvmHypervisor({ onEmulationFailure: fixups }), commonModel, onCreate);
     const stages = [

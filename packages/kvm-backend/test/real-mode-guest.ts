@@ -36,13 +36,14 @@ export class RealModeGuest {
     options: KvmOptions & {
       readonly vcpus?: number;
       readonly ram?: number;
+      readonly name?: string;
       /** Instead of KVM. */
       readonly hypervisor?: Hypervisor;
     } = {},
   ): Promise<RealModeGuest> {
     const given = { ports: portBus(), mmio: mmioBus(), clock: realtime() };
-    const { vcpus = 1, ram = RAM, hypervisor, ...how } = options;
-    const vm = await (hypervisor ?? kvmHypervisor(how)).createVm({ vcpus, memoryBytes: ram, ...given });
+    const { vcpus = 1, ram = RAM, name, hypervisor, ...how } = options;
+    const vm = await (hypervisor ?? kvmHypervisor(how)).createVm({ name, vcpus, memoryBytes: ram, ...given });
     const guest = new RealModeGuest(vm, given, ram);
     guest.ram.set(code, CODE);
     vm.memoryWritten(0, ram);

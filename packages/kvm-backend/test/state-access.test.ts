@@ -31,7 +31,7 @@ function access(msrs: ReadonlyMap<number, bigint>, refuses = false): StateAccess
     fd: -1,
     index: 0,
     msrs: fake as unknown as MsrAccess,
-    savable: [0x174],
+    listed: [0x174],
     xsaveBytes: 4096,
     hasLocalApic: true,
   });
@@ -54,9 +54,22 @@ describe("how the kernel is asked for a processor's state", () => {
   });
 
   it("takes no answer for none: MSRs that cannot be read, states that nobody knows", () => {
-    expect(() => access(new Map([TSC])).save()).toThrow("vCPU 0: cannot read MSR 0x174");
+    const msrs = new Map([TSC, [0x174, 1n]]);
+    const gone = access(msrs);
+    msrs.delete(0x174);
+    expect(() => gone.save()).toThrow("vCPU 0: cannot read MSR 0x174");
     mpState = 9;
     expect(() => access(new Map([TSC, [0x174, 1n]])).save()).toThrow("vCPU 0: unknown KVM_GET_MP_STATE 9");
+  });
+
+  it("has the MSRs that its processor has", () => {
+    const msrs = new Map([TSC, [0x174, 1n]]);
+    const state = access(msrs);
+    const before = state.save();
+    expect(before.msrs).toEqual([TSC, [0x174, 1n]]);
+    msrs.delete(0x174);
+    expect(state.processorChanged(before).msrs).toEqual([TSC]);
+    expect(state.save().msrs).toEqual([TSC]);
   });
 
   it("is refused an MSR's 0 where there is another value", () => {

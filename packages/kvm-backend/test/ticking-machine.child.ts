@@ -4,7 +4,7 @@ import { RealModeGuest } from "./real-mode-guest.ts";
 const TICK = [0xa1, 0x00, 0x20, 0x40, 0xa3, 0x00, 0x20, 0xe7, 0xe0, 0xeb, 0xf5];
 
 /** A process with one machine of two processors that counts: writes a line for every 200 counts. */
-const guest = await RealModeGuest.create(TICK, { vcpus: 2 });
+const guest = await RealModeGuest.create(TICK, { vcpus: 2, name: "ticking" });
 let counts = 0;
 guest.mapPorts(
   { base: 0xe0, length: 2 },

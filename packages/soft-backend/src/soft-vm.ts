@@ -4,6 +4,7 @@ import {
   type DirtyLog,
   type MemorySlot,
   type MsiTarget,
+  RestoreError,
   type Snapshottable,
   type Vcpu,
   type VirtualMachine,
@@ -15,10 +16,11 @@ import { coreImports, type ExitCounts } from "./cpu/core-imports.ts";
 import { FEATURES } from "./cpu/layout.ts";
 import { cpuModule } from "./cpu/wasm-module.ts";
 import { CpuidTable } from "./cpuid/cpuid-table.ts";
-import { assertClaimsMet, featuresOf } from "./cpuid/feature-claims.ts";
+import { assertClaimsMet, featuresOf, unmetClaims } from "./cpuid/feature-claims.ts";
 import { ApicBus } from "./lapic/apic-bus.ts";
 import { SlotTable } from "./memory/slot-table.ts";
 import { Scheduler } from "./scheduler/scheduler.ts";
+import { DEFAULT_TSC_KHZ } from "./scheduler/time-stamp-counter.ts";
 import { SoftProcessor } from "./vcpu/soft-processor.ts";
 import { SoftVcpu } from "./vcpu/soft-vcpu.ts";
 
@@ -41,7 +43,6 @@ const noExits = (): ExitCounts => ({
 /** One guest on the software CPU. */
 export class SoftVm implements VirtualMachine {
   readonly vcpus: readonly Vcpu[];
-  readonly cpuModel: CpuModel;
   readonly msi: MsiTarget;
   readonly irqchip: Snapshottable<unknown>;
   readonly schedule: Snapshottable<unknown>;
@@ -51,6 +52,9 @@ export class SoftVm implements VirtualMachine {
   readonly #scheduler: Scheduler;
   readonly #processors: readonly SoftProcessor[];
   readonly #exits: ExitCounts;
+  readonly #core: CpuCore;
+  readonly #cpuid: CpuidTable;
+  #cpuModel: CpuModel;
 
   private constructor(parts: {
     readonly core: CpuCore;
@@ -60,6 +64,7 @@ export class SoftVm implements VirtualMachine {
     readonly processors: readonly SoftProcessor[];
     readonly exits: ExitCounts;
     readonly apics: ApicBus;
+    readonly cpuid: CpuidTable;
     readonly model: CpuModel;
   }) {
     const { core, scheduler, processors, controllers, apics } = parts;
@@ -69,7 +74,9 @@ export class SoftVm implements VirtualMachine {
     this.#processors = processors;
     this.#exits = parts.exits;
     this.vcpus = processors.map((processor) => new SoftVcpu({ core, processor, scheduler }));
-    this.cpuModel = parts.model;
+    this.#core = core;
+    this.#cpuid = parts.cpuid;
+    this.#cpuModel = parts.model;
     this.schedule = scheduler;
     this.dirtyLog = parts.slots;
     this.msi = {
@@ -91,8 +98,10 @@ export class SoftVm implements VirtualMachine {
     const { clock, ports, mmio } = options;
     const exits = noExits();
     const apics = new ApicBus();
-    const model = options.cpuModel ?? x86_64V2;
-    assertClaimsMet(model);
+    const chosen = options.cpuModel ?? x86_64V2;
+    assertClaimsMet(chosen);
+    const { tscKhz = DEFAULT_TSC_KHZ } = chosen;
+    const model = { ...chosen, tscKhz };
     const cpuid = new CpuidTable(model, options.vcpus);
     const processors: SoftProcessor[] = [];
     const controllers = new InterruptControllers({
@@ -149,10 +158,26 @@ export class SoftVm implements VirtualMachine {
         }),
       );
     }
+    for (const { tsc } of processors) tsc.setRate(tscKhz);
     const scheduler = new Scheduler({ processors, clock });
     parts.scheduler = scheduler;
     const slots = new SlotTable({ core, capacity });
-    return new SoftVm({ core, slots, controllers, scheduler, processors, exits, apics, model });
+    return new SoftVm({ core, slots, controllers, scheduler, processors, exits, apics, cpuid, model });
+  }
+
+  get cpuModel(): CpuModel {
+    return this.#cpuModel;
+  }
+
+  setCpuModel(model: CpuModel): void {
+    const unmet = unmetClaims(model);
+    if (unmet.length > 0)
+      throw new RestoreError("cpu", `${model.name} claims what the software CPU lacks: ${unmet.join(", ")}`);
+    const { tscKhz = DEFAULT_TSC_KHZ } = model;
+    this.#cpuModel = { ...model, tscKhz };
+    this.#cpuid.show(this.#cpuModel);
+    this.#core.words[FEATURES >> 2] = featuresOf(model);
+    for (const { tsc } of this.#processors) tsc.setRate(tscKhz);
   }
 
   addMemory(slot: {

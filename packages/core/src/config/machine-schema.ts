@@ -28,6 +28,7 @@ const Flat = v.strictObject({
 const Cpu = v.strictObject({
   model: v.optional(text),
   features: v.optional(v.record(v.string(), v.boolean("expected true or false"))),
+  tscKhz: v.optional(wholeNumber(1)),
 });
 
 const Boot = v.pipe(

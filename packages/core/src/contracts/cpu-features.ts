@@ -70,6 +70,15 @@ const WORDS: readonly (readonly [leaf: number, subleaf: number, register: Regist
     `- - - - - - - - - - - syscall - - - - - - - mp nx - mmxext - - fxsr_opt pdpe1gb rdtscp - lm 3dnowext 3dnow`,
   ],
   [0x8000_0007, 0, "edx", "- - - - - - - - nonstop_tsc"],
+  // What KVM offers guests that know it (KVM: x86/cpuid.rst).
+  [
+    0x4000_0001,
+    0,
+    "eax",
+    `kvmclock kvm_nopiodelay kvm_mmu kvmclock2 kvm_asyncpf kvm_steal_time kvm_pv_eoi kvm_pv_unhalt
+     - kvm_pv_tlb_flush kvm_asyncpf_vmexit kvm_pv_ipi kvm_poll_control kvm_pv_sched_yield kvm_asyncpf_int
+     kvm_msi_ext_dest_id kvm_hc_map_gpa_range kvm_migration_control - - - - - - kvmclock_stable`,
+  ],
 ];
 
 /** What data sheets call some of them. */

@@ -22,6 +22,8 @@ export interface Hypervisor {
 }
 
 export interface VmOptions {
+  /** The machine's, for people: what it takes of the host has it in its name. */
+  readonly name?: string | undefined;
   readonly vcpus: number;
   readonly clock: DrivenClock;
   /**
@@ -39,6 +41,8 @@ export interface VmOptions {
 export interface CpuModel {
   readonly name: string;
   readonly leaves: readonly CpuidLeaf[];
+  /** Rate of its time-stamp counter, which leaves that tell it follow. Absent: the backend's own. */
+  readonly tscKhz?: number | undefined;
 }
 
 export interface CpuidLeaf {
@@ -54,8 +58,13 @@ export interface CpuidLeaf {
 /** One guest's memory, interrupt input and processors, in the terms of KVM. */
 export interface VirtualMachine {
   readonly vcpus: readonly Vcpu[];
-  /** What CPUID tells its guest: saved with it, and compared where it is to go on. */
+  /** What CPUID tells its guest, and its counter's rate: saved with it, and compared where it is to go on. */
   readonly cpuModel?: CpuModel;
+  /**
+   * Becomes the processor that a saved guest knows. Only before the first `run`. Throws `NB_RESTORE` naming what it
+   * cannot be. Absent: it stays what it is.
+   */
+  setCpuModel?(model: CpuModel): void;
   /** Allocates zeroed, page-aligned shared memory and shows it to the guest. */
   addMemory(slot: {
     readonly name: string;

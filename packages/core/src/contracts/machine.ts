@@ -30,6 +30,11 @@ export interface CpuConfig {
   readonly model?: string;
   /** Features by their names in Linux's `/proc/cpuinfo`, in any punctuation: shown or hidden, unlike in the model. */
   readonly features?: Readonly<Record<string, boolean>>;
+  /**
+   * Rate of the time-stamp counter. Absent: the host's under KVM, 1 GHz on the software CPU. A guest that moves takes
+   * its rate along; not every KVM can have another than the host's.
+   */
+  readonly tscKhz?: number;
 }
 
 /** How the guest starts. `kernel` is a bzImage, an ELF `vmlinux`, or a flat image with `flat`. */

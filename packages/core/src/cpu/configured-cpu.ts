@@ -55,13 +55,14 @@ export function configuredCpu(cpu: CpuConfig | undefined, backend: CpuChoice): C
       `${base.name} has what the ${backend.name} backend lacks: ${lacked.join(", ")}; cpu.features can hide it`,
     );
   }
-  return model;
+  return cpu.tscKhz === undefined ? model : { ...model, tscKhz: cpu.tscKhz };
 }
 
 /** What a snapshot's machine must agree in. */
-export function describeCpu({ model, features = {} }: CpuConfig = {}): string {
+export function describeCpu({ model, features = {}, tscKhz }: CpuConfig = {}): string {
   const changes = Object.entries(features).map(([name, isShown]) => change(name, isShown));
-  return [model ?? "the default model", ...changes.sort()].join(" ");
+  const rate = tscKhz === undefined ? [] : [`tscKhz ${tscKhz}`];
+  return [model ?? "the default model", ...changes.sort(), ...rate].join(" ");
 }
 
 const change = (name: string, isShown: boolean): string =>

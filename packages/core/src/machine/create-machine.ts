@@ -92,6 +92,7 @@ export async function createMachine(options: MachineOptions): Promise<Machine> {
     power.fault(fault);
   };
   const vm = await hypervisor.createVm({
+    name: config.name,
     vcpus,
     clock,
     ports: new GuardedBus(ports, onFault),

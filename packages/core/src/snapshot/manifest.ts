@@ -79,7 +79,7 @@ const Manifest = v.object({
   irqchip: v.unknown(),
   schedule: v.optional(v.unknown()),
   vcpus: v.array(v.looseObject({ version: v.literal(1) })),
-  cpuModel: v.optional(v.object({ name: v.string(), leaves: v.array(cpuidLeaf) })),
+  cpuModel: v.optional(v.object({ name: v.string(), leaves: v.array(cpuidLeaf), tscKhz: v.optional(count) })),
 });
 
 /** `bigint` as `{ "$bigint": "…" }`, in which form it survives JSON. */

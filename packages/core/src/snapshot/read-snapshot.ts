@@ -37,6 +37,7 @@ export async function readSnapshot(subject: SnapshotSubject, directory: string):
   const file = await openPages(manifest, directory);
   const takeBack = rememberAsMade(subject, manifest);
   try {
+    if (manifest.cpuModel !== undefined) subject.vm.setCpuModel?.(manifest.cpuModel);
     await loadPages(subject, manifest, file, directory);
     loadStates(subject, manifest);
   } catch (error) {
@@ -67,11 +68,13 @@ function rememberAsMade(subject: SnapshotSubject, manifest: ManifestV1): () => P
   const [irqchip, schedule] = [vm.irqchip.save(), vm.schedule?.save()];
   const { epochMs } = clock;
   const nowNs = clock.nowNs();
+  const { cpuModel } = vm;
   return async () => {
     for (const { device } of devices) await device.pause?.(); // as in a reset: no host operation outlives it
     for (const { device } of devices) device.reset?.();
     vm.irqchip.restore(irqchip);
     vm.schedule?.restore(schedule);
+    if (cpuModel !== undefined) vm.setCpuModel?.(cpuModel);
     for (const vcpu of vm.vcpus) vcpu.reset();
     clock.startAt(nowNs, epochMs);
     for (const [index, slot] of memory.slots.entries()) {
@@ -83,7 +86,7 @@ function rememberAsMade(subject: SnapshotSubject, manifest: ManifestV1): () => P
   };
 }
 
-/** A guest goes on where its processor has all that it was told; what else there is, it never asked about. */
+/** A guest goes on where the machine's processor has all that it was told; what else there is, it is not shown. */
 function checkProcessor(subject: SnapshotSubject, manifest: ManifestV1, directory: string): void {
   const shown = manifest.cpuModel;
   const here = subject.vm.cpuModel;

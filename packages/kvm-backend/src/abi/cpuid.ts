@@ -2,6 +2,7 @@ import { ioctl, ioctlBuffer, RootedBuffer } from "@northbridge/linux";
 import type { CpuidLeaf, CpuModel } from "@northbridge/sdk";
 import { leavesOf } from "./cpuid-of-vcpu.ts";
 import { Capability, Request, SizeOf } from "./spec.ts";
+import { tscRate } from "./tsc-rate.ts";
 
 const MAX_ENTRIES = 256;
 const SIGNIFICANT_INDEX = 1;
@@ -84,9 +85,9 @@ export function withoutLocalApic(model: CpuModel): CpuModel {
   return { name: model.name, leaves };
 }
 
-/** Gives one vCPU, of so many, its CPUID. */
+/** Gives one vCPU, of so many, its CPUID. Its counter has its rate already. */
 export function setCpuid(vcpu: number, index: number, model: CpuModel, vcpus: number): void {
-  const tscKhz = ioctl(vcpu, Request.KVM_GET_TSC_KHZ, 0, "KVM_GET_TSC_KHZ");
+  const tscKhz = tscRate(vcpu);
   const entries = leavesOf(model, { index, vcpus, tscKhz }).map(
     (leaf): Entry => ({ ...leaf, flags: leaf.subleaf === undefined ? 0 : SIGNIFICANT_INDEX }),
   );

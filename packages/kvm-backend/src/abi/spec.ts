@@ -37,7 +37,6 @@ export const SizeOf = {
   kvm_coalesced_mmio_zone: 0x10,
   kvm_enable_cap: 0x68,
   kvm_irqfd: 0x20,
-  kvm_interrupt: 4,
   kvm_clock_data: 0x30,
   kvm_pit_state2: 0x70,
   kvm_device_attr: 0x18,
@@ -71,7 +70,6 @@ export type RequestName =
   | "KVM_GET_SREGS"
   | "KVM_SET_SREGS"
   | "KVM_TRANSLATE"
-  | "KVM_INTERRUPT"
   | "KVM_GET_MSRS"
   | "KVM_SET_MSRS"
   | "KVM_GET_LAPIC"
@@ -96,6 +94,7 @@ export type RequestName =
   | "KVM_SET_CLOCK"
   | "KVM_GET_PIT2"
   | "KVM_SET_PIT2"
+  | "KVM_SET_TSC_KHZ"
   | "KVM_GET_TSC_KHZ"
   | "KVM_KVMCLOCK_CTRL"
   | "KVM_SET_DEVICE_ATTR"
@@ -128,7 +127,6 @@ export const Request: Readonly<Record<RequestName, number>> = {
   KVM_SET_REGS: write(0x82, SizeOf.kvm_regs),
   KVM_GET_SREGS: read(0x83, SizeOf.kvm_sregs),
   KVM_SET_SREGS: write(0x84, SizeOf.kvm_sregs),
-  KVM_INTERRUPT: write(0x86, SizeOf.kvm_interrupt),
   KVM_TRANSLATE: both(0x85, SizeOf.kvm_translation),
   KVM_GET_MSRS: both(0x88, SizeOf.kvm_msrs),
   KVM_SET_MSRS: write(0x89, SizeOf.kvm_msrs),
@@ -154,6 +152,7 @@ export const Request: Readonly<Record<RequestName, number>> = {
   KVM_SET_CLOCK: write(0x7b, SizeOf.kvm_clock_data),
   KVM_GET_PIT2: read(0x9f, SizeOf.kvm_pit_state2),
   KVM_SET_PIT2: write(0xa0, SizeOf.kvm_pit_state2),
+  KVM_SET_TSC_KHZ: none(0xa2),
   KVM_GET_TSC_KHZ: none(0xa3),
   KVM_KVMCLOCK_CTRL: none(0xad),
   KVM_SET_DEVICE_ATTR: write(0xe1, SizeOf.kvm_device_attr),

@@ -25,6 +25,13 @@ export class EventState {
     this.#set();
   }
 
+  /** Has the guest take an interrupt, which it can take now, at its next entry. */
+  injectInterrupt(vector: number): void {
+    this.fetch();
+    this.#setInterrupt(vector, false);
+    this.#set();
+  }
+
   /**
    * Asks the kernel, which puts what goes with a pending exception where the guest finds it, in CR2 or DR6: those are
    * read afterwards.
@@ -73,11 +80,7 @@ export class EventState {
         ? Shadow.MOV_SS
         : Shadow.STI;
     if (exception !== undefined) this.#setException(exception.vector, exception.error);
-    if (interrupt !== undefined) {
-      bytes[Event.INTERRUPT_INJECTED] = 1;
-      bytes[Event.INTERRUPT_VECTOR] = interrupt.vector;
-      bytes[Event.INTERRUPT_SOFT] = interrupt.isSoft ? 1 : 0;
-    }
+    if (interrupt !== undefined) this.#setInterrupt(interrupt.vector, interrupt.isSoft);
     view.setUint32(Event.FLAGS, EventFlag.NMI_PENDING | EventFlag.SHADOW, true);
     this.#set();
   }
@@ -88,6 +91,13 @@ export class EventState {
     bytes[Event.EXCEPTION_VECTOR] = vector;
     bytes[Event.EXCEPTION_HAS_ERROR] = error === undefined ? 0 : 1;
     view.setUint32(Event.EXCEPTION_ERROR, error ?? 0, true);
+  }
+
+  #setInterrupt(vector: number, isSoft: boolean): void {
+    const { bytes } = this.#events;
+    bytes[Event.INTERRUPT_INJECTED] = 1;
+    bytes[Event.INTERRUPT_VECTOR] = vector;
+    bytes[Event.INTERRUPT_SOFT] = isSoft ? 1 : 0;
   }
 
   #set(): void {

@@ -1,13 +1,16 @@
 import { close, ioctlBuffer, nameErrno, RootedBuffer, type SharedMapping } from "@northbridge/linux";
 import {
   type BusAccess,
+  type CpuModel,
   NorthbridgeError,
   type RunOptions,
   type Vcpu,
   type VcpuState,
   type VmExit,
 } from "@northbridge/sdk";
+import { setCpuid } from "../abi/cpuid.ts";
 import { Exit, GuestDebug, InternalError, Request, Run, SizeOf } from "../abi/spec.ts";
+import { setTscRate, tscRate } from "../abi/tsc-rate.ts";
 import { Accesses, type ExitCounts } from "./accesses.ts";
 import type { OutsideControllers } from "../vm/controllers.ts";
 import { describeExit, instructionOf } from "./describe-exit.ts";
@@ -42,7 +45,7 @@ export class KvmVcpu implements Vcpu {
   readonly #state: StateAccess;
   readonly #accesses: Accesses;
   readonly #counts: ExitCounts;
-  readonly #powerOn: VcpuState;
+  #powerOn: VcpuState;
   readonly #peek: (gpa: number, length: number) => Uint8Array;
   readonly #onEmulationFailure: EmulationFailureHook | undefined;
   readonly #controllers: OutsideControllers | undefined;
@@ -66,7 +69,6 @@ export class KvmVcpu implements Vcpu {
   #vainRingExits = 0;
   /** Ends the wait for an interrupt. */
   #wake: (() => void) | undefined;
-  readonly #interruption = new RootedBuffer(SizeOf.kvm_interrupt);
 
   constructor(deps: {
     readonly index: number;
@@ -199,6 +201,23 @@ export class KvmVcpu implements Vcpu {
     return this.#state;
   }
 
+  /** Becomes another processor, of so many, before it first runs. Throws `SystemCallError`. */
+  setCpuid(model: CpuModel, vcpus: number): void {
+    this.#assertStopped("setCpuModel");
+    setCpuid(this.#fd, this.index, model, vcpus);
+    this.#powerOn = this.#state.processorChanged(this.#powerOn);
+  }
+
+  /** Rate of its time-stamp counter, in kHz. */
+  get tscKhz(): number {
+    return tscRate(this.#fd);
+  }
+
+  /** Returns whether the counter counts at that rate now. */
+  setTscRate(khz: number, canScale: boolean): boolean {
+    return setTscRate(this.#fd, khz, canScale);
+  }
+
   get isPending(): boolean {
     return this.#isPending;
   }
@@ -287,10 +306,8 @@ export class KvmVcpu implements Vcpu {
     const controllers = this.#controllers;
     if (controllers === undefined) return;
     const isReady = this.#run.getUint8(Run.READY_FOR_INTERRUPT_INJECTION) !== 0;
-    if (controllers.isAsserted && isReady && !mustReturn) {
-      this.#interruption.view.setUint32(0, controllers.acknowledge(), true);
-      ioctlBuffer(this.#fd, Request.KVM_INTERRUPT, this.#interruption, `vCPU ${this.index}: KVM_INTERRUPT`);
-    }
+    if (controllers.isAsserted && isReady && !mustReturn)
+      this.#state.injectInterrupt(controllers.acknowledge());
     this.#run.setUint8(Run.REQUEST_INTERRUPT_WINDOW, controllers.isAsserted ? 1 : 0);
   }
 

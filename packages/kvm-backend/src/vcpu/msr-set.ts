@@ -37,17 +37,21 @@ export class MsrAccess {
   }
 }
 
-/**
- * MSRs that can be saved: those that take back what they say, of `KVM_GET_MSR_INDEX_LIST` and of what KVM keeps for
- * guests without listing it. TSC comes apart.
- */
-export function findSavableMsrs(kvm: number, msrs: MsrAccess): readonly number[] {
+/** `KVM_GET_MSR_INDEX_LIST`. @param kvm an open `/dev/kvm` */
+export function listMsrs(kvm: number): readonly number[] {
   const list = new RootedBuffer(SizeOf.kvm_msr_list + 4 * MAX_MSRS);
   list.view.setUint32(0, MAX_MSRS, true);
   ioctlBuffer(kvm, Request.KVM_GET_MSR_INDEX_LIST, list, "KVM_GET_MSR_INDEX_LIST");
-  const listed = Array.from({ length: list.view.getUint32(0, true) }, (_, i) =>
+  return Array.from({ length: list.view.getUint32(0, true) }, (_, i) =>
     list.view.getUint32(SizeOf.kvm_msr_list + 4 * i, true),
   );
+}
+
+/**
+ * MSRs of a processor that can be saved: those that take back what they say, of what KVM lists and of what it keeps for
+ * guests without listing it. TSC comes apart.
+ */
+export function findSavableMsrs(listed: readonly number[], msrs: MsrAccess): readonly number[] {
   return [...new Set([...listed, ...unlistedMsrs(msrs)])].filter((index) => {
     if (index === Msr.IA32_TSC || index === Msr.IA32_TSC_DEADLINE) return false;
     const value = msrs.read(index);

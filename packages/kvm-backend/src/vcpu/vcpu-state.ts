@@ -5,7 +5,7 @@ import { ApicBase, LapicPage, MpState, Msr, Request, SizeOf } from "../abi/spec.
 import { fromBase64, toBase64 } from "./base64.ts";
 import { EventState } from "./event-state.ts";
 import { ExtendedState } from "./extended-state.ts";
-import type { MsrAccess } from "./msr-set.ts";
+import { findSavableMsrs, type MsrAccess } from "./msr-set.ts";
 import { TscOffset } from "./tsc-offset.ts";
 
 /** Some minutes of a counter of 1 to 5 GHz. */
@@ -23,7 +23,8 @@ export class StateAccess {
   readonly #fd: number;
   readonly #what: string;
   readonly #msrs: MsrAccess;
-  readonly #savable: readonly number[];
+  readonly #listed: readonly number[];
+  #savable: readonly number[];
   readonly #extended: ExtendedState;
   readonly events: EventState;
   readonly #hasLocalApic: boolean;
@@ -38,12 +39,12 @@ export class StateAccess {
   readonly #debug = new RootedBuffer(SizeOf.kvm_debugregs);
   readonly #mp = new RootedBuffer(SizeOf.kvm_mp_state);
 
-  /** @param deps.savable what `findSavableMsrs` found */
+  /** @param deps.listed what `listMsrs` found */
   constructor(deps: {
     readonly fd: number;
     readonly index: number;
     readonly msrs: MsrAccess;
-    readonly savable: readonly number[];
+    readonly listed: readonly number[];
     readonly xsaveBytes: number;
     readonly hasLocalApic: boolean;
   }) {
@@ -52,7 +53,8 @@ export class StateAccess {
     this.#tscOffset = new TscOffset(deps.fd);
     this.#what = `vCPU ${deps.index}`;
     this.#msrs = deps.msrs;
-    this.#savable = deps.savable;
+    this.#listed = deps.listed;
+    this.#savable = findSavableMsrs(deps.listed, deps.msrs);
     this.#extended = new ExtendedState(deps.fd, this.#what, deps.xsaveBytes);
     this.events = new EventState(deps.fd, this.#what);
     if (!deps.hasLocalApic) this.#switchLocalApicOff(deps.index);
@@ -67,6 +69,13 @@ export class StateAccess {
     this.#call("KVM_SET_SREGS", this.#sregs);
   }
 
+  /** CPUID is another one, and MSRs come and go with it. Returns what of a state is still there. */
+  processorChanged(state: VcpuState): VcpuState {
+    this.#savable = findSavableMsrs(this.#listed, this.#msrs);
+    const isThere = new Set([...this.#savable, Msr.IA32_TSC, Msr.IA32_TSC_DEADLINE]);
+    return { ...state, msrs: state.msrs.filter(([index]) => isThere.has(index)) };
+  }
+
   regs(): VcpuState["regs"] {
     this.#call("KVM_GET_REGS", this.#regs);
     return decodeRegs(this.#regs.view);
@@ -77,6 +86,16 @@ export class StateAccess {
     this.#call("KVM_SET_REGS", this.#regs);
   }
 
+  /**
+   * Hands over an interrupt that a controller outside of the kernel acknowledged, as one whose delivery has begun: what
+   * `KVM_INTERRUPT` takes beside local APICs in the kernel is in no state that could be saved.
+   */
+  injectInterrupt(vector: number): void {
+    this.events.injectInterrupt(vector);
+    // Such a one wakes no processor in the kernel.
+    if (this.#hasLocalApic && this.mpState() === "halted") this.#setMpState("runnable");
+  }
+
   mpState(): VcpuState["mpState"] {
     if (this.isHalted) return "halted";
     this.#call("KVM_GET_MP_STATE", this.#mp);
@@ -85,6 +104,11 @@ export class StateAccess {
     if (known === undefined)
       throw new NorthbridgeError("NB_BACKEND", `${this.#what}: unknown KVM_GET_MP_STATE ${number}`);
     return known[1];
+  }
+
+  #setMpState(state: VcpuState["mpState"]): void {
+    this.#mp.view.setUint32(0, MP_STATES.find(([, name]) => name === state)?.[0] ?? MpState.RUNNABLE, true);
+    this.#call("KVM_SET_MP_STATE", this.#mp);
   }
 
   /** The guest's time-stamp counter: now, or when guest time was stopped. */
@@ -168,8 +192,7 @@ export class StateAccess {
     this.#call("KVM_SET_SREGS", this.#sregs);
     this.#loadMsrs(state);
     if (this.#hasLocalApic) {
-      this.#mp.view.setUint32(0, MP_STATES.find(([, name]) => name === state.mpState)?.[0] ?? 0, true);
-      this.#call("KVM_SET_MP_STATE", this.#mp);
+      this.#setMpState(state.mpState);
       this.#lapic.bytes.set(lapic);
       // Where the count is over KVM begins it anew, at once: it cannot tell that its interrupt was delivered.
       const isTimerStill =

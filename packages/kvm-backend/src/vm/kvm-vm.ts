@@ -1,4 +1,12 @@
-import { close, ioctl, ioctlBuffer, OwnedDescriptor, RootedBuffer, SharedMapping } from "@northbridge/linux";
+import {
+  close,
+  ioctl,
+  ioctlBuffer,
+  OwnedDescriptor,
+  RootedBuffer,
+  SharedMapping,
+  SystemCallError,
+} from "@northbridge/linux";
 import {
   type BusAccess,
   type BusShortcuts,
@@ -7,6 +15,7 @@ import {
   type MemorySlot,
   type MsiTarget,
   NorthbridgeError,
+  RestoreError,
   type Snapshottable,
   type Vcpu,
   type VirtualMachine,
@@ -14,10 +23,11 @@ import {
 } from "@northbridge/sdk";
 import { setCpuid, supportedCpuid, withoutLocalApic } from "../abi/cpuid.ts";
 import { Capability, IDENTITY_MAP_ADDRESS, PitFlag, Request, SizeOf, TSS_ADDRESS } from "../abi/spec.ts";
+import { canScaleTsc, setTscRate, tscRate } from "../abi/tsc-rate.ts";
 import type { ExitCounts } from "../vcpu/accesses.ts";
 import type { EmulationFailureHook } from "../vcpu/emulation-failure.ts";
 import { KvmVcpu } from "../vcpu/kvm-vcpu.ts";
-import { findSavableMsrs, MsrAccess } from "../vcpu/msr-set.ts";
+import { listMsrs, MsrAccess } from "../vcpu/msr-set.ts";
 import { StateAccess } from "../vcpu/vcpu-state.ts";
 import { VcpuThread } from "../vcpu/vcpu-thread.ts";
 import { Cleanup, settled } from "./cleanup.ts";
@@ -63,13 +73,14 @@ interface VmParts {
   readonly doorbells: Doorbells;
   readonly posted: PostedWrites;
   readonly cpuModel: CpuModel;
+  readonly hasLocalApics: boolean;
+  readonly canScaleTsc: boolean;
   readonly clocks: KernelClocks;
 }
 
 /** One guest under KVM. */
 export class KvmVm implements VirtualMachine {
   readonly vcpus: readonly Vcpu[];
-  readonly cpuModel: CpuModel;
   readonly msi: MsiTarget;
   readonly irqchip: Snapshottable<unknown>;
   /** Time that the kernel keeps. */
@@ -78,13 +89,14 @@ export class KvmVm implements VirtualMachine {
   readonly shortcuts: { readonly ports: BusShortcuts; readonly mmio: BusShortcuts };
   readonly #parts: VmParts;
   readonly #held: Cleanup;
+  #cpuModel: CpuModel;
 
   private constructor(parts: VmParts, held: Cleanup) {
     this.#parts = parts;
     this.#held = held;
     this.shortcuts = { ports: this.#shortcutsOf("ports"), mmio: this.#shortcutsOf("mmio") };
     this.vcpus = parts.processors;
-    this.cpuModel = parts.cpuModel;
+    this.#cpuModel = withRate(parts.cpuModel, parts.processors);
     this.msi = parts.irqchip;
     this.irqchip = parts.irqchip;
     this.schedule = parts.clocks;
@@ -116,7 +128,8 @@ export class KvmVm implements VirtualMachine {
     const threads: VcpuThread[] = [];
     // They start while the kernel makes the machine.
     held.add(() => settled(threads.map((thread) => thread.stop())));
-    for (let index = 0; index < options.vcpus; index++) threads.push(new VcpuThread(`vcpu ${index}`));
+    const of = options.name === undefined ? "" : ` ${options.name}`;
+    for (let index = 0; index < options.vcpus; index++) threads.push(new VcpuThread(`vcpu ${index}${of}`));
     const vm = new OwnedDescriptor(ioctl(kvm, Request.KVM_CREATE_VM, 0, "KVM_CREATE_VM"), "the machine's VM");
     held.add(() => {
       vm.close();
@@ -175,6 +188,8 @@ export class KvmVm implements VirtualMachine {
     held.add(() => settled(processors.map((vcpu) => vcpu.close())));
     const chosen = options.cpuModel ?? { name: "host", leaves: supportedCpuid(kvm) };
     const cpuModel = hasLocalApics ? chosen : withoutLocalApic(chosen);
+    const canScale = canScaleTsc(fd);
+    const listed = listMsrs(kvm);
     const xsaveBytes = ioctl(fd, Request.KVM_CHECK_EXTENSION, Capability.KVM_CAP_XSAVE2, "KVM_CAP_XSAVE2");
     const guestDebug = ioctl(
       fd,
@@ -187,13 +202,18 @@ export class KvmVm implements VirtualMachine {
       const vcpu = ioctl(fd, Request.KVM_CREATE_VCPU, index, `KVM_CREATE_VCPU of vCPU ${index}`);
       let mapping: SharedMapping | undefined;
       try {
+        const { tscKhz } = cpuModel;
+        if (tscKhz !== undefined && !setTscRate(vcpu, tscKhz, canScale))
+          throw new NorthbridgeError(
+            "NB_BACKEND",
+            `cpu.tscKhz: this KVM counts at ${tscRate(vcpu)} and at no other rate, found ${tscKhz}`,
+          );
         setCpuid(vcpu, index, cpuModel, options.vcpus);
-        const msrs = new MsrAccess(vcpu);
         const state = new StateAccess({
           fd: vcpu,
           index,
-          msrs,
-          savable: findSavableMsrs(kvm, msrs),
+          msrs: new MsrAccess(vcpu),
+          listed,
           xsaveBytes,
           hasLocalApic: hasLocalApics,
         });
@@ -233,7 +253,42 @@ export class KvmVm implements VirtualMachine {
         throw error;
       }
     });
-    return { memory, irqchip, counts, processors, doorbells, posted, cpuModel, clocks };
+    return {
+      memory,
+      irqchip,
+      counts,
+      processors,
+      doorbells,
+      posted,
+      cpuModel,
+      hasLocalApics,
+      canScaleTsc: canScale,
+      clocks,
+    };
+  }
+
+  get cpuModel(): CpuModel {
+    return this.#cpuModel;
+  }
+
+  setCpuModel(given: CpuModel): void {
+    const { processors, hasLocalApics, canScaleTsc } = this.#parts;
+    const model = hasLocalApics ? given : withoutLocalApic(given);
+    const { tscKhz } = model;
+    for (const vcpu of processors) {
+      if (tscKhz !== undefined && !vcpu.setTscRate(tscKhz, canScaleTsc))
+        throw new RestoreError(
+          "cpu",
+          `the saved guest's time-stamp counter counts at ${tscKhz} kHz, this KVM's at ${vcpu.tscKhz} and at no other rate`,
+        );
+      try {
+        vcpu.setCpuid(model, processors.length);
+      } catch (error) {
+        if (!(error instanceof SystemCallError)) throw error;
+        throw new RestoreError("cpu", `KVM refuses what CPUID told the saved guest: ${error.message}`);
+      }
+    }
+    this.#cpuModel = withRate(model, processors);
   }
 
   addMemory(slot: {
@@ -298,6 +353,12 @@ export class KvmVm implements VirtualMachine {
     };
   }
 }
+
+/** With the rate that the machine's counters have. */
+const withRate = (model: CpuModel, [first]: readonly KvmVcpu[]): CpuModel => ({
+  ...model,
+  tscKhz: first?.tscKhz,
+});
 
 /** Throws `NB_BACKEND`. */
 function createPit(fd: number): void {

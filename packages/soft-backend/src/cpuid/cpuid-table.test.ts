@@ -44,6 +44,19 @@ describe("the x86-64-v2 model", () => {
     const [eax, ebx, ecx] = look(table, 0x15);
     expect((ecx * ebx) / eax).toBe(1e9);
     expect(look(table, 0x4000_0010)[0]).toBe(1e6); // kHz
+    const other = new CpuidTable({ ...x86_64V2, tscKhz: 2_596_096 }, 4);
+    const [denominator, numerator, crystal] = look(other, 0x15);
+    expect((crystal * numerator) / denominator).toBe(2_596_096_000);
+    expect([look(other, 0x16)[0], look(other, 0x4000_0010)[0]]).toEqual([2596, 2_596_096]);
+    expect(look(new CpuidTable({ ...x86_64V2, tscKhz: 1e6 }, 4), 0x15)).toEqual([eax, ebx, ecx, 0]);
+  });
+
+  it("gives way to the model of a saved guest", () => {
+    const shown = new CpuidTable(x86_64V2, 4);
+    look(shown, 0);
+    shown.show({ name: "bare", leaves: [{ leaf: 0, eax: 1, ebx: 7, ecx: 0, edx: 0 }] });
+    expect(look(shown, 0)).toEqual([1, 7, 0, 0]);
+    expect(look(shown, 0x8000_0002)).toEqual([0, 0, 0, 0]);
   });
 });
 

@@ -1,4 +1,4 @@
-import { type CpuidLeaf, type CpuModel, withTopology } from "@northbridge/sdk";
+import { type CpuidLeaf, type CpuModel, withTopology, withTscRate } from "@northbridge/sdk";
 
 const APIC = 1 << 9;
 const OSXSAVE = 1 << 27;
@@ -23,23 +23,29 @@ function tableOf(leaves: readonly CpuidLeaf[]): Table {
  * in (its topology, as `withTopology` says; the APIC and OSXSAVE bits of leaf 1). `look` leaves its answer in the fields.
  */
 export class CpuidTable {
-  readonly #model: CpuModel;
   readonly #vcpus: number;
+  #leaves: readonly CpuidLeaf[] = [];
   /** By APIC id. */
   readonly #tables: Map<number, Table> = new Map();
-  readonly #maxBasic: number;
-  readonly #maxExtended: number;
-  readonly #maxHypervisor: number;
-  readonly #isIntel: boolean;
+  #maxBasic = 0;
+  #maxExtended = 0;
+  #maxHypervisor = 0;
+  #isIntel = false;
   eax = 0;
   ebx = 0;
   ecx = 0;
   edx = 0;
 
   constructor(model: CpuModel, vcpus: number) {
-    this.#model = model;
     this.#vcpus = vcpus;
-    const table = tableOf(model.leaves);
+    this.show(model);
+  }
+
+  /** Answers as this model from now on. */
+  show({ leaves, tscKhz }: CpuModel): void {
+    this.#leaves = tscKhz === undefined ? leaves : withTscRate(leaves, tscKhz);
+    this.#tables.clear();
+    const table = tableOf(leaves);
     const limit = (base: number): number => (table.get(base)?.[0]?.eax ?? base) >>> 0;
     this.#maxBasic = limit(0);
     this.#maxExtended = limit(0x8000_0000);
@@ -76,7 +82,7 @@ export class CpuidTable {
   #find(leaf: number, subleaf: number, apicId: number): CpuidLeaf | undefined {
     let table = this.#tables.get(apicId);
     if (table === undefined) {
-      table = tableOf(withTopology(this.#model.leaves, { apicId, vcpus: this.#vcpus }));
+      table = tableOf(withTopology(this.#leaves, { apicId, vcpus: this.#vcpus }));
       this.#tables.set(apicId, table);
     }
     const entries = table.get(leaf);

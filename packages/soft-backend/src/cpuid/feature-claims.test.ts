@@ -1,5 +1,5 @@
 import { VirtualClock } from "@northbridge/core";
-import { type CpuidLeaf, type CpuModel, x86_64V2 } from "@northbridge/sdk";
+import { type CpuidLeaf, type CpuModel, type VirtualMachine, x86_64V2 } from "@northbridge/sdk";
 import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { softHypervisor } from "../hypervisor.ts";
@@ -21,7 +21,7 @@ function claiming(...claims: readonly (Partial<CpuidLeaf> & { readonly leaf: num
   return { name: "greedy", leaves };
 }
 
-const create = (cpuModel: CpuModel): Promise<unknown> => {
+const create = (cpuModel: CpuModel): Promise<VirtualMachine> => {
   const bus = { read: () => 0, write: () => undefined };
   return softHypervisor().createVm({
     vcpus: 1,
@@ -51,6 +51,19 @@ describe("CPU models", () => {
         "AVX (CPUID 0x1.0 ECX bit 28), BMI1 (CPUID 0x7.0 EBX bit 3), AVX2 (CPUID 0x7.0 EBX bit 5), " +
         "1-GiB-pages (CPUID 0x80000001.0 EDX bit 26)",
     });
+  });
+
+  it("a saved guest's is taken over, or refused by the same names", async () => {
+    const vm = await create(x86_64V2);
+    expect(() => {
+      vm.setCpuModel!(claiming({ leaf: 1, ecx: 1 << 28 }));
+    }).toThrow(
+      "cpu: cannot restore: greedy claims what the software CPU lacks: AVX (CPUID 0x1.0 ECX bit 28)",
+    );
+    expect(vm.cpuModel).toEqual({ ...x86_64V2, tscKhz: 1_000_000 });
+    const saved = { ...claiming({ leaf: 1, ecx: 1 << 25 }), tscKhz: 2_000_000 };
+    vm.setCpuModel!(saved);
+    expect(vm.cpuModel).toEqual(saved);
   });
 
   it.each([

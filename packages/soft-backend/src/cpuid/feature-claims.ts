@@ -106,6 +106,15 @@ const WORDS: readonly FeatureWord[] = [
   ),
   word(0xd, 1, "eax", "XSAVEOPT XSAVEC XGETBV1 XSAVES XFD", "XSAVEOPT"),
   word(
+    0x4000_0001,
+    0,
+    "eax",
+    `kvmclock nop-io-delay mmu kvmclock2 async-pf steal-time pv-eoi pv-unhalt - pv-tlb-flush async-pf-vmexit pv-ipi
+     poll-control pv-sched-yield async-pf-int msi-ext-dest-id hc-map-gpa-range migration-control - - - - - -
+     kvmclock-stable`,
+    "none",
+  ),
+  word(
     0x8000_0001,
     0,
     "ecx",
