@@ -28,7 +28,7 @@ const Flat = v.strictObject({
 const Cpu = v.strictObject({
   model: v.optional(text),
   features: v.optional(v.record(v.string(), v.boolean("expected true or false"))),
-  tscKhz: v.optional(wholeNumber(1)),
+  tscKhz: v.optional(v.pipe(wholeNumber(1), v.maxValue(0xffff_ffff, "expected less than 4294967296"))),
 });
 
 const Boot = v.pipe(

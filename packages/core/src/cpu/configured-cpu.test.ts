@@ -35,6 +35,7 @@ describe("the processor of a config", () => {
     expect(configuredCpu(undefined, backend)).toBeUndefined();
     expect(configuredCpu({}, backend)).toBe(model);
     expect(configuredCpu({ model: "other" }, backend)?.name).toBe("other");
+    expect(configuredCpu({ tscKhz: 2_600_000 }, backend)).toEqual({ ...model, tscKhz: 2_600_000 });
     const changed = configuredCpu({ features: { popcnt: false, "SSE4.2": true, aes: true } }, able);
     expect(changed?.name).toBe("plain -popcnt +sse4_2 +aes");
     expect(word(changed, 1, "ecx")).toBe((SSE4_2 | (2 ** 25) | (2 ** 31)) >>> 0);
@@ -72,6 +73,8 @@ describe("the processor of a config", () => {
 
   it.each([
     [{ cpu: { features: { avx: "yes" } } }, 'cpu.features.avx: expected true or false, found "yes"'],
+    [{ cpu: { tscKhz: 0 } }, "cpu.tscKhz: expected a whole number from 1, found 0"],
+    [{ cpu: { tscKhz: 2 ** 32 } }, "cpu.tscKhz: expected less than 4294967296, found 4294967296"],
     [{ cpu: { modle: "x" } }, 'cpu: unknown key "modle"; did you mean "model"?'],
   ])("has a shape: %j", (config, message) => {
     expect(() => parseMachineConfig({ memory: { mib: 1 }, ...config })).toThrow(message);
@@ -103,6 +106,7 @@ describe("the processor of a config", () => {
       describeCpu({ features: { aes: true, sse4_2: false } }),
     );
     expect(describeCpu()).toBe("the default model");
+    expect(describeCpu({ tscKhz: 2_600_000 })).toBe("the default model tscKhz 2600000");
   });
 });
 

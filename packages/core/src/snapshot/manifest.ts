@@ -44,6 +44,8 @@ export const manifestHeader: Pick<ManifestV1, "format" | "version"> = { format: 
 
 const count = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
 
+const khz = v.pipe(count, v.minValue(1), v.maxValue(0xffff_ffff));
+
 const cpuidLeaf = v.object({
   leaf: count,
   subleaf: v.optional(count),
@@ -79,7 +81,7 @@ const Manifest = v.object({
   irqchip: v.unknown(),
   schedule: v.optional(v.unknown()),
   vcpus: v.array(v.looseObject({ version: v.literal(1) })),
-  cpuModel: v.optional(v.object({ name: v.string(), leaves: v.array(cpuidLeaf), tscKhz: v.optional(count) })),
+  cpuModel: v.optional(v.object({ name: v.string(), leaves: v.array(cpuidLeaf), tscKhz: v.optional(khz) })),
 });
 
 /** `bigint` as `{ "$bigint": "…" }`, in which form it survives JSON. */

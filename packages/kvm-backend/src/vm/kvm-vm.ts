@@ -354,11 +354,12 @@ export class KvmVm implements VirtualMachine {
   }
 }
 
-/** With the rate that the machine's counters have. */
-const withRate = (model: CpuModel, [first]: readonly KvmVcpu[]): CpuModel => ({
-  ...model,
-  tscKhz: first?.tscKhz,
-});
+/** With the rate that the machine's counters have; KVM says 0 where it does not know it. */
+function withRate(model: CpuModel, [first]: readonly KvmVcpu[]): CpuModel {
+  const { tscKhz: _, ...rest } = model;
+  const tscKhz = first?.tscKhz ?? 0;
+  return tscKhz === 0 ? rest : { ...rest, tscKhz };
+}
 
 /** Throws `NB_BACKEND`. */
 function createPit(fd: number): void {
