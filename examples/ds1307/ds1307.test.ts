@@ -2,11 +2,10 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { builtInHypervisor, builtInRegistry } from "@northbridge/cli";
 import { deviceConformance } from "@northbridge/sdk/fuzz";
-import { bootLinux } from "@northbridge/sdk/host";
+import { bootLinux, QtestMachine } from "@northbridge/sdk/host";
 import { FakeClock, type FakeMachine, testBench } from "@northbridge/sdk/testing";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { hasQemu, QtestMachine } from "../edu-pci/qtest.ts";
 import { ds1307, registers } from "./ds1307.ts";
 import { I2cBus, type I2cTarget } from "./i2c.ts";
 import { registers as host, smbus } from "./smbus.ts";
@@ -132,7 +131,7 @@ const QEMU = "qemu-system-arm";
 const bcd = (min: number, max: number): fc.Arbitrary<number> =>
   fc.integer({ min, max }).map((n) => (Math.floor(n / 10) << 4) | (n % 10));
 
-describe.skipIf(!hasQemu(QEMU))("beside QEMU's DS1338", () => {
+describe.skipIf(!QtestMachine.isInstalled(QEMU))("beside QEMU's DS1338 (needs qemu-system-arm)", () => {
   it("answers every transfer as that does", { timeout: 120_000 }, async () => {
     await using qemu = await QtestMachine.start(QEMU, () =>
       Promise.resolve(["-M", "versatilepb", "-S", "-nodefaults"]),

@@ -1,4 +1,4 @@
-import type { QtestMachine } from "../edu-pci/qtest.ts";
+import type { QtestMachine } from "@northbridge/sdk/host";
 
 /** Two pins of a Versatile/PB: bits that are written to SET go up, to CLR down; SET reads what the wires carry. */
 const [SET, CLR] = [0x1000_2000, 0x1000_2004];
@@ -31,7 +31,7 @@ export class VersatileI2c {
   }
 
   #wires(wires: number, level: boolean): Promise<void> {
-    return this.#qemu.writeMemory32(level ? SET : CLR, wires);
+    return this.#qemu.write(level ? SET : CLR, 4, wires);
   }
 
   async #start(): Promise<void> {
@@ -44,7 +44,7 @@ export class VersatileI2c {
   async #bit(level: boolean): Promise<boolean> {
     await this.#wires(SDA, level);
     await this.#wires(SCL, true);
-    const carried = ((await this.#qemu.readMemory32(SET)) & SDA) !== 0;
+    const carried = ((await this.#qemu.read(SET, 4)) & SDA) !== 0;
     await this.#wires(SCL, false);
     return carried;
   }

@@ -7,7 +7,7 @@ import { SplitDriverQueue } from "@northbridge/sdk/testing";
 import { expect, it } from "vitest";
 import { VhostUserBackend } from "../src/index.ts";
 import { createMemory } from "./devices.ts";
-import { QTEST_SLOT, QtestMachine } from "./qtest-machine.ts";
+import { SLOT, VirtioPciMachine } from "./virtio-pci-machine.ts";
 
 // virtio 1.3 §4.1.4, §4.1.4.3.
 const [COMMON, NOTIFY, , DEVICE] = [1, 2, 3, 4];
@@ -34,22 +34,23 @@ it("vhost-user-input: a keyboard of ours in a stock QEMU", async (context) => {
   const device = new VirtioInput({ kind: "keyboard", serial: "NB-1" });
   const backend = new VhostUserBackend({ device, createMemory });
   backend.listen(socket);
-  const machine = await QtestMachine.start(directory, [
+  const machine = await VirtioPciMachine.start(directory, [
     ...["-chardev", `socket,id=device,path=${socket}`],
-    ...["-device", `vhost-user-input-pci,chardev=device,addr=${QTEST_SLOT}`],
+    ...["-device", `vhost-user-input-pci,chardev=device,addr=${SLOT}`],
   ]);
+  const { qemu, memory } = machine;
   try {
-    expect(await machine.configRead(0, 4)).toBe(0x1052_1af4);
-    const structures = await machine.enableVirtio();
+    expect(await qemu.configRead(SLOT, 0, 4)).toBe(0x1052_1af4);
+    const structures = await machine.enable();
     const [common, notify, config] = [COMMON, NOTIFY, DEVICE].map((type) => structures.get(type)!);
 
     // What the keyboard is called, and which of the alphabet's first keys it has: by select and subsel.
     const query = async (select: number, subsel: number): Promise<number[]> => {
-      await machine.write(config!.address, 1, select);
-      await machine.write(config!.address + 1, 1, subsel);
-      const size = await machine.read(config!.address + 2, 1);
+      await qemu.write(config!.address, 1, select);
+      await qemu.write(config!.address + 1, 1, subsel);
+      const size = await qemu.read(config!.address + 2, 1);
       const bytes: number[] = [];
-      for (let i = 0; i < size; i++) bytes.push(await machine.read(config!.address + 8 + i, 1));
+      for (let i = 0; i < size; i++) bytes.push(await qemu.read(config!.address + 8 + i, 1));
       return bytes;
     };
     expect(String.fromCharCode(...(await query(1, 0)))).toBe("Northbridge virtio keyboard");
@@ -57,26 +58,25 @@ it("vhost-user-input: a keyboard of ours in a stock QEMU", async (context) => {
     expect((await query(0x11, 1))[3]! & 0x40).toBe(0x40); // KEY_A is 30
     expect(await query(0x11, 3)).toEqual([]); // no axes
 
-    const { memory } = machine;
     const queues = [0x10_0000, 0x11_0000].map(
       (gpa) => new SplitDriverQueue({ memory, gpa, size: QUEUE_SIZE }),
     );
-    for (const status of [0, 1, 3]) await machine.write(common!.address + 0x14, 1, status);
-    await machine.write(common!.address + 0x08, 4, 1);
-    await machine.write(common!.address + 0x0c, 4, 1); // VERSION_1
-    await machine.write(common!.address + 0x14, 1, 0x0b);
+    for (const status of [0, 1, 3]) await qemu.write(common!.address + 0x14, 1, status);
+    await qemu.write(common!.address + 0x08, 4, 1);
+    await qemu.write(common!.address + 0x0c, 4, 1); // VERSION_1
+    await qemu.write(common!.address + 0x14, 1, 0x0b);
     for (const [index, { addresses }] of queues.entries()) {
-      await machine.write(common!.address + 0x16, 2, index);
-      await machine.write(common!.address + 0x18, 2, QUEUE_SIZE);
+      await qemu.write(common!.address + 0x16, 2, index);
+      await qemu.write(common!.address + 0x18, 2, QUEUE_SIZE);
       for (const [area, gpa] of [addresses.desc, addresses.driver, addresses.device].entries()) {
-        await machine.write(common!.address + 0x20 + 8 * area, 4, gpa);
-        await machine.write(common!.address + 0x24 + 8 * area, 4, 0);
+        await qemu.write(common!.address + 0x20 + 8 * area, 4, gpa);
+        await qemu.write(common!.address + 0x24 + 8 * area, 4, 0);
       }
-      await machine.write(common!.address + 0x1c, 2, 1);
+      await qemu.write(common!.address + 0x1c, 2, 1);
     }
-    await machine.write(common!.address + 0x14, 1, 0x0f);
+    await qemu.write(common!.address + 0x14, 1, 0x0f);
     const kick = (queue: number): Promise<void> =>
-      machine.write(notify!.address + queue * notify!.multiplier, 2, queue);
+      qemu.write(notify!.address + queue * notify!.multiplier, 2, queue);
     const until = async (condition: () => boolean): Promise<void> => {
       while (!condition()) await new Promise((resolve) => setTimeout(resolve, 1));
     };

@@ -4,23 +4,27 @@ import { createServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Readable, Writable } from "node:stream";
+import { QmpClient } from "./qmp-client.ts";
 
-/** How long a QEMU may take for what it must do, on a loaded host. */
-const PATIENCE_MS = 30_000;
+type QemuProcess = ChildProcessByStdio<Writable, Readable, Readable>;
 
-/** Waits until the condition holds. Rejects where that takes too long: a loop without an end would hide why. */
-export async function until(what: string, condition: () => boolean | Promise<boolean>): Promise<void> {
-  for (const end = performance.now() + PATIENCE_MS; !(await condition()); ) {
-    if (performance.now() > end) throw new Error(`waited ${PATIENCE_MS} ms: ${what}`);
-    await new Promise((resolve) => setTimeout(resolve, 1));
-  }
-}
+/** Bytes of one access, and what qtest calls it. */
+const LETTERS = { 1: "b", 2: "w", 4: "l" } as const;
+type Width = keyof typeof LETTERS;
 
-type QemuProcess = ChildProcessByStdio<Writable, Readable, null>;
+/** Ports of configuration mechanism 1 (PCI 3.0 §3.2.2.3.2). */
+const [CONFIG_ADDRESS, CONFIG_DATA] = [0xcf8, 0xcfc];
 
-/** Whether this host has a QEMU to compare with. */
-export const hasQemu = (program = "qemu-system-x86_64"): boolean =>
-  spawnSync(program, ["--version"]).status === 0;
+const PC = "qemu-system-x86_64";
+
+/** What guest time does while nothing runs: it jumps to the next timer at once, stands still, or goes with the host's. */
+export type QtestTime = "jumps" | "stands" | "goes";
+
+const TIME_OPTIONS: Readonly<Record<QtestTime, readonly string[]>> = {
+  jumps: ["-icount", "shift=0,sleep=off"],
+  stands: ["-S"],
+  goes: [],
+};
 
 /** A ROM whose reset vector is `cli; hlt`: the machine is there and nothing runs. */
 function haltedRom(): Uint8Array {
@@ -31,10 +35,17 @@ function haltedRom(): Uint8Array {
 
 /**
  * A QEMU without a guest, whose buses a test drives by the qtest protocol (QEMU, docs/devel/testing/qtest): one command
- * a line, one answer a line.
+ * a line, one answer a line. With it a device is compared with QEMU's own, access by access.
+ *
+ * @example
+ * ```ts
+ * await using qemu = await QtestMachine.pc(["-device", "edu,addr=5"]);
+ * expect(await qemu.configRead(5, 0, 4)).toBe(0x11e8_1234);
+ * ```
  */
 export class QtestMachine implements AsyncDisposable {
   readonly #child: QemuProcess;
+  readonly #qmp: QmpClient;
   readonly #socket: Socket;
   readonly #directory: string;
   readonly #waiting: ((line: string) => void)[] = [];
@@ -44,6 +55,7 @@ export class QtestMachine implements AsyncDisposable {
   private constructor(child: QemuProcess, socket: Socket, directory: string, ended: Promise<never>) {
     this.#ended = ended;
     this.#child = child;
+    this.#qmp = new QmpClient(child.stdin, child.stdout);
     this.#socket = socket;
     this.#directory = directory;
     // A QEMU that ended says so by its exit.
@@ -55,21 +67,17 @@ export class QtestMachine implements AsyncDisposable {
     });
   }
 
-  /** A PC without anything. Guest time jumps to the next timer at once, since nothing runs. */
-  static pc(...args: readonly string[]): Promise<QtestMachine> {
-    return QtestMachine.#pc("-icount", "shift=0,sleep=off", ...args);
+  /** Whether this host has a QEMU to compare with. */
+  static isInstalled(program: string = PC): boolean {
+    return spawnSync(program, ["--version"]).status === 0;
   }
 
-  /** The same, with guest time standing still. */
-  static paused(...args: readonly string[]): Promise<QtestMachine> {
-    return QtestMachine.#pc("-S", ...args);
-  }
-
-  static #pc(...args: readonly string[]): Promise<QtestMachine> {
-    return QtestMachine.start("qemu-system-x86_64", async (directory) => {
+  /** A PC with 64 MiB and otherwise nothing but what `args` say. */
+  static pc(args: readonly string[], time: QtestTime = "jumps"): Promise<QtestMachine> {
+    return QtestMachine.start(PC, async (directory) => {
       const rom = join(directory, "halted.rom");
       await writeFile(rom, haltedRom());
-      return ["-M", "pc", "-m", "64", "-nodefaults", "-bios", rom, ...args];
+      return ["-M", "pc", "-m", "64", "-nodefaults", "-bios", rom, ...TIME_OPTIONS[time], ...args];
     });
   }
 
@@ -85,11 +93,15 @@ export class QtestMachine implements AsyncDisposable {
     const connected = new Promise<Socket>((resolve) => void server.once("connection", resolve));
     const qtest = ["-display", "none", "-qtest", `unix:${path}`, "-qtest-log", "none", "-qmp", "stdio"];
     const child = spawn(program, [...qtest, ...(await argsFor(directory))], {
-      stdio: ["pipe", "pipe", "inherit"],
+      stdio: ["pipe", "pipe", "pipe"],
       env: { ...process.env, QEMU_AUDIO_DRV: "none" },
     });
+    let complaint = "";
+    child.stderr
+      .setEncoding("utf8")
+      .on("data", (text: string) => (complaint = (complaint + text).slice(-2000)));
     const ended = new Promise<never>((_resolve, reject) => {
-      child.once("exit", (code) => reject(new Error(`${program} ended with ${code}`)));
+      child.once("close", (code) => reject(new Error(`${program} ended with ${code}: ${complaint.trim()}`)));
       child.once("error", reject);
     });
     ended.catch(() => undefined);
@@ -107,36 +119,22 @@ export class QtestMachine implements AsyncDisposable {
 
   /** The object of that type in QEMU's tree that was made first. */
   async objectOf(type: string): Promise<string> {
-    const { stdin, stdout } = this.#child;
-    const answer = new Promise<readonly { readonly name: string; readonly type: string }[]>(
-      (resolve, reject) => {
-        let text = "";
-        stdout.setEncoding("utf8").on("data", (more: string) => {
-          text += more;
-          for (const line of text.split("\n").slice(0, -1)) {
-            const { return: found, error } = JSON.parse(line) as {
-              readonly return?: unknown;
-              readonly error?: { readonly desc: string };
-            };
-            if (Array.isArray(found)) resolve(found as never);
-            if (error !== undefined) reject(new Error(`qmp: ${error.desc}`));
-          }
-        });
-      },
-    );
-    const unattached = "/machine/unattached";
-    stdin.write('{"execute":"qmp_capabilities"}\n');
-    stdin.write(`{"execute":"qom-list","arguments":{"path":"${unattached}"}}\n`);
-    const all = await Promise.race([answer, this.#ended]);
-    const objects = all.filter((object) => object.type === `child<${type}>`);
-    if (objects.length === 0) throw new Error(`qmp: expected an object of type ${type}, found none`);
-    const numbers = objects.map(({ name }) => Number(/\[(\d+)\]/.exec(name)?.[1]));
-    return `${unattached}/device[${Math.min(...numbers)}]`;
+    const path = "/machine/unattached";
+    const all = await Promise.race([this.#qmp.execute("qom-list", { path }), this.#ended]);
+    const numbers = (all as readonly { readonly name: string; readonly type: string }[])
+      .filter((object) => object.type === `child<${type}>`)
+      .map(({ name }) => Number(/\[(\d+)\]/.exec(name)?.[1]));
+    if (numbers.length === 0) throw new Error(`qmp: expected an object of type ${type}, found none`);
+    return `${path}/device[${Math.min(...numbers)}]`;
   }
 
   /** Puts a level on an input of an object that has no name of its own. */
   async setInput(object: string, input: number, level: boolean): Promise<void> {
-    await this.#ask(`set_irq_in ${object} unnamed-gpio-in ${input} ${level ? 1 : 0}`);
+    await this.#tell(`set_irq_in ${object} unnamed-gpio-in ${input} ${level ? 1 : 0}`);
+  }
+
+  async #tell(command: string): Promise<void> {
+    await this.#ask(command);
   }
 
   async #ask(command: string): Promise<string> {
@@ -147,12 +145,12 @@ export class QtestMachine implements AsyncDisposable {
     return rest[0] ?? "";
   }
 
-  async readMemory32(address: number): Promise<number> {
-    return Number(await this.#ask(`readl 0x${address.toString(16)}`));
+  read(address: number, width: Width): Promise<number> {
+    return this.#ask(`read${LETTERS[width]} 0x${address.toString(16)}`).then(Number);
   }
 
-  async writeMemory32(address: number, value: number): Promise<void> {
-    await this.#ask(`writel 0x${address.toString(16)} 0x${value.toString(16)}`);
+  write(address: number, width: Width, value: number): Promise<void> {
+    return this.#tell(`write${LETTERS[width]} 0x${address.toString(16)} 0x${value.toString(16)}`);
   }
 
   async bytes(address: number, length: number): Promise<Uint8Array> {
@@ -160,25 +158,37 @@ export class QtestMachine implements AsyncDisposable {
   }
 
   async setBytes(address: number, bytes: Uint8Array): Promise<void> {
-    await this.#ask(
-      `write 0x${address.toString(16)} ${bytes.length} 0x${Buffer.from(bytes).toString("hex")}`,
-    );
+    const text = Buffer.from(bytes).toString("hex");
+    await this.#tell(`write 0x${address.toString(16)} ${bytes.length} 0x${text}`);
   }
 
-  /** Configuration mechanism 1 (PCI 3.0 §3.2.2.3.2), bus 0. */
-  async configRead32(device: number, offset: number): Promise<number> {
-    await this.#ask(`outl 0xcf8 0x${(0x8000_0000 + device * 0x800 + (offset & 0xfc)).toString(16)}`);
-    return Number(await this.#ask("inl 0xcfc"));
+  portIn(port: number, width: Width): Promise<number> {
+    return this.#ask(`in${LETTERS[width]} 0x${port.toString(16)}`).then(Number);
   }
 
-  async configWrite32(device: number, offset: number, value: number): Promise<void> {
-    await this.#ask(`outl 0xcf8 0x${(0x8000_0000 + device * 0x800 + (offset & 0xfc)).toString(16)}`);
-    await this.#ask(`outl 0xcfc 0x${value.toString(16)}`);
+  portOut(port: number, width: Width, value: number): Promise<void> {
+    return this.#tell(`out${LETTERS[width]} 0x${port.toString(16)} 0x${value.toString(16)}`);
+  }
+
+  /** Configuration space of a device on bus 0 of a PC. */
+  async configRead(device: number, offset: number, width: Width): Promise<number> {
+    await this.#select(device, offset);
+    return this.portIn(CONFIG_DATA + (offset & 3), width);
+  }
+
+  async configWrite(device: number, offset: number, width: Width, value: number): Promise<void> {
+    await this.#select(device, offset);
+    await this.portOut(CONFIG_DATA + (offset & 3), width, value);
+  }
+
+  #select(device: number, offset: number): Promise<void> {
+    return this.portOut(CONFIG_ADDRESS, 4, 0x8000_0000 + (device << 11) + (offset & 0xfc));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#socket.destroy();
     this.#child.kill("SIGKILL");
+    await this.#ended.catch(() => undefined);
     await rm(this.#directory, { recursive: true, force: true });
   }
 }
