@@ -7,6 +7,7 @@ export default defineConfig({
   ssr: { resolve: { conditions } },
   test: {
     globalSetup: ["packages/soft-backend/scripts/vitest-setup.ts"],
+    reporters: ["default", "./scripts/skip-reasons.ts"],
     setupFiles: ["scripts/vitest-seed.ts"],
     include: ["packages/*/src/**/*.test.ts", "packages/*/test/**/*.test.ts", "examples/*/*.test.ts"],
     // Guests run on an interpreter and hosts are shared: a limit is there to end what hangs.

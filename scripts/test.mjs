@@ -18,7 +18,13 @@ await runMain(async () => {
   if (missing !== undefined) {
     process.stderr.write(`tests that boot Linux will skip, there is no kernel: ${missing}\n`);
   }
-  const reporters = ["--reporter=default", "--reporter=json", `--outputFile.json=${results}`];
+  const skips = join(root, "scripts", "skip-reasons.ts");
+  const reporters = [
+    "--reporter=default",
+    `--reporter=${skips}`,
+    "--reporter=json",
+    `--outputFile.json=${results}`,
+  ];
   return runToEnd(join(root, "node_modules", ".bin", "vitest"), [
     "run",
     ...reporters,

@@ -132,11 +132,14 @@ describe.each(makers)(
 
     // Root may write any file but those of the kernel that nobody may.
     const isRoot = process.getuid?.() === 0;
-    it.skipIf(isRoot && !existsSync(READ_ONLY))("an image that may only be read", async () => {
-      const { code, err } = await makeWith(maker, disk(isRoot ? READ_ONLY : "ro.img"));
-      expect(err).toMatch(/devices\[1\]\.disk: .*: cannot open for writing: permission denied/);
-      expect([code, err.trim().split("\n").length]).toEqual([2, 1]);
-    });
+    it.skipIf(isRoot && !existsSync(READ_ONLY))(
+      "an image that may only be read (needs a file that its user may not write)",
+      async () => {
+        const { code, err } = await makeWith(maker, disk(isRoot ? READ_ONLY : "ro.img"));
+        expect(err).toMatch(/devices\[1\]\.disk: .*: cannot open for writing: permission denied/);
+        expect([code, err.trim().split("\n").length]).toEqual([2, 1]);
+      },
+    );
   },
 );
 

@@ -32,7 +32,7 @@ const text = (from: Uint8Array | number): string | number =>
   typeof from === "number" ? from : new TextDecoder().decode(from);
 const me = { uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 };
 
-describe.skipIf(!isLinux)("HostDirectory", () => {
+describe.skipIf(!isLinux)("HostDirectory (needs Linux on x86-64)", () => {
   let around: string;
   let inside: string;
   let tree: HostDirectory;
@@ -343,21 +343,24 @@ describe.skipIf(!isLinux)("HostDirectory", () => {
     expect(content(find("f"))).toBe("data");
   });
 
-  it.skipIf(me.uid === 0 && !isMainThread)("lets a file's maker write to it whatever its permissions", () => {
-    if (me.uid === 0) chownSync(inside, NOBODY, NOBODY);
-    if (me.uid === 0) chmodSync(around, 0o711);
-    if (me.uid === 0) process.seteuid?.(NOBODY);
-    try {
-      const own = open();
-      const handle = own.create(own.root, bytes("object"), O_RDWR | O_EXCL, 0o444, me);
-      expect(own.write(handle, 0, [bytes("blob")])).toBe(4);
-      expect(lstatSync(join(inside, "object")).mode & 0o7777).toBe(0o444);
-      expect(own.open(own.createdNode, O_RDWR)).toBe(-EACCES);
-      void own.closeTree();
-    } finally {
-      if (me.uid === 0) process.seteuid?.(0);
-    }
-  });
+  it.skipIf(me.uid === 0 && !isMainThread)(
+    "lets a file's maker write to it whatever its permissions (needs a process for root, a thread for others)",
+    () => {
+      if (me.uid === 0) chownSync(inside, NOBODY, NOBODY);
+      if (me.uid === 0) chmodSync(around, 0o711);
+      if (me.uid === 0) process.seteuid?.(NOBODY);
+      try {
+        const own = open();
+        const handle = own.create(own.root, bytes("object"), O_RDWR | O_EXCL, 0o444, me);
+        expect(own.write(handle, 0, [bytes("blob")])).toBe(4);
+        expect(lstatSync(join(inside, "object")).mode & 0o7777).toBe(0o444);
+        expect(own.open(own.createdNode, O_RDWR)).toBe(-EACCES);
+        void own.closeTree();
+      } finally {
+        if (me.uid === 0) process.seteuid?.(0);
+      }
+    },
+  );
 
   it("leaves descriptors to the rest of the process, and memory for few listings", () => {
     const small = open({ mostFds: 4 * (openFds() + 40) });
@@ -385,19 +388,22 @@ describe.skipIf(!isLinux)("HostDirectory", () => {
     void small.closeTree();
   });
 
-  it.skipIf(me.uid === 0)("may do what this process may, and no more", () => {
+  it.skipIf(me.uid === 0)("may do what this process may, and no more (needs a user who is not root)", () => {
     writeFileSync(join(inside, "f"), "f");
     chmodSync(join(inside, "f"), 0);
     expect(tree.open(find("f"), O_RDONLY)).toBe(-EACCES);
   });
 
-  it.runIf(me.uid === 0)("gives files to the guest's user, in setgid directories to the group", () => {
-    mkdirSync(join(inside, "d"));
-    chmodSync(join(inside, "d"), 0o2777);
-    const owner = { uid: 12, gid: 34 };
-    tree.makeNode(tree.root, bytes("f"), 0o104755, owner);
-    tree.makeNode(find("d"), bytes("g"), 0o100600, owner);
-    expect(lstatSync(join(inside, "f"))).toMatchObject({ ...owner, mode: 0o104755 });
-    expect(lstatSync(join(inside, "d", "g"))).toMatchObject({ uid: 12, gid: 0 });
-  });
+  it.runIf(me.uid === 0)(
+    "gives files to the guest's user, in setgid directories to the group (needs root)",
+    () => {
+      mkdirSync(join(inside, "d"));
+      chmodSync(join(inside, "d"), 0o2777);
+      const owner = { uid: 12, gid: 34 };
+      tree.makeNode(tree.root, bytes("f"), 0o104755, owner);
+      tree.makeNode(find("d"), bytes("g"), 0o100600, owner);
+      expect(lstatSync(join(inside, "f"))).toMatchObject({ ...owner, mode: 0o104755 });
+      expect(lstatSync(join(inside, "d", "g"))).toMatchObject({ uid: 12, gid: 0 });
+    },
+  );
 });

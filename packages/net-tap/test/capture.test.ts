@@ -81,7 +81,7 @@ describe("a capture", () => {
     }
   });
 
-  it.skipIf(!has(TSHARK))("is read by tshark as what it is", async () => {
+  it.skipIf(!has(TSHARK))("is read by tshark as what it is (needs tshark)", async () => {
     await using directory = await scratch();
     const path = join(directory.path, "net.pcapng");
     const frames = await recorded(path);

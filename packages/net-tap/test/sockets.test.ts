@@ -169,7 +169,7 @@ describe("the framing of QEMU's and passt's stream sockets", () => {
 });
 
 describe("joined to others", () => {
-  it.skipIf(!has("passt"))("gets an address and echo replies from passt", async () => {
+  it.skipIf(!has("passt"))("gets an address and echo replies from passt (needs passt)", async () => {
     await using directory = await scratch();
     chmodSync(directory.path, 0o777);
     const path = join(directory.path, "passt.sock");
@@ -205,7 +205,7 @@ describe("joined to others", () => {
   });
 
   it.skipIf(!has("qemu-system-x86_64"))(
-    "speaks QEMU's -netdev stream and dgram, through QEMU's own hub",
+    "speaks QEMU's -netdev stream and dgram, through QEMU's own hub (needs qemu-system-x86_64)",
     async () => {
       await using directory = await scratch();
       const path = join(directory.path, "lan.sock");

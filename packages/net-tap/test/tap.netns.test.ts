@@ -137,18 +137,21 @@ describe.skipIf(obstacle !== undefined)(`a tap${obstacle === undefined ? "" : `:
     );
   });
 
-  it.skipIf(!has(SETPRIV))("is opened by the user for whom it was made, without rights: it is up", () => {
-    const name = freshName();
-    ip("tuntap", "add", "mode", "tap", "name", name, "user", "root");
-    ip("link", "set", name, "up");
-    try {
-      const withoutRights = ["--bounding-set", "-net_admin", "--inh-caps", "-net_admin", process.execPath];
-      const args = [...withoutRights, ...scriptOf({ name })];
-      expect(execFileSync(SETPRIV, args, { encoding: "utf8" })).toBe(`${name}\n`);
-    } finally {
-      ip("tuntap", "del", "mode", "tap", "name", name);
-    }
-  });
+  it.skipIf(!has(SETPRIV))(
+    "is opened by the user for whom it was made, without rights: it is up (needs setpriv)",
+    () => {
+      const name = freshName();
+      ip("tuntap", "add", "mode", "tap", "name", name, "user", "root");
+      ip("link", "set", name, "up");
+      try {
+        const withoutRights = ["--bounding-set", "-net_admin", "--inh-caps", "-net_admin", process.execPath];
+        const args = [...withoutRights, ...scriptOf({ name })];
+        expect(execFileSync(SETPRIV, args, { encoding: "utf8" })).toBe(`${name}\n`);
+      } finally {
+        ip("tuntap", "del", "mode", "tap", "name", name);
+      }
+    },
+  );
 
   it("says what to do where the host refuses", () => {
     const taken = tap({ name: freshName() });

@@ -4,7 +4,7 @@ import { describe, it } from "vitest";
 import { softHypervisor } from "../src/index.ts";
 import { coreIsBuilt } from "./fuzz/core-driver.ts";
 
-describe.skipIf(!coreIsBuilt())("soft backend", () => {
+describe.skipIf(!coreIsBuilt())("soft backend (needs the built core)", () => {
   hypervisorConformance(
     { describe, it },
     {

@@ -33,7 +33,7 @@ class Mismatches {
   }
 }
 
-describe.skipIf(!coreIsBuilt())("integer instructions against a processor", () => {
+describe.skipIf(!coreIsBuilt())("integer instructions against a processor (needs the built core)", () => {
   const { pool, vectors } = unpackGolden(readFileSync(new URL("golden/int-vectors.br", import.meta.url)));
 
   it.each([false, true])(
@@ -56,7 +56,7 @@ describe.skipIf(!coreIsBuilt())("integer instructions against a processor", () =
 
   const native = nativeExecutor();
   it.skipIf(native === undefined)(
-    "agree with this host's processor on fresh vectors",
+    "agree with this host's processor on fresh vectors (needs gcc on x86-64)",
     () => {
       const core = new CoreDriver();
       const mismatches = new Mismatches();

@@ -154,7 +154,7 @@ test("golden vectors of a real CPU", () => {
   expect(count).toBe(5000);
 });
 
-describe.skipIf(!isHostUsable())("this host's CPU", () => {
+describe.skipIf(!isHostUsable())("this host's CPU (needs gcc on x86-64)", () => {
   test("fresh vectors", () => {
     campaign((seed) => {
       const { failures } = compareAll(runNative("softfloat-vectors", String(seed), "50000"));

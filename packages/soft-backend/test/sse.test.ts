@@ -105,77 +105,82 @@ describe("RCPPS and RSQRTPS", () => {
 
 const lacking = hostLacks();
 
-describe.skipIf(lacking !== undefined)("this host's CPU", () => {
-  beforeAll(buildHarness, 60_000);
+describe.skipIf(lacking !== undefined)(
+  `this host's CPU${lacking === undefined ? "" : ` (needs ${lacking})`}`,
+  () => {
+    beforeAll(buildHarness, 60_000);
 
-  const join = (all: readonly Uint8Array[]): Uint8Array => new Uint8Array(Buffer.concat(all));
-  const part = (all: Uint8Array, i: number): Uint8Array => all.subarray(i * CASE_SIZE, (i + 1) * CASE_SIZE);
+    const join = (all: readonly Uint8Array[]): Uint8Array => new Uint8Array(Buffer.concat(all));
+    const part = (all: Uint8Array, i: number): Uint8Array => all.subarray(i * CASE_SIZE, (i + 1) * CASE_SIZE);
 
-  test("fresh cases agree in registers, memory, flags, MXCSR, x87 state and exceptions", {
-    timeout: 600_000,
-  }, () => {
-    campaign((seed) => {
-      const all: Trial[] = knownEncodings(core)
-        .filter((encoding) => !isApproximation(encoding))
-        .flatMap((encoding) => trials(core, encoding, seed, 40));
-      const results = executeOnHost(join(all.map(({ input }) => input)));
-      const failures: string[] = [];
-      for (const [i, trial] of all.entries()) {
-        const expected = outcome(part(results, i));
-        const found = executeOnCore(core, trial);
-        if (Buffer.compare(expected, found) !== 0) failures.push(explain(trial, expected, found));
-        if (failures.length === MAX_REPORTED) break;
-      }
-      expect(failures.join("\n"), `seed ${seed}`).toBe("");
+    test("fresh cases agree in registers, memory, flags, MXCSR, x87 state and exceptions", {
+      timeout: 600_000,
+    }, () => {
+      campaign((seed) => {
+        const all: Trial[] = knownEncodings(core)
+          .filter((encoding) => !isApproximation(encoding))
+          .flatMap((encoding) => trials(core, encoding, seed, 40));
+        const results = executeOnHost(join(all.map(({ input }) => input)));
+        const failures: string[] = [];
+        for (const [i, trial] of all.entries()) {
+          const expected = outcome(part(results, i));
+          const found = executeOnCore(core, trial);
+          if (Buffer.compare(expected, found) !== 0) failures.push(explain(trial, expected, found));
+          if (failures.length === MAX_REPORTED) break;
+        }
+        expect(failures.join("\n"), `seed ${seed}`).toBe("");
+      });
     });
-  });
 
-  /** A case with everything zero and masked, whose memory operand is at `place` (see the harness). */
-  const probe = (encoding: Encoding, place: number, trailer: readonly number[]): Uint8Array => {
-    const state = new Uint8Array(CASE_SIZE);
-    const view = new DataView(state.buffer);
-    const code = [...assemble(plain(encoding), false), ...trailer];
-    state.set(code, CaseField.CODE);
-    view.setUint16(CaseField.LENGTH, code.length, true);
-    view.setUint16(CaseField.PLACE, place, true);
-    view.setUint32(CaseField.MXCSR, 0x1f80, true);
-    view.setUint32(CaseField.FLAGS, 0x202, true);
-    return state;
-  };
-  const traps = (probes: readonly Uint8Array[]): number[] => {
-    const results = executeOnHost(join(probes));
-    return probes.map((_, i) => new DataView(results.buffer).getUint32(i * CASE_SIZE + CaseField.TRAP, true));
-  };
+    /** A case with everything zero and masked, whose memory operand is at `place` (see the harness). */
+    const probe = (encoding: Encoding, place: number, trailer: readonly number[]): Uint8Array => {
+      const state = new Uint8Array(CASE_SIZE);
+      const view = new DataView(state.buffer);
+      const code = [...assemble(plain(encoding), false), ...trailer];
+      state.set(code, CaseField.CODE);
+      view.setUint16(CaseField.LENGTH, code.length, true);
+      view.setUint16(CaseField.PLACE, place, true);
+      view.setUint32(CaseField.MXCSR, 0x1f80, true);
+      view.setUint32(CaseField.FLAGS, 0x202, true);
+      return state;
+    };
+    const traps = (probes: readonly Uint8Array[]): number[] => {
+      const results = executeOnHost(join(probes));
+      return probes.map((_, i) =>
+        new DataView(results.buffer).getUint32(i * CASE_SIZE + CaseField.TRAP, true),
+      );
+    };
 
-  /** Instructions in the same parts of the opcode maps that are not of this unit, or not of x86-64-v2. */
-  const isElsewhere = ({ map, prefix, opcode }: Encoding): boolean => {
-    if (map === 1) return opcode === 0x2b && prefix > 1; // MOVNTSS, MOVNTSD (SSE4a)
-    if (map === 2) return (opcode >= 0x80 && opcode <= 0x83) || (opcode >= 0xc8 && opcode <= 0xcf); // INVPCID, SHA, GFNI
-    return opcode >= 0xcc && opcode <= 0xcf; // SHA, GFNI
-  };
+    /** Instructions in the same parts of the opcode maps that are not of this unit, or not of x86-64-v2. */
+    const isElsewhere = ({ map, prefix, opcode }: Encoding): boolean => {
+      if (map === 1) return opcode === 0x2b && prefix > 1; // MOVNTSS, MOVNTSD (SSE4a)
+      if (map === 2) return (opcode >= 0x80 && opcode <= 0x83) || (opcode >= 0xc8 && opcode <= 0xcf); // INVPCID, SHA, GFNI
+      return opcode >= 0xcc && opcode <= 0xcf; // SHA, GFNI
+    };
 
-  test("the same encodings are legal", () => {
-    const all = [...candidates()].filter((encoding) => !isElsewhere(encoding));
-    const found = traps(all.map((encoding) => probe(encoding, 0, [0x90]))); // NOP, or the immediate
-    const wrong = all.filter((encoding, i) => isKnown(core, encoding) !== (found[i] !== 6));
-    expect(wrong.map(nameOf)).toEqual([]);
-    expect(all.length).toBeGreaterThan(5000);
-  });
-
-  test("memory operands have the size and alignment that sseInfo tells", () => {
-    const all = knownEncodings(core).filter(({ memory }) => memory);
-    const size = (encoding: Encoding): number => core.info(plain(encoding)) & Info.SIZE;
-    const trailer = (encoding: Encoding): number[] => (core.info(plain(encoding)) & Info.IMM8 ? [0] : []);
-    const fits = traps(all.map((encoding) => probe(encoding, size(encoding), trailer(encoding))));
-    const tooShort = traps(all.map((encoding) => probe(encoding, size(encoding) - 1, trailer(encoding))));
-    const shifted = traps(all.map((encoding) => probe(encoding, 0x101, trailer(encoding))));
-    const wrong = all.filter((encoding, i) => {
-      const aligned = (core.info(plain(encoding)) & Info.ALIGNED) !== 0;
-      if (fits[i] !== 0 || shifted[i] !== (aligned ? 13 : 0)) return true;
-      // A place of 0 means anywhere: single bytes cannot be cut short.
-      return size(encoding) > 1 && tooShort[i] !== (aligned ? 13 : 14);
+    test("the same encodings are legal", () => {
+      const all = [...candidates()].filter((encoding) => !isElsewhere(encoding));
+      const found = traps(all.map((encoding) => probe(encoding, 0, [0x90]))); // NOP, or the immediate
+      const wrong = all.filter((encoding, i) => isKnown(core, encoding) !== (found[i] !== 6));
+      expect(wrong.map(nameOf)).toEqual([]);
+      expect(all.length).toBeGreaterThan(5000);
     });
-    expect(wrong.map(nameOf)).toEqual([]);
-    expect(all.length).toBeGreaterThan(300);
-  });
-});
+
+    test("memory operands have the size and alignment that sseInfo tells", () => {
+      const all = knownEncodings(core).filter(({ memory }) => memory);
+      const size = (encoding: Encoding): number => core.info(plain(encoding)) & Info.SIZE;
+      const trailer = (encoding: Encoding): number[] => (core.info(plain(encoding)) & Info.IMM8 ? [0] : []);
+      const fits = traps(all.map((encoding) => probe(encoding, size(encoding), trailer(encoding))));
+      const tooShort = traps(all.map((encoding) => probe(encoding, size(encoding) - 1, trailer(encoding))));
+      const shifted = traps(all.map((encoding) => probe(encoding, 0x101, trailer(encoding))));
+      const wrong = all.filter((encoding, i) => {
+        const aligned = (core.info(plain(encoding)) & Info.ALIGNED) !== 0;
+        if (fits[i] !== 0 || shifted[i] !== (aligned ? 13 : 0)) return true;
+        // A place of 0 means anywhere: single bytes cannot be cut short.
+        return size(encoding) > 1 && tooShort[i] !== (aligned ? 13 : 14);
+      });
+      expect(wrong.map(nameOf)).toEqual([]);
+      expect(all.length).toBeGreaterThan(300);
+    });
+  },
+);

@@ -71,7 +71,7 @@ describe("golden vectors of a real CPU", () => {
   });
 });
 
-describe.skipIf(!isHostUsable())("this host's CPU", () => {
+describe.skipIf(!isHostUsable())("this host's CPU (needs gcc on x86-64)", () => {
   test.each([
     ["basic", exact],
     ["environment", exact],

@@ -28,7 +28,7 @@ function flagsOf(path: string): number {
 }
 
 it.skipIf(qemuImg === undefined || process.platform !== "linux")(
-  "images opened past the page cache are the same to qemu-img",
+  "images opened past the page cache are the same to qemu-img (needs Linux)",
   { timeout: 60_000 },
   async () => {
     await inDirectory((directory) => {

@@ -11,7 +11,7 @@ import { ended, make, SIZE } from "./writing-guest.ts";
 
 const canLock = process.platform === "linux" && process.arch === "x64";
 
-describe.skipIf(!canLock || qemuImg === undefined)("locks of images", () => {
+describe.skipIf(!canLock || qemuImg === undefined)("locks of images (needs Linux on x86-64)", () => {
   it("keep a second writer out, whoever it is", async () => {
     await inDirectory((directory) => {
       const path = join(directory, "a.qcow2");

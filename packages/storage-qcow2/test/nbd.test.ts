@@ -132,7 +132,7 @@ describe("the NBD server", () => {
     });
   });
 
-  it.skipIf(!hasNbdTools || !hasOpenssl)("serves over TLS, and only over TLS", async () => {
+  it.skipIf(!hasNbdTools || !hasOpenssl)("serves over TLS, and only over TLS (needs openssl)", async () => {
     await inDirectory(async (directory) => {
       const tls = makeCertificates(directory);
       await serving(

@@ -20,7 +20,7 @@ const FLUSH = 9;
 
 const isHere = process.platform === "linux" && process.arch === "x64";
 
-describe.skipIf(!isHere)("a device whose back end is not what it should be", () => {
+describe.skipIf(!isHere)("a device whose back end is not what it should be (needs Linux on x86-64)", () => {
   let directory: string;
   let socket: string;
   const closers: (() => void | Promise<void>)[] = [];

@@ -43,7 +43,7 @@ class SlowDisk {
 
 const isHere = process.platform === "linux" && process.arch === "x64";
 
-describe.skipIf(!isHere)("a device that another process serves", () => {
+describe.skipIf(!isHere)("a device that another process serves (needs Linux on x86-64)", () => {
   let directory: string;
   let backend: VhostUserBackend;
   let disk: SlowDisk;

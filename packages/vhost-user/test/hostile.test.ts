@@ -44,7 +44,7 @@ async function expectAlive(backend: VhostUserBackend): Promise<void> {
 
 const isHere = process.platform === "linux" && process.arch === "x64";
 
-describe.skipIf(!isHere)("a front end that makes mistakes", () => {
+describe.skipIf(!isHere)("a front end that makes mistakes (needs Linux on x86-64)", () => {
   interface Mistake {
     readonly name: string;
     readonly reason: string;
@@ -198,7 +198,7 @@ describe.skipIf(!isHere)("a front end that makes mistakes", () => {
   });
 });
 
-describe.skipIf(!isHere)("a front end that means harm", () => {
+describe.skipIf(!isHere)("a front end that means harm (needs Linux on x86-64)", () => {
   type Fd = "memfd" | "event" | "socket" | "directory" | "full";
   interface Sent {
     readonly request: number;

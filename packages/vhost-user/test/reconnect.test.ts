@@ -41,93 +41,96 @@ const step: fc.Arbitrary<Step> = fc.oneof(
 
 const isHere = process.platform === "linux" && process.arch === "x64";
 
-describe.skipIf(!isHere).each([false, true])("requests in flight (packed: %s)", (isPacked) => {
-  it("are all served, and each once, whatever dies and whenever", async () => {
-    await fc.assert(
-      fc.asyncProperty(fc.array(step, { minLength: 5, maxLength: 40 }), async (steps) => {
-        const bench = new DiskBench(isPacked);
-        bench.newBackend();
-        await bench.connect();
-        const dead: (() => void)[] = [];
-        const endAll = async (): Promise<void> => {
-          for (const end of bench.disk.held.splice(0)) end();
-          await turns(1);
-        };
-        for (const { kind, ...rest } of steps) {
-          const {
-            sector = 0,
-            byte = 0,
-            which = 0,
-          } = rest as { sector?: number; byte?: number; which?: number };
-          if (kind === "write") bench.offer(sector, byte);
-          if (kind === "end") bench.disk.held.splice(which % (bench.disk.held.length + 1), 1)[0]?.();
-          if (kind === "crash") {
-            dead.push(...bench.crash());
-            bench.newBackend();
-            await bench.connect();
+describe.skipIf(!isHere).each([false, true])(
+  "requests in flight (packed: %s) (needs Linux on x86-64)",
+  (isPacked) => {
+    it("are all served, and each once, whatever dies and whenever", async () => {
+      await fc.assert(
+        fc.asyncProperty(fc.array(step, { minLength: 5, maxLength: 40 }), async (steps) => {
+          const bench = new DiskBench(isPacked);
+          bench.newBackend();
+          await bench.connect();
+          const dead: (() => void)[] = [];
+          const endAll = async (): Promise<void> => {
+            for (const end of bench.disk.held.splice(0)) end();
+            await turns(1);
+          };
+          for (const { kind, ...rest } of steps) {
+            const {
+              sector = 0,
+              byte = 0,
+              which = 0,
+            } = rest as { sector?: number; byte?: number; which?: number };
+            if (kind === "write") bench.offer(sector, byte);
+            if (kind === "end") bench.disk.held.splice(which % (bench.disk.held.length + 1), 1)[0]?.();
+            if (kind === "crash") {
+              dead.push(...bench.crash());
+              bench.newBackend();
+              await bench.connect();
+            }
+            if (kind === "break") {
+              const gone = bench.disconnect();
+              await endAll();
+              await endAll();
+              await gone;
+              await bench.connect();
+            }
+            if (kind === "pause") {
+              const stopped = bench.stop();
+              await endAll();
+              await endAll();
+              const base = await stopped;
+              await bench.disconnect();
+              await bench.connect(base);
+            }
+            await turns(3);
+            bench.collect();
           }
-          if (kind === "break") {
-            const gone = bench.disconnect();
-            await endAll();
-            await endAll();
-            await gone;
-            await bench.connect();
-          }
-          if (kind === "pause") {
-            const stopped = bench.stop();
-            await endAll();
-            await endAll();
-            const base = await stopped;
-            await bench.disconnect();
-            await bench.connect(base);
-          }
-          await turns(3);
-          bench.collect();
-        }
-        await drain(bench);
-        expect(bench.underWay.size).toBe(0);
-        expect(bench.disk.bytes).toEqual(bench.expected);
-        // The dead may go.
-        for (const end of dead) end();
-        await bench.close();
-      }),
-      { numRuns: 40 },
-    );
-  });
-
-  it("are taken again in the order in which they were first", async () => {
-    const bench = new DiskBench(isPacked);
-    bench.newBackend();
-    await bench.connect();
-    for (let sector = 0; sector < 6; sector++) bench.offer(sector, sector + 1);
-    while (bench.disk.held.length < 6) await turn();
-    // Out of order: the second and the fifth end, the others are in flight when the back end dies.
-    bench.disk.held[1]!();
-    bench.disk.held[4]!();
-    while (bench.used < 2) {
-      await turn();
-      bench.collect();
-    }
-    const dead = bench.crash();
-    bench.newBackend();
-    await bench.connect();
-    while (bench.disk.held.length < 4) await turn();
-    const order: number[] = [];
-    for (const end of bench.disk.held.splice(0)) {
-      end();
-      order.push(
-        [0, 2, 3, 5].find((sector) => bench.disk.bytes[sector * 512] !== 0 && !order.includes(sector))!,
+          await drain(bench);
+          expect(bench.underWay.size).toBe(0);
+          expect(bench.disk.bytes).toEqual(bench.expected);
+          // The dead may go.
+          for (const end of dead) end();
+          await bench.close();
+        }),
+        { numRuns: 40 },
       );
-    }
-    expect(order).toEqual([0, 2, 3, 5]);
-    await drain(bench);
-    expect(bench.used).toBe(6);
-    for (const end of dead) end();
-    await bench.close();
-  });
-});
+    });
 
-describe.skipIf(!isHere)("a device behind vhost-user (docs/adr/0022)", () => {
+    it("are taken again in the order in which they were first", async () => {
+      const bench = new DiskBench(isPacked);
+      bench.newBackend();
+      await bench.connect();
+      for (let sector = 0; sector < 6; sector++) bench.offer(sector, sector + 1);
+      while (bench.disk.held.length < 6) await turn();
+      // Out of order: the second and the fifth end, the others are in flight when the back end dies.
+      bench.disk.held[1]!();
+      bench.disk.held[4]!();
+      while (bench.used < 2) {
+        await turn();
+        bench.collect();
+      }
+      const dead = bench.crash();
+      bench.newBackend();
+      await bench.connect();
+      while (bench.disk.held.length < 4) await turn();
+      const order: number[] = [];
+      for (const end of bench.disk.held.splice(0)) {
+        end();
+        order.push(
+          [0, 2, 3, 5].find((sector) => bench.disk.bytes[sector * 512] !== 0 && !order.includes(sector))!,
+        );
+      }
+      expect(order).toEqual([0, 2, 3, 5]);
+      await drain(bench);
+      expect(bench.used).toBe(6);
+      for (const end of dead) end();
+      await bench.close();
+    });
+  },
+);
+
+describe.skipIf(!isHere)("a device behind vhost-user (docs/adr/0022) (needs Linux on x86-64)", () => {
   /** How often the device was reset after `act`, of a device that had served requests. */
   const resetsAfter = async (act: (bench: DiskBench) => Promise<void>): Promise<number> => {
     const bench = new DiskBench();

@@ -92,7 +92,7 @@ class CardBench {
 
 const isHere = process.platform === "linux" && process.arch === "x64";
 
-describe.skipIf(!isHere)("vhostNet, on a kernel of the test's own", () => {
+describe.skipIf(!isHere)("vhostNet, on a kernel of the test's own (needs Linux on x86-64)", () => {
   it("asks in the kernel's order for memory, rings and the tap, and gives all of it back", async () => {
     const card = await CardBench.make();
     expect(card.kernel.asked).toEqual(["SET_OWNER", "GET_FEATURES"]);

@@ -76,7 +76,7 @@ const blocksOf = async (path: string): Promise<number> => (await stat(path)).blo
 
 describe("a virtio disk", () => {
   it.skipIf(noExt4 !== undefined)(
-    "is made an ext4 file system; what is written and synced is on the host, and gone again after fstrim",
+    "is made an ext4 file system; what is written and synced is on the host, and gone again after fstrim (needs e2fsprogs)",
     async () => {
       const mkfs = await program(hostTool("mke2fs"), "/opt/mkfs.ext4");
       const extra = (): Promise<readonly CpioEntry[]> => Promise.resolve([...mkfs, pattern]);
@@ -98,25 +98,28 @@ describe("a virtio disk", () => {
     },
   );
 
-  it.skipIf(noExt4 !== undefined)("is the root of a system that boots to a login", async () => {
-    if ("missing" in guest) throw new Error(guest.missing);
-    await using directory = await scratch();
-    const path = (name: string): string => join(directory.path, name);
-    await rootFileSystem(guest.files.initrd, path("root"), path("root.img"));
-    const files = await initrdWith(guest.files, [ROOT_INIT], path("initrd.img"));
-    const devices = [{ plugin: "virtioBlk", disk: { kind: "file", path: "root.img" } }];
-    const file = await machineFile(directory.path, linuxConfig({ ...files, devices }));
-    await using run = new GuestProcess(["run", file, "--timeout", "600"]);
-    await run.waitFor(/northbridge login: $/);
-    run.type("root\n");
-    await run.waitFor(/# (\x1b\[6n)?$/);
-    run.type("grep ' / ' /proc/mounts; hostname > /root/it-was-here; sync; poweroff\n");
-    const { code, out } = await run.ended;
-    expect(out).toMatch(/\/dev\/vda \/ ext4 rw/);
-    expect(code).toBe(0);
-    await runTool("e2fsck", "-fn", path("root.img"));
-    expect(await runTool("debugfs", "-R", "cat /root/it-was-here", path("root.img"))).toBe("northbridge\n");
-  });
+  it.skipIf(noExt4 !== undefined)(
+    "is the root of a system that boots to a login (needs e2fsprogs)",
+    async () => {
+      if ("missing" in guest) throw new Error(guest.missing);
+      await using directory = await scratch();
+      const path = (name: string): string => join(directory.path, name);
+      await rootFileSystem(guest.files.initrd, path("root"), path("root.img"));
+      const files = await initrdWith(guest.files, [ROOT_INIT], path("initrd.img"));
+      const devices = [{ plugin: "virtioBlk", disk: { kind: "file", path: "root.img" } }];
+      const file = await machineFile(directory.path, linuxConfig({ ...files, devices }));
+      await using run = new GuestProcess(["run", file, "--timeout", "600"]);
+      await run.waitFor(/northbridge login: $/);
+      run.type("root\n");
+      await run.waitFor(/# (\x1b\[6n)?$/);
+      run.type("grep ' / ' /proc/mounts; hostname > /root/it-was-here; sync; poweroff\n");
+      const { code, out } = await run.ended;
+      expect(out).toMatch(/\/dev\/vda \/ ext4 rw/);
+      expect(code).toBe(0);
+      await runTool("e2fsck", "-fn", path("root.img"));
+      expect(await runTool("debugfs", "-R", "cat /root/it-was-here", path("root.img"))).toBe("northbridge\n");
+    },
+  );
 
   it("cannot be written where it is read only", async () => {
     const prepare = (image: string): Promise<void> => writeFile(image, PATTERN);

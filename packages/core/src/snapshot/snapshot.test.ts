@@ -161,14 +161,17 @@ describe("saving", () => {
     await machine.stop();
   });
 
-  it.skipIf(process.getuid?.() === 0)("says so where the directory is read-only", async () => {
-    await chmod(directory, 0o500);
-    const { machine } = await make();
-    await machine.start();
-    await expect(machine.save(join(directory, "snap"))).rejects.toMatchObject({ code: "NB_SNAPSHOT" });
-    await machine.stop();
-    await chmod(directory, 0o700);
-  });
+  it.skipIf(process.getuid?.() === 0)(
+    "says so where the directory is read-only (needs a user who is not root)",
+    async () => {
+      await chmod(directory, 0o500);
+      const { machine } = await make();
+      await machine.start();
+      await expect(machine.save(join(directory, "snap"))).rejects.toMatchObject({ code: "NB_SNAPSHOT" });
+      await machine.stop();
+      await chmod(directory, 0o700);
+    },
+  );
 });
 
 describe("restoring", () => {

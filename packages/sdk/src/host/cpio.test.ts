@@ -99,7 +99,7 @@ describe("writeCpio", () => {
   });
 
   const cpioMissing = spawnSync("cpio", ["--version"]).error !== undefined;
-  it.skipIf(cpioMissing)("writes what cpio unpacks (skipped where cpio is not installed)", () => {
+  it.skipIf(cpioMissing)("writes what cpio unpacks (needs cpio)", () => {
     const directory = mkdtempSync(join(tmpdir(), "northbridge-cpio-"));
     try {
       // Device nodes take privileges to unpack.

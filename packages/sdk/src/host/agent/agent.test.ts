@@ -11,7 +11,7 @@ import { encodeRequest, FrameReader } from "./protocol.ts";
 
 /** The agent is a Linux program for x86-64: it runs on such a host as it does in a guest. */
 describe.skipIf(process.platform !== "linux" || process.arch !== "x64")(
-  "the agent, on this host's kernel",
+  "the agent, on this host's kernel (needs Linux on x86-64)",
   () => {
     let directory = "";
     let child: ChildProcess;
