@@ -8,6 +8,16 @@ interface PendingSector {
   readonly bytes: Uint8Array;
 }
 
+/** Which of the contents that a failure may leave are looked at. */
+export interface FailureBounds {
+  /** Every subset of the pending sectors, where those are at most ten and have no more subsets than this. */
+  readonly subsets: number;
+  /** Of more sectors, random ones: as many, with the last sector alone. */
+  readonly samples: number;
+  /** Of more sectors, prefixes: every one, or as many at the same distance. */
+  readonly prefixes: number;
+}
+
 /** A file that knows what a power failure may leave of it: what is stable, and any of the sectors written since. */
 export class FailingFile extends MemoryFile {
   #stable: Uint8Array = new Uint8Array(0);
@@ -39,21 +49,19 @@ export class FailingFile extends MemoryFile {
     return file.content();
   }
 
-  /**
-   * Contents that a failure now may leave: every subset of the pending sectors where those are at most ten and no more than `budget` subsets, and
-   * else a prefix, the last sector alone, and random ones.
-   */
-  *failures(random: Random, budget: number, samples: number): Generator<Uint8Array> {
+  /** Contents that a failure now may leave. */
+  *failures(random: Random, { subsets, samples, prefixes }: FailureBounds): Generator<Uint8Array> {
     const count = this.#pending.length;
-    if (count <= 10 && 2 ** count <= budget) {
+    if (count <= 10 && 2 ** count <= subsets) {
       for (let subset = 0; subset < 2 ** count; subset += 1)
         yield this.after((index) => (subset & (1 << index)) !== 0);
       return;
     }
-    const prefix = random.below(count + 1);
-    yield this.after((index) => index < prefix);
+    const distance = Math.ceil((count + 1) / prefixes);
+    for (let prefix = random.below(distance); prefix <= count; prefix += distance)
+      yield this.after((index) => index < prefix);
     yield this.after((index) => index === count - 1);
-    for (let state = 2; state < samples; state += 1) {
+    for (let state = 1; state < samples; state += 1) {
       const oneIn = 1 + random.below(4);
       const kept = Array.from({ length: count }, () => random.chance(oneIn));
       yield this.after((index) => kept[index] === true);

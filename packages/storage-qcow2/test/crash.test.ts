@@ -9,7 +9,7 @@ import { readHeader } from "../src/qcow2/header.ts";
 import { createQcow2, type Qcow2CreateOptions } from "../src/qcow2/create.ts";
 import { Qcow2Image, type Qcow2Options } from "../src/qcow2/qcow2-image.ts";
 import { RawImage } from "../src/raw/raw-image.ts";
-import { FailingFile } from "./crash-replay.ts";
+import { FailingFile, type FailureBounds } from "./crash-replay.ts";
 import {
   CACHES,
   DiskModel,
@@ -22,11 +22,15 @@ import {
 } from "./disk-model.ts";
 import { inDirectory, qemu, qemuImg, Random, seeds } from "./qemu.ts";
 
-/** With `NORTHBRIDGE_QCOW2_SEEDS` every barrier is looked at, and every subset of up to ten sectors before it. */
+/**
+ * With `NORTHBRIDGE_QCOW2_SEEDS` every barrier is looked at, every subset of up to ten sectors before it, and of more
+ * sectors every prefix up to 32.
+ */
 const isThorough = process.env["NORTHBRIDGE_QCOW2_SEEDS"] !== undefined;
-const BUDGET = isThorough ? 1024 : 3;
-/** Of states beyond those subsets. */
-const SAMPLES = isThorough ? 8 : 3;
+const BOUNDS: FailureBounds = isThorough
+  ? { subsets: 1024, samples: 7, prefixes: 32 }
+  : { subsets: 3, samples: 2, prefixes: 1 };
+
 /** An image with what stands beside it, all of which fail at the same time. */
 class CrashRig {
   readonly file: FailingFile = new FailingFile();
@@ -72,9 +76,9 @@ class CrashRig {
 
   /** Of two files each has its own luck. */
   *failures(random: Random): Generator<{ readonly image: Uint8Array; readonly open: Opener }> {
-    const data = this.data === undefined ? [undefined] : [...this.data.failures(random, BUDGET, SAMPLES)];
+    const data = this.data === undefined ? [undefined] : [...this.data.failures(random, BOUNDS)];
     let index = 0;
-    for (const image of this.file.failures(random, BUDGET, SAMPLES)) {
+    for (const image of this.file.failures(random, BOUNDS)) {
       const beside = data[index % data.length];
       index += 1;
       yield { image, open: (file, more) => this.open(file, more, beside?.slice()) };
@@ -203,7 +207,7 @@ it("a power failure while an image is made leaves no image or an empty one", () 
         : {}),
     };
     const look = (): void => {
-      for (const content of file.failures(random, Math.max(BUDGET, 64), SAMPLES)) {
+      for (const content of file.failures(random, { ...BOUNDS, subsets: Math.max(BOUNDS.subsets, 64) })) {
         if (content.subarray(0, 4).every((byte) => byte === 0)) continue;
         const crashed = new MemoryFile("crashed", content, true);
         const report = checkQcow2(crashed);
@@ -244,8 +248,8 @@ it("a power failure in a commit changes nothing that a guest sees", { timeout: 3
     const expected = new Uint8Array(SECTORS * 512);
     image.readAt(0, expected);
     const look = (): void => {
-      const lower = [...base.failures(random, BUDGET, SAMPLES)];
-      const upper = [...top.failures(random, BUDGET, SAMPLES)];
+      const lower = [...base.failures(random, BOUNDS)];
+      const upper = [...top.failures(random, BOUNDS)];
       for (const [index, content] of upper.entries()) {
         const backing = Qcow2Image.open(new MemoryFile("base", lower[index % lower.length], true));
         const crashed = Qcow2Image.open(new MemoryFile("top", content, true), { backing });
@@ -300,7 +304,7 @@ it.each(["another image", "nothing"])(
       image.readAt(0, expected);
       let states = 0;
       const look = (): void => {
-        for (const content of file.failures(random, BUDGET, SAMPLES)) {
+        for (const content of file.failures(random, BOUNDS)) {
           const crashed = new MemoryFile("top", content);
           open(crashed).abandon();
           const found = new Uint8Array(SECTORS * 512);
@@ -346,7 +350,7 @@ it("a power failure while the refcount table grows costs nothing", { timeout: 3_
         isMoving ||= offset !== before;
         // Near the end of what the first table counts, or random moments.
         if (file.size() < 1.8 * 2 ** 20 || !random.chance(isThorough ? 2 : 40)) return;
-        for (const content of file.failures(random, BUDGET, SAMPLES)) {
+        for (const content of file.failures(random, BOUNDS)) {
           const crashed = new MemoryFile("crashed", content);
           Qcow2Image.open(crashed).abandon();
           expect(checkQcow2(crashed), `seed ${seed}`).toMatchObject({ corruptions: 0, checkErrors: 0 });
@@ -389,7 +393,7 @@ it("a power failure while the header changes leaves the old one or the new one",
       JSON.stringify([of.header.backingFile, of.bitmaps.list().map(({ name }) => name)]);
     let allowed: string[] = [];
     file.onBarrier = () => {
-      for (const content of file.failures(random, BUDGET, SAMPLES)) {
+      for (const content of file.failures(random, BOUNDS)) {
         const after = Qcow2Image.open(new MemoryFile("top", content, true), { backing: below });
         expect(allowed, `seed ${seed}`).toContain(seen(after));
         const first = new Uint8Array(512);
