@@ -183,6 +183,10 @@ it("a disk goes on at an NBD server, and a job is given up when told so", async 
     await expect(disk.jobs.complete(true)).rejects.toThrow("no mirror is ready");
     expect(() => disk.jobs.commit()).toThrow("the image stands on nothing");
     expect(() => disk.jobs.snapshot(at("a"))).toThrow("cannot open: file already exists");
+    for (const name of ["nbd:unix:", `nbd+unix:///?socket=${at("s")}`, "nbd:localhost"]) {
+      await expect(disk.jobs.mirror(name)).rejects.toThrow(`expected nbd:unix:SOCKET or nbd:HOST:PORT`);
+      expect(existsSync(name)).toBe(false);
+    }
 
     const target = open(make(at("b")));
     const server = await NbdServer.listen(at("s"), { exports: [exportImage(target, "there")] });

@@ -1,8 +1,7 @@
-import { connect } from "node:net";
-import type { ConnectionOptions } from "node:tls";
 import { type BlockBackend, NorthbridgeError } from "@northbridge/sdk";
 import { fields, viewOf } from "./byte-stream.ts";
-import { chooseExport, type NbdConnection } from "./client-handshake.ts";
+import type { NbdConnection } from "./client-handshake.ts";
+import { dial, type NbdClientOptions, whereOf } from "./nbd-dial.ts";
 import type { StatusExtent } from "./nbd-export.ts";
 import {
   Command,
@@ -15,22 +14,6 @@ import {
   STRUCTURED_REPLY_MAGIC,
   TransmissionFlag,
 } from "./spec.ts";
-
-/** Where a server listens, and what of it is wanted. */
-export interface NbdClientOptions {
-  /** A Unix socket; or `host` and `port`. */
-  readonly path?: string;
-  readonly host?: string;
-  readonly port?: number;
-  readonly exportName?: string;
-  readonly readOnly?: boolean;
-  readonly tls?: ConnectionOptions;
-  /**
-   * How long requests wait for a connection that was lost to come back; they are sent again then. What the server had
-   * not made stable may be lost with it, where the server and not the connection went away. @defaultValue 0
-   */
-  readonly reconnectMs?: number;
-}
 
 interface Pending {
   readonly command: number;
@@ -387,37 +370,6 @@ export class NbdClient implements BlockBackend {
 
   #nonsense(what: string): NorthbridgeError {
     return new NorthbridgeError("NB_HOST", `${this.#where}: the server sent ${what}`);
-  }
-}
-
-const whereOf = ({ path, host, port }: NbdClientOptions): string =>
-  `nbd ${path ?? `${host ?? "localhost"}:${port ?? 10809}`}`;
-
-/** Connects and agrees on the export. */
-async function dial(options: NbdClientOptions): Promise<NbdConnection> {
-  const where = whereOf(options);
-  const name = options.exportName ?? "";
-  const socket =
-    options.path === undefined
-      ? connect(options.port ?? 10809, options.host ?? "localhost")
-      : connect(options.path);
-  try {
-    await new Promise<void>((resolve, reject) => {
-      socket.once("connect", resolve);
-      socket.once("error", (error) => {
-        reject(new NorthbridgeError("NB_HOST", `${where}: ${error.message}`, { cause: error }));
-      });
-    });
-    socket.setNoDelay(true);
-    const connection = await chooseExport(socket, name, where, options.tls);
-    const serverReadOnly = (connection.flags & TransmissionFlag.READ_ONLY) !== 0;
-    if (serverReadOnly && options.readOnly !== true) {
-      throw new NorthbridgeError("NB_CONFIG", `${where}: the export '${name}' can only be read`);
-    }
-    return connection;
-  } catch (error) {
-    socket.destroy();
-    throw error;
   }
 }
 
