@@ -11,8 +11,8 @@ const unsigned = (bits: number): StateSchema<number> =>
 export const u8: StateSchema<number> = unsigned(8);
 export const u16: StateSchema<number> = unsigned(16);
 export const u32: StateSchema<number> = unsigned(32);
-/** An integer that fits a double: ticks, nanoseconds. */
-export const tick: StateSchema<number> = v.pipe(v.number(), v.safeInteger());
+/** A whole number of ticks or nanoseconds: of these, more than 2^53 after 104 days. */
+export const tick: StateSchema<number> = v.pipe(v.number(), v.integer());
 export const flag: StateSchema<boolean> = v.boolean();
 
 /** Returns `state` as `S`. Throws `RestoreError` naming `device`, the field, what was expected and what was found. */

@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
-import { DeviceFault, type IoHandler } from "../contracts/index.ts";
+import { type BusShortcuts, DeviceFault, type IoHandler } from "../contracts/index.ts";
 import { mmioBus, portBus } from "./address-space.ts";
+import { guardedShortcuts } from "./guarded-bus.ts";
 
 const ROOM = { name: "gadget", base: 0x100, length: 8 };
 
@@ -39,6 +40,30 @@ describe("a device that breaks its contract", () => {
     expect(faultOf(() => bus.write(0x100, 4, 1)).message).toMatch(
       /write gadget\+0x0 .*handlers are synchronous/,
     );
+  });
+
+  it("throws in a doorbell that a backend rings, which hears nothing of it", () => {
+    const faults: unknown[] = [];
+    const rings: (() => void)[] = [];
+    const backend: BusShortcuts = {
+      doorbell: (_address, _bell, ring) => {
+        rings.push(ring);
+        return () => undefined;
+      },
+    };
+    const bus = mmioBus();
+    bus.shortcuts = guardedShortcuts(backend, (fault) => void faults.push(fault));
+    const write = (): never => {
+      throw new Error("boom");
+    };
+    bus.map(ROOM, { read: () => 0, write, doorbells: [{ offset: 4, width: 2 }] });
+    for (const ring of rings) ring();
+    expect(faults).toEqual([
+      expect.objectContaining({
+        code: "NB_DEVICE",
+        message: "device gadget: write gadget+0x4 (2 bytes): boom",
+      }),
+    ]);
   });
 
   it("throws, and the accesses that led there are kept", () => {

@@ -1,4 +1,4 @@
-import type { BusAccess, IoWidth } from "../contracts/index.ts";
+import type { BusAccess, BusShortcuts, IoWidth } from "../contracts/index.ts";
 
 const ALL_ONES = { 1: 0xff, 2: 0xffff, 4: 0xffff_ffff } as const;
 
@@ -31,4 +31,20 @@ export class GuardedBus implements BusAccess {
       this.#onFault(fault);
     }
   }
+}
+
+/** What a backend takes over, as a bus uses it: a device whose doorbell throws is reported, and the backend goes on. */
+export function guardedShortcuts(inner: BusShortcuts, onFault: (fault: unknown) => void): BusShortcuts {
+  return {
+    doorbell: (address, bell, ring) =>
+      inner.doorbell?.(address, bell, () => {
+        try {
+          ring();
+        } catch (fault) {
+          onFault(fault);
+        }
+      }),
+    posted: (address, length) => inner.posted?.(address, length),
+    onVcpus: (address, length, source) => inner.onVcpus?.(address, length, source),
+  };
 }

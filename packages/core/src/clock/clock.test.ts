@@ -90,6 +90,19 @@ describe("VirtualClock", () => {
     expect(a?.deadlineNs).toBeUndefined();
   });
 
+  it("takes no deadline that is no number: other timers go on", () => {
+    const clock = new VirtualClock();
+    let fired = 0;
+    const [broken, sound] = [clock.createTimer(() => fired++), clock.createTimer(() => fired++)];
+    sound.arm(10);
+    expect(() => {
+      broken.arm(Number.NaN);
+    }).toThrow(new RangeError("a timer cannot be armed for NaN"));
+    clock.skipTo(20);
+    clock.runDue();
+    expect([fired, clock.nextDeadlineNs()]).toEqual([1, Infinity]);
+  });
+
   it("survives a timer that rearms itself in the past", () => {
     const clock = new VirtualClock();
     let fired = 0;

@@ -52,7 +52,7 @@ export class TimerQueue {
     return this.#first?.deadline ?? Infinity;
   }
 
-  /** Runs what is due at `now()`, which is asked again for each, and returns how many ran. */
+  /** Runs what is due at `now()`, asked once, and returns how many ran. */
   runDue(now: () => number): number {
     let ran = 0;
     // A callback that rearms itself in the past must not hang the machine: one turn handles what was due on entry.
@@ -65,7 +65,9 @@ export class TimerQueue {
     return ran;
   }
 
+  /** Throws where the deadline is NaN, which has no place in an order: a device's fault. */
   arm(timer: QueuedTimer, deadline: number): void {
+    if (Number.isNaN(deadline)) throw new RangeError("a timer cannot be armed for NaN");
     this.disarm(timer);
     timer.deadline = deadline;
     timer.armed = true;

@@ -126,6 +126,10 @@ describe("PluginRegistry", () => {
     expect(() => new PluginRegistry([serial, fakePlugin("@one/devices/serial", () => ({}))])).toThrow(
       /two plugins are called/,
     );
+    const other = { ...bare1 };
+    expect(() => new PluginRegistry([], [bare1, other])).toThrow(
+      expect.objectContaining({ code: "NB_CONFIG", message: "two machine types are called bare-1" }),
+    );
   });
 });
 

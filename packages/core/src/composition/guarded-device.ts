@@ -14,14 +14,17 @@ function deviceFault(device: string, what: string, error: unknown): NorthbridgeE
 export const setupFault = (device: string, error: unknown): NorthbridgeError =>
   error instanceof NorthbridgeError ? error : deviceFault(device, "setup", error);
 
-/** Every call of a device, and whether what it throws is named: answers to a person speak for themselves. */
-const CALLS: Readonly<Record<keyof Device, "named" | "as it is">> = {
-  reset: "named",
-  save: "named",
-  restore: "named",
-  pause: "named",
-  resume: "named",
-  stats: "named",
+/**
+ * Every call of a device: whether it may be async, and whether what it throws is named: answers to a person speak for
+ * themselves.
+ */
+const CALLS: Readonly<Record<keyof Device, "at once" | "may be async" | "as it is">> = {
+  reset: "at once",
+  save: "at once",
+  restore: "at once",
+  pause: "may be async",
+  resume: "at once",
+  stats: "at once",
   monitorCommand: "as it is",
 };
 
@@ -31,13 +34,24 @@ type Call = (...args: readonly unknown[]) => unknown;
 export function guardedDevice(device: Device, id: string): Device {
   const calls = device as Partial<Record<keyof Device, Call>>;
   const guarded: Partial<Record<keyof Device, Call>> = {};
-  for (const [name, how] of Object.entries(CALLS) as [keyof Device, string][]) {
+  for (const [name, how] of Object.entries(CALLS) as [keyof Device, (typeof CALLS)[keyof Device]][]) {
     const call = calls[name]?.bind(device);
     if (call === undefined) continue;
-    guarded[name] = how === "named" ? named(call, (error) => deviceFault(id, name, error)) : call;
+    const fault = (error: unknown): NorthbridgeError => deviceFault(id, name, error);
+    guarded[name] = how === "as it is" ? call : named(how === "at once" ? atOnce(call) : call, fault);
   }
   return guarded as Device;
 }
+
+/** Nobody waits for these: what comes later is no answer. */
+const atOnce =
+  (call: Call): Call =>
+  (...args) => {
+    const result = call(...args);
+    if (!(result instanceof Promise)) return result;
+    result.catch(() => undefined);
+    throw new TypeError("gave a promise; only pause may be async");
+  };
 
 const named =
   (call: Call, fault: (error: unknown) => NorthbridgeError): Call =>

@@ -53,7 +53,11 @@ export class PluginRegistry {
     this.#byShortName.set(short, [...(this.#byShortName.get(short) ?? []), plugin.spec]);
   }
 
+  /** Throws `NB_CONFIG` where another type has the name: a published one never changes. */
   addMachineType(type: MachineType): void {
+    const known = this.#machineTypes.get(type.name);
+    if (known !== undefined && known !== type)
+      throw new NorthbridgeError("NB_CONFIG", `two machine types are called ${type.name}`);
     this.#machineTypes.set(type.name, type);
   }
 

@@ -10,7 +10,8 @@ export interface Resettable {
 }
 
 /**
- * created → running ⇄ paused → stopped; `stopped` is final.
+ * created → running ⇄ paused → stopped; `stopped` is final. A machine that a device has paused before it starts goes
+ * from `created` to `paused`.
  * A paused device stops producing work for others but must accept and hold new work.
  */
 export type LifecycleState = "created" | "running" | "paused" | "stopped";

@@ -133,7 +133,13 @@ describe("buildAcpiTables", () => {
   it("refuses a name that ACPI has no room for", () => {
     const device: FirmwareEntry = { kind: "acpiDevice", name: "com-1", hid: "PNP0501", uid: 0 };
     expect(() => tables([device])).toThrow(
-      'ACPI device name: expected four of A–Z, 0–9 and _, found "com-1"',
+      'ACPI device name: expected four of A–Z, 0–9 and _, a letter first, found "com-1"',
+    );
+  });
+
+  it.each(["C000", "C0FF", "PCI0", "ECM1", "_HID"])("refuses %s, which is not a device's to have", (name) => {
+    expect(() => tables([{ kind: "acpiDevice", name, hid: "PNP0501", uid: 0 }])).toThrow(
+      expect.objectContaining({ code: "NB_CONFIG", message: expect.stringContaining(name) }),
     );
   });
 

@@ -132,14 +132,23 @@ function buildDsdt(firmware: readonly FirmwareEntry[], vcpus: number): Uint8Arra
   return seal(data);
 }
 
+/** What the DSDT calls processors, PCI roots and their configuration spaces. */
+const TABLES_OWN = /^(C[0-9A-F]{3}|PCI[0-9]|ECM[0-9])$/;
+
 function refuseAmbiguity(firmware: readonly FirmwareEntry[]): void {
   const names = new Set<string>();
   for (const entry of firmware) {
     if (entry.kind !== "acpiDevice") continue;
-    if (!/^[A-Z_][A-Z0-9_]{3}$/.test(entry.name)) {
+    if (!/^[A-Z][A-Z0-9_]{3}$/.test(entry.name)) {
       throw new NorthbridgeError(
         "NB_CONFIG",
-        `ACPI device name: expected four of A–Z, 0–9 and _, found ${JSON.stringify(entry.name)}`,
+        `ACPI device name: expected four of A–Z, 0–9 and _, a letter first, found ${JSON.stringify(entry.name)}`,
+      );
+    }
+    if (TABLES_OWN.test(entry.name)) {
+      throw new NorthbridgeError(
+        "NB_CONFIG",
+        `ACPI device name: ${entry.name} is a processor's or a PCI root's: C000–CFFF, PCI0–PCI9 and ECM0–ECM9 are`,
       );
     }
     if (names.has(entry.name)) {

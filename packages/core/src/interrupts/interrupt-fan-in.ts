@@ -34,6 +34,13 @@ export class InterruptFanIn {
     };
   }
 
+  /** Says every level again: to controllers whose state is not what these lines made of it. */
+  driveAll(): void {
+    this.#high.forEach((count, gsi) => {
+      this.#setIrq(gsi, count > 0);
+    });
+  }
+
   /** Whether any line of `gsi` is high. */
   level(gsi: number): boolean {
     return (this.#high[gsi] ?? 0) > 0;

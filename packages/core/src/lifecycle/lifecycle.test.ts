@@ -5,11 +5,12 @@ import { Lifecycle } from "./lifecycle.ts";
 const PATHS: Record<LifecycleState, readonly LifecycleState[]> = {
   created: [],
   running: ["running"],
-  paused: ["running", "paused"],
+  paused: ["paused"],
   stopped: ["stopped"],
 };
 
 const LEGAL_MOVES = [
+  "created→paused",
   "created→running",
   "created→stopped",
   "running→paused",

@@ -2,7 +2,7 @@ import type { LifecycleState } from "../contracts/index.ts";
 import { NorthbridgeError } from "../contracts/index.ts";
 
 const LEGAL: Readonly<Record<LifecycleState, readonly LifecycleState[]>> = {
-  created: ["running", "stopped"],
+  created: ["running", "paused", "stopped"],
   running: ["paused", "stopped"],
   paused: ["running", "stopped"],
   stopped: [],

@@ -16,7 +16,7 @@ import {
 } from "../contracts/index.ts";
 import { loadBoot } from "../boot/index.ts";
 import { mmioBus, portBus } from "../bus/address-space.ts";
-import { GuardedBus } from "../bus/guarded-bus.ts";
+import { GuardedBus, guardedShortcuts } from "../bus/guarded-bus.ts";
 import { RealtimeClock } from "../clock/realtime-clock.ts";
 import { VirtualClock } from "../clock/virtual-clock.ts";
 import { DeviceSet } from "../composition/device-set.ts";
@@ -100,8 +100,8 @@ export async function createMachine(options: MachineOptions): Promise<Machine> {
     memoryBytes: bytesOf(map) + bytesOf(owned.map(({ place }) => place)),
     cpuModel,
   });
-  ports.shortcuts = vm.shortcuts?.ports;
-  mmio.shortcuts = vm.shortcuts?.mmio;
+  ports.shortcuts = vm.shortcuts && guardedShortcuts(vm.shortcuts.ports, onFault);
+  mmio.shortcuts = vm.shortcuts && guardedShortcuts(vm.shortcuts.mmio, onFault);
   let closeDevices = (): Promise<void> => Promise.resolve();
   try {
     const slots = map.map(({ gpa, length, kind }) =>
@@ -165,6 +165,9 @@ export async function createMachine(options: MachineOptions): Promise<Machine> {
         clock,
         memory,
         devices: set.devices,
+      },
+      driveLines: () => {
+        fanIn.driveAll();
       },
       busStats: () => ({
         unclaimedPortReads: ports.unclaimed.reads,

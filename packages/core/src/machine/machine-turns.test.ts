@@ -2,10 +2,11 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeEach, describe, expect, it } from "vitest";
+import type { InterruptLine } from "../contracts/index.ts";
 import { PluginRegistry } from "../composition/plugin-registry.ts";
 import { fakePlugin, powerPort } from "../testing/fake-devices.ts";
 import { FakeHypervisor, type FakeStep } from "../testing/fake-hypervisor.ts";
-import { createMachine } from "./create-machine.ts";
+import { createMachine, type MachineOptions } from "./create-machine.ts";
 import type { Machine } from "./machine.ts";
 
 const POWER_OFF = 0;
@@ -32,7 +33,11 @@ const watched = fakePlugin("@fake/devices/watched", () => ({
 }));
 
 /** A machine whose guest executes these steps after every boot, and then nothing. */
-function create(steps: readonly FakeStep[], onBoot: () => void = () => undefined): Promise<Machine> {
+function create(
+  steps: readonly FakeStep[],
+  onBoot: () => void = () => undefined,
+  options: Partial<MachineOptions> = {},
+): Promise<Machine> {
   const idle: FakeStep = () => undefined;
   const program = [...steps, ...Array.from({ length: 10_000 }, () => idle)];
   return createMachine({
@@ -49,6 +54,7 @@ function create(steps: readonly FakeStep[], onBoot: () => void = () => undefined
       onBoot();
       return Promise.resolve({});
     },
+    ...options,
   });
 }
 
@@ -106,5 +112,104 @@ describe("operations that meet", () => {
     const other = await create([]);
     await other.restore(saved);
     await other.stop();
+  });
+
+  it("a reset that is asked for before the guest begins does nothing, and the guest's own are carried out", async () => {
+    let asked = 0;
+    const machine = await create([
+      (vm, options) => {
+        if (++asked > 1) return undefined;
+        return requestReset(vm, options);
+      },
+    ]);
+    machine.power.reset();
+    await machine.start();
+    await expect.poll(() => machine.stats().resets).toBe(1);
+    await machine.save(join(directory, "not-reset"));
+    await machine.stop();
+    expect([machine.stats().resets, events.filter((event) => event === "boot").length]).toEqual([1, 2]);
+  });
+
+  it("a save of a machine that cannot boot again is its end: half a reset guest does not run", async () => {
+    let boots = 0;
+    let saving: Promise<void> | undefined;
+    const machine = await create(
+      [
+        (vm, options) => {
+          saving ??= machine.save(join(directory, "half"));
+          saving.catch(() => undefined);
+          return requestReset(vm, options);
+        },
+      ],
+      () => {
+        if (++boots === 2) throw new Error("the kernel has gone");
+      },
+    );
+    await machine.start();
+    expect(await machine.stopped).toEqual({ kind: "error", detail: "the kernel has gone" });
+    await expect(saving).rejects.toThrow("the kernel has gone");
+    expect(events).toEqual(["boot", "resume", "pause", "reset", "boot", "pause"]);
+  });
+
+  it("a pause that a device asks for before the guest begins has it begin paused", async () => {
+    const states: string[] = [];
+    const told: string[] = [];
+    for (const when of ["before", "meanwhile"]) {
+      const machine = await create(
+        [],
+        () => {
+          if (when === "meanwhile") machine.power.pause("the disk is full");
+        },
+        { onState: (state) => void states.push(state), onPause: (reason) => void told.push(reason) },
+      );
+      if (when === "before") machine.power.pause("the disk is full");
+      await machine.start();
+      await expect.poll(() => told.length).toBe(1);
+      expect([machine.state, machine.pauseReason]).toEqual(["paused", "the disk is full"]);
+      await machine.resume();
+      expect([machine.state, machine.pauseReason]).toEqual(["running", undefined]);
+      await machine.stop();
+      expect([states.splice(0), told.splice(0)]).toEqual([
+        ["paused", "running", "stopped"],
+        ["the disk is full"],
+      ]);
+    }
+  });
+
+  it("a listener that throws is the end of the machine, not of one that says that it runs", async () => {
+    for (const state of ["running", "paused"]) {
+      const machine = await create([], undefined, {
+        onState: (now) => {
+          if (now === state) throw new Error("no listener");
+        },
+      });
+      await machine.start();
+      if (state === "paused") await machine.pause();
+      expect(await machine.stopped).toEqual({ kind: "error", detail: "no listener" });
+      expect(machine.state).toBe("stopped");
+    }
+  });
+
+  it("a line that no device drops in a reset is high for the controllers again", async () => {
+    const lines: InterruptLine[] = [];
+    const holding = fakePlugin("@fake/devices/holding", (ctx) => {
+      lines.push(ctx.irq(5));
+      return {};
+    });
+    const hypervisor = new FakeHypervisor(Array.from({ length: 1000 }, (): FakeStep => () => undefined));
+    const machine = await createMachine({
+      config: { machine: "bare-1", memory: { mib: 1 }, devices: [holding(), holding()] },
+      hypervisor,
+      registry: new PluginRegistry(),
+    });
+    await machine.start();
+    lines[0]?.set(true);
+    machine.power.reset();
+    await expect.poll(() => machine.stats().resets).toBe(1);
+    lines[1]?.set(true);
+    lines[0]?.set(false);
+    lines[1]?.set(false);
+    expect(hypervisor.vms[0]?.edges).toEqual(["5↑", "5↑", "5↓"]);
+    await machine.stop();
   });
 });

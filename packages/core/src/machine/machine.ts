@@ -9,7 +9,7 @@ import type {
   VirtualMachine,
   VmExit,
 } from "../contracts/index.ts";
-import { NorthbridgeError } from "../contracts/index.ts";
+import { NorthbridgeError, RestoreError } from "../contracts/index.ts";
 import type { ComposedDevice } from "../composition/device-services.ts";
 import type { OpenedHostEnd } from "../composition/host-end-opener.ts";
 import { Lifecycle } from "../lifecycle/lifecycle.ts";
@@ -29,6 +29,8 @@ export interface MachineParts {
   readonly hostEnds: readonly OpenedHostEnd[];
   readonly power: PowerRequests;
   readonly snapshot: SnapshotSubject;
+  /** Tells the interrupt controllers the level of every line. */
+  readonly driveLines: () => void;
   readonly busStats: () => Readonly<Record<string, number>>;
   /** Loads the guest and sets vCPU 0 up. Called before the first instruction and again after every reset. */
   readonly boot: () => Promise<void>;
@@ -62,7 +64,8 @@ export class Machine {
   /** The last operation: the next one starts after it. */
   #tail: Promise<unknown> = Promise.resolve();
   #isEnding = false;
-  #isRestored = false;
+  /** Whether memory is as the machine was made with, how it came to be otherwise, and who starts it then. */
+  #contents: "as made" | "booted" | "restored" = "as made";
   /** The guest asked for a reset, which has not begun. */
   #isResetDue = false;
   #pauseReason: string | undefined;
@@ -72,7 +75,9 @@ export class Machine {
 
   constructor(parts: MachineParts) {
     this.#parts = parts;
-    this.#lifecycle = new Lifecycle(parts.onState);
+    this.#lifecycle = new Lifecycle((state) => {
+      this.#tellState(state);
+    });
     this.#powerOnIrqchip = parts.vm.irqchip.save();
     this.#runner = new VcpuRunner(
       parts.vm.vcpus,
@@ -142,12 +147,20 @@ export class Machine {
     return this.#failure;
   }
 
-  /** Boots the guest, or goes on with a restored one. */
+  /** Boots the guest, or goes on with a restored one. Where a device has asked for a pause, it begins paused. */
   start(): Promise<void> {
     return this.#inTurn(async () => {
       this.#lifecycle.expect("starting", "created");
-      if (!this.#isRestored) await this.#parts.boot();
+      if (this.#contents !== "restored") {
+        this.#contents = "booted";
+        await this.#parts.boot();
+      }
       if (this.#isEnding) return;
+      if (this.#pauseReason !== undefined) {
+        this.#parts.vm.pause?.();
+        this.#lifecycle.move("paused");
+        return;
+      }
       this.#lifecycle.move("running");
       this.#go();
     });
@@ -194,24 +207,35 @@ export class Machine {
       if (wasRunning) await this.#hold();
       try {
         // A guest that has asked for it would wait for it where it is restored.
-        if (this.#isResetDue) await this.#reset();
+        if (this.#isResetDue) await this.#resetOrEnd();
         await writeSnapshot(this.#parts.snapshot, directory);
       } finally {
-        if (wasRunning && !this.#isEnding) this.#go();
+        if (wasRunning) this.#go();
       }
     });
   }
 
   /**
-   * Loads what `save` wrote into a machine that has not started. Throws `NB_RESTORE`, after which the machine is as
-   * it was made: nothing stays half-loaded.
+   * Loads what `save` wrote into a machine that is as it was made: neither booted, even in part, nor restored. Throws
+   * `NB_RESTORE`, after which it is so again: nothing stays half-loaded.
    */
   restore(directory: string): Promise<void> {
     return this.#inTurn(async () => {
       this.#lifecycle.expect("restoring", "created");
+      if (this.#contents !== "as made") {
+        throw new NorthbridgeError(
+          "NB_LIFECYCLE",
+          `restoring needs a machine as it was made, not one that has been ${this.#contents}: make another`,
+        );
+      }
       this.#parts.vm.pause?.(); // until it starts
-      await readSnapshot(this.#parts.snapshot, directory);
-      this.#isRestored = true;
+      try {
+        await readSnapshot(this.#parts.snapshot, directory);
+      } catch (error) {
+        if (!(error instanceof RestoreError)) this.#fail(error); // what was loaded could not be taken back
+        throw error;
+      }
+      this.#contents = "restored";
     });
   }
 
@@ -258,6 +282,7 @@ export class Machine {
 
   /** Guest time, devices and vCPUs go on. A device that cannot is the end of the machine. */
   #go(): void {
+    if (this.#isEnding) return;
     try {
       this.#parked.clear();
       this.#pauseReason = undefined;
@@ -329,6 +354,10 @@ export class Machine {
    * paused meanwhile too: it resumes with the first instruction.
    */
   #restart(): void {
+    if (this.#lifecycle.state === "created") {
+      this.#parts.power.rearm(); // nobody to reset: what is loaded now begins anyway
+      return;
+    }
     this.#isResetDue = true;
     this.#runner.release();
     this.#inTurn(async () => {
@@ -339,7 +368,7 @@ export class Machine {
         await this.#runner.quiesce();
         for (const { device } of devices) await device.pause?.(); // no host operation reaches the next guest's memory
       }
-      await this.#reset();
+      await this.#resetOrEnd();
       if (state === "paused" || this.#isEnding) return;
       for (const { device } of devices) device.resume?.();
       this.#runner.start();
@@ -348,18 +377,39 @@ export class Machine {
     });
   }
 
+  /** A guest that is reset in part cannot go on. */
+  async #resetOrEnd(): Promise<void> {
+    try {
+      await this.#reset();
+    } catch (error) {
+      this.#fail(error);
+      throw error;
+    }
+  }
+
   /** Of a machine that stands still: power-on state, and the boot loader. */
   async #reset(): Promise<void> {
-    const { vm, devices, boot, power } = this.#parts;
+    const { vm, devices, boot, power, driveLines } = this.#parts;
     this.#isResetDue = false;
     for (const { device } of devices) device.reset?.();
     vm.irqchip.restore(this.#powerOnIrqchip);
+    driveLines();
     vm.reset?.();
     for (const vcpu of vm.vcpus) vcpu.reset();
     power.rearm();
     this.#resets++;
     await boot();
     this.#parked.clear();
+  }
+
+  /** A listener that throws ends the machine; of the end, it is reported as what closing threw. */
+  #tellState(state: LifecycleState): void {
+    try {
+      this.#parts.onState(state);
+    } catch (error) {
+      if (state === "stopped") throw error;
+      this.#fail(error);
+    }
   }
 
   /** Something of the host's side broke. */

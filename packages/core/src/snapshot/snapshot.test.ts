@@ -290,6 +290,54 @@ describe("restoring", () => {
     await machine.stop();
   });
 
+  it("takes a machine as it was made, and no other", async () => {
+    const to = join(directory, "snap");
+    await saved(to);
+    const { machine } = await make();
+    await machine.restore(to);
+    const refusal = {
+      code: "NB_LIFECYCLE",
+      message: "restoring needs a machine as it was made, not one that has been restored: make another",
+    };
+    await expect(machine.restore(to)).rejects.toMatchObject(refusal);
+    await expect(machine.restore(join(directory, "none"))).rejects.toMatchObject(refusal);
+    expect(machine.memory.readU32(0x1ffe)).toBe(0x0403_0201);
+    await machine.stop();
+
+    const half = await createMachine({
+      config: { ...config, boot: { kernel: "/nowhere" } },
+      hypervisor: new FakeHypervisor(),
+      registry,
+      bootLoader: ({ memory }) => {
+        memory.writeU8(0x5000, 1);
+        throw new Error("no initrd");
+      },
+    });
+    await expect(half.start()).rejects.toThrow("no initrd");
+    await expect(half.restore(to)).rejects.toMatchObject({ message: expect.stringContaining("been booted") });
+    await half.stop();
+  });
+
+  it("is the machine's end where what was loaded cannot be taken back", async () => {
+    const boom = (): never => {
+      throw new Error("boom");
+    };
+    const gadget = (restores: boolean): NonNullable<MachineConfig["devices"]> => [
+      fakePlugin("@fake/devices/gadget", () => ({
+        save: () => ({ version: 1 }),
+        restore: restores ? () => undefined : boom,
+        reset: restores ? () => undefined : boom,
+      }))(),
+    ];
+    const { machine: first } = await make({ devices: gadget(true) });
+    await first.start();
+    await first.save(join(directory, "snap"));
+    await first.stop();
+    const { machine } = await make({ devices: gadget(false) });
+    await expect(machine.restore(join(directory, "snap"))).rejects.toThrow("device gadget: reset: boom");
+    expect(await machine.stopped).toEqual({ kind: "error", detail: "device gadget: reset: boom" });
+  });
+
   it("refuses what is no snapshot", async () => {
     const { machine } = await make();
     await expect(machine.restore(directory)).rejects.toThrow(/there is no manifest\.json in it/);

@@ -145,6 +145,30 @@ describe("I8254", () => {
     expect(ports.in(0x61) & 0x20).toBe(0x20);
   });
 
+  it("finishes the pulse under way in mode 1 before a new count counts, from the next edge of the gate", () => {
+    const { clock, ports, program, count, status } = setup();
+    program(2, 1, 100);
+    clock.advanceTo(at(10));
+    ports.out(0x61, 1); // the gate rises: counts from 11
+    clock.advanceTo(at(50));
+    ports.out(0x42, 10);
+    ports.out(0x42, 0);
+    expect(status(2) & 0xc0).toBe(0x40); // OUT low, the new count not loaded
+    clock.advanceTo(at(60));
+    expect([ports.in(0x61) & 0x20, count(2)]).toEqual([0, 51]);
+    clock.advanceTo(at(110));
+    expect(ports.in(0x61) & 0x20).toBe(0);
+    clock.advanceTo(at(111));
+    expect(ports.in(0x61) & 0x20).toBe(0x20);
+    ports.out(0x61, 0);
+    clock.advanceTo(at(200));
+    ports.out(0x61, 1); // from 201
+    clock.advanceTo(at(210));
+    expect([ports.in(0x61) & 0x20, status(2) & 0xc0]).toEqual([0, 0]);
+    clock.advanceTo(at(211));
+    expect(ports.in(0x61) & 0x20).toBe(0x20);
+  });
+
   it("lets Linux calibrate its TSC over 50 ms of counter 2", () => {
     const { clock, ports } = setup();
     const latch = Math.floor(HZ / 20);

@@ -66,7 +66,7 @@ const powerOn = (gate: boolean): Regs => ({
 /**
  * One counter of the 8254 as a function of the tick: nothing runs between accesses.
  * A count is loaded on the clock pulse after it was written. A new count in mode 3 takes over at the end of the
- * period, not of the half period; in modes 1 and 5 it takes over at once instead of at the next gate edge.
+ * period, not of the half period.
  */
 export class PitCounter {
   readonly #gateAtReset: boolean;
@@ -141,6 +141,7 @@ export class PitCounter {
     r.gate = level;
     if (this.#needsTrigger) {
       if (!level || r.count === 0) return;
+      this.#takeNext();
       r.triggered = true;
       r.start = tick + 1;
     } else if (!level) {
@@ -149,10 +150,7 @@ export class PitCounter {
     } else {
       r.paused = false;
       r.start = this.#isPeriodic ? tick + 1 : tick - r.held; // a rising gate reloads modes 2 and 3
-      if (r.nextCount > 0) {
-        r.count = r.nextCount;
-        r.nextCount = 0;
-      }
+      this.#takeNext();
     }
   }
 
@@ -215,18 +213,28 @@ export class PitCounter {
       r.nextStart = r.start + (Math.floor(this.#elapsed(tick) / r.count) + 1) * r.count;
       return;
     }
+    if (this.#needsTrigger && r.triggered) {
+      r.nextCount = count; // the pulse under way is not affected; the next gate edge counts from it
+      return;
+    }
     r.count = count;
-    if (this.#needsTrigger) return; // counts from the next gate edge
+    if (this.#needsTrigger) return; // counts from the first gate edge
     r.start = tick + 1;
     r.held = -1;
   }
 
-  /** Lets a waiting count take over. */
+  /** Lets a waiting count take over at the end of a period. */
   #settle(tick: number): void {
     const r = this.#r;
-    if (r.nextCount === 0 || r.paused || tick < r.nextStart) return;
-    r.count = r.nextCount;
+    if (this.#needsTrigger || r.nextCount === 0 || r.paused || tick < r.nextStart) return;
     r.start = r.nextStart;
+    this.#takeNext();
+  }
+
+  #takeNext(): void {
+    const r = this.#r;
+    if (r.nextCount === 0) return;
+    r.count = r.nextCount;
     r.nextCount = 0;
   }
 

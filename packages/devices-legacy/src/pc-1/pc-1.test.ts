@@ -1,5 +1,5 @@
 import { Console, type MachineConfig } from "@northbridge/sdk";
-import { FakeCharBackend, FakeMachine } from "@northbridge/sdk/testing";
+import { FakeCharBackend, FakeClock, FakeMachine } from "@northbridge/sdk/testing";
 import { describe, expect, it } from "vitest";
 import { serial } from "../uart16550/plugin.ts";
 import { pc1 } from "./pc-1.ts";
@@ -152,5 +152,28 @@ describe("pc-1 with a com1 of the config's own", () => {
     ["another device", { plugin: "debugExit" }],
   ])("adds one beside %s", (_what, device) => {
     expect(pc1.devices({ ...empty, devices: [device, null] }).map(({ id }) => id)).toContain("com1");
+  });
+});
+
+describe("pc-1, for long", () => {
+  it("is saved and restored after 200 days, when nanoseconds are beyond 2^53", async () => {
+    const machine = await machineOf(empty);
+    machine.ports.out(0x43, 0x34);
+    machine.ports.out(0x40, 0x10);
+    machine.ports.out(0x40, 0x27);
+    machine.clock.jump(200 * 86_400e9 + 2);
+    machine.ports.out(0x70, 0x0a);
+    machine.ports.in(0x71);
+    const saved = [...machine.devices].map(([id, device]) => [id, JSON.stringify(device.save?.())] as const);
+    const other = new FakeMachine({ clock: new FakeClock({ nowNs: machine.clock.nowNs() }) });
+    other.provide(Console, new FakeCharBackend());
+    for (const entry of pc1.devices(empty)) await other.add(entry);
+    for (const [id, state] of saved) {
+      const device = other.devices.get(id);
+      if (state === undefined) continue;
+      device?.restore?.(JSON.parse(state));
+      expect(JSON.stringify(device?.save?.())).toBe(state);
+    }
+    expect(saved.find(([id]) => id === "rtc")?.[1]).toContain("17280000000000002");
   });
 });

@@ -11,6 +11,8 @@ export interface AlarmTime {
 
 /** The first second (since 1970) from `from` on whose time of day matches; `Infinity` where none ever does. */
 export function nextAlarm(alarm: AlarmTime, from: number): number {
+  const { second = 0, minute = 0, hour = 0 } = alarm;
+  if (second > 59 || minute > 59 || hour > 23) return Infinity;
   const dayStart = Math.floor(from / SECONDS_PER_DAY) * SECONDS_PER_DAY;
   let time = from - dayStart;
   while (time < 2 * SECONDS_PER_DAY) {

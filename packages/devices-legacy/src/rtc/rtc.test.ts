@@ -1,6 +1,7 @@
 import { FakeBus, FakeClock, FakeLine, FakePorts } from "@northbridge/sdk/testing";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
+import { nextAlarm } from "./alarm.ts";
 import { dayOfWeek, fillCalendar, secondsOf } from "./calendar.ts";
 import { Rtc, type RtcStateV1 } from "./rtc.ts";
 
@@ -154,13 +155,26 @@ describe("Rtc", () => {
     expect(irq.level).toBe(true);
   });
 
-  it("never alarms for a time that is none", () => {
+  it.each([
+    [1, 0x60],
+    [3, 0x60],
+    [5, 0x25],
+  ])("never alarms for a time that is none: register %i is %i", (register, value) => {
     const { clock, wr, irq } = setup();
-    wr(5, 0x25);
+    for (const each of [1, 3, 5]) wr(each, 0xff);
+    wr(register, value);
     wr(0x0b, 0x22);
     expect(clock.nextDeadlineNs()).toBe(Infinity);
     clock.advance(3 * 86_400 * S);
     expect(irq.edges).toBe(0);
+  });
+
+  it("does not look for a time that is none at every access", () => {
+    // A day has 86 400 seconds: to look through two of them is 10^9 steps here, far more than a minute.
+    const never = { second: 99, minute: undefined, hour: undefined };
+    let found = 0;
+    for (let access = 0; access < 100_000; access++) if (nextAlarm(never, access) !== Infinity) found++;
+    expect(found).toBe(0);
   });
 
   it("keeps RAM, and not the read-only registers", () => {
