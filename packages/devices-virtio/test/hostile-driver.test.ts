@@ -3,7 +3,7 @@ import { virtioSpec } from "@northbridge/sdk/virtio";
 import fc from "fast-check";
 import { afterAll, describe, expect, it } from "vitest";
 import { RUNS, tell, TIMEOUT_MS } from "./campaign.ts";
-import { buffersOf, type DrivenDevice, drivenDevices } from "./driven/index.ts";
+import { buffersOf, type DrivenDevice, drivenDevices, type DrivenHost } from "./driven/index.ts";
 import { RINGS } from "./rings.ts";
 import { WitnessMemory } from "./witness-memory.ts";
 
@@ -28,6 +28,7 @@ const op = (driven: DrivenDevice) =>
         queue: fc.nat(8),
         head: driven.head,
         buffers: buffersOf(driven, 30),
+        misplaced: fc.boolean(),
         indirect: fc.boolean(),
         notify: fc.boolean(),
       }),
@@ -62,15 +63,18 @@ class Scene {
   readonly bench: VirtioBench;
   isBroken = false;
   readonly #driven: DrivenDevice;
-  readonly #act: ((choice: number) => void) | undefined;
+  readonly #host: DrivenHost;
   readonly #arena: number;
   #next = 0;
 
   constructor(driven: DrivenDevice, options: (typeof RINGS)[number]) {
-    const host = driven.host();
     this.#driven = driven;
-    this.#act = host.act?.bind(host);
-    this.bench = new VirtioBench(host.device(), { memory: this.memory, ...options, queueSize: 8 }).start();
+    this.#host = driven.host();
+    this.bench = new VirtioBench(this.#host.device(), {
+      memory: this.memory,
+      ...options,
+      queueSize: 8,
+    }).start();
     this.#arena = Math.ceil(this.bench.alloc(0) / PAGE) * PAGE;
     this.#addRings();
     this.memory.begin();
@@ -80,6 +84,7 @@ class Scene {
   async reset(): Promise<void> {
     const { endpoint } = this.bench;
     endpoint.setStatus(0);
+    await this.#host.answers?.answerAll(1);
     for (let i = 0; i < 1000 && endpoint.status !== 0; i++) await Promise.resolve();
     expect(endpoint.status).toBe(0);
   }
@@ -108,7 +113,7 @@ class Scene {
         if (!this.isBroken) memory.drive(() => void bench.queue(o.queue % bench.queues.length).collect());
         break;
       case "act":
-        this.#act?.(o.choice);
+        this.#host.act?.(o.choice);
         break;
       case "status":
         endpoint.setStatus(o.value);
@@ -133,11 +138,17 @@ class Scene {
         break;
       case "pause":
         if (o.resumes) endpoint.resume();
-        else await endpoint.pause();
+        else await this.#pause();
         break;
       case "save":
         JSON.stringify(endpoint.save());
     }
+  }
+
+  async #pause(): Promise<void> {
+    const paused = this.bench.endpoint.pause();
+    await this.#host.answers?.answerAll(2);
+    await paused;
   }
 
   async #restart(accepts?: (bit: number) => boolean): Promise<void> {
@@ -150,10 +161,11 @@ class Scene {
 
   #add(o: Op & { readonly do: "add" }): void {
     const { bench, memory } = this;
-    const index = o.queue % bench.queues.length;
+    const [readableLengths, writableLengths, wanted = o.queue] = o.buffers;
+    const index = (o.misplaced ? o.queue : wanted) % bench.queues.length;
     const place = (lengths: readonly number[]) =>
       lengths.map((length) => ({ gpa: this.#arena + (this.#next++ % PAGES) * PAGE, length }));
-    const [readable = [], writable = []] = o.buffers.map(place);
+    const [readable, writable] = [place(readableLengths), place(writableLengths)];
     const [first] = readable;
     const indirect = o.indirect ? this.#arena + (PAGES + (this.#next % 8) / 8) * PAGE : undefined;
     memory.drive(() => {

@@ -134,6 +134,21 @@ describe("VirtioBalloon", () => {
     expect(bench.queue(2).collect()).toHaveLength(1);
   });
 
+  it.each([false, true])(
+    "asks a machine that is paused when it goes on, restored or not",
+    async (isRestored) => {
+      const { device, bench, tell } = setup();
+      tell(2, Uint8Array.from(stat(4, 9)));
+      await bench.endpoint.pause();
+      device.requestStatistics();
+      expect(bench.queue(2).collect()).toEqual([]);
+      const twin = new VirtioBench(new VirtioBalloon({ targetMib: 2 }), { memory: bench.memory });
+      twin.endpoint.restore(bench.endpoint.save());
+      (isRestored ? twin : bench).endpoint.resume();
+      expect(bench.queue(2).collect()).toHaveLength(1);
+    },
+  );
+
   it("obeys the monitor", async () => {
     const { device, bench, tell } = setup();
     expect(await device.monitorCommand(["target", "7"])).toBe("7 MiB");

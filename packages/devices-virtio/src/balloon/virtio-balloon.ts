@@ -29,6 +29,8 @@ export interface VirtioBalloonStateV1 {
   readonly statistics: Readonly<Record<string, number>>;
   /** Absent in states of before pages were given back. */
   readonly reclaimed?: number;
+  /** New statistics are wanted, and the guest has not been asked yet. */
+  readonly isAsked?: true;
 }
 
 /**
@@ -52,6 +54,9 @@ export class VirtioBalloon implements VirtioDevice {
   #statistics: Record<string, number> = {};
   /** The driver's buffer of statistics, held until the host wants new ones. */
   #held: DescriptorChain | undefined;
+  #isPaused = false;
+  /** Statistics were wanted while the machine was paused. */
+  #isAsked = false;
 
   /** @param options.reclaim gives pages back to the host; without, they are zeroed */
   constructor(options: { readonly targetMib?: number; readonly reclaim?: ReclaimPages | undefined } = {}) {
@@ -80,10 +85,12 @@ export class VirtioBalloon implements VirtioDevice {
     return this.#statistics;
   }
 
-  /** Asks the guest for new statistics. */
+  /** Asks the guest for new statistics; one that is paused, when it goes on. */
   requestStatistics(): void {
     const queue = this.#session?.queue(Queue.STATS);
-    if (queue === undefined || this.#held === undefined) return;
+    if (this.#isPaused) this.#isAsked = true;
+    if (this.#isPaused || queue === undefined || this.#held === undefined) return;
+    this.#isAsked = false;
     queue.push(this.#held, 0);
     this.#held = undefined;
     queue.flush();
@@ -134,6 +141,7 @@ export class VirtioBalloon implements VirtioDevice {
         this.#learn(chain);
         if (this.#held !== undefined) queue.push(this.#held, 0); // one is enough
         this.#held = chain;
+        if (this.#isAsked) this.requestStatistics();
         return;
       }
       if (index === Queue.INFLATE) this.#inflate(chain);
@@ -146,12 +154,22 @@ export class VirtioBalloon implements VirtioDevice {
   reset(): void {
     this.#session = undefined;
     this.#held = undefined;
+    this.#isAsked = false;
     this.#statistics = {};
     this.#view.setUint32(Config.ACTUAL, 0, true);
   }
 
   resetQueue(index: number): void {
     if (index === Queue.STATS) this.#held = undefined;
+  }
+
+  pause(): void {
+    this.#isPaused = true;
+  }
+
+  resume(): void {
+    this.#isPaused = false;
+    if (this.#isAsked) this.requestStatistics();
   }
 
   stats(): Readonly<Record<string, number>> {
@@ -170,17 +188,19 @@ export class VirtioBalloon implements VirtioDevice {
       deflated: this.#deflated,
       reclaimed: this.#reclaimed,
       statistics: { ...this.#statistics },
+      ...(this.#isAsked && { isAsked: true }),
     };
   }
 
   restore(state: unknown): void {
-    const { version, inflated, deflated, statistics, reclaimed = 0 } = state as VirtioBalloonStateV1;
+    const { version, inflated, deflated, statistics, reclaimed = 0, isAsked } = state as VirtioBalloonStateV1;
     const found: unknown = version;
     if (found !== 1) throw new RestoreError("virtioBalloon", `version ${String(found)}, expected 1`);
     this.#inflated = inflated;
     this.#deflated = deflated;
     this.#reclaimed = reclaimed;
     this.#statistics = { ...statistics };
+    this.#isAsked = isAsked === true;
     // The buffer of statistics was in flight: the queue gives it again at the next look.
   }
 

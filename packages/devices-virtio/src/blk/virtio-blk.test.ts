@@ -1,5 +1,5 @@
 import { type BlockBackend, NorthbridgeError } from "@northbridge/sdk";
-import { FakeClock, VirtioBench, type VirtioBenchOptions } from "@northbridge/sdk/testing";
+import { FakeClock, FakeMemory, VirtioBench, type VirtioBenchOptions } from "@northbridge/sdk/testing";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { VirtioBlk, type VirtioBlkDeps } from "./virtio-blk.ts";
@@ -312,6 +312,22 @@ describe("VirtioBlk", () => {
     expect(bench.endpoint.status).toBe(0);
     expect(read.status()).toBe(0xee); // nobody hears of a request of before
     expect(bench.interrupts[0]).toBe(0);
+  });
+
+  it.each([
+    ["a driver that resets meanwhile", true, undefined],
+    ["one whose read fails", false, new Error("EIO")],
+  ])("says that it may have written a buffer: of %s", async (_whose, resets, failure) => {
+    const memory = new FakeMemory(1 << 20);
+    const { disk, bench, offer } = setup({}, { memory });
+    disk.isHeld = true;
+    offer(IN, 0, none, 512);
+    if (resets) bench.endpoint.setStatus(0);
+    memory.writes.length = 0;
+    disk.failure = failure;
+    for (const end of disk.held) end();
+    await settle();
+    expect(memory.writes.map(({ length }) => length)).toContain(512);
   });
 
   it("does again after a restore what was in flight at the save", async () => {

@@ -256,7 +256,7 @@ export class VirtioBlk implements VirtioDevice {
     }
     const operation = this.#operation(chain);
     if (typeof operation === "number") {
-      this.#complete(queue, chain, operation, 0);
+      this.#complete(queue, chain, operation);
       return;
     }
     const busy = this.#busy[index];
@@ -264,11 +264,13 @@ export class VirtioBlk implements VirtioDevice {
     const settled = operation.then(
       () => {
         busy?.delete(settled);
-        this.#complete(queue, chain, RequestStatus.OK, data);
+        chain.written(0, data); // though the driver may have reset the queue meanwhile
+        this.#complete(queue, chain, RequestStatus.OK);
         queue.flush();
       },
       (error: unknown) => {
         busy?.delete(settled);
+        chain.written(0, data); // some of it
         this.#failed(queue, chain, error);
       },
     );
@@ -349,10 +351,9 @@ export class VirtioBlk implements VirtioDevice {
     return offset % size === 0 && length % size === 0 && offset + length <= this.#backend.size;
   }
 
-  #complete(queue: VirtQueue, chain: DescriptorChain, status: number, data: number): void {
+  #complete(queue: VirtQueue, chain: DescriptorChain, status: number): void {
     if (!queue.isOpen) return;
     if (status !== RequestStatus.OK) this.#counts.errors++;
-    if (data > 0) chain.written(0, data);
     chain.writeU8(chain.writableBytes - 1, status);
     queue.push(chain, chain.writableBytes);
   }
@@ -365,7 +366,7 @@ export class VirtioBlk implements VirtioDevice {
       this.#stop(error instanceof Error ? error.message : String(error));
       return;
     }
-    this.#complete(queue, chain, this.#onError === "ignore" ? RequestStatus.OK : RequestStatus.IOERR, 0);
+    this.#complete(queue, chain, this.#onError === "ignore" ? RequestStatus.OK : RequestStatus.IOERR);
     queue.flush();
   }
 

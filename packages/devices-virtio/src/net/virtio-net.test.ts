@@ -53,7 +53,9 @@ describe("VirtioNet", () => {
     // A machine that was saved is no faster.
     const other = new Wire();
     const twin = new VirtioNet({ backend: other, mac: MAC, limits: { rates, clock } });
-    new VirtioBench(twin, { memory: bench.memory }).endpoint.restore(bench.endpoint.save());
+    const { endpoint } = new VirtioBench(twin, { memory: bench.memory });
+    endpoint.restore(bench.endpoint.save());
+    endpoint.resume();
     expect(other.receive(frame)).toBe(false);
     clock.advanceTo(1.2e9);
     expect(other.receive(frame)).toBe(true);

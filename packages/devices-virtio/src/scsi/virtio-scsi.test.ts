@@ -1,4 +1,5 @@
 import { NorthbridgeError } from "@northbridge/sdk";
+import { FakeMemory } from "@northbridge/sdk/testing";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { type ScsiCommand, ScsiDriver, type ScsiEnd, TestDisk } from "../../test/scsi-driver.ts";
@@ -350,16 +351,20 @@ describe("VirtioScsi's task management (§5.6.6.2)", () => {
     expect(driver.bench.endpoint.save().queues.every(({ queue }) => queue?.inFlight.length === 0)).toBe(true);
   });
 
-  it("does not reset before the host is done", async () => {
-    const { driver, backend } = await disk();
+  it("does not reset before the host is done, and says what the host has written", async () => {
+    const memory = new FakeMemory(1 << 20);
+    const { driver, backend } = await disk(new TestDisk(), { memory });
     backend.hold();
     driver.submit(write(1));
+    driver.submit({ cdb: [0x28, 0, ...be32(0), 0, 0, 1], room: 512 });
+    memory.writes.length = 0;
     driver.bench.endpoint.setStatus(0);
     await settle();
     expect(driver.bench.endpoint.status).not.toBe(0);
     backend.release();
     await settle();
     expect(driver.bench.endpoint.status).toBe(0);
+    expect(memory.writes.map(({ length }) => length)).toContain(512);
   });
 });
 

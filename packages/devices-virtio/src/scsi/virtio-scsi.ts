@@ -288,6 +288,12 @@ export class VirtioScsi implements VirtioDevice {
 
   /** The command goes on in the host. */
   #wait(index: number, queue: VirtQueue, chain: DescriptorChain, target: number, transfer: Transfer): void {
+    const inAt = Response.SENSE + this.#senseSize;
+    const moved = (): void => {
+      this.#tasks.delete(task);
+      // All of it or some, and though the driver may have reset the queue meanwhile.
+      if (chain.writableBytes > inAt) chain.written(inAt, transfer.length);
+    };
     const task: Task = {
       queue,
       queueIndex: index,
@@ -298,11 +304,11 @@ export class VirtioScsi implements VirtioDevice {
       ended: undefined,
       done: transfer.operation.then(
         () => {
-          this.#tasks.delete(task);
+          moved();
           this.#done(task, transfer);
         },
         (error: unknown) => {
-          this.#tasks.delete(task);
+          moved();
           this.#failed(task, transfer, error);
         },
       ),
@@ -313,11 +319,7 @@ export class VirtioScsi implements VirtioDevice {
   #done({ queue, chain, ended }: Task, transfer: Transfer): void {
     if (!queue.isOpen) return;
     if (ended !== undefined) this.#aborted(queue, chain, ended);
-    else {
-      const isRead = chain.writableBytes > Response.SENSE + this.#senseSize;
-      if (isRead) chain.written(Response.SENSE + this.#senseSize, transfer.length);
-      this.#finish(queue, chain, ResponseCode.OK, undefined, transfer.length);
-    }
+    else this.#finish(queue, chain, ResponseCode.OK, undefined, transfer.length);
     queue.flush();
   }
 

@@ -1,11 +1,15 @@
 import { VirtioFs } from "@northbridge/devices-virtio";
 import fc from "fast-check";
 import { type DrivenDevice, u32, u64 } from "./driven-device.ts";
+import { HeldAnswers, hold } from "./held-answers.ts";
 import { MemoryTree } from "./memory-tree.ts";
 
 // linux/include/uapi/linux/fuse.h: operations, and how long their arguments in front of a name are.
 const OPCODES = [
-  ...[1, 1, 2, 3, 4, 5, 6, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 20, 22, 25, 26, 27, 28, 29, 30],
+  ...[
+    1, 1, 2, 3, 4, 5, 6, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 20, 20, 20, 20, 20, 20, 20, 22, 25, 26, 27,
+    28, 29, 30,
+  ],
   ...[34, 35, 35, 36, 38, 42, 43, 44, 45, 46, 99],
 ];
 const [LOOKUP, CREATE, MKDIR, MKNOD, RENAME2] = [1, 35, 9, 8, 45];
@@ -33,9 +37,17 @@ const head = fc
 
 export const fileSystem: DrivenDevice = {
   name: "fs",
+  underWay: ["inHost", "waiting"],
   host: () => {
-    const tree = new MemoryTree();
-    return { device: () => new VirtioFs({ tree, tag: "shared", requestQueues: 2 }) };
+    const answers = new HeldAnswers();
+    const tree = new MemoryTree(answers);
+    return {
+      device: () => new VirtioFs({ tree, tag: "shared", requestQueues: 2 }),
+      act: (choice) => {
+        hold(answers, choice);
+      },
+      answers,
+    };
   },
   head,
   lengths: [16, 40, 56, 80, 120, 144, 512, 2048],

@@ -6,7 +6,8 @@ import { fileSystem } from "./file-system.ts";
 import { blk, patientBlk, pmem, scsi } from "./storage.ts";
 import { netCard, serialPorts, vsock } from "./streams.ts";
 
-export { buffersOf, type DrivenDevice } from "./driven-device.ts";
+export { buffersOf, type DrivenDevice, type DrivenHost } from "./driven-device.ts";
+export { settle } from "./held-answers.ts";
 
 const anyHead = fc.nat(14).map(u32);
 const anyLengths = [1, 12, 16, 20, 512, 2048];
@@ -16,6 +17,7 @@ const u32Of = (bytes: readonly number[], at: number): number =>
 
 const rng: DrivenDevice = {
   name: "rng",
+  underWay: ["kept", "waiting"],
   host: () => {
     let clock = new FakeClock();
     return {
@@ -24,8 +26,8 @@ const rng: DrivenDevice = {
         const limits = { rates: { bytesPerSecond: 20_000 }, clock };
         return new VirtioRng({ entropy: { fill: (into) => into.fill(0x5a) }, limits });
       },
-      act: (choice) => {
-        clock.advance((choice % 64) * 1e6);
+      act: (choice, isPaused = false) => {
+        if (!isPaused) clock.advance((choice % 64) * 1e6);
       },
     };
   },
@@ -39,6 +41,7 @@ const rng: DrivenDevice = {
 
 const balloon: DrivenDevice = {
   name: "balloon",
+  underWay: ["kept", "waiting"],
   host: () => {
     let current: VirtioBalloon | undefined;
     return {
@@ -67,6 +70,7 @@ const balloon: DrivenDevice = {
 
 const keyboard: DrivenDevice = {
   name: "input",
+  underWay: ["waiting"],
   host: () => {
     let current: VirtioInput | undefined;
     return {

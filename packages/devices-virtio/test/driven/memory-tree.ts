@@ -1,9 +1,10 @@
 import type { DirectoryBackend, DirectoryEntry, FileAttributes, FileOwner } from "@northbridge/sdk";
+import { HeldAnswers } from "./held-answers.ts";
 
 const ROOT = 1;
 // Errnos and modes of Linux, asm-generic.
-const [ENOENT, EBADF, EEXIST, ENOTDIR, EISDIR, EINVAL, EFBIG, ENOTEMPTY, ESTALE] = [
-  2, 9, 17, 20, 21, 22, 27, 39, 116,
+const [ENOENT, EIO, EBADF, EEXIST, ENOTDIR, EISDIR, EINVAL, EFBIG, ENOTEMPTY, ESTALE] = [
+  2, 5, 9, 17, 20, 21, 22, 27, 39, 116,
 ];
 const [DIRECTORY, REGULAR, LINK, TYPE] = [0o040000, 0o100000, 0o120000, 0o170000];
 /** No file is longer, no directory has more in it. */
@@ -32,11 +33,14 @@ export class MemoryTree implements DirectoryBackend {
   attributes: FileAttributes = attributesOf({ id: ROOT, mode: DIRECTORY, bytes: new Uint8Array() });
   createdNode = 0;
   entry: DirectoryEntry = { inodeLow: 0, inodeHigh: 0, nextLow: 0, nextHigh: 0, type: 0, name: bytesOf("") };
+  readonly #answers: HeldAnswers;
   readonly #inodes = new Map<number, Inode>();
   #found = new Map<number, number>();
   #handles = new Map<number, Inode>();
 
-  constructor() {
+  /** @param answers when operations end that take time: `sync` */
+  constructor(answers: HeldAnswers = new HeldAnswers()) {
+    this.#answers = answers;
     this.#make(DIRECTORY | 0o755);
   }
 
@@ -160,7 +164,13 @@ export class MemoryTree implements DirectoryBackend {
   }
 
   sync(handle: number): Promise<number> {
-    return Promise.resolve(this.#handles.has(handle) ? 0 : -EBADF);
+    const result = this.#handles.has(handle) ? 0 : -EBADF;
+    return this.#answers
+      .operation(() => undefined)
+      .then(
+        () => result,
+        () => -EIO,
+      );
   }
 
   allocate(handle: number, _mode: number, offset: number, length: number): number {

@@ -1,8 +1,9 @@
 import type { MemorySlot } from "@northbridge/sdk";
-import { FakeClock, FakeDisk, FakeMemory } from "@northbridge/sdk/testing";
+import { FakeClock, FakeMemory } from "@northbridge/sdk/testing";
 import { VirtioBlk, VirtioPmem, VirtioScsi } from "@northbridge/devices-virtio";
 import fc from "fast-check";
 import { type DrivenDevice, type Shape, StillDisk, u32, u64 } from "./driven-device.ts";
+import { HeldAnswers, hold } from "./held-answers.ts";
 
 const blkHead = fc
   .record({
@@ -31,9 +32,17 @@ const blkShapes: readonly Shape[] = [
 
 export const blk: DrivenDevice = {
   name: "blk",
+  underWay: ["inHost", "waiting"],
   host: () => {
     const backend = new StillDisk();
-    return { device: () => new VirtioBlk({ backend, serial: "x", queueSize: 8 }) };
+    const { answers } = backend;
+    return {
+      device: () => new VirtioBlk({ backend, serial: "x", queueSize: 8 }),
+      act: (choice) => {
+        hold(answers, choice);
+      },
+      answers,
+    };
   },
   head: blkHead,
   lengths: blkLengths,
@@ -43,6 +52,7 @@ export const blk: DrivenDevice = {
 /** Requests stay with it: while the host fails, and while there are no tokens for them. */
 export const patientBlk: DrivenDevice = {
   name: "blk that waits",
+  underWay: ["inHost", "kept", "waiting"],
   host: () => {
     const backend = new StillDisk();
     const rates = { operationsPerSecond: 1000, bytesPerSecond: 100_000, burstMs: 5 };
@@ -53,10 +63,12 @@ export const patientBlk: DrivenDevice = {
         const limits = { rates, clock };
         return new VirtioBlk({ backend, serial: "x", queues: 2, queueSize: 8, onError: "stop", limits });
       },
-      act: (choice) => {
+      act: (choice, isPaused = false) => {
         if (choice % 3 === 0) backend.error = choice % 2 === 0 ? new Error("ENOSPC") : undefined;
-        else clock.advance((choice % 64) * 100_000);
+        else if (choice % 3 === 1) hold(backend.answers, choice >>> 2);
+        else if (!isPaused) clock.advance((choice % 64) * 100_000);
       },
+      answers: backend.answers,
     };
   },
   head: blkHead,
@@ -74,7 +86,7 @@ const scsiCommand = (target: number, cdb: readonly number[]): number[] => [
 const scsiHead = fc.oneof(
   {
     // READ (10), WRITE (10) of one block, and SYNCHRONIZE CACHE (10).
-    weight: 3,
+    weight: 8,
     arbitrary: fc
       .record({ target: fc.constantFrom(0, 0, 0, 1), op: fc.constantFrom(0x28, 0x2a, 0x35), lba: fc.nat(8) })
       .map(({ target, op, lba }) => scsiCommand(target, [op, 0, 0, 0, 0, lba, 0, 0, 1])),
@@ -111,10 +123,21 @@ const scsiHead = fc.oneof(
 
 const scsiLengths = [1, 16, 24, 51, 108, 512, 620];
 
+const scsiShapes: readonly Shape[] = [
+  [[51], [108], 2],
+  [[51], [108, 512], 2],
+  [[51], [108, 512], 2],
+  [[51, 512], [108], 2],
+  [[51, 512], [108], 2],
+  [[51, 24], [108], 2],
+];
+
 export const scsi: DrivenDevice = {
   name: "scsi",
+  underWay: ["inHost", "kept", "waiting"],
   host: () => {
-    const [disk, image] = [new StillDisk(), new StillDisk(true)];
+    const answers = new HeldAnswers();
+    const [disk, image] = [new StillDisk(answers), new StillDisk(answers, true)];
     let current: VirtioScsi | undefined;
     return {
       device: () =>
@@ -126,21 +149,22 @@ export const scsi: DrivenDevice = {
           onError: "stop",
         })),
       act: (choice) => {
-        if (choice % 4 < 2) disk.error = choice % 4 === 0 ? new Error("EIO") : undefined;
-        else current?.resized(choice % 2);
+        if (choice % 8 < 2) disk.error = choice % 8 === 0 ? new Error("EIO") : undefined;
+        else if (choice % 8 === 2) current?.resized(choice % 2);
+        else hold(answers, choice >>> 3);
       },
+      answers,
     };
   },
   head: scsiHead,
   lengths: scsiLengths,
   shapes: [
-    [[51], [108]],
-    [[51], [108, 512]],
-    [[51, 512], [108]],
-    [[51, 24], [108]],
-    [[24], [1]],
-    [[16], [16]],
-    [[], [16]],
+    ...scsiShapes,
+    ...scsiShapes,
+    ...scsiShapes,
+    [[24], [1], 0], // a mistake, where its head is a command's
+    [[16], [16], 0],
+    [[], [16], 1],
   ],
 };
 
@@ -148,17 +172,18 @@ const PMEM_BYTES = 1 << 14;
 
 export const pmem: DrivenDevice = {
   name: "pmem",
+  underWay: ["inHost", "waiting"],
   host: () => {
     const memory = new FakeMemory(PMEM_BYTES, 0x1000_0000);
-    const backend = new FakeDisk(PMEM_BYTES);
+    const answers = new HeldAnswers();
     const [slot] = memory.slots as readonly [MemorySlot];
+    const content = { flush: () => answers.operation(() => undefined), stats: () => ({}) };
     return {
-      device: () => new VirtioPmem({ slot, content: { flush: () => backend.flush(), stats: () => ({}) } }),
+      device: () => new VirtioPmem({ slot, content }),
       act: (choice) => {
-        if (choice % 8 === 0) backend.failNext("EIO");
-        else slot.bytes[choice % PMEM_BYTES] = choice;
-        backend.requests.length = 0;
+        hold(answers, choice);
       },
+      answers,
     };
   },
   head: fc.constantFrom(u32(0), u32(0), u32(1), u32(0xffff_ffff), [0]),

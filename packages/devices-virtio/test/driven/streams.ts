@@ -103,6 +103,7 @@ const netHead = fc.oneof(
 
 export const vsock: DrivenDevice = {
   name: "vsock",
+  underWay: [],
   host: () => {
     const backend = new Streams();
     return {
@@ -125,6 +126,7 @@ export const vsock: DrivenDevice = {
 
 export const netCard: DrivenDevice = {
   name: "net",
+  underWay: ["kept", "waiting"],
   host: () => {
     const backend = new FakeNet();
     let current: VirtioNet | undefined;
@@ -153,6 +155,7 @@ export const netCard: DrivenDevice = {
 
 export const serialPorts: DrivenDevice = {
   name: "console",
+  underWay: ["waiting"],
   host: () => {
     const backends = [new FakeCharBackend(), new FakeCharBackend(), new FakeCharBackend()] as const;
     const [backend, a, b] = backends;
@@ -170,6 +173,7 @@ export const serialPorts: DrivenDevice = {
         const port = backends[choice % 3];
         if (choice % 5 === 0) port?.setPresent(choice % 2 === 0);
         else if (choice % 5 === 1) current?.resize(choice & 0xff, 25);
+        else if (choice % 5 === 2) port?.setRoom(choice % 200);
         else if ((port?.waiting ?? 0) < 10_000) port?.type("x".repeat(choice % 100));
       },
     };

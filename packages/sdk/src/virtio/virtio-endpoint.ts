@@ -276,7 +276,7 @@ export class VirtioEndpoint {
     };
   }
 
-  /** Of a device as it was made. Sends no interrupt. Throws `RestoreError`. */
+  /** Of a device as it was made, which stands still until `resume`. Sends no interrupt. Throws `RestoreError`. */
   restore(state: EndpointStateV1): void {
     const found = state as { readonly version: unknown };
     if (found.version !== 1) this.#refuse(`version ${String(found.version)}, expected 1`);
@@ -322,6 +322,7 @@ export class VirtioEndpoint {
       device.start(this.#session);
     }
     device.restore(state.device ?? undefined);
+    void device.pause?.(); // with nothing under way it is at once
   }
 
   #acceptsFeatures(): boolean {
