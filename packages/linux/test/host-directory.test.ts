@@ -355,7 +355,13 @@ describe.skipIf(!isLinux)("HostDirectory (needs Linux on x86-64)", () => {
         expect(own.write(handle, 0, [bytes("blob")])).toBe(4);
         expect(lstatSync(join(inside, "object")).mode & 0o7777).toBe(0o444);
         expect(own.open(own.createdNode, O_RDWR)).toBe(-EACCES);
-        void own.closeTree();
+        const state = own.save();
+        const restored = open();
+        restored.restore(state);
+        expect(restored.write(handle, 4, [bytes("tree")])).toBe(4);
+        expect(lstatSync(join(inside, "object"))).toMatchObject({ size: 8, mode: 0o100444 });
+        expect(restored.open(own.createdNode, O_RDWR)).toBe(-EACCES);
+        for (const each of [own, restored]) void each.closeTree();
       } finally {
         if (me.uid === 0) process.seteuid?.(0);
       }

@@ -3,6 +3,7 @@ export const Errno = {
   EPERM: 1,
   EIO: 5,
   EBADF: 9,
+  EACCES: 13,
   EEXIST: 17,
   EISDIR: 21,
   EINVAL: 22,

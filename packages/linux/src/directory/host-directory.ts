@@ -11,6 +11,8 @@ import { restoreTree, savedHandles, saveTree } from "./tree-state.ts";
 const ROOT = 1;
 const PATH_MAX = 4096;
 const PERMISSIONS = 0o7777;
+/** The owner may read and write. */
+const OWNER = 0o600;
 const SETGID = 0o2000;
 /** What a guest may say of how it opens a file; the rest is ours to decide. */
 const GUEST_FLAGS =
@@ -271,7 +273,7 @@ export class HostDirectory {
     restoreTree(this.#calls, this.#nodes, ROOT, state);
     for (const { id, node, flags } of savedHandles(state)) {
       const isDirectory = (flags & Open.DIRECTORY) !== 0;
-      const fd = isDirectory ? this.#openListing(node) : this.#openFile(node, flags & ~Open.TRUNC);
+      const fd = isDirectory ? this.#openListing(node) : this.#openAgain(node, flags & ~Open.TRUNC);
       const listing = isDirectory ? this.#newListing() : undefined;
       this.#handles.add({ fd: Math.max(fd, -1), node, flags, listing }, id);
     }
@@ -365,6 +367,18 @@ export class HostDirectory {
     if (node.type !== FileType.REGULAR) return node.type === FileType.LINK ? -Errno.ELOOP : -Errno.EINVAL;
     const fault = this.#writeFault(flags);
     return fault < 0 ? fault : this.#calls.reopen(node.fd, flags & GUEST_FLAGS);
+  }
+
+  /** A descriptor as there was before: a file's maker may have one whatever its permissions have become. */
+  #openAgain(id: number, flags: number): number {
+    const fd = this.#openFile(id, flags);
+    const node = this.#fdOf(id);
+    if (fd !== -Errno.EACCES || this.readOnly || this.#calls.stat(node) < 0) return fd;
+    const mode = this.#calls.statx.view.getUint16(28, true) & PERMISSIONS;
+    if (this.#calls.changeMode(node, mode | OWNER) < 0) return fd; // somebody else's
+    const again = this.#openFile(id, flags);
+    this.#calls.changeMode(node, mode);
+    return again;
   }
 
   #openListing(id: number): number {
