@@ -1,6 +1,7 @@
 import { createHash } from "node:crypto";
 import { readFile, stat, truncate, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { setTimeout } from "node:timers/promises";
 import { describe, expect, it } from "vitest";
 import type { CpioEntry } from "../../src/guest/index.ts";
 import { initrdWith, program, stockGuest } from "./harness/find-guest.ts";
@@ -9,6 +10,7 @@ import { GuestProcess } from "./harness/guest-process.ts";
 import { hostTool, missingTools, runTool } from "./harness/host-tools.ts";
 import { linuxConfig, machineFile, scratch } from "./harness/machine-file.ts";
 import { MonitorClient } from "./harness/monitor-client.ts";
+import { monitor, withDevices } from "./harness/with-devices.ts";
 import { ROOT_INIT, rootFileSystem } from "./harness/root-file-system.ts";
 
 const MIB = 2 ** 20;
@@ -175,6 +177,47 @@ describe("a virtio disk", () => {
       expect(Buffer.compare((await readFile(path("disk.img"))).subarray(0, MIB), PATTERN)).toBe(0);
     });
   });
+
+  it.each(["ENOSPC", "EIO"])(
+    "does at the host's %s what each disk's policy says, and no other's",
+    async (error) => {
+      const faulty = { error, on: "write", skip: 1, times: 1 };
+      const disk = (onError: string, order: number): object => ({
+        plugin: "virtioBlk",
+        id: onError,
+        slot: 10 + order,
+        disk: { kind: "faulty", disk: { kind: "memory", mib: 1 }, faults: [faulty] },
+        onError,
+      });
+      await withDevices(
+        () => ["report", "ignore", "stop"].map(disk),
+        async (shell, directory) => {
+          // The second of four blocks goes wrong.
+          const copy = (device: string): string =>
+            `i=0; for c in A B C D; do head -c 65536 /dev/zero | tr '\\0' $c > /tmp/block; ` +
+            `dd if=/tmp/block of=/dev/${device} bs=64k seek=$i oflag=direct 2>/dev/null || echo failed; i=$((i+1)); done`;
+          const blocks = (device: string): Promise<string> =>
+            shell.ask(
+              `echo 3 > /proc/sys/vm/drop_caches; for i in 0 1 2 3; do dd if=/dev/${device} bs=64k skip=$i count=1 2>/dev/null | tr '\\0' 0 | head -c 1; done`,
+            );
+          await shell.ask("dmesg -n 1");
+          expect(await shell.ask(copy("vda"))).toBe("failed");
+          expect(await blocks("vda")).toBe("A0CD");
+          expect(await shell.ask(copy("vdb"))).toBe("");
+          expect(await blocks("vdb")).toBe("A0CD"); // what the host lost without a word
+          const stopping = shell.ask(copy("vdc"));
+          while (!(await monitor(directory, "status")).startsWith("paused")) await setTimeout(50);
+          expect(await monitor(directory, "status")).toMatch(
+            new RegExp(`^paused: stop: faulty disk: write at 65536: ${error}, `),
+          );
+          expect(await monitor(directory, "resume")).toBe("running");
+          expect(await stopping).toBe("");
+          expect(await blocks("vdc")).toBe("ABCD");
+        },
+        { kernel: "cloud", says: /^northbridge: paused: stop: .*\n$/ },
+      );
+    },
+  );
 
   it("gets larger and smaller under the guest's eyes", async () => {
     await withDisk({ mib: 64 }, async ({ shell, monitor, path }) => {

@@ -16,13 +16,15 @@ export interface DevicesOptions {
   readonly extra?: (directory: string) => Promise<readonly CpioEntry[]>;
   /** Writes files of the host before the machine starts. */
   readonly files?: (directory: string) => Promise<void>;
+  /** What the command says of the run on its standard error. @defaultValue nothing */
+  readonly says?: RegExp;
 }
 
 /** Boots a machine with these devices and gives it to `use`, which finds sockets and files in the directory. */
 export async function withDevices(
   devices: (directory: string) => readonly object[],
   use: (shell: GuestShell, directory: string) => Promise<void>,
-  { kernel = "full", cmdline = "", extra, files: prepare }: DevicesOptions = {},
+  { kernel = "full", cmdline = "", extra, files: prepare, says = /^$/ }: DevicesOptions = {},
 ): Promise<void> {
   const guest = await stockGuest(kernel);
   if ("missing" in guest) throw new Error(guest.missing);
@@ -49,7 +51,7 @@ export async function withDevices(
   expect(await shell.run("dmesg | grep -iE 'call trace|bug:|warning:|rcu.*stall|lockup'")).toMatchObject({
     text: "",
   });
-  expect(await shell.end()).toMatchObject({ code: 0, err: "" });
+  expect(await shell.end()).toMatchObject({ code: 0, err: expect.stringMatching(says) as string });
 }
 
 /** What the machine's monitor answers to a line. */
