@@ -62,24 +62,29 @@ describe.skipIf(!canLock || qemuImg === undefined)("locks of images (needs Linux
     });
   });
 
-  it.each(["qcow2", "raw"] as const)(
-    "keep others out of a %s image at every moment while a job opens it anew",
-    async (format) => {
+  it.each([
+    ["qcow2", "image", {}],
+    ["raw", "image", {}],
+    ["qcow2", "data file", {}],
+    ["qcow2", "image", { direct: true }],
+  ] as const)(
+    "keep others out of a %s %s at every moment while a job opens it anew, %j",
+    async (format, what, options) => {
       await inDirectory(async (directory) => {
         const path = join(directory, "base");
+        const data = join(directory, "data");
+        const written = what === "data file" ? ["-f", "raw", data] : ["-f", format, path];
         const write = (): string =>
-          qemu("qemu-io", "-f", format, "-c", "write -P 9 0 512", path).err.replaceAll(
-            /^.* lock.*$/gms,
-            "locked",
-          );
-        if (format === "qcow2") make(path);
+          qemu("qemu-io", "-c", "write -P 9 0 512", ...written).err.replaceAll(/^.* lock.*$/gms, "locked");
+        if (what === "data file") writeFileSync(data, "");
+        if (format === "qcow2") make(path, what === "data file" ? { dataFile: data } : {});
         else writeFileSync(path, new Uint8Array(SIZE));
         let attempts: string[] = [];
         let failsAs: "closed" | "open" | undefined;
-        const disk = new ManagedDisk(openImage(path, { format }), (name, more) => {
+        const disk = new ManagedDisk(openImage(path, { format, ...options }), (name, more) => {
           attempts.push(write());
           if (failsAs === "closed") throw new ImageError(name, "host", "too many open files");
-          const image = openImage(name, more);
+          const image = openImage(name, { ...options, ...more });
           attempts.push(write());
           if (failsAs === undefined) return image;
           image.closeNow();
@@ -99,9 +104,8 @@ describe.skipIf(!canLock || qemuImg === undefined)("locks of images (needs Linux
         await disk.write(0, [new Uint8Array(512).fill(1)]);
         disk.jobs.snapshot(join(directory, "top"));
         expect(tried()).toEqual(["locked", "locked", "locked"]);
-        expect(qemu("qemu-io", "-r", "-f", format, "-c", "read -P 1 0 512", path)).toMatchObject({
-          status: 0,
-        });
+        const read = qemu("qemu-io", "-r", "-f", format, "-c", "read -P 1 0 512", path);
+        expect(read, read.err).toMatchObject({ status: 0 });
         await disk.write(0, [new Uint8Array(512).fill(2)]);
 
         for (failsAs of ["closed", "open"] as const) {
