@@ -10,6 +10,11 @@ const devices: Readonly<Record<string, DeviceUnderTest>> = {
   pit: { create: () => legacy.pit() },
   i8042: { create: () => legacy.i8042() },
   acpiPm: { create: () => legacy.acpiPm() },
+  pciHost: { create: () => legacy.pciHost() },
+  // These have no state to save.
+  pvpanic: { create: () => legacy.pvpanic(), except: ["save and restore"] },
+  debugConsole: { create: () => legacy.debugConsole(), except: ["save and restore"] },
+  debugExit: { create: () => legacy.debugExit(), except: ["save and restore"] },
 };
 
 for (const [name, device] of Object.entries(devices)) {

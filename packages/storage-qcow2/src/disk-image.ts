@@ -49,14 +49,14 @@ export function expectInside(image: DiskImage, offset: number, length: number): 
   if (!Number.isSafeInteger(offset) || offset < 0 || length < 0 || offset + length > image.size) {
     throw new ImageError(
       image.path,
-      "request",
+      "refused",
       `expected a range within ${image.size} bytes, found ${length} bytes at ${offset}`,
     );
   }
 }
 
 export function expectWritable(image: DiskImage): void {
-  if (image.readOnly) throw new ImageError(image.path, "request", "the image is read-only");
+  if (image.readOnly) throw new ImageError(image.path, "refused", "the image is read-only");
 }
 
 /** The methods of `BlockBackend` by those that answer at once. */

@@ -11,8 +11,10 @@ export type ImageFault =
   | "corrupt"
   /** A file that the path rule does not let the image name. */
   | "confined"
-  /** A request outside the image, to a read-only image, or with impossible options. */
+  /** Impossible options, or something that such an image cannot do. */
   | "request"
+  /** A request outside the image, or to change one that is only read. */
+  | "refused"
   /** Another process uses the image in a way that excludes ours. */
   | "locked"
   /** The host's file system refused. */
@@ -26,7 +28,7 @@ export class ImageError extends NorthbridgeError {
 
   constructor(path: string, fault: ImageFault, message: string, options?: ErrorOptions) {
     super(
-      ["host", "corrupt", "locked"].includes(fault) ? "NB_HOST" : "NB_CONFIG",
+      ["host", "corrupt", "locked", "refused"].includes(fault) ? "NB_HOST" : "NB_CONFIG",
       `${path}: ${message}`,
       options,
     );

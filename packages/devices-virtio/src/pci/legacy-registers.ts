@@ -1,5 +1,6 @@
 import type { Doorbell, IoHandler, IoWidth } from "@northbridge/sdk";
 import { virtioSpec, type VirtioEndpoint } from "@northbridge/sdk/virtio";
+import { lowBytes } from "./low-bytes.ts";
 import { Legacy, LEGACY_ALIGN } from "./spec.ts";
 
 const { Desc, Ring, Status } = virtioSpec;
@@ -44,6 +45,10 @@ export class LegacyRegisters implements IoHandler {
   }
 
   read(offset: number, width: IoWidth): number {
+    return lowBytes(this.#read(offset, width), width);
+  }
+
+  #read(offset: number, width: IoWidth): number {
     const { endpoint, selected, hasVectors, vector, takeIsr } = this.#parts;
     const queue = endpoint.queues[selected()];
     switch (offset) {

@@ -9,6 +9,7 @@ import {
 import { type BarOptions, type PciCapability, PciFunction, pciSpec } from "@northbridge/sdk/pci";
 import { type EndpointStateV1, type VirtioDevice, VirtioEndpoint, virtioSpec } from "@northbridge/sdk/virtio";
 import { LegacyRegisters } from "./legacy-registers.ts";
+import { lowBytes } from "./low-bytes.ts";
 import {
   Cap,
   CapType,
@@ -211,7 +212,7 @@ export class VirtioPci implements Device {
   }
 
   readonly #common: IoHandler = {
-    read: (offset) => this.#readCommon(offset),
+    read: (offset, width) => lowBytes(this.#readCommon(offset), width),
     write: (offset, _width, value) => {
       this.#writeCommon(offset, value);
     },
