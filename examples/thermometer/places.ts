@@ -4,7 +4,7 @@ import { builtInHypervisor, builtInRegistry } from "@northbridge/cli";
 import type { Hypervisor } from "@northbridge/sdk";
 import { bootLinux } from "@northbridge/sdk/host";
 import { testBench } from "@northbridge/sdk/testing";
-import { qemu } from "../virtio-thermo/places.ts";
+import { noKvmForKernels, qemu } from "../virtio-thermo/places.ts";
 import { startBareMetal } from "./bare-metal.ts";
 import { registers, thermometer } from "./thermometer.ts";
 
@@ -104,13 +104,6 @@ function noKvm(): string | undefined {
   }
 }
 
-/** KVM runs a stock Linux where the processor helps it; elsewhere it emulates kernels, and a small program has to do. */
-async function onKvm(): Promise<Driver> {
-  const best = await builtInHypervisor("auto");
-  if (best.name !== "kvm" || noGuest() !== undefined) return onBareMetal(await builtInHypervisor("kvm"));
-  return underLinux(best);
-}
-
 export const places: readonly Place[] = [
   {
     name: "a test bench",
@@ -130,7 +123,19 @@ export const places: readonly Place[] = [
     drive: () => onBareMetal(builtInHypervisor("soft")),
     temperatures: measureTwice,
   },
-  { name: "KVM", missing: () => Promise.resolve(noKvm()), drive: onKvm, temperatures: measureTwice },
+  {
+    name: "Linux, on KVM",
+    missing: async () => (await noKvmForKernels()) ?? noGuest(),
+    drive: async () => underLinux(await builtInHypervisor("kvm")),
+    temperatures: measureTwice,
+  },
+  // Any KVM can do that, also one that would have to emulate a kernel.
+  {
+    name: "a guest without a system, on KVM",
+    missing: () => Promise.resolve(noKvm()),
+    drive: async () => onBareMetal(await builtInHypervisor("kvm")),
+    temperatures: measureTwice,
+  },
   // There a device needs a transport that QEMU has: the same thermometer as a virtio device.
   {
     name: qemu.name,

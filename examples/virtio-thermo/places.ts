@@ -49,7 +49,7 @@ const bench: Place = {
 };
 
 /** Why KVM cannot run a stock kernel here. */
-async function noKvm(): Promise<string | undefined> {
+export async function noKvmForKernels(): Promise<string | undefined> {
   const said: string[] = [];
   const { name } = await builtInHypervisor("auto", (line) => void said.push(line));
   return name === "kvm" ? undefined : said.join("; ");
@@ -57,7 +57,7 @@ async function noKvm(): Promise<string | undefined> {
 
 const linux = (backend: "soft" | "kvm"): Place => ({
   name: `Linux, on ${backend === "soft" ? "the software CPU" : "KVM"}`,
-  missing: async () => (backend === "kvm" ? await noKvm() : undefined) ?? noGuest(),
+  missing: async () => (backend === "kvm" ? await noKvmForKernels() : undefined) ?? noGuest(),
   async temperatures() {
     const hypervisor = await builtInHypervisor(backend);
     const registry = builtInRegistry();

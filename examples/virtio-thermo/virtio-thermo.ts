@@ -1,5 +1,5 @@
 import { attachVirtio } from "@northbridge/devices-virtio";
-import { type Clock, definePlugin } from "@northbridge/sdk";
+import { type Clock, definePlugin, type DevicePlugin } from "@northbridge/sdk";
 import { type DescriptorChain, serve, type VirtioDevice, type VirtioSession } from "@northbridge/sdk/virtio";
 import * as v from "valibot";
 
@@ -48,7 +48,7 @@ export function thermometer(clock: Clock, celsius: number): VirtioDevice {
   };
 }
 
-export const virtioThermo = definePlugin({
+export const virtioThermo: DevicePlugin<{ celsius?: number | undefined }> = definePlugin({
   name: "@example/devices/virtioThermo",
   config: v.strictObject({ celsius: v.optional(v.number(), 20) }),
   setup: (ctx, { celsius }) => attachVirtio(ctx, thermometer(ctx.clock, celsius), {}),

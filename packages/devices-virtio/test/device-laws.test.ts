@@ -48,7 +48,7 @@ const places: Readonly<Record<string, Place>> = {
   "on MMIO": { mmio: { gpa: 0xfea0_0000, gsi: 5 } },
 };
 
-// What has no place in virtio 0.9.5, and what its registers say nothing new of.
+// The others say all that there is of the older registers.
 const MODERN: ReadonlySet<string> = new Set(["virtioConsole", "virtioInput", "virtioRng", "virtioScsi"]);
 
 for (const [where, place] of Object.entries(places)) {
