@@ -10,12 +10,15 @@ import { mkdtemp, readFile, rm, truncate, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs, promisify } from "node:util";
-import { appendToInitramfs } from "../packages/cli/src/guest/index.ts";
-import { node, root } from "../scripts/workspace.mjs";
-import { findProgram } from "./watch-boot.mjs";
+import {
+  benchInitrd,
+  contestantsOf,
+  guestOptions,
+  MOST_MS,
+  northbridgeCommand,
+  tcgCommand,
+} from "./linux-under.mjs";
 
-const CMDLINE = "console=ttyS0 cryptomgr.notests quiet";
-const MOST_MS = 600_000;
 const INIT = `#!/bin/busybox sh
 export PATH=/bin:/sbin
 mount -t proc proc /proc; mount -t sysfs sysfs /sys; mount -t devtmpfs devtmpfs /dev
@@ -24,11 +27,9 @@ modprobe virtio_pci; modprobe virtio_blk
 poweroff -f
 `;
 
-const guest = join(root, "examples", "linux-serial", "guest");
 const { values } = parseArgs({
   options: {
-    kernel: { type: "string", default: join(guest, "vmlinuz") },
-    initrd: { type: "string", default: join(guest, "initrd.img") },
+    ...guestOptions,
     runs: { type: "string", default: "3" },
     mib: { type: "string", default: "256" },
     json: { type: "string" },
@@ -37,7 +38,6 @@ const { values } = parseArgs({
 const run = promisify(execFile);
 const directory = await mkdtemp(join(tmpdir(), "northbridge-bench-"));
 const image = join(directory, "disk.img");
-const initrd = join(directory, "initrd.img");
 try {
   await compare();
 } finally {
@@ -45,14 +45,23 @@ try {
 }
 
 async function compare() {
-  await prepare();
-  const contestants = [{ name: "northbridge", start: northbridge, results: [] }];
-  const qemu = findProgram("qemu-system-x86_64");
-  if (qemu === undefined) console.log("qemu-system-x86_64 is not installed: nothing to compare with\n");
-  else contestants.push({ name: "qemu tcg", start: () => tcg(qemu), results: [] });
+  const initrd = await prepare();
+  const { kernel } = values;
+  const disk = { plugin: "virtioBlk", disk: { kind: "file", path: image } };
+  const drive = [
+    "-drive",
+    `file=${image},if=none,id=disk,format=raw`,
+    "-device",
+    "virtio-blk-pci,drive=disk",
+  ];
+  const contestants = contestantsOf(
+    { command: () => northbridgeCommand({ directory, kernel, initrd, device: disk }), results: [] },
+    (qemu) => ({ command: () => tcgCommand(qemu, { kernel, initrd, device: drive }), results: [] }),
+  );
   for (let i = 0; i < Number(values.runs); i++) {
-    for (const { name, start, results } of contestants) {
-      const result = resultsOf((await start()).stdout);
+    for (const { name, command, results } of contestants) {
+      const [program, ...args] = await command();
+      const result = resultsOf((await run(program, args, { timeout: MOST_MS })).stdout);
       results.push(result);
       for (const [test, { mibs, requests }] of result)
         console.log(
@@ -75,42 +84,16 @@ async function compare() {
   }
 }
 
-/** The program, an initramfs that runs it, and an image whose storage is all there. */
+/** The program, an image whose storage is all there, and an initramfs that runs the program: its path. */
 async function prepare() {
   const program = join(directory, "disk-io");
   execFileSync("gcc", ["-O2", "-static", "-o", program, join(import.meta.dirname, "disk-io.c")]);
-  const file = (path, bytes) => ({ kind: "file", path, mode: 0o755, bytes });
-  const extra = [file("/disk-io", await readFile(program)), file("/init", new TextEncoder().encode(INIT))];
-  await writeFile(initrd, appendToInitramfs(await readFile(values.initrd), extra));
   await writeFile(image, new Uint8Array(Number(values.mib) * 2 ** 20).fill(0x5a));
   await truncate(image, Number(values.mib) * 2 ** 20);
-}
-
-async function northbridge() {
-  const config = join(directory, "machine.json");
-  const machine = {
-    machine: "pc-1",
-    memory: { mib: 256 },
-    boot: { kernel: values.kernel, initrd, cmdline: CMDLINE },
-    devices: [{ plugin: "virtioBlk", disk: { kind: "file", path: image } }],
-  };
-  await writeFile(config, JSON.stringify(machine));
-  const main = join(root, "packages", "cli", "src", "main.ts");
-  return run(node, ["--conditions=northbridge-source", main, "run", config, "--backend", "soft"], {
-    timeout: MOST_MS,
-  });
-}
-
-function tcg(qemu) {
-  return run(
-    qemu,
-    [
-      ...["-M", "pc", "-accel", "tcg", "-m", "256", "-nodefaults", "-no-user-config", "-display", "none"],
-      ...["-serial", "stdio", "-no-reboot", "-kernel", values.kernel, "-initrd", initrd, "-append", CMDLINE],
-      ...["-drive", `file=${image},if=none,id=disk,format=raw`, "-device", "virtio-blk-pci,drive=disk"],
-    ],
-    { timeout: MOST_MS },
-  );
+  const bytes = await readFile(program);
+  return benchInitrd(directory, values.initrd, INIT, [
+    { kind: "file", path: "/disk-io", mode: 0o755, bytes },
+  ]);
 }
 
 /** Of each test, the last round. */

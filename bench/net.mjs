@@ -8,17 +8,22 @@
  */
 import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { appendToInitramfs, hostProgram } from "../packages/cli/src/guest/index.ts";
-import { node, root } from "../scripts/workspace.mjs";
+import { hostProgram } from "../packages/cli/src/guest/index.ts";
+import {
+  benchInitrd,
+  contestantsOf,
+  guestOptions,
+  MOST_MS,
+  northbridgeCommand,
+  tcgCommand,
+} from "./linux-under.mjs";
 import { cost, findProgram } from "./watch-boot.mjs";
 
-const CMDLINE = "console=ttyS0 cryptomgr.notests quiet";
-const MOST_MS = 600_000;
 const NAMESPACE = `nbb${process.pid}`;
 /** iproute2: of the host, and in no package. */
 const IP = "ip";
@@ -31,11 +36,9 @@ const LINKS = {
   tap: { address: "10.79.0.2/24", server: "10.79.0.1", host: "10.79.0.1" },
 };
 
-const guest = join(root, "examples", "linux-serial", "guest");
 const { values } = parseArgs({
   options: {
-    kernel: { type: "string", default: join(guest, "vmlinuz") },
-    initrd: { type: "string", default: join(guest, "initrd.img") },
+    ...guestOptions,
     runs: { type: "string", default: "1" },
     seconds: { type: "string", default: "8" },
     links: { type: "string", default: "user,tap" },
@@ -52,10 +55,9 @@ try {
 
 async function compare() {
   if (iperf3 === undefined) throw new Error("iperf3 is not installed");
-  const contestants = [{ name: "northbridge", command: northbridge }];
-  const qemu = findProgram("qemu-system-x86_64");
-  if (qemu === undefined) console.log("qemu-system-x86_64 is not installed: nothing to compare with\n");
-  else contestants.push({ name: "qemu tcg", command: (setting) => tcg(qemu, setting) });
+  const contestants = contestantsOf({ command: northbridge }, (qemu) => ({
+    command: (setting) => tcg(qemu, setting),
+  }));
   const links = values.links.split(",").filter((link) => {
     if (link !== "tap" || process.getuid() === 0) return true;
     console.log("tap: skipped, needs root");
@@ -103,8 +105,7 @@ async function measure(link, command) {
   const isTap = link === "tap";
   const port = isTap ? 5201 : await freePort();
   const scope = isTap ? [IP, "netns", "exec", NAMESPACE] : [];
-  const initrd = join(directory, "initrd.img");
-  await writeInitrd(initrd, LINKS[link], port);
+  const initrd = await writeInitrd(LINKS[link], port);
   if (isTap) makeNamespace(`${LINKS.tap.host}/24`);
   const machine = [...scope, ...(await command({ link, port, initrd }))];
   const server = [...scope, iperf3, "-s", "-B", LINKS[link].host, "-p", String(port)];
@@ -141,7 +142,7 @@ async function watch([program, ...args]) {
   });
 }
 
-async function writeInitrd(path, { address, server }, port) {
+async function writeInitrd({ address, server }, port) {
   const init = `#!/bin/busybox sh
 export PATH=/bin:/sbin:/usr/bin
 mount -t proc proc /proc; mount -t sysfs sysfs /sys; mount -t devtmpfs devtmpfs /dev; mkdir -p /tmp
@@ -157,9 +158,7 @@ for test in ${TESTS.join(" ")}; do
 done
 poweroff -f
 `;
-  const entry = { kind: "file", path: "/init", mode: 0o755, bytes: new TextEncoder().encode(init) };
-  const extra = [...(await hostProgram(iperf3)), entry];
-  await writeFile(path, appendToInitramfs(await readFile(values.initrd), extra));
+  return benchInitrd(directory, values.initrd, init, await hostProgram(iperf3));
 }
 
 function makeNamespace(address) {
@@ -174,30 +173,19 @@ function makeNamespace(address) {
   }
 }
 
-async function northbridge({ link, port, initrd }) {
+function northbridge({ link, port, initrd }) {
   const end =
     link === "tap"
       ? { kind: "tap", name: TAP }
       : { kind: "user", hostPorts: [{ guestPort: port, hostPort: port }] };
-  const machine = {
-    machine: "pc-1",
-    memory: { mib: 256 },
-    boot: { kernel: values.kernel, initrd, cmdline: CMDLINE },
-    devices: [{ plugin: "virtioNet", mac: MAC, link: end }],
-  };
-  const config = join(directory, "machine.json");
-  await writeFile(config, JSON.stringify(machine));
-  const main = join(root, "packages", "cli", "src", "main.ts");
-  return [node, "--conditions=northbridge-source", main, "run", config, "--backend", "soft"];
+  const device = { plugin: "virtioNet", mac: MAC, link: end };
+  return northbridgeCommand({ directory, kernel: values.kernel, initrd, device });
 }
 
 function tcg(qemu, { link, initrd }) {
   const netdev = link === "tap" ? `tap,id=net,ifname=${TAP},script=no,downscript=no` : "user,id=net";
-  return [
-    ...[qemu, "-M", "pc", "-accel", "tcg", "-m", "256", "-nodefaults", "-no-user-config", "-display", "none"],
-    ...["-serial", "stdio", "-no-reboot", "-kernel", values.kernel, "-initrd", initrd, "-append", CMDLINE],
-    ...["-netdev", netdev, "-device", `virtio-net-pci,netdev=net,mac=${MAC}`],
-  ];
+  const device = ["-netdev", netdev, "-device", `virtio-net-pci,netdev=net,mac=${MAC}`];
+  return tcgCommand(qemu, { kernel: values.kernel, initrd, device });
 }
 
 async function freePort() {

@@ -1,6 +1,8 @@
-import { execFileSync } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
+import { once } from "node:events";
 import { closeSync, constants, openSync, readFileSync, readSync } from "node:fs";
 import { join } from "node:path";
+import { createInterface } from "node:readline";
 import { describe, expect, it } from "vitest";
 import { capture, hub } from "../src/index.ts";
 import { echo, GuestCard, udp } from "./guest-card.ts";
@@ -121,6 +123,36 @@ describe("a capture", () => {
     expect(read.readUInt32LE()).toBe(0x0a0d0d0a);
     closeSync(reader);
   });
+
+  it.skipIf(!has(TSHARK))(
+    "is read by tshark live, from a pipe, while frames pass",
+    { timeout: 60_000 },
+    async () => {
+      await using directory = await scratch();
+      const path = join(directory.path, "pipe");
+      execFileSync(MKFIFO, [path]);
+      const reader = spawn(TSHARK, ["-i", path, "-l", "-T", "fields", "-e", "frame.len"], {
+        stdio: ["ignore", "pipe", "ignore"],
+      });
+      const lines = createInterface({ input: reader.stdout })[Symbol.asyncIterator]();
+      try {
+        const wire = hub();
+        const net = await capture(wire.port(), { path });
+        const guest = new GuestCard(net);
+        for (const length of [1, 100]) {
+          const frame = udp(1, 2, new Array<number>(length).fill(7));
+          guest.send(frame);
+          // The frame is there before the next one is, and long before the capture ends.
+          expect((await lines.next()).value).toBe(String(frame.length));
+        }
+        await net.close();
+        const [code] = (await once(reader, "close")) as [number | null];
+        expect(code).toBe(0);
+      } finally {
+        reader.kill();
+      }
+    },
+  );
 
   it("says where it cannot write", async () => {
     await expect(capture(hub().port(), { path: "/nowhere/at/all.pcapng" })).rejects.toMatchObject({

@@ -131,6 +131,20 @@ describe.skipIf(obstacle !== undefined)(
       if (weather === calm) expect(past).toMatch(/PAWSEstab +0 /);
     });
 
+    it("carries a megabyte both ways through the weather of tc-netem(8)", async (context) => {
+      context.skip(namespaceObstacle("tc") !== undefined, "needs tc");
+      await using server = await webServer();
+      await using guest = await guestOf({ hostPorts: [{ guestPort: 80, hostPort: server.port }] });
+      const weather = "delay 3ms 1ms loss 1% duplicate 1% reorder 10% 50%".split(" ");
+      const made = await guest.namespace
+        .run("tc", "qdisc", "add", "dev", "eth0", "root", "netem", ...weather)
+        .catch((error: unknown) => String(error));
+      context.skip(made !== "", `this kernel has no netem: ${made}`);
+      const url = "http://10.0.2.2/";
+      for (const [program = "", ...args] of [down(url), up(url)])
+        expect(await guest.namespace.run(program, ...args)).toContain(sha256(body));
+    });
+
     it("takes large frames with partial checksums from the kernel, and gives it such", async () => {
       await using server = await webServer();
       await using guest = await guestOf({ hostPorts: [{ guestPort: 80, hostPort: server.port }] }, direct);

@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { chmod } from "node:fs/promises";
+import { chmod, writeFile } from "node:fs/promises";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { expect, it } from "vitest";
@@ -9,20 +9,20 @@ import { stockGuest } from "./harness/find-guest.ts";
 import { GuestProcess } from "./harness/guest-process.ts";
 import { GuestShell } from "./harness/guest-shell.ts";
 import { hostTool, missingTools, runTool } from "./harness/host-tools.ts";
-import { linuxConfig, machineFile, scratch, TUNED } from "./harness/machine-file.ts";
+import { scratch, TUNED } from "./harness/machine-file.ts";
 import { namespaceScope, scopeObstacle } from "./harness/namespace-scope.ts";
 import {
   CROWD_PORT,
   exerciseNetwork,
-  freePort,
-  networkGuest,
+  MAC,
+  networkMachine,
   SERVED,
+  userNetwork,
   WEB_PORT,
 } from "./harness/network-scenario.ts";
 import { stubResolver } from "./harness/stub-resolver.ts";
 
 const guest = await stockGuest("cloud");
-const MAC = "52:54:00:12:34:56";
 const OTHER_MAC = "52:54:00:12:34:57";
 const IPERF = "/usr/bin/iperf3";
 const QEMU = "qemu-system-x86_64";
@@ -61,48 +61,88 @@ async function measure(shell: GuestShell, server: string, what: string): Promise
   }
 }
 
-it("joins a stock guest to a bridge of the host through tap(), as `net setup` makes it", async (context) => {
-  if ("missing" in guest) return context.skip(guest.missing);
-  const obstacle = scopeObstacle("nft", "dnsmasq", "iperf3", "ping", "curl");
-  if (obstacle !== undefined) return context.skip(obstacle);
-  await using directory = await scratch();
-  await using namespace = await namespaceScope();
-  const state = ["--state", join(directory.path, "state")];
-  expect(await command("net", "setup", "lab", ...state)).toContain("DHCP on lab, by dnsmasq\n");
-  try {
-    await namespace.run("ip", "addr", "add", "fd77::1/64", "dev", "lab", "nodad");
-    await using server = await fileServer(SERVED, "::");
-    await using _iperf = running("iperf3", "-s");
-    const files = await networkGuest(guest.files, directory.path, IPERF);
-    const card = { plugin: "virtioNet", mac: MAC, link: { kind: "tap", name: "lab-0" } };
-    const config = { ...linuxConfig({ ...files, mib: 512 }), devices: [card] };
-    const file = await machineFile(directory.path, config);
-    await using shell = await GuestShell.boot([file, "--timeout", "800"]);
+/** How a guest is joined to a tap. */
+interface TapJoint {
+  readonly what: string;
+  /** The machine's device. */
+  readonly card: object;
+  /** Arguments of `run`, where the machine's config does not do. */
+  readonly args?: (directory: string, args: readonly string[]) => Promise<readonly string[]>;
+}
 
-    const lease = await shell.ask("udhcpc -i eth0 -n -q -x hostname:guest 2>&1");
-    const [, address = ""] = /lease of (10\.77\.0\.\d+) obtained/.exec(lease) ?? [];
-    expect(address).not.toBe("");
-    expect(await shell.ask("nslookup -type=a guest 10.77.0.1")).toContain(`Address: ${address}`);
-    await shell.ask("ip -6 addr add fd77::2/64 dev eth0");
-    await exerciseNetwork(shell, directory.path, server, {
-      serverUrl: `http://10.77.0.1:${server.port}/file`,
-      serverUrl6: `http://[fd77::1]:${server.port}/file`,
-      echo: "10.77.0.1",
-      echo6: "fd77::1",
-      web: { host: address, port: WEB_PORT },
-      web6: { host: "[fd77::2]", port: WEB_PORT },
-      crowd: { host: address, port: CROWD_PORT },
-    });
-    await measure(shell, "10.77.0.1", "tap: the guest");
-    expect(await runTool("ping", "-f", "-q", "-c", "5000", address)).toContain(
-      "5000 packets transmitted, 5000 received, 0% packet loss",
-    );
-    expect(await shell.end()).toMatchObject({ code: 0, err: "" });
-  } finally {
-    await command("net", "teardown", "lab", ...state);
-  }
-  expect(await namespace.run("ip", "-br", "link")).not.toContain("lab");
-});
+const TAP = "lab-0";
+const joints: readonly TapJoint[] = [
+  { what: "tap()", card: { plugin: "virtioNet", mac: MAC, link: { kind: "tap", name: TAP } } },
+  existsSync("/dev/vhost-net")
+    ? { what: "vhostNet()", card: { plugin: "vhostNet", mac: MAC, name: TAP } }
+    : {
+        what: "vhostNet(), its kernel's part played by the test (this host has no /dev/vhost-net)",
+        card: { plugin: "fakeVhostNet", mac: MAC, name: TAP },
+        args: withFakeVhost,
+      },
+];
+
+/** The machine of a config whose `fakeVhostNet` no package has, as a module. */
+async function withFakeVhost(
+  directory: string,
+  [file = "", ...more]: readonly string[],
+): Promise<readonly string[]> {
+  const plugin = join(import.meta.dirname, "..", "vhost", "fake-vhost-net.plugin.ts");
+  const module = join(directory, "machine.ts");
+  await writeFile(
+    module,
+    `import { readFileSync } from "node:fs";
+    import { fakeVhostNet } from ${JSON.stringify(plugin)};
+    const config = JSON.parse(readFileSync(${JSON.stringify(file)}, "utf8"));
+    const devices = config.devices.map(({ plugin: _plugin, ...options }) => fakeVhostNet(options));
+    export default { ...config, devices };
+    `,
+  );
+  return [module, ...more];
+}
+
+it.for(joints)(
+  "joins a stock guest to a bridge of the host through $what, as `net setup` makes it",
+  async (joint, context) => {
+    if ("missing" in guest) return context.skip(guest.missing);
+    const obstacle = scopeObstacle("nft", "dnsmasq", "iperf3", "ping", "curl");
+    if (obstacle !== undefined) return context.skip(obstacle);
+    await using directory = await scratch();
+    await using namespace = await namespaceScope();
+    const state = ["--state", join(directory.path, "state")];
+    expect(await command("net", "setup", "lab", ...state)).toContain("DHCP on lab, by dnsmasq\n");
+    try {
+      await namespace.run("ip", "addr", "add", "fd77::1/64", "dev", "lab", "nodad");
+      await using server = await fileServer(SERVED, "::");
+      await using _iperf = running("iperf3", "-s");
+      const { args } = await networkMachine(guest.files, directory.path, [joint.card], IPERF);
+      await using shell = await GuestShell.boot((await joint.args?.(directory.path, args)) ?? args);
+
+      const lease = await shell.ask("udhcpc -i eth0 -n -q -x hostname:guest 2>&1");
+      const [, address = ""] = /lease of (10\.77\.0\.\d+) obtained/.exec(lease) ?? [];
+      expect(address).not.toBe("");
+      expect(await shell.ask("nslookup -type=a guest 10.77.0.1")).toContain(`Address: ${address}`);
+      await shell.ask("ip -6 addr add fd77::2/64 dev eth0");
+      await exerciseNetwork(shell, directory.path, server, {
+        serverUrl: `http://10.77.0.1:${server.port}/file`,
+        serverUrl6: `http://[fd77::1]:${server.port}/file`,
+        echo: "10.77.0.1",
+        echo6: "fd77::1",
+        web: { host: address, port: WEB_PORT },
+        web6: { host: "[fd77::2]", port: WEB_PORT },
+        crowd: { host: address, port: CROWD_PORT },
+      });
+      await measure(shell, "10.77.0.1", `${joint.what}: the guest`);
+      expect(await runTool("ping", "-f", "-q", "-c", "5000", address)).toContain(
+        "5000 packets transmitted, 5000 received, 0% packet loss",
+      );
+      expect(await shell.end()).toMatchObject({ code: 0, err: "" });
+    } finally {
+      await command("net", "teardown", "lab", ...state);
+    }
+    expect(await namespace.run("ip", "-br", "link")).not.toContain("lab");
+  },
+);
 
 it("joins a stock guest to the host through passt", async (context) => {
   if ("missing" in guest) return context.skip(guest.missing);
@@ -131,14 +171,13 @@ it("joins a stock guest to the host through passt", async (context) => {
   await chmod(directory.path, 0o777);
   const path = join(directory.path, "passt.sock");
   const ports = `${WEB_PORT},${CROWD_PORT}`;
-  const args = ["-f", "-q", "-1", "-s", path, "-m", "1500", "-D", "10.7.7.1", "-t", ports];
-  await using passt = running("passt", ...args);
+  const options = ["-f", "-q", "-1", "-s", path, "-m", "1500", "-D", "10.7.7.1", "-t", ports];
+  await using passt = running("passt", ...options);
   while (!existsSync(path) && passt.child.exitCode === null)
     await new Promise((done) => setTimeout(done, 10));
-  const files = await networkGuest(guest.files, directory.path, IPERF);
   const card = { plugin: "virtioNet", mac: MAC, link: { kind: "stream", path } };
-  const config = { ...linuxConfig({ ...files, mib: 512 }), devices: [card] };
-  await using shell = await GuestShell.boot([await machineFile(directory.path, config), "--timeout", "800"]);
+  const { args } = await networkMachine(guest.files, directory.path, [card], IPERF);
+  await using shell = await GuestShell.boot(args);
 
   expect(await shell.ask("udhcpc -i eth0 -n -q 2>&1")).toContain("lease of 10.7.7.2 obtained");
   expect(await shell.ask("nslookup far.test")).toContain("Address: 192.0.2.7");
@@ -161,10 +200,10 @@ it("joins a stock guest to one of QEMU's on the same switch", async (context) =>
   if (missing !== undefined) return context.skip(missing);
   await using directory = await scratch();
   const path = join(directory.path, "lan.sock");
-  const files = await networkGuest(guest.files, directory.path, IPERF, hostTool("ping"));
   const card = { plugin: "virtioNet", mac: MAC, link: { kind: "switch", path, uplink: { kind: "user" } } };
-  const config = { ...linuxConfig({ ...files, mib: 512 }), devices: [card] };
-  await using ours = await GuestShell.boot([await machineFile(directory.path, config), "--timeout", "800"]);
+  const programs = [IPERF, hostTool("ping")];
+  const { args, files } = await networkMachine(guest.files, directory.path, [card], ...programs);
+  await using ours = await GuestShell.boot(args);
   const machine = "-M pc -accel tcg -m 512 -nodefaults -nographic -no-reboot -serial stdio".split(" ");
   const netdev = `stream,id=lan,server=off,addr.type=unix,addr.path=${path}`;
   const link = ["-netdev", netdev, "-device", `virtio-net-pci,netdev=lan,mac=${OTHER_MAC}`];
@@ -207,16 +246,7 @@ it("joins a stock guest to user() in another process by vhost-user, which sees i
   if (missing !== undefined) return context.skip(missing);
   await using directory = await scratch();
   await using server = await fileServer(SERVED);
-  const [port, many, port6] = [await freePort(), await freePort(), await freePort()];
-  const link = {
-    kind: "user",
-    hostPorts: [{ guestPort: 80, hostPort: server.port }],
-    forwards: [
-      { hostPort: port, guestPort: WEB_PORT },
-      { hostPort: many, guestPort: CROWD_PORT },
-      { hostPort: port6, guestPort: WEB_PORT, guestAddress: "fd6e:6f72:7468:2:5054:ff:fe12:3456" },
-    ],
-  };
+  const { link, place } = await userNetwork(server);
   const path = join(directory.path, "net.sock");
   const serve = async (): Promise<GuestProcess> => {
     const config = ["--set", `link=${JSON.stringify(link)}`];
@@ -226,25 +256,12 @@ it("joins a stock guest to user() in another process by vhost-user, which sees i
   };
   let backEnd = await serve();
   try {
-    const files = await networkGuest(guest.files, directory.path);
     const card = { plugin: "vhostUserNet", mac: MAC, path };
-    const config = { ...linuxConfig({ ...files, mib: 512 }), devices: [card] };
-    await using shell = await GuestShell.boot([
-      await machineFile(directory.path, config),
-      "--timeout",
-      "800",
-    ]);
+    const { args } = await networkMachine(guest.files, directory.path, [card]);
+    await using shell = await GuestShell.boot(args);
     expect(await shell.ask("cat /sys/class/net/eth0/address")).toBe(MAC);
     expect(await shell.ask("udhcpc -i eth0 -n -q 2>&1")).toContain("lease of 10.0.2.15 obtained");
-    await exerciseNetwork(shell, directory.path, server, {
-      serverUrl: "http://10.0.2.2/file",
-      serverUrl6: "http://[fd6e:6f72:7468:2::2]/file",
-      echo: "10.0.2.2",
-      echo6: "fd6e:6f72:7468:2::2",
-      web: { host: "127.0.0.1", port },
-      web6: { host: "127.0.0.1", port: port6 },
-      crowd: { host: "127.0.0.1", port: many },
-    });
+    await exerciseNetwork(shell, directory.path, server, place);
     backEnd.kill("SIGKILL");
     await backEnd.ended;
     await shell.ask("until [ $(cat /sys/class/net/eth0/carrier) = 0 ]; do usleep 50000; done");

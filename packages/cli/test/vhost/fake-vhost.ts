@@ -132,23 +132,17 @@ export class FakeVhost {
         if (isActive) throw error("EBUSY", request);
         if (value <= 0 || (value & (value - 1)) !== 0) throw error("EINVAL", request);
         ring.num = value;
-        {
-          said(`${index}: ${value}`);
-          return;
-        }
+        said(`${index}: ${value}`);
+        return;
       case "SET_VRING_BASE":
         if (isActive) throw error("EBUSY", request);
         ring.base = value;
-        {
-          said(`${index}: ${value}`);
-          return;
-        }
+        said(`${index}: ${value}`);
+        return;
       case "GET_VRING_BASE":
         view.setUint32(4, ring.base, true);
-        {
-          said(`${index}: ${ring.base}`);
-          return;
-        }
+        said(`${index}: ${ring.base}`);
+        return;
       case "SET_VRING_ADDR": {
         const at = (word: number): number => Number(view.getBigUint64(8 * word, true));
         ring.addresses = { desc: at(1), used: at(2), avail: at(3) };
@@ -163,16 +157,12 @@ export class FakeVhost {
           readSync(ring.kick, this.#scratch, 0, 8, null);
           this.#kicked(index);
         });
-        {
-          said(`${index}`);
-          return;
-        }
+        said(`${index}`);
+        return;
       case "SET_VRING_CALL":
         ring.call = eventFd(value, request);
-        {
-          said(`${index}`);
-          return;
-        }
+        said(`${index}`);
+        return;
       case "NET_SET_BACKEND":
         if (value >= 0 && ring.addresses === undefined) throw error("EFAULT", request);
         ring.backend = value;

@@ -9,6 +9,7 @@ import { expect } from "vitest";
 import type { FileServer } from "./file-server.ts";
 import { type GuestFiles, initrdWith, program } from "./find-guest.ts";
 import type { GuestShell } from "./guest-shell.ts";
+import { linuxConfig, machineFile } from "./machine-file.ts";
 
 const runFile = promisify(execFile);
 
@@ -33,19 +34,60 @@ export interface Neighbourhood {
   readonly crowd: { readonly host: string; readonly port: number };
 }
 
-/** The guest's files with Perl, which accepts the crowd, and other programs of this host. */
-export async function networkGuest(
+/** The card of the guest that is looked at. */
+export const MAC = "52:54:00:12:34:56";
+/** The address it makes itself behind `user()`. */
+const GUEST6 = "fd6e:6f72:7468:2:5054:ff:fe12:3456";
+
+/** A machine with these devices, and what it boots. */
+export interface NetworkMachine {
+  /** Arguments of `northbridge run`. */
+  readonly args: readonly string[];
+  readonly files: GuestFiles;
+}
+
+/** A machine that boots the guest with Perl, which accepts the crowd, and other programs of this host. */
+export async function networkMachine(
   guest: GuestFiles,
   directory: string,
+  devices: readonly object[],
   ...programs: readonly string[]
-): Promise<GuestFiles> {
+): Promise<NetworkMachine> {
   const added = await Promise.all(programs.map((path) => program(path)));
   const extra = [...(await program("/usr/bin/perl", "/opt/perl")), ...added.flat()];
-  return initrdWith(guest, extra, join(directory, "initrd.img"));
+  const files = await initrdWith(guest, extra, join(directory, "initrd.img"));
+  const file = await machineFile(directory, linuxConfig({ ...files, mib: 512, devices }));
+  return { args: [file, "--timeout", "800"], files };
+}
+
+/** What `user()` needs to be told for the scenario, and where guest and host find each other then. */
+export async function userNetwork(
+  server: FileServer,
+): Promise<{ readonly link: object; readonly place: Neighbourhood }> {
+  const [port, many, port6] = [await freePort(), await freePort(), await freePort()];
+  const link = {
+    kind: "user",
+    hostPorts: [{ guestPort: 80, hostPort: server.port }],
+    forwards: [
+      { hostPort: port, guestPort: WEB_PORT },
+      { hostPort: many, guestPort: CROWD_PORT },
+      { hostPort: port6, guestPort: WEB_PORT, guestAddress: GUEST6 },
+    ],
+  };
+  const place = {
+    serverUrl: "http://10.0.2.2/file",
+    serverUrl6: "http://[fd6e:6f72:7468:2::2]/file",
+    echo: "10.0.2.2",
+    echo6: "fd6e:6f72:7468:2::2",
+    web: { host: "127.0.0.1", port },
+    web6: { host: "127.0.0.1", port: port6 },
+    crowd: { host: "127.0.0.1", port: many },
+  };
+  return { link, place };
 }
 
 /** A free port of this host: the machine's own process listens on it a moment later. */
-export async function freePort(): Promise<number> {
+async function freePort(): Promise<number> {
   const server = createServer().listen(0, "127.0.0.1");
   await once(server, "listening");
   const bound = server.address();
