@@ -24,6 +24,7 @@ export {
 } from "./files.ts";
 export { GatheredWrite } from "./gathered-write.ts";
 export { HostRoutes } from "./host-routes.ts";
+export { type InterfaceState, InterfaceWatch } from "./interface-watch.ts";
 export {
   attachToBridge,
   interfaceMtu,

@@ -58,12 +58,17 @@ export function setInterfaceUp(name: string): void {
   });
 }
 
-/** Makes an interface a port of a bridge. Throws `SystemCallError`. */
-export function attachToBridge(bridge: string, name: string): void {
-  const index = request(name, (fd, ifreq) => {
+/** The number that the kernel knows an interface of this network namespace by. Throws `SystemCallError`. */
+export function interfaceIndex(name: string): number {
+  return request(name, (fd, ifreq) => {
     ioctlBuffer(fd, Request.SIOCGIFINDEX, ifreq, `SIOCGIFINDEX of ${name}`);
     return ifreq.view.getInt32(VALUE_AT, true);
   });
+}
+
+/** Makes an interface a port of a bridge. Throws `SystemCallError`. */
+export function attachToBridge(bridge: string, name: string): void {
+  const index = interfaceIndex(name);
   request(bridge, (fd, ifreq) => {
     ifreq.view.setInt32(VALUE_AT, index, true);
     ioctlBuffer(fd, Request.SIOCBRADDIF, ifreq, `SIOCBRADDIF of ${name} to ${bridge}`);

@@ -325,21 +325,4 @@ describe("a controlled link", () => {
       await expect(ask(line)).rejects.toThrow(message);
     }
   });
-
-  it("loses everything while its cable is pulled, and tells", () => {
-    const wire = netTap.hub();
-    const link = new netTap.ControlledLink(wire.port());
-    const [card, peer] = [new GuestCard(link), new GuestCard(wire.port())];
-    const states: boolean[] = [];
-    link.watchLink((isUp) => states.push(isUp));
-    const frame = ethernet(otherMac, guestMac, 0x88b5, [1]);
-    link.setLink(false);
-    card.send(frame);
-    peer.send(frame);
-    link.setLink(true);
-    card.send(frame);
-    peer.send(frame);
-    expect([states, card.received.length, peer.received.length]).toEqual([[true, false, true], 1, 1]);
-    expect(link.stats).toMatchObject({ framesIn: 1, framesOut: 1, framesFiltered: 2 });
-  });
 });

@@ -105,8 +105,44 @@ describe.skipIf(obstacle !== undefined)(`a tap${obstacle === undefined ? "" : `:
     card.send(arp(1, guestMac, "0.0.0.0", "10.0.2.2"));
     ip("link", "del", net.name);
     card.send(arp(1, guestMac, "0.0.0.0", "10.0.2.2"), new Uint8Array(3));
+    // A guest that loads its driver anew.
+    net.setOffloads?.({ checksum: true, tso4: true, tso6: true, ecn: false, uso: false });
     await new Promise((resolve) => setTimeout(resolve, 20));
     await net.close();
+  });
+
+  it("pulls the guest's cable while it is down, has no carrier or is gone, but not where it is moved", async () => {
+    const states: boolean[] = [];
+    const watched = (net: TapNet): TapNet => {
+      net.watchLink((isUp) => states.push(isUp));
+      return net;
+    };
+    /** Waits until this is the last thing told. */
+    const told = async (isUp: boolean, after: () => unknown): Promise<void> => {
+      const count = states.length;
+      await after();
+      await expect.poll(() => states.slice(count), { timeout: 20_000 }).toEqual([isUp]);
+    };
+    const net = watched(tap({ name: freshName(), up: false }));
+    expect(states).toEqual([false]);
+    await told(true, () => ip("link", "set", net.name, "up"));
+    await told(false, () => ip("link", "set", net.name, "carrier", "off"));
+    await told(true, () => ip("link", "set", net.name, "carrier", "on"));
+    await told(false, () => ip("link", "set", net.name, "down"));
+    await told(true, () => ip("link", "set", net.name, "up"));
+    await told(false, () => ip("link", "del", net.name));
+    await net.close();
+
+    await using namespace = await NetworkNamespace.make();
+    const moved = watched(tap({ name: freshName(), up: false }));
+    await told(true, () => namespace.take(moved.name));
+    await moved.close();
+    // One that is made elsewhere is watched there.
+    const name = freshName();
+    const there = watched(tap({ name, namespace: namespace.name }));
+    expect(states.at(-1)).toBe(true);
+    await told(false, () => namespace.run("ip", "link", "set", name, "down"));
+    await there.close();
   });
 
   it("gives up its descriptors", async () => {

@@ -11,8 +11,10 @@ import * as v from "valibot";
 import { ControlledLink } from "../link/controlled-link.ts";
 import { Unplugged } from "../link/unplugged.ts";
 import type { RateLimit } from "../link/token-bucket.ts";
+import type { Scheduler } from "../scheduler.ts";
 import { parseMac } from "../wire/address.ts";
 import { checkedBy } from "./checked-by.ts";
+import { MachineScheduler } from "./machine-scheduler.ts";
 
 /** Options that every network kind has. */
 export interface CommonNetConfig {
@@ -49,6 +51,8 @@ export interface NetKindSpec<Entries extends v.ObjectEntries> {
   open(
     options: v.InferOutput<v.StrictObjectSchema<Entries, undefined>>,
     context: HostEndContext,
+    /** The time that the back end lives by. */
+    scheduler: Scheduler,
   ): Promise<OpenedNet>;
   /** Tries the ends under it. */
   tryOpen?(
@@ -88,13 +92,15 @@ export function defineNetKind<const Entries extends v.ObjectEntries, Config exte
     tryOpen: (all: unknown, context) => spec.tryOpen?.(all as Own, context),
     async open(all: unknown, context) {
       const { required, macs, limit, ...own } = all as Own & CommonNetConfig;
-      const opened = await spec.open(own as unknown as Own, context).catch((error: unknown): OpenedNet => {
+      const scheduler = new MachineScheduler(context.clock);
+      const opening = spec.open(own as unknown as Own, context, scheduler);
+      const opened = await opening.catch((error: unknown): OpenedNet => {
         if (required !== false || !(error instanceof NorthbridgeError) || error.code !== "NB_HOST")
           throw error;
         logLine(context, `no network: ${error.message}`);
         return { backend: new Unplugged() };
       });
-      const link = new ControlledLink(opened.backend, { macs: parseMacs(macs), limit });
+      const link = new ControlledLink(opened.backend, { macs: parseMacs(macs), limit, scheduler });
       context.onStats(() => ({ ...opened.stats?.(), ...link.stats }));
       return link;
     },

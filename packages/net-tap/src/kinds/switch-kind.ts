@@ -31,13 +31,13 @@ export const switchKind: HostEndKind<"net", SwitchConfig & CommonNetConfig> = de
   check: (options) => {
     socketAddress(options, 0);
   },
-  async open({ path, host, port, learns, mtu, uplink }, context) {
+  async open({ path, host, port, learns, mtu, uplink }, context, scheduler) {
     const { ends } = context;
     const onLoop = (address: string): void => {
       const remedy = "end one of two connections that lead to the same place";
       logLine(context, `a forwarding loop: frames of ${address} go round; a port is cut off: ${remedy}`);
     };
-    const fabric = new EthernetSwitch({ learns, mtu, onLoop });
+    const fabric = new EthernetSwitch({ learns, mtu, onLoop, scheduler });
     const served = await serveSwitch(fabric, { path, host, port });
     let up: NetBackend | undefined;
     try {

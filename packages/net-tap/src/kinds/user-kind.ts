@@ -73,11 +73,11 @@ export const userKind: HostEndKind<"net", UserNetConfig & CommonNetConfig> = def
   kind: "user",
   options,
   check: checkUserOptions,
-  async open(own, context) {
+  async open(own, context, scheduler) {
     const warn = (line: string): void => {
       logLine(context, line);
     };
-    const backend = await user({ ...own, warn });
+    const backend = await user({ ...own, warn, scheduler });
     return { backend, stats: () => ({ ...backend.stats }) };
   },
 });

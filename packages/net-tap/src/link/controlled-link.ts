@@ -3,7 +3,7 @@ import { forwardOffloads } from "./forward-offloads.ts";
 import { hostScheduler, type Scheduler } from "../scheduler.ts";
 import { isGroupMac, macKey } from "../wire/address.ts";
 import { Ethernet } from "../wire/spec.ts";
-import { lengthOf } from "./frame.ts";
+import { gather, lengthOf } from "./frame.ts";
 import { type LinkControl, type LinkDirection, runLinkCommand } from "./link-commands.ts";
 import { type RateLimit, TokenBucket } from "./token-bucket.ts";
 
@@ -23,7 +23,7 @@ export interface LinkStats {
   readonly bytesIn: number;
   readonly framesOut: number;
   readonly bytesOut: number;
-  /** Frames that the address filter or a pulled cable swallowed. */
+  /** Frames that the address filter swallowed. */
   readonly framesFiltered: number;
   /** Times a rate limit made a side wait. */
   readonly waits: number;
@@ -31,7 +31,7 @@ export interface LinkStats {
 
 type Receive = (frame: Uint8Array, header?: Uint8Array) => boolean;
 
-/** A back end with a cable that can be pulled, a filter of addresses, rate limits and counters. */
+/** A back end with a filter of addresses, rate limits and counters. Its cable is pulled at the card. */
 export class ControlledLink implements NetBackend, LinkControl {
   readonly offloads?: NetOffloads;
   readonly setOffloads?: (taken: NetOffloads) => void;
@@ -42,8 +42,7 @@ export class ControlledLink implements NetBackend, LinkControl {
   #toGuest: TokenBucket | undefined;
   readonly #counts = { framesIn: 0, bytesIn: 0, framesOut: 0, bytesOut: 0, framesFiltered: 0, waits: 0 };
   readonly #sourceMac = new Uint8Array(Ethernet.TYPE);
-  #isPlugged = true;
-  #isInnerUp = true;
+  #isUp = true;
   #onLink: ((isUp: boolean) => void) | undefined;
   #onWritable: () => void = () => undefined;
 
@@ -55,8 +54,8 @@ export class ControlledLink implements NetBackend, LinkControl {
     this.#fromGuest = this.#bucket("fromGuest", controls.limit?.fromGuest);
     this.#toGuest = this.#bucket("toGuest", controls.limit?.toGuest);
     inner.watchLink?.((isUp) => {
-      this.#isInnerUp = isUp;
-      this.#onLink?.(this.isUp);
+      this.#isUp = isUp;
+      this.#onLink?.(isUp);
     });
   }
 
@@ -64,20 +63,8 @@ export class ControlledLink implements NetBackend, LinkControl {
     return this.#inner.mtu;
   }
 
-  get isUp(): boolean {
-    return this.#isPlugged && this.#isInnerUp;
-  }
-
   get stats(): LinkStats {
-    return { isUp: Number(this.isUp), ...this.#counts };
-  }
-
-  /** Plugs the cable in or pulls it. */
-  setLink(isPlugged: boolean): void {
-    if (isPlugged === this.#isPlugged) return;
-    this.#isPlugged = isPlugged;
-    this.#onLink?.(this.isUp);
-    if (isPlugged) this.#inner.resume();
+    return { isUp: Number(this.#isUp), ...this.#counts };
   }
 
   /** The only addresses that the guest may have from now on; `undefined`: any. */
@@ -104,7 +91,7 @@ export class ControlledLink implements NetBackend, LinkControl {
   }
 
   send(frame: readonly Uint8Array[], header?: Uint8Array): boolean {
-    if (!this.#isPlugged || !this.#mayGuestSend(frame)) {
+    if (!this.#mayGuestSend(frame)) {
       this.#counts.framesFiltered += 1;
       return true;
     }
@@ -131,7 +118,7 @@ export class ControlledLink implements NetBackend, LinkControl {
 
   watchLink(listener: (isUp: boolean) => void): void {
     this.#onLink = listener;
-    listener(this.isUp);
+    listener(this.#isUp);
   }
 
   close(): Promise<void> {
@@ -157,7 +144,7 @@ export class ControlledLink implements NetBackend, LinkControl {
 
   #deliver(frame: Uint8Array, header: Uint8Array | undefined, receive: Receive): boolean {
     const isForGuest = this.#macs === undefined || isGroupMac(frame, 0) || this.#macs.has(macKey(frame, 0));
-    if (!this.#isPlugged || !isForGuest) {
+    if (!isForGuest) {
       this.#counts.framesFiltered += 1;
       return true;
     }
@@ -175,13 +162,6 @@ export class ControlledLink implements NetBackend, LinkControl {
   #mayGuestSend(frame: readonly Uint8Array[]): boolean {
     if (this.#macs === undefined) return true;
     const head = this.#sourceMac;
-    head.fill(0);
-    let at = 0;
-    for (const part of frame) {
-      const fitting = part.length <= head.length - at ? part : part.subarray(0, head.length - at);
-      head.set(fitting, at);
-      at += fitting.length;
-    }
-    return at === head.length && this.#macs.has(macKey(head, Ethernet.SOURCE));
+    return gather(frame, head, 0) === head.length && this.#macs.has(macKey(head, Ethernet.SOURCE));
   }
 }

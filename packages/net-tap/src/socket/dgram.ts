@@ -1,5 +1,6 @@
 import { createSocket, type Socket } from "node:dgram";
 import { type NetBackend, NorthbridgeError } from "@northbridge/sdk";
+import { FrameQueue } from "../link/frame-queue.ts";
 import { checkMtu, gather, lengthOf } from "../link/frame.ts";
 import { hostAddress, ipFrom } from "../wire/ip.ts";
 import { Ethernet } from "../wire/spec.ts";
@@ -18,7 +19,6 @@ export interface DgramOptions {
 /** What a UDP datagram over IPv4 holds. */
 const LONGEST_FRAME = 65_507;
 const MOST_QUEUED_BYTES = 4 << 20;
-const MOST_WAITING = 256;
 
 interface Endpoint {
   readonly host: string;
@@ -30,8 +30,7 @@ export class DgramNet implements NetBackend {
   readonly mtu: number;
   readonly #socket: Socket;
   readonly #remote: Endpoint;
-  readonly #waiting: Uint8Array[] = [];
-  #receive: ((frame: Uint8Array) => boolean) | undefined;
+  readonly #in = new FrameQueue();
   #isClosed = false;
   framesDropped = 0;
 
@@ -44,9 +43,7 @@ export class DgramNet implements NetBackend {
     });
     socket.on("message", (frame, from) => {
       if (from.address !== remote.host || from.port !== remote.port) return;
-      if (this.#waiting.length === 0 && this.#receive?.(frame) === true) return;
-      if (this.#waiting.length < MOST_WAITING) this.#waiting.push(frame);
-      else this.framesDropped += 1;
+      if (!this.#in.offer(frame)) this.framesDropped += 1;
     });
   }
 
@@ -85,24 +82,18 @@ export class DgramNet implements NetBackend {
   }
 
   connect(receive: (frame: Uint8Array) => boolean): void {
-    this.#receive = receive;
-    this.resume();
+    this.#in.connect(receive);
   }
 
   resume(): void {
-    let sent = 0;
-    for (const frame of this.#waiting) {
-      if (this.#receive?.(frame) !== true) break;
-      sent += 1;
-    }
-    this.#waiting.splice(0, sent);
+    this.#in.resume();
   }
 
   close(): Promise<void> {
     if (this.#isClosed) return Promise.resolve();
     this.#isClosed = true;
     return new Promise((resolve) => {
-      this.#receive = undefined;
+      this.#in.close();
       this.#socket.close(resolve);
     });
   }

@@ -11,6 +11,7 @@ import {
 } from "@northbridge/linux";
 import { type NetBackend, NorthbridgeError } from "@northbridge/sdk";
 import { gather, lengthOf, LONGEST_FRAME } from "../link/frame.ts";
+import { RoomWatch } from "../link/room-watch.ts";
 
 /** Frames of one wake-up: what else the event loop has to do comes in between. */
 const BATCH = 64;
@@ -28,7 +29,7 @@ export class UnixDgramNet implements NetBackend {
   #receive: ((frame: Uint8Array) => boolean) | undefined;
   #onWritable: () => void = () => undefined;
   #readable: FdWatch | undefined;
-  #writable: FdWatch | undefined;
+  readonly #room = new RoomWatch();
   #isConnected = false;
   #isClosed = false;
   framesDropped = 0;
@@ -62,7 +63,9 @@ export class UnixDgramNet implements NetBackend {
         if (!this.#isConnected) connectUnixDatagrams(this.#fd, this.#remote);
         this.#isConnected = true;
         if (write(this.#fd, this.#outgoing, length) !== undefined) return true;
-        this.#waitForRoom();
+        this.#room.wait(this.#fd, () => {
+          this.#onWritable();
+        });
         return false;
       } catch (error) {
         if (!(error instanceof SystemCallError)) throw error;
@@ -96,7 +99,7 @@ export class UnixDgramNet implements NetBackend {
     if (this.#isClosed) return Promise.resolve();
     this.#isClosed = true;
     this.#readable?.close();
-    this.#writable?.close();
+    this.#room.close();
     close(this.#fd);
     if (statSync(this.#local, { throwIfNoEntry: false })?.isSocket() === true)
       rmSync(this.#local, { force: true });
@@ -120,17 +123,5 @@ export class UnixDgramNet implements NetBackend {
       this.#readable = undefined;
       return;
     }
-  }
-
-  #waitForRoom(): void {
-    this.#writable ??= new FdWatch(
-      this.#fd,
-      () => {
-        this.#writable?.close();
-        this.#writable = undefined;
-        this.#onWritable();
-      },
-      { writable: true },
-    );
   }
 }

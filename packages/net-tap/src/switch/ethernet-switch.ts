@@ -1,5 +1,6 @@
 import type { NetBackend } from "@northbridge/sdk";
 import { checkMtu, gather, lengthOf, LONGEST_FRAME } from "../link/frame.ts";
+import { FrameQueue } from "../link/frame-queue.ts";
 import { patch } from "../link/patch.ts";
 import { hostScheduler, type Scheduler } from "../scheduler.ts";
 import { formatMac, isGroupMac, macKey } from "../wire/address.ts";
@@ -17,8 +18,8 @@ export interface SwitchOptions {
   readonly onLoop?: ((address: string) => void) | undefined;
 }
 
-/** Frames that wait for a port whose guest has no buffer; more are lost, as in any switch. */
-const MOST_WAITING = 256;
+/** Frames that wait while another is on its way; more are lost. */
+const MOST_NESTED = 256;
 const MOST_ADDRESSES = 4096;
 /** What a guest makes up at one port leaves room for the others. */
 const MOST_OF_PORT = 1024;
@@ -96,7 +97,7 @@ export class EthernetSwitch {
     if (this.#isForwarding) {
       const frame = new Uint8Array(length);
       gather(parts, frame, 0);
-      if (this.#nested.length < MOST_WAITING) this.#nested.push({ from, frame });
+      if (this.#nested.length < MOST_NESTED) this.#nested.push({ from, frame });
       else this.framesDropped += 1;
       return;
     }
@@ -200,8 +201,7 @@ class SwitchPort implements NetBackend {
   cutUntilMs = 0;
   /** Addresses that were learnt here. */
   addresses = 0;
-  readonly #waiting: Uint8Array[] = [];
-  #receive: ((frame: Uint8Array) => boolean) | undefined;
+  readonly #out = new FrameQueue();
 
   constructor(fabric: EthernetSwitch) {
     this.#switch = fabric;
@@ -217,33 +217,22 @@ class SwitchPort implements NetBackend {
   }
 
   connect(receive: (frame: Uint8Array) => boolean): void {
-    this.#receive = receive;
-    this.resume();
+    this.#out.connect(receive);
   }
 
   resume(): void {
-    let sent = 0;
-    for (const frame of this.#waiting) {
-      if (this.#receive?.(frame) !== true) break;
-      sent += 1;
-    }
-    this.#waiting.splice(0, sent);
+    this.#out.resume();
   }
 
   close(): Promise<void> {
-    this.#receive = undefined;
-    this.#waiting.length = 0;
+    this.#out.close();
     this.#switch.remove(this);
     return Promise.resolve();
   }
 
   /** Takes a frame that is only lent. False where it is lost. */
   offer(frame: Uint8Array): boolean {
-    if (this.#receive === undefined) return false;
-    if (this.#waiting.length === 0 && this.#receive(frame)) return true;
-    if (this.#waiting.length >= MOST_WAITING) return false;
-    this.#waiting.push(frame.slice());
-    return true;
+    return this.#out.offer(frame);
   }
 }
 

@@ -4,6 +4,7 @@ import {
   close,
   enterNetworkNamespace,
   interfaceMtu,
+  InterfaceWatch,
   openTapQueue,
   setInterfaceMtu,
   setInterfaceUp,
@@ -42,6 +43,8 @@ export class OpenTap {
   readonly fds: readonly number[];
   /** Bytes in front of each frame: `TAP_HEADER_LENGTH`, or 0 for an adopted interface that has no headers. */
   readonly headerLength: number;
+  readonly #watch: InterfaceWatch;
+  #onLink: ((isUp: boolean) => void) | undefined;
 
   private constructor(queues: readonly TapQueue[], options: TapOptions) {
     const [first] = queues;
@@ -56,9 +59,21 @@ export class OpenTap {
     if (options.bridge !== undefined) attachToBridge(options.bridge, this.name);
     if (options.up !== false && options.fds === undefined) setInterfaceUp(this.name);
     this.mtu = interfaceMtu(this.name);
-    // Last: where the host refused any of the above, nothing is left behind.
+    this.#watch = new InterfaceWatch(this.name, () => this.#onLink?.(this.isUp));
     if (options.persistent === undefined) return;
-    for (const fd of this.fds) setTapPersistent(fd, options.persistent);
+    try {
+      // Last: where the host refused any of the above, nothing is left behind.
+      for (const fd of this.fds) setTapPersistent(fd, options.persistent);
+    } catch (error) {
+      this.#watch.close();
+      throw error;
+    }
+  }
+
+  /** Whether the interface is up and has a carrier, as far as that is seen from where it was opened. */
+  get isUp(): boolean {
+    const { state } = this.#watch;
+    return state === "up" || (state === "gone" && this.#isElsewhere());
   }
 
   /** Makes or adopts the interface. Throws `NB_CONFIG`, or `NB_HOST` with the remedy. */
@@ -95,8 +110,25 @@ export class OpenTap {
     for (const fd of this.fds) setTapOffload(fd, offloadFlags(taken));
   }
 
+  /** Tells of `isUp`: at once, and whenever it changes. */
+  watchLink(listener: (isUp: boolean) => void): void {
+    this.#onLink = listener;
+    listener(this.isUp);
+  }
+
   close(): void {
+    this.#watch.close();
     for (const fd of this.fds) close(fd);
+  }
+
+  /** Whether it was moved to another network namespace, and not removed. */
+  #isElsewhere(): boolean {
+    const [fd] = this.fds;
+    try {
+      return fd !== undefined && adoptTapQueue(fd).name !== "";
+    } catch {
+      return false;
+    }
   }
 }
 

@@ -1,6 +1,7 @@
 import { FdWatch, GatheredWrite, read, RootedBuffer } from "@northbridge/linux";
 import type { NetBackend, NetOffloads } from "@northbridge/sdk";
 import { gather, lengthOf, LONGEST_FRAME } from "../link/frame.ts";
+import { RoomWatch } from "../link/room-watch.ts";
 import { Ethernet, VnetHeader } from "../wire/spec.ts";
 import { OpenTap, TAP_HEADER_LENGTH } from "./open-tap.ts";
 import type { TapOptions } from "./tap-options.ts";
@@ -37,7 +38,7 @@ export class TapNet implements NetBackend {
   #pending = 0;
   #receive: Receive | undefined;
   #onWritable: () => void = () => undefined;
-  #writable: FdWatch | undefined;
+  readonly #room = new RoomWatch();
   #isClosed = false;
 
   constructor(tap: OpenTap) {
@@ -51,7 +52,11 @@ export class TapNet implements NetBackend {
       this.setOffloads = (taken) => {
         // A descriptor that is closed may be somebody else's by now.
         if (this.#isClosed) return;
-        tap.setOffloads(taken);
+        try {
+          tap.setOffloads(taken);
+        } catch {
+          // The interface was removed under us: no frame comes any more.
+        }
       };
     }
   }
@@ -71,7 +76,9 @@ export class TapNet implements NetBackend {
       // The interface is down (EIO) or gone (EBADFD): the frame is lost, as on a pulled cable.
       return true;
     }
-    this.#waitForRoom(queue.fd);
+    this.#room.wait(queue.fd, () => {
+      this.#onWritable();
+    });
     return false;
   }
 
@@ -94,11 +101,15 @@ export class TapNet implements NetBackend {
     }
   }
 
+  watchLink(listener: (isUp: boolean) => void): void {
+    this.#tap.watchLink(listener);
+  }
+
   close(): Promise<void> {
     if (!this.#isClosed) {
       this.#isClosed = true;
       this.#stopReading();
-      this.#writable?.close();
+      this.#room.close();
       this.#tap.close();
     }
     return Promise.resolve();
@@ -136,18 +147,6 @@ export class TapNet implements NetBackend {
       queue.watch?.close();
       queue.watch = undefined;
     }
-  }
-
-  #waitForRoom(fd: number): void {
-    this.#writable ??= new FdWatch(
-      fd,
-      () => {
-        this.#writable?.close();
-        this.#writable = undefined;
-        this.#onWritable();
-      },
-      { writable: true },
-    );
   }
 
   /** Frames of one flow stay on one queue, so that they stay in order. */
