@@ -54,12 +54,27 @@ it("makes a file guest memory, all of which has storage, and flushes what is wri
   close(memory);
 });
 
-async function openDisk(path: string): Promise<BlockBackend> {
+it("is one machine's disk, for us and for QEMU, until it is closed", async () => {
+  await using directory = await mkdtempDisposable(join(tmpdir(), "northbridge-disk-"));
+  const path = join(directory.path, "disk.img");
+  await writeFile(path, new Uint8Array(65_536));
+  const first = await openDisk(path);
+  const inUse = `${path}: the image is in use: another process may write it`;
+  await expect(openDisk(path)).rejects.toThrow(/in use/);
+  await expect(openDisk(path, true)).rejects.toThrow(inUse);
+  await first.close();
+  const readers = [await openDisk(path, true), await openDisk(path, true)];
+  await expect(openDisk(path)).rejects.toThrow(/in use/);
+  for (const reader of readers) await reader.close();
+  await (await openDisk(path)).close();
+});
+
+async function openDisk(path: string, readOnly = false): Promise<BlockBackend> {
   const disk = await fileDisk.open(
     { path },
     {
       device: "disk",
-      readOnly: false,
+      readOnly,
       clock: new VirtualClock(),
       console: new RingBufferBackend(),
       log: { write: () => undefined },

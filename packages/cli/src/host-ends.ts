@@ -1,4 +1,4 @@
-import { fileDiskKind, type FileMapper, type HolePuncher } from "@northbridge/core";
+import { type FileBlockOptions, fileDiskKind, type FileMapper, type HolePuncher } from "@northbridge/core";
 import { type HostEndKind, NorthbridgeError } from "@northbridge/core/contracts";
 import { defineHostEnd } from "@northbridge/sdk";
 import { fallocate, FallocateMode, HostDirectory, mapOver, SystemCallError } from "@northbridge/linux";
@@ -27,11 +27,17 @@ const mapper: FileMapper = {
   },
 };
 
+/** As QEMU locks raw images, so that neither it nor another machine has the same disk. */
+const lock: FileBlockOptions["lock"] = async (path, fd, writes) => {
+  const { lockImage } = await import("@northbridge/storage-qcow2");
+  lockImage(path, fd, writes, "readers");
+};
+
 /**
- * Core's kind with what only this package may: storage that a guest discards goes back to the host, and a file can be
- * guest memory.
+ * Core's kind with what only this package may: storage that a guest discards goes back to the host, a file can be guest
+ * memory, and one that somebody writes is nobody else's disk.
  */
-export const fileDisk: HostEndKind = fileDiskKind({ holes, mapper });
+export const fileDisk: HostEndKind = fileDiskKind({ holes, mapper, lock });
 
 const id = v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(0xffff_fffe));
 const Directory = v.strictObject({

@@ -151,17 +151,17 @@ describe.each(makers.filter((maker) => maker !== "validate"))(
       [
         "a socket at which somebody listens",
         { plugin: "virtioConsole", to: { kind: "socket", path: "taken.sock" }, mmio },
-        /devices\[1\]\.to: .*taken\.sock: cannot listen: .*in use/,
+        /devices\[1\]\.to: .*taken\.sock: cannot listen: somebody listens there/,
       ],
       [
         "a socket of the host's end of vsock at which somebody listens",
         { plugin: "virtioVsock", cid: 3, to: { kind: "unix", path: "taken.sock" }, mmio },
-        /devices\[1\]\.to: .*taken\.sock: cannot listen: .*in use/,
+        /devices\[1\]\.to: .*taken\.sock: cannot listen: somebody listens there/,
       ],
       [
         "a file where a socket is to be",
         { plugin: "virtioConsole", to: { kind: "socket", path: "odd.img" }, mmio },
-        /devices\[1\]\.to: .*odd\.img: cannot listen: .*in use/,
+        /devices\[1\]\.to: .*odd\.img: cannot listen: there is a file of that name/,
       ],
     ])("%s", async (_what, device, message) => {
       const { code, err } = await makeWith(maker, device);

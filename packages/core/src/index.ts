@@ -28,6 +28,7 @@ export * from "./host/memory-block.ts";
 export * from "./host/ring-buffer.ts";
 export * from "./host/socket-backend.ts";
 export * from "./host/stdio.ts";
+export { Clients, listenAt } from "./host/unix-server.ts";
 export * from "./host/watched-console.ts";
 export * from "./machine/boot-loader.ts";
 export * from "./machine/create-machine.ts";

@@ -152,6 +152,9 @@ class Run {
         if (this.#hasInput || this.#hasTimeout) return;
         this.tell("standard input is empty; the machine runs until its guest ends it, or --timeout does");
       },
+      onLoss: (bytes) => {
+        this.tell(`standard output was not read: ${bytes} bytes of the guest's are lost`);
+      },
       onError: (error) => {
         // Nobody reads the console any more (EPIPE), or it failed: either way the run is over.
         this.#fail(new CommandFailed(ExitCode.HOST_FAILURE, `the console is gone: ${error.message}`));
@@ -183,8 +186,10 @@ class Run {
           this.#fail(error);
         }),
       );
-      if (options.monitor !== undefined)
-        cleanUps.push(await serveMonitor(options.monitor, new Monitor(machine)));
+      if (options.monitor !== undefined) {
+        const endMonitor = await serveMonitor(options.monitor, new Monitor(machine));
+        cleanUps.push(() => void endMonitor());
+      }
       if (options.restore !== undefined) await machine.restore(options.restore);
       const timeout = options.timeout;
       // The second one keeps the process alive while a guest waits for nothing but input that has ended.
@@ -259,6 +264,9 @@ class Run {
       },
       onEnd: (reason) => {
         machine.power.panic(reason);
+      },
+      onWithdraw: () => {
+        machine.power.panicWithdrawn();
       },
     });
     if (saveOn !== undefined) this.console.watch(saveOn.text, () => void this.#save(machine, saveOn));

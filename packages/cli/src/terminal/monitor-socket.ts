@@ -1,16 +1,14 @@
-import { once } from "node:events";
-import { createServer, type Socket } from "node:net";
+import { createServer } from "node:net";
 import { createInterface } from "node:readline";
-import { NorthbridgeError } from "@northbridge/core/contracts";
+import { Clients, listenAt } from "@northbridge/core";
 import type { Monitor } from "./monitor.ts";
 
 /** Serves `monitor` at a Unix socket until what is returned is called. Throws `NB_HOST`. */
-export async function serveMonitor(path: string, monitor: Monitor): Promise<() => void> {
-  const clients = new Set<Socket>();
+export async function serveMonitor(path: string, monitor: Monitor): Promise<() => Promise<void>> {
+  const clients = new Clients();
   const server = createServer((client) => {
-    clients.add(client);
+    clients.keep(client);
     client.on("error", () => undefined);
-    client.on("close", () => clients.delete(client));
     const lines = createInterface({ input: client });
     let previous = Promise.resolve();
     lines.on("line", (line) => {
@@ -20,18 +18,6 @@ export async function serveMonitor(path: string, monitor: Monitor): Promise<() =
       });
     });
   });
-  server.listen(path);
-  try {
-    await once(server, "listening");
-  } catch (error) {
-    throw new NorthbridgeError(
-      "NB_HOST",
-      `${path}: cannot listen for the monitor: ${(error as Error).message}`,
-      { cause: error },
-    );
-  }
-  return () => {
-    server.close();
-    for (const client of clients) client.end();
-  };
+  await listenAt(server, path);
+  return () => clients.close(server);
 }

@@ -1,8 +1,14 @@
+import { once } from "node:events";
+import { mkdtempDisposable, readdir } from "node:fs/promises";
+import { connect } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { createMachine, type Machine, PluginRegistry, RingBufferBackend } from "@northbridge/core";
 import { type HostEndOptions, HostEnds } from "@northbridge/core/contracts";
 import { debugConsole, FakeHypervisor } from "@northbridge/core/testing";
 import { type ConfigSchema, defineHostEnd, definePlugin } from "@northbridge/sdk";
 import { afterEach, beforeEach, expect, it } from "vitest";
+import { serveMonitor } from "./monitor-socket.ts";
 import { Monitor } from "./monitor.ts";
 
 const anything = <T>(): ConfigSchema<T, T> => ({
@@ -90,4 +96,27 @@ it("passes on what a device shall do, and what its cable shall", async () => {
     "error: expected a device that takes commands (b), found console",
   );
   expect(await monitor.execute("link b")).toBe("error: expected link up ID or link down ID, found b");
+});
+
+it("saves to a directory whose name has blanks", async () => {
+  await using directory = await mkdtempDisposable(join(tmpdir(), "northbridge-monitor-"));
+  await machine.start();
+  const monitor = new Monitor(machine);
+  const target = join(directory.path, "my  guest");
+  expect(await monitor.execute(` save ${target} `)).toBe(`saved to ${target}`);
+  expect(await readdir(directory.path)).toEqual(["my  guest"]);
+  expect(await monitor.execute("save")).toBe("error: expected save DIR");
+});
+
+it("ends with the machine, whatever its clients do", async () => {
+  await using directory = await mkdtempDisposable(join(tmpdir(), "northbridge-monitor-"));
+  const path = join(directory.path, "monitor.sock");
+  const end = await serveMonitor(path, new Monitor(machine));
+  const client = connect({ path, allowHalfOpen: true });
+  client.write("status\n");
+  await once(client, "data");
+  const ended = once(client, "end");
+  await end();
+  await ended;
+  client.destroy();
 });

@@ -37,15 +37,16 @@ export class Monitor {
 
   /** Carries out one line. A failure is an answer that begins with `error:`. */
   async execute(line: string): Promise<string> {
-    const [command, ...args] = line.trim().split(/\s+/);
+    const [command = "", ...args] = line.trim().split(/\s+/);
     try {
-      return await this.#run(command ?? "", args);
+      return await this.#run(command, args, line.trim().slice(command.length).trim());
     } catch (error) {
       return `error: ${error instanceof Error ? error.message : String(error)}`;
     }
   }
 
-  async #run(command: string, args: readonly string[]): Promise<string> {
+  /** @param rest what follows the command, as it was typed */
+  async #run(command: string, args: readonly string[], rest: string): Promise<string> {
     const machine = this.#machine;
     switch (command) {
       case "":
@@ -76,12 +77,10 @@ export class Monitor {
       case "reset":
         machine.power.reset();
         return "reset";
-      case "save": {
-        const [directory] = args;
-        if (directory === undefined) return "error: expected save DIR";
-        await machine.save(directory);
-        return `saved to ${directory}`;
-      }
+      case "save":
+        if (rest === "") return "error: expected save DIR";
+        await machine.save(rest);
+        return `saved to ${rest}`;
       case "quit":
         // Not awaited: ending the machine closes the monitor.
         void machine.stop();

@@ -1,6 +1,6 @@
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { PluginRegistry } from "../composition/plugin-registry.ts";
 import { debugConsole, powerPort } from "../testing/fake-devices.ts";
@@ -169,6 +169,12 @@ describe("loadMachineConfig", () => {
       memory: { mib: 128 },
       boot: { cmdline: "a b=c" },
       devices: [{ plugin: "a", at: "com2" }, { plugin: "b" }],
+    });
+    expect(
+      await load("boot.kernel=vmlinuz", "devices[0].disk={ kind: file, path: a.img }", "devices[0].path=/b"),
+    ).toMatchObject({
+      boot: { kernel: resolve("vmlinuz") },
+      devices: [{ disk: { path: resolve("a.img") }, path: "/b" }],
     });
     await expect(load("memory")).rejects.toThrow('--set: expected PATH=VALUE, found "memory"');
     await expect(load("devices[7].at=1")).rejects.toThrow("expected an index up to 1, found 7");

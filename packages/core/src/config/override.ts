@@ -1,3 +1,4 @@
+import { resolve } from "node:path";
 import { NorthbridgeError } from "../contracts/index.ts";
 import { type ConfigError, describeValue } from "./config-error.ts";
 import { parsePath } from "./path.ts";
@@ -6,7 +7,8 @@ type Container = Record<string | number, unknown>;
 
 /**
  * A copy of `config` with one value replaced by each override: `memory.mib=512`, `devices[0].at=com2`. The values are
- * YAML; mappings and lists on the way that are missing are made. Throws `NB_CONFIG`.
+ * YAML; mappings and lists on the way that are missing are made. Files are relative to the working directory, where the
+ * command line is. Throws `NB_CONFIG`.
  */
 export async function applyOverrides(config: unknown, overrides: readonly string[]): Promise<unknown> {
   if (overrides.length === 0) return config;
@@ -27,7 +29,20 @@ function applied(config: unknown, override: string, parse: (text: string) => unk
   } catch {
     value = override.slice(equals + 1);
   }
-  return replaced(config, keys, value, override);
+  return replaced(config, keys, filesFromHere(keys, value), override);
+}
+
+const IMAGES: readonly string[] = ["boot.kernel", "boot.initrd", "boot.flat.image"];
+
+/** The value with the files that it names made absolute. */
+function filesFromHere(keys: readonly (string | number)[], value: unknown): unknown {
+  if (typeof value === "string")
+    return keys.at(-1) === "path" || IMAGES.includes(keys.join(".")) ? resolve(value) : value;
+  if (typeof value !== "object" || value === null) return value;
+  if (Array.isArray(value)) return value.map((item: unknown, index) => filesFromHere([...keys, index], item));
+  return Object.fromEntries(
+    Object.entries(value).map(([key, item]) => [key, filesFromHere([...keys, key], item)]),
+  );
 }
 
 /** The override that gave the value at fault, as the command line has it: the last one that did. */

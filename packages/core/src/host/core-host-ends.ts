@@ -9,6 +9,7 @@ import { RingBufferBackend } from "./ring-buffer.ts";
 import { SocketBackend } from "./socket-backend.ts";
 import { tryAppend, tryListen } from "./try-path.ts";
 import { UnixVsock } from "./unix-vsock.ts";
+import { WatchedConsole } from "./watched-console.ts";
 
 type At = { readonly path: string };
 const At = v.strictObject({ path: v.pipe(v.string("expected a path"), v.nonEmpty("expected a path")) });
@@ -57,14 +58,17 @@ const harmless = <Sort extends HostEndSort, Out>(
 
 /**
  * `{ kind: file, path }`. With `holes`, what a guest discards is given back to the host; with `mapper`, the file can be
- * guest memory.
+ * guest memory; with `lock`, one file is one machine's disk.
  */
-export function fileDiskKind(host: Pick<FileBlockOptions, "holes" | "mapper"> = {}): HostEndKind {
-  return harmless(
-    kind("block", "file", At, ({ path }, { readOnly, clock }) =>
+export function fileDiskKind(host: Pick<FileBlockOptions, "holes" | "mapper" | "lock"> = {}): HostEndKind {
+  const file: HostEndKind<"block", unknown, At> = {
+    ...kind("block", "file", At, ({ path }, { readOnly, clock }) =>
       FileBlock.open(path, { ...host, readOnly, clock }),
     ),
-  );
+    // Past the locks of a machine that has the file.
+    tryOpen: ({ path }, { readOnly, clock }) => FileBlock.open(path, { readOnly, clock }),
+  };
+  return file;
 }
 
 const memoryDisk = kind("block", "memory", MemoryDisk, (options, { readOnly }) => {
@@ -89,8 +93,11 @@ const unixVsock: HostEndKind<"vsock", unknown, At> = {
 };
 
 const fileOutput: HostEndKind<"char", unknown, At> = {
-  ...kind("char", "file", At, ({ path }) => {
-    const sink = new FileSink(path);
+  ...kind("char", "file", At, ({ path }, context) => {
+    const sink = new FileSink(path, (message) => {
+      for (const byte of new TextEncoder().encode(`${context.device}: ${message}\n`)) context.log.write(byte);
+    });
+    context.onStats(() => ({ lostBytes: sink.lostBytes }));
     return {
       ...silent,
       write: (byte) => {
@@ -108,20 +115,7 @@ const fileOutput: HostEndKind<"char", unknown, At> = {
 };
 
 // Not closed with the device: it is the machine's.
-const machineConsole = kind("char", "console", Nothing, ({}, { console }) => ({
-  write: (byte) => {
-    console.write(byte);
-  },
-  flush: () => {
-    console.flush?.();
-  },
-  connect: (receive) => {
-    console.connect(receive);
-  },
-  resume: () => {
-    console.resume();
-  },
-}));
+const machineConsole = kind("char", "console", Nothing, ({}, { console }) => new WatchedConsole(console));
 
 /** The kinds that every registry has. */
 export const coreHostEnds: readonly HostEndKind[] = [

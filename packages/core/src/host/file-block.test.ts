@@ -1,5 +1,5 @@
 import type * as NodeFs from "node:fs";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { closeSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, it, vi } from "vitest";
@@ -58,3 +58,27 @@ it.each(["realtime", "virtual"] as const)(
     }
   },
 );
+
+it("has written all of a request before it closes, and nothing behind that", async () => {
+  const directory = mkdtempSync(join(tmpdir(), "northbridge-file-block-"));
+  try {
+    const [path, other] = [join(directory, "disk.raw"), join(directory, "other")];
+    const size = 2100 * 512;
+    writeFileSync(path, new Uint8Array(size));
+    writeFileSync(other, new Uint8Array(size));
+    const disk = await FileBlock.open(path, { readOnly: false });
+    const parts = Array.from({ length: 2100 }, () => new Uint8Array(512).fill(7)); // three calls of the host
+    const written = disk.write(0, parts);
+    await disk.close();
+    const fd = openSync(other, "r+"); // the number that has become free
+    await written;
+    await expect(disk.write(0, parts)).rejects.toThrow("disk.raw: write: it is closed");
+    closeSync(fd);
+    expect([
+      readFileSync(path).every((byte) => byte === 7),
+      readFileSync(other).every((byte) => byte === 0),
+    ]).toEqual([true, true]);
+  } finally {
+    rmSync(directory, { recursive: true, force: true });
+  }
+});

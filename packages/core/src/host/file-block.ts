@@ -49,6 +49,8 @@ export interface FileBlockOptions {
   readonly holes?: HolePuncher;
   /** @defaultValue the file cannot be guest memory */
   readonly mapper?: FileMapper;
+  /** Keeps others from using the open file in a way that excludes ours; throws. @defaultValue nobody is kept from it */
+  readonly lock?: (path: string, fd: number, writes: boolean) => void | Promise<void>;
 }
 
 /**
@@ -71,6 +73,9 @@ export class FileBlock implements BlockBackend {
   #lost: NorthbridgeError | undefined;
   /** Requests yet to come that go to the pool whatever their size. */
   #toPool = 0;
+  /** Requests that the pool has. */
+  readonly #underWay = new Set<Promise<void>>();
+  #isClosed = false;
 
   private constructor(path: string, file: FileHandle, size: number, options: FileBlockOptions) {
     this.#path = path;
@@ -108,6 +113,12 @@ export class FileBlock implements BlockBackend {
       await file.close();
       throw new NorthbridgeError("NB_CONFIG", `${path}: ${fault}`);
     }
+    try {
+      await options.lock?.(path, file.fd, !readOnly);
+    } catch (error) {
+      await file.close();
+      throw error;
+    }
     return new FileBlock(path, file, (await file.stat()).size, options);
   }
 
@@ -140,17 +151,19 @@ export class FileBlock implements BlockBackend {
     }
     const refusal = this.#refusal("flush", 0, 0);
     if (refusal !== undefined) return refusal;
-    return new Promise((resolve, reject) => {
-      fdatasync(this.#file.fd, (error) => {
-        if (error === null) {
-          resolve();
-          return;
-        }
-        const failed = this.#error("flush", error);
-        this.#lost ??= failed;
-        reject(failed);
-      });
-    });
+    return this.#keep(
+      new Promise((resolve, reject) => {
+        fdatasync(this.#file.fd, (error) => {
+          if (error === null) {
+            resolve();
+            return;
+          }
+          const failed = this.#error("flush", error);
+          this.#lost ??= failed;
+          reject(failed);
+        });
+      }),
+    );
   }
 
   async writeZeroes(offset: number, length: number, mayUnmap: boolean): Promise<void> {
@@ -177,7 +190,10 @@ export class FileBlock implements BlockBackend {
     });
   }
 
+  /** What is under way on the pool is done before: the descriptor's number may be another file's after. */
   async close(): Promise<void> {
+    this.#isClosed = true;
+    while (this.#underWay.size > 0) await Promise.allSettled(this.#underWay);
     await this.#file.close();
   }
 
@@ -187,9 +203,11 @@ export class FileBlock implements BlockBackend {
       const refusal = this.#refusal(what, offset, length);
       if (refusal !== undefined) return refusal;
       if (this.#toPool > 0) this.#toPool--;
-      return transferAll(transfer, this.#file.fd, offset, parts).catch((error: unknown) => {
-        throw this.#error(what, error);
-      });
+      return this.#keep(
+        transferAll(transfer, this.#file.fd, offset, parts).catch((error: unknown) => {
+          throw this.#error(what, error);
+        }),
+      );
     }
     return this.#atOnce(what, offset, length, () => {
       const started = performance.now();
@@ -199,6 +217,13 @@ export class FileBlock implements BlockBackend {
       this.#slowInARow = 0;
       this.#toPool = SLOW_STREAK;
     });
+  }
+
+  #keep(request: Promise<void>): Promise<void> {
+    const done = (): void => void this.#underWay.delete(request);
+    this.#underWay.add(request);
+    request.then(done, done);
+    return request;
   }
 
   #atOnce(what: string, offset: number, length: number, act: () => void): Promise<void> {
@@ -218,6 +243,7 @@ export class FileBlock implements BlockBackend {
       const message = `${this.#path}: ${what}: what was written may be lost since a flush failed`;
       return Promise.reject(new NorthbridgeError("NB_HOST", message, { cause: this.#lost }));
     }
+    if (this.#isClosed) return Promise.reject(this.#error(what, new Error("it is closed")));
     if (offset >= 0 && offset + length <= this.#size) return undefined;
     return Promise.reject(this.#error(what, new Error(`${length} bytes at ${offset} leave the image`)));
   }

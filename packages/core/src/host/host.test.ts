@@ -1,6 +1,7 @@
+import { execFileSync, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { mkdtemp, readFile, rm } from "node:fs/promises";
-import { connect } from "node:net";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { connect, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { PassThrough } from "node:stream";
@@ -104,6 +105,27 @@ describe("FileSink", () => {
     expect(await readFile(path, "utf8")).toBe("one\ntwo\n");
     expect(() => new FileSink(directory)).toThrow(expect.objectContaining({ code: "NB_HOST" }));
   });
+
+  it("outlives a disk that is full, says so once, and what is lost is counted", () => {
+    const said: string[] = [];
+    const sink = new FileSink("/dev/full", (message) => said.push(message)); // full(4)
+    for (const text of ["one", "two"]) {
+      type(sink, text);
+      sink.flush();
+    }
+    type(sink, "three");
+    sink.close();
+    expect([said, sink.lostBytes]).toEqual([
+      ["/dev/full: its disk is full: the guest's output is lost until that changes"],
+      11,
+    ]);
+  });
+
+  it("does not wait for somebody to read a FIFO", () => {
+    const path = join(directory, "fifo");
+    execFileSync("mkfifo", [path]);
+    expect(() => new FileSink(path)).toThrow(`${path}: cannot open for writing: nobody reads it`);
+  });
 });
 
 describe("SocketBackend", () => {
@@ -134,6 +156,73 @@ describe("SocketBackend", () => {
     await expect(SocketBackend.listen(join(directory, "none", "x"))).rejects.toMatchObject({
       code: "NB_HOST",
     });
+  });
+});
+
+describe("clients of a SocketBackend", () => {
+  const later = (): Promise<void> => new Promise((done) => setImmediate(done));
+  const clientOf = async (path: string): Promise<Socket> => {
+    const client = connect({ path, allowHalfOpen: true });
+    client.on("error", () => undefined);
+    await once(client, "connect");
+    return client;
+  };
+
+  it("do not keep it from closing, whether they read or not, whether they were refused or not", async () => {
+    const path = join(directory, "console.sock");
+    const backend = await SocketBackend.listen(path);
+    const [first, second] = [await clientOf(path), await clientOf(path)];
+    let isThere = false;
+    backend.watchPeer((isPresent) => {
+      isThere = isPresent;
+    });
+    while (!isThere) await later();
+    for (let i = 0; i < 500_000; i++) backend.write(i & 0xff);
+    await backend.close();
+    first.destroy();
+    second.destroy();
+  });
+
+  it("give way to the next one once they have left, though the guest takes none of their input", async () => {
+    const path = join(directory, "console.sock");
+    const backend = await SocketBackend.listen(path);
+    let taken = 0;
+    backend.connect(() => taken);
+    const first = await clientOf(path);
+    first.write(new Uint8Array(400_000));
+    let peers = "";
+    backend.watchPeer((isPresent) => {
+      peers += isPresent ? "+" : "-";
+    });
+    while (!peers.endsWith("+")) await later();
+    for (let i = 0; i < 20; i++) await later();
+    first.destroy();
+    await once(first, "close");
+    const second = await clientOf(path);
+    while (!peers.endsWith("-+")) await later();
+    type(backend, "login: ");
+    const [bytes] = (await once(second, "data")) as [Buffer];
+    expect(bytes.toString()).toBe("login: ");
+    taken = Infinity;
+    second.destroy();
+    await backend.close();
+  });
+
+  it("find the socket of a process that was killed made anew, and one that is used refused", async () => {
+    const path = join(directory, "console.sock");
+    const leave = `require("node:net").createServer().listen(process.argv[1], () => process.kill(process.pid, "SIGKILL"))`;
+    spawnSync(process.execPath, ["-e", leave, path]);
+    const backend = await SocketBackend.listen(path);
+    const client = await clientOf(path);
+    await expect(SocketBackend.listen(path)).rejects.toThrow(
+      `${path}: cannot listen: somebody listens there`,
+    );
+    client.destroy();
+    await backend.close();
+    await writeFile(path, "");
+    await expect(SocketBackend.listen(path)).rejects.toThrow(
+      `${path}: cannot listen: there is a file of that name`,
+    );
   });
 });
 
@@ -248,6 +337,38 @@ describe("StdioBackend", () => {
     while (got < 163_840) await new Promise((done) => setImmediate(done));
     expect(stdin.isPaused()).toBe(false);
     backend.close();
+  });
+
+  it("keeps a bounded part of the output that nobody reads, and says how much was lost", async () => {
+    const { stdout, options } = streams();
+    const lost: number[] = [];
+    const backend = new StdioBackend({ ...options, onLoss: (bytes) => lost.push(bytes) });
+    backend.open();
+    const room: boolean[] = [];
+    backend.watchRoom((hasRoom) => room.push(hasRoom));
+    const total = 4 << 20;
+    for (let i = 0; i < total; i++) backend.write(0x61);
+    expect(stdout.writableLength + stdout.readableLength).toBeLessThan(2 << 20);
+    let read = 0;
+    stdout.on("data", (bytes: Buffer) => {
+      read += bytes.length;
+    });
+    while (room.length < 3) await new Promise((done) => setImmediate(done));
+    expect([room, read + (lost[0] ?? 0)]).toEqual([[true, false, true], total]);
+    backend.close();
+  });
+
+  it("leaves nothing of its own at the streams", () => {
+    const { stdin, stdout, options } = streams();
+    for (let i = 0; i < 20; i++) {
+      const backend = new StdioBackend(options);
+      backend.open();
+      backend.close();
+    }
+    const left = [stdin, stdout].flatMap((stream) =>
+      stream.eventNames().map((name) => stream.listenerCount(name)),
+    );
+    expect(Math.max(...left)).toBeLessThanOrEqual(2);
   });
 });
 

@@ -1,14 +1,15 @@
-import { once } from "node:events";
 import { createServer, type Server, type Socket } from "node:net";
-import { type CharBackend, NorthbridgeError } from "../contracts/index.ts";
+import type { CharBackend } from "../contracts/index.ts";
 import { InputQueue } from "./input-queue.ts";
 import { OutputBuffer } from "./output-buffer.ts";
+import { Clients, listenAt } from "./unix-server.ts";
 
 const MOST_WAITING = 65_536;
 /** Output a slow client may leave unread before it is dropped, with which the rest vanishes. */
 const MOST_UNREAD = 1 << 20;
 /** Output from which on whoever can wait is asked to. */
 const UNREAD = MOST_UNREAD >> 2;
+const NOTHING = new Uint8Array(0);
 
 /**
  * A character back end behind a Unix socket. One client at a time; output without a client vanishes, and a client that
@@ -16,6 +17,7 @@ const UNREAD = MOST_UNREAD >> 2;
  */
 export class SocketBackend implements CharBackend {
   readonly #server: Server;
+  readonly #clients = new Clients();
   readonly #output: OutputBuffer;
   readonly #input: InputQueue;
   #client: Socket | undefined;
@@ -36,7 +38,7 @@ export class SocketBackend implements CharBackend {
       else this.#client?.resume();
     });
     server.on("connection", (client) => {
-      this.#accept(client);
+      this.#greet(client);
     });
   }
 
@@ -44,14 +46,7 @@ export class SocketBackend implements CharBackend {
   static async listen(path: string): Promise<SocketBackend> {
     const server = createServer();
     const backend = new SocketBackend(server);
-    server.listen(path);
-    try {
-      await once(server, "listening");
-    } catch (error) {
-      throw new NorthbridgeError("NB_HOST", `${path}: cannot listen: ${(error as Error).message}`, {
-        cause: error,
-      });
-    }
+    await listenAt(server, path);
     return backend;
   }
 
@@ -83,12 +78,7 @@ export class SocketBackend implements CharBackend {
 
   async close(): Promise<void> {
     this.flush();
-    this.#client?.end();
-    await new Promise<void>((done) => {
-      this.#server.close(() => {
-        done();
-      });
-    });
+    await this.#clients.close(this.#server);
   }
 
   #sayRoom(): void {
@@ -98,17 +88,31 @@ export class SocketBackend implements CharBackend {
     this.#onRoom(hasRoom);
   }
 
-  #accept(client: Socket): void {
-    if (this.#client !== undefined) {
-      client.end("another client is connected\r\n");
-      return;
+  #greet(client: Socket): void {
+    this.#clients.keep(client);
+    client.on("error", () => undefined); // `close` follows
+    const before = this.#client;
+    const choose = (): void => {
+      if (this.#client === undefined) this.#accept(client);
+      else client.end("another client is connected\r\n", () => client.destroy());
+    };
+    // One that is not read, for the guest takes nothing, is not heard leaving: it is written to, which fails then.
+    if (before?.isPaused() !== true || before.writableLength > 0) choose();
+    else {
+      before.write(NOTHING, (error) => {
+        if (error === undefined || error === null || before.closed) choose();
+        else before.once("close", choose);
+      });
     }
+  }
+
+  #accept(client: Socket): void {
+    if (client.destroyed) return;
     this.#client = client;
     this.#onPeer(true);
     client.on("data", (bytes) => {
       this.#input.push(bytes);
     });
-    client.on("error", () => undefined);
     client.on("drain", () => {
       this.#sayRoom();
     });

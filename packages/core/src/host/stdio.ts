@@ -4,8 +4,13 @@ import { OutputBuffer } from "./output-buffer.ts";
 
 /** Bytes that may wait for the guest before the terminal or pipe is no longer read. */
 const MOST_WAITING = 65_536;
+/** Output that may wait for whoever reads standard output; what comes then is lost. */
+const MOST_UNREAD = 1 << 20;
+/** Output from which on whoever can wait is asked to. */
+const UNREAD = MOST_UNREAD >> 2;
 
 const NEWLINE = 0x0a;
+const ignore = (): void => undefined;
 
 /** How a `StdioBackend` deals with this process's standard streams. */
 export interface StdioOptions {
@@ -17,6 +22,8 @@ export interface StdioOptions {
   readonly onEnd?: () => void;
   /** Standard output is gone (EPIPE) or failed. */
   readonly onError?: (error: Error) => void;
+  /** Standard output is read again, and so many bytes were lost meanwhile. */
+  readonly onLoss?: (bytes: number) => void;
 }
 
 /** The guest's console on standard input and output; a terminal is in raw mode between `open` and `close`. */
@@ -26,12 +33,22 @@ export class StdioBackend implements CharBackend {
   readonly #filter: (bytes: Uint8Array) => Uint8Array;
   readonly #onEnd: () => void;
   readonly #onError: (error: Error) => void;
+  readonly #onLoss: (bytes: number) => void;
   readonly #output: OutputBuffer;
   readonly #input: InputQueue;
   #isOpen = false;
   #last = NEWLINE;
+  #onRoom: (hasRoom: boolean) => void = () => undefined;
+  #hasRoom = true;
+  #lostBytes = 0;
   readonly #onData = (chunk: Uint8Array): void => {
     this.#input.push(this.#filter(chunk));
+  };
+  readonly #onDrain = (): void => {
+    const lost = this.#lostBytes;
+    this.#lostBytes = 0;
+    if (lost > 0) this.#onLoss(lost);
+    this.#sayRoom();
   };
 
   constructor(options: StdioOptions = {}) {
@@ -40,7 +57,12 @@ export class StdioBackend implements CharBackend {
     this.#filter = options.filter ?? ((bytes) => bytes);
     this.#onEnd = options.onEnd ?? (() => undefined);
     this.#onError = options.onError ?? (() => undefined);
-    this.#output = new OutputBuffer((bytes) => this.#stdout.write(bytes));
+    this.#onLoss = options.onLoss ?? (() => undefined);
+    this.#output = new OutputBuffer((bytes) => {
+      if (this.#stdout.writableLength > MOST_UNREAD) this.#lostBytes += bytes.length;
+      else this.#stdout.write(bytes);
+      this.#sayRoom();
+    });
     this.#input = new InputQueue((waiting) => {
       if (!this.#isOpen) return;
       if (waiting > MOST_WAITING) this.#stdin.pause();
@@ -57,6 +79,7 @@ export class StdioBackend implements CharBackend {
     this.#stdin.on("end", this.#onEnd);
     this.#stdin.on("error", this.#onError);
     this.#stdout.on("error", this.#onError);
+    this.#stdout.on("drain", this.#onDrain);
     this.#stdin.resume();
   }
 
@@ -67,6 +90,12 @@ export class StdioBackend implements CharBackend {
     this.#isOpen = false;
     this.#stdin.off("data", this.#onData);
     this.#stdin.off("end", this.#onEnd);
+    this.#stdin.off("error", this.#onError);
+    this.#stdout.off("drain", this.#onDrain);
+    // What is still on its way may fail; the reader that then is gone is nobody's concern any more.
+    this.#stdout.off("error", this.#onError);
+    this.#stdout.off("error", ignore);
+    this.#stdout.on("error", ignore);
     this.#stdin.pause();
     if (this.#stdin.isTTY) this.#stdin.setRawMode(false);
   }
@@ -91,5 +120,17 @@ export class StdioBackend implements CharBackend {
 
   resume(): void {
     this.#input.resume();
+  }
+
+  watchRoom(listener: (hasRoom: boolean) => void): void {
+    this.#onRoom = listener;
+    listener(this.#hasRoom);
+  }
+
+  #sayRoom(): void {
+    const hasRoom = this.#stdout.writableLength <= UNREAD;
+    if (hasRoom === this.#hasRoom) return;
+    this.#hasRoom = hasRoom;
+    this.#onRoom(hasRoom);
   }
 }

@@ -1,12 +1,7 @@
-import { once } from "node:events";
 import { createConnection, createServer, type Server, type Socket } from "node:net";
-import {
-  type HostStream,
-  type HostStreamListener,
-  NorthbridgeError,
-  type VsockBackend,
-} from "../contracts/index.ts";
+import type { HostStream, HostStreamListener, VsockBackend } from "../contracts/index.ts";
 import { ClosingSockets, UnixStream } from "./unix-stream.ts";
+import { Clients, listenAt } from "./unix-server.ts";
 
 /** Longest first line of a client. */
 const LONGEST_LINE = 32;
@@ -22,7 +17,7 @@ type Accept = (port: number, stream: HostStream) => HostStreamListener | undefin
 export class UnixVsock implements VsockBackend {
   readonly #path: string;
   readonly #server: Server;
-  readonly #sockets = new Set<Socket>();
+  readonly #sockets = new Clients();
   readonly #closing = new ClosingSockets();
   #accept: Accept = () => undefined;
 
@@ -30,7 +25,7 @@ export class UnixVsock implements VsockBackend {
     this.#path = path;
     this.#server = server;
     server.on("connection", (socket) => {
-      this.#keep(socket);
+      this.#sockets.keep(socket);
       this.#greet(socket);
     });
   }
@@ -39,20 +34,13 @@ export class UnixVsock implements VsockBackend {
   static async listen(path: string): Promise<UnixVsock> {
     const server = createServer({ allowHalfOpen: true });
     const backend = new UnixVsock(path, server);
-    server.listen(path);
-    try {
-      await once(server, "listening");
-    } catch (error) {
-      throw new NorthbridgeError("NB_HOST", `${path}: cannot listen: ${(error as Error).message}`, {
-        cause: error,
-      });
-    }
+    await listenAt(server, path);
     return backend;
   }
 
   connect(port: number, listener: HostStreamListener): HostStream {
     const socket = createConnection({ path: `${this.#path}_${port}`, allowHalfOpen: true });
-    this.#keep(socket);
+    this.#sockets.keep(socket);
     const stream = new UnixStream(socket, this.#closing);
     stream.listen(listener);
     return stream;
@@ -63,17 +51,8 @@ export class UnixVsock implements VsockBackend {
   }
 
   async close(): Promise<void> {
-    for (const socket of this.#sockets) socket.destroy();
-    await new Promise<void>((done) => {
-      this.#server.close(() => {
-        done();
-      });
-    });
-  }
-
-  #keep(socket: Socket): void {
-    this.#sockets.add(socket);
-    socket.on("close", () => this.#sockets.delete(socket));
+    this.#sockets.destroy();
+    await this.#sockets.close(this.#server);
   }
 
   /** Reads the client's first line and asks the guest. */

@@ -72,4 +72,14 @@ export class WatchedConsole implements CharBackend {
   resume(): void {
     this.#inner.resume();
   }
+
+  watchPeer(listener: (isPresent: boolean) => void): void {
+    if (this.#inner.watchPeer === undefined) listener(true);
+    else this.#inner.watchPeer(listener);
+  }
+
+  watchRoom(listener: (hasRoom: boolean) => void): void {
+    if (this.#inner.watchRoom === undefined) listener(true);
+    else this.#inner.watchRoom(listener);
+  }
 }

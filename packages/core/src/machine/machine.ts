@@ -133,7 +133,7 @@ export class Machine {
   }
 
   /** What the guest's own power button, reset line and panic notifier reach. */
-  get power(): PowerControl & Pick<PowerRequests, "panicBegins"> {
+  get power(): PowerControl & Pick<PowerRequests, "panicBegins" | "panicWithdrawn"> {
     return this.#parts.power;
   }
 

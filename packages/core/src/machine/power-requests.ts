@@ -54,7 +54,12 @@ export class PowerRequests implements PowerControl {
 
   /** The guest has begun to panic: a reset it asks for now is the end of that (Linux, `panic=-1`). */
   panicBegins(detail: string): void {
-    this.#panicking ??= detail;
+    this.#panicking = detail;
+  }
+
+  /** What looked like a panic was none: a reset is one again. */
+  panicWithdrawn(): void {
+    this.#panicking = undefined;
   }
 
   panic(detail: string): void {

@@ -16,7 +16,7 @@ export type SerialPosition = "com1" | "com2" | "com3" | "com4";
 export interface SerialConfig {
   /** @defaultValue `"com1"` */
   readonly at?: SerialPosition | undefined;
-  /** What it is connected to: `{ kind: file, path: com2.log }` or another character back end. @defaultValue the console */
+  /** What it is connected to: `{ kind: file, path: com2.log }` or another character back end. @defaultValue of com1 the console */
   readonly to?: HostEndOptions | undefined;
   /**
    * `rts`: input waits until the guest asserts RTS, so that none is lost while its driver still looks for the port.
@@ -39,11 +39,21 @@ const Position: Readonly<
   com4: { base: 0x2e8, irq: 3, uid: 3 },
 };
 
-const Config: ConfigSchema<SerialConfig, ParsedConfig> = v.strictObject({
-  at: v.optional(v.picklist(["com1", "com2", "com3", "com4"]), "com1"),
-  to: v.optional(v.looseObject({ kind: v.string() })),
-  flowControl: v.optional(v.picklist(["none", "rts"]), "rts"),
-});
+const Config: ConfigSchema<SerialConfig, ParsedConfig> = v.pipe(
+  v.strictObject({
+    at: v.optional(v.picklist(["com1", "com2", "com3", "com4"]), "com1"),
+    to: v.optional(v.looseObject({ kind: v.string() })),
+    flowControl: v.optional(v.picklist(["none", "rts"]), "rts"),
+  }),
+  // Two readers of one console would take each other's input.
+  v.forward(
+    v.check(
+      ({ at, to }) => at === "com1" || to !== undefined,
+      "expected a character back end: the console is com1's",
+    ),
+    ["to"],
+  ),
+);
 
 /** A 16550A serial port: output at once, input with back-pressure. */
 export const serial: DevicePlugin<SerialConfig> = definePlugin({

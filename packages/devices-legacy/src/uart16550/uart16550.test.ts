@@ -75,6 +75,14 @@ describe("Uart16550", () => {
     expect(com.in(LSR) & 0x20).toBe(0x20); // status survives the acknowledge
   });
 
+  it("makes an edge for each character of a driver that never reads IIR", () => {
+    const com = setup();
+    com.out(MCR, 0x08);
+    com.out(IER, 0x02);
+    for (const b of bytes("abc")) com.out(DATA, b);
+    expect([com.irq.edges, com.irq.level]).toEqual([4, true]); // the first when it was enabled
+  });
+
   it("keeps the line low while OUT2 is clear", () => {
     const com = setup();
     com.out(MCR, RTS);
@@ -349,8 +357,8 @@ describe("serial()", () => {
 
   it("splits wide accesses at the bus, not in the device", async () => {
     const machine = new FakeMachine().provide(Console, new FakeCharBackend());
-    await machine.add(serial({ at: "com2" }));
-    expect(machine.ports.in(0x2f8 + LCR, 4)).toBe(0xb060_0000);
+    await machine.add(serial());
+    expect(machine.ports.in(COM1 + LCR, 4)).toBe(0xb060_0000);
   });
 
   it("speaks with the host end that it is connected to, and not with the console", async () => {
@@ -370,5 +378,12 @@ describe("serial()", () => {
   it("refuses a place that does not exist", async () => {
     const machine = new FakeMachine().provide(Console, new FakeCharBackend());
     await expect(machine.add(serial({ at: "com9" as never }))).rejects.toThrow(/com9/);
+  });
+
+  it("leaves the console to com1", async () => {
+    const machine = new FakeMachine().provide(Console, new FakeCharBackend());
+    await expect(machine.add(serial({ at: "com2" }))).rejects.toThrow(
+      "expected a character back end: the console is com1's",
+    );
   });
 });

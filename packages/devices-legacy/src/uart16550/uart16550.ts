@@ -239,6 +239,11 @@ export class Uart16550 implements IoHandler, Resettable, Snapshottable<Uart16550
 
   #transmit(byte: number): void {
     const r = this.#r;
+    // The write takes the interrupt back (§8.6), and the empty register is a new one: an edge, where edges count.
+    if (r.thrPending) {
+      r.thrPending = false;
+      this.#drive();
+    }
     r.thrPending = true;
     if (!this.#loopback) this.#tx.write(byte);
     else if (r.rx.length < this.#rxDepth) r.rx.push(byte);
