@@ -3,6 +3,7 @@ import { mkdtempDisposable, readdir } from "node:fs/promises";
 import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { text } from "node:stream/consumers";
 import { createMachine, type Machine, PluginRegistry, RingBufferBackend } from "@northbridge/core";
 import { type HostEndOptions, HostEnds } from "@northbridge/core/contracts";
 import { debugConsole, FakeHypervisor } from "@northbridge/core/testing";
@@ -106,6 +107,16 @@ it("saves to a directory whose name has blanks", async () => {
   expect(await monitor.execute(` save ${target} `)).toBe(`saved to ${target}`);
   expect(await readdir(directory.path)).toEqual(["my  guest"]);
   expect(await monitor.execute("save")).toBe("error: expected save DIR");
+});
+
+it("answers all that a client said before it only listened", async () => {
+  await using directory = await mkdtempDisposable(join(tmpdir(), "northbridge-monitor-"));
+  const path = join(directory.path, "monitor.sock");
+  const end = await serveMonitor(path, new Monitor(machine));
+  const client = connect({ path, allowHalfOpen: true });
+  client.end("pause\nlink up console\nnonsense\n");
+  expect(await text(client)).toMatch(/^error: .*\nerror: .*\nerror: no command "nonsense"; try help\n$/);
+  await end();
 });
 
 it("ends with the machine, whatever its clients do", async () => {

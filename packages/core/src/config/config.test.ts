@@ -159,6 +159,18 @@ describe("loadMachineConfig", () => {
     expect(explain(other)).toBe(other);
   });
 
+  it("changes what a module says of a device as what data says", async () => {
+    const module = `const spec = { name: "a", config: {}, setup() {} };
+      export default { memory: { mib: 64 }, devices: [{ spec, id: "x", input: { at: 1, to: { kind: "file" } } }] };`;
+    const path = await file("set.mjs", module);
+    const { config } = await loadMachineConfig(path, [
+      "devices[0].at=2",
+      "devices[0].to.kind=null",
+      "devices[0].id=y",
+    ]);
+    expect(config.devices?.[0]).toMatchObject({ id: "y", input: { at: 2, to: { kind: null } } });
+  });
+
   it("changes single values first", async () => {
     const path = await file("set.yaml", "memory: { mib: 64 }\ndevices: [{ plugin: a, at: 1 }]\n");
     const load = async (...overrides: string[]): Promise<unknown> =>

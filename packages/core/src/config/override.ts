@@ -1,5 +1,5 @@
 import { resolve } from "node:path";
-import { NorthbridgeError } from "../contracts/index.ts";
+import { type DeviceEntry, NorthbridgeError } from "../contracts/index.ts";
 import { type ConfigError, describeValue } from "./config-error.ts";
 import { parsePath } from "./path.ts";
 
@@ -56,6 +56,9 @@ export function overrideBehind(error: ConfigError, overrides: readonly string[])
   return override === undefined ? undefined : `--set ${override}`;
 }
 
+/** Parts of a device that a module made (`DeviceEntry`). */
+const ENTRY: ReadonlySet<string | number> = new Set<keyof DeviceEntry>(["spec", "input", "id"]);
+
 function replaced(
   inside: unknown,
   keys: readonly (string | number)[],
@@ -83,6 +86,11 @@ function replaced(
     );
   }
   const copy: Container = { ...(inside as Container | undefined) };
+  // A device of a module: what data would say of it, and `--set` says, is its input.
+  if ("spec" in copy && !ENTRY.has(key)) {
+    copy["input"] = replaced(copy["input"], keys, value, override);
+    return copy;
+  }
   copy[key] = replaced(copy[key], rest, value, override);
   return copy;
 }

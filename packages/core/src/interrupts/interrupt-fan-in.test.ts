@@ -21,6 +21,10 @@ describe("InterruptFanIn", () => {
     expect(edges).toEqual(["4↑", "5↑", "4↓"]);
   });
 
+  it.each([-1, 24, 4.5, Number.NaN])("has no GSI %d", (gsi) => {
+    expect(() => recorded().fanIn.line(gsi)).toThrow(`expected a GSI from 0 to 23, found ${gsi}`);
+  });
+
   it("ignores the level a line already has", () => {
     const { fanIn, edges } = recorded();
     const line = fanIn.line(1);

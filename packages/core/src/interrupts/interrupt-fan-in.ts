@@ -1,4 +1,7 @@
-import type { InterruptLine } from "../contracts/index.ts";
+import { type InterruptLine, NorthbridgeError } from "../contracts/index.ts";
+
+/** Inputs of a PC's I/O APIC, which are all the GSIs that a line can go to (82093AA §2.4). */
+const GSI_COUNT = 24;
 
 /**
  * Wired-OR of device lines into the inputs of the interrupt controllers: a GSI is high while any of its lines is.
@@ -12,8 +15,11 @@ export class InterruptFanIn {
     this.#setIrq = setIrq;
   }
 
-  /** A new line into `gsi`, low. */
+  /** A new line into `gsi`, low. Throws `NB_CONFIG` where there is no such input. */
   line(gsi: number): InterruptLine {
+    if (!Number.isInteger(gsi) || gsi < 0 || gsi >= GSI_COUNT) {
+      throw new NorthbridgeError("NB_CONFIG", `expected a GSI from 0 to ${GSI_COUNT - 1}, found ${gsi}`);
+    }
     const high = this.#high;
     const setIrq = this.#setIrq;
     high[gsi] ??= 0;
