@@ -31,7 +31,7 @@ export async function backup(
       `backup: the target has ${target.size} bytes, expected ${disk.size}`,
     );
   }
-  disk.expectSize();
+  disk.expectNotResizing();
   const { size } = disk;
   const granularity = Math.max(JOB_CHUNK, options.bitmap?.granularity ?? 0);
   const toDo = new Bitmap("backup", granularity, 4096, true);

@@ -15,7 +15,7 @@ import { MirrorJob } from "./mirror-job.ts";
 export async function commit(disk: LiveDisk, base: DiskImage, options: JobOptions = {}): Promise<void> {
   const above = imagesAbove(disk.image, base);
   if (base.readOnly) throw new ImageError(base.path, "request", "the base was opened for reading only");
-  disk.expectSize();
+  disk.expectNotResizing();
   if (base.size > disk.size) {
     throw new ImageError(
       base.path,

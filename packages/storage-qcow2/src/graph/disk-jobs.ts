@@ -313,7 +313,7 @@ export class DiskJobs {
 
   /** @throws {@link NorthbridgeError} with code `NB_LIFECYCLE` while another job could not begin */
   expectIdle(): void {
-    this.#disk.expectSize();
+    this.#disk.expectNotResizing();
     const job = this.#job;
     const what =
       this.#beginning ?? (job?.state === "running" || job?.state === "ready" ? job.what : undefined);

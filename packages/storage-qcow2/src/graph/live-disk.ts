@@ -79,7 +79,7 @@ export class LiveDisk implements BlockBackend {
     if (this.#observers.size > 0) {
       throw new NorthbridgeError("NB_LIFECYCLE", "the disk has a job and cannot have another size meanwhile");
     }
-    this.expectSize();
+    this.expectNotResizing();
     this.#isResizing = true;
     try {
       await this.hold();
@@ -95,7 +95,7 @@ export class LiveDisk implements BlockBackend {
   }
 
   /** @throws {@link NorthbridgeError} with code `NB_LIFECYCLE` while the disk gets another size */
-  expectSize(): void {
+  expectNotResizing(): void {
     if (this.#isResizing) throw new NorthbridgeError("NB_LIFECYCLE", "the disk is getting another size");
   }
 
@@ -109,7 +109,7 @@ export class LiveDisk implements BlockBackend {
 
   /** @throws while the disk gets another size */
   observe(observer: WriteObserver): void {
-    this.expectSize();
+    this.expectNotResizing();
     this.#observers.add(observer);
   }
 
@@ -122,7 +122,7 @@ export class LiveDisk implements BlockBackend {
    * @param overlay an empty image that was opened with the top image as its backing image
    */
   snapshot(overlay: Qcow2Image): void {
-    this.expectSize();
+    this.expectNotResizing();
     if (overlay.backing !== this.image) {
       throw new ImageError(overlay.path, "request", `the overlay must stand on ${this.image.path}`);
     }
