@@ -2,7 +2,7 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { builtInHypervisor, builtInRegistry } from "@northbridge/cli";
 import { deviceConformance } from "@northbridge/sdk/fuzz";
-import { bootLinux, QtestMachine } from "@northbridge/sdk/host";
+import { bootLinux, type LinuxGuest, QtestMachine } from "@northbridge/sdk/host";
 import { testBench } from "@northbridge/sdk/testing";
 import { deviceMatchers } from "@northbridge/sdk/vitest";
 import fc from "fast-check";
@@ -265,30 +265,63 @@ describe.skipIf(!QtestMachine.isInstalled())("beside QEMU's own (needs qemu-syst
 
 describe("under Linux", () => {
   const directory = process.env["NORTHBRIDGE_GUEST"] ?? join(import.meta.dirname, "../linux-serial/guest");
+  const uioDirectory = process.env["NORTHBRIDGE_UIO_GUEST"];
 
-  it("answers through sysfs", { timeout: 600_000 }, async (context) => {
+  /** Boots the guest in that directory and gives a test what it needs: a shell, and the device's directory in sysfs. */
+  async function driven(
+    from: string,
+    body: (run: (command: string) => Promise<string>, guest: LinuxGuest) => Promise<void>,
+  ): Promise<void> {
+    await using linux = await bootLinux({
+      hypervisor: builtInHypervisor("soft"),
+      registry: builtInRegistry(),
+      kernel: join(from, "vmlinuz"),
+      initrd: join(from, "initrd.img"),
+      devices: [edu()],
+    });
+    const guest = await linux.guest();
+    const run = async (command: string): Promise<string> => {
+      const { stdout, stderr, status } = await guest.exec(command);
+      expect({ command, stderr, status }).toEqual({ command, stderr: "", status: 0 });
+      return stdout;
+    };
+    const found = await run("grep -l 0x11e8 /sys/bus/pci/devices/*/device | head -1 | xargs dirname");
+    const path = found.trim();
+    expect(await run(`cat ${path}/vendor ${path}/class; echo 1 > ${path}/enable`)).toBe("0x1234\n0x00ff00\n");
+    // `devmem` maps its file at an address: the BAR, where that file is the device's resource.
+    await run(`mount -o bind ${path}/resource0 /dev/mem`);
+    await body(run, guest);
+  }
+
+  it("answers through its resource in sysfs", { timeout: 600_000 }, async (context) => {
     context.skip(
       !existsSync(join(directory, "vmlinuz")),
       "no guest: northbridge guest linux --out examples/linux-serial/guest",
     );
-    await using linux = await bootLinux({
-      hypervisor: builtInHypervisor("soft"),
-      registry: builtInRegistry(),
-      kernel: join(directory, "vmlinuz"),
-      initrd: join(directory, "initrd.img"),
-      devices: [edu()],
+    await driven(directory, async (run) => {
+      expect(await run("devmem 0; devmem 4 32 0x12345678; devmem 4")).toBe("0x010000ED\n0xEDCBA987\n");
+      expect(await run("devmem 8 32 10; sleep 1; devmem 8")).toBe("0x00375F00\n");
     });
-    const guest = await linux.guest();
-    const find = "grep -l 0x11e8 /sys/bus/pci/devices/*/device | head -1 | xargs dirname";
-    const path = (await guest.exec(find)).stdout.trim();
-    expect((await guest.exec(`cat ${path}/vendor ${path}/class; echo 1 > ${path}/enable`)).stdout).toBe(
-      "0x1234\n0x00ff00\n",
-    );
-    const [base] = (await guest.exec(`head -1 ${path}/resource`)).stdout.split(" ");
-    const at = (offset: number): string => `0x${(Number(base) + offset).toString(16)}`;
-    expect((await guest.exec(`devmem ${at(0)}; devmem ${at(4)} 32 0x12345678; devmem ${at(4)}`)).stdout).toBe(
-      "0x010000ED\n0xEDCBA987\n",
-    );
-    expect((await guest.exec(`devmem ${at(8)} 32 10; sleep 1; devmem ${at(8)}`)).stdout).toBe("0x00375F00\n");
+  });
+
+  it("interrupts a program through uio", { timeout: 600_000 }, async (context) => {
+    if (uioDirectory === undefined)
+      return context.skip(
+        "NORTHBRIDGE_UIO_GUEST names no guest: northbridge guest linux --module uio_pci_generic --out DIR",
+      );
+    await driven(uioDirectory, async (run, guest) => {
+      await guest.loadModule("uio_pci_generic");
+      await run("echo 1234 11e8 > /sys/bus/pci/drivers/uio_pci_generic/new_id");
+      const { FACT, IRQ_STATUS, IRQ_ACK, STATUS } = registers.specs;
+      await run(`devmem ${STATUS.offset} 32 ${registers.masks.STATUS.IRQFACT}`);
+      // A read of /dev/uio0 waits for an interrupt and gives how many there have been.
+      const wait = "dd if=/dev/uio0 bs=4 count=1 2>/dev/null | xxd -p";
+      expect(await run(`(usleep 100000; devmem ${FACT.offset} 32 6) & ${wait}; wait`)).toBe("01000000\n");
+      expect(await run(`devmem ${IRQ_STATUS.offset}; devmem ${FACT.offset}`)).toBe(
+        "0x00000001\n0x000002D0\n",
+      );
+      await run(`devmem ${IRQ_ACK.offset} 32 1`);
+      expect(await run(`devmem ${IRQ_STATUS.offset}`)).toBe("0x00000000\n");
+    });
   });
 });

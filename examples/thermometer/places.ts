@@ -1,7 +1,7 @@
 import { accessSync, constants, existsSync } from "node:fs";
 import { join } from "node:path";
 import { builtInHypervisor, builtInRegistry } from "@northbridge/cli";
-import type { Hypervisor } from "@northbridge/sdk";
+import type { DeviceEntry, Hypervisor } from "@northbridge/sdk";
 import { bootLinux } from "@northbridge/sdk/host";
 import { testBench } from "@northbridge/sdk/testing";
 import { noKvmForKernels, qemu } from "../virtio-thermo/places.ts";
@@ -85,8 +85,11 @@ async function underLinux(hypervisor: Hypervisor): Promise<Driver> {
 }
 
 /** Guest instructions, where a kernel cannot be had. */
-async function onBareMetal(hypervisor: Hypervisor): Promise<Driver> {
-  const machine = await startBareMetal(hypervisor, builtInRegistry(), [thermometer({ base: BASE })]);
+export async function onBareMetal(
+  hypervisor: Hypervisor,
+  device: DeviceEntry = thermometer(),
+): Promise<Driver> {
+  const machine = await startBareMetal(hypervisor, builtInRegistry(), [device]);
   return {
     read: (register) => machine.read32(addressOf(register)),
     write: (register, value) => machine.write32(addressOf(register), value),
@@ -95,7 +98,7 @@ async function onBareMetal(hypervisor: Hypervisor): Promise<Driver> {
   };
 }
 
-function noKvm(): string | undefined {
+export function noKvm(): string | undefined {
   try {
     accessSync("/dev/kvm", constants.R_OK | constants.W_OK);
     return undefined;

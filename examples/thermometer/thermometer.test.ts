@@ -1,10 +1,12 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
+import { builtInHypervisor } from "@northbridge/cli";
 import { deviceConformance } from "@northbridge/sdk/fuzz";
+import { describeTrace, expectSameAsTrace, readTrace, recordedDevice } from "@northbridge/sdk/recording";
 import { testBench } from "@northbridge/sdk/testing";
 import { deviceMatchers } from "@northbridge/sdk/vitest";
 import { describe, expect, it } from "vitest";
-import { type Driver, places } from "./places.ts";
+import { type Driver, noKvm, onBareMetal, places } from "./places.ts";
 import { registers, thermometer } from "./thermometer.ts";
 
 expect.extend(deviceMatchers);
@@ -39,6 +41,25 @@ it.for(places)(
     expect(second).toBeGreaterThanOrEqual(first + 0.5);
     expect([(first * 2) % 1, (second * 2) % 1]).toEqual([0, 0]);
     if (driver !== undefined) await expectAlarm(driver);
+  },
+);
+
+it.for(["soft", "kvm"] as const)(
+  "is recorded on the backend %s, and replayed without one",
+  async (name, context) => {
+    const missing = name === "kvm" ? noKvm() : undefined;
+    if (missing !== undefined) return context.skip(missing);
+    const parts: Uint8Array[] = [];
+    const recorded = recordedDevice(thermometer(), (bytes) => parts.push(bytes));
+    const driver = await onBareMetal(await builtInHypervisor(name), recorded);
+    await driver.write("CTRL", 3);
+    await expectAlarm(driver);
+    await driver[Symbol.asyncDispose]();
+    const trace = Buffer.concat(parts);
+    expect(describeTrace(readTrace(trace), registers).join("\n")).toMatch(
+      /write LIMIT = 0x53fc[^]*irq 10 up[^]*read STATUS = 0x1 \{ ALARM \}/,
+    );
+    await expectSameAsTrace(trace, thermometer(), { registers });
   },
 );
 

@@ -12,7 +12,7 @@ import { builtInRegistry } from "../built-in-registry.ts";
 const guest =
   process.env["NORTHBRIDGE_GUEST"] ?? join(import.meta.dirname, "../../../../examples/linux-serial/guest");
 
-it("replays a disk under Linux from power-on to the end, also from a snapshot on", {
+it("replays a disk under Linux on two processors from power-on to the end, also from a snapshot on", {
   timeout: 600_000,
 }, async (context) => {
   const kernel = join(guest, "vmlinuz");
@@ -29,6 +29,7 @@ it("replays a disk under Linux from power-on to the end, also from a snapshot on
       registry: builtInRegistry(),
       kernel,
       initrd: join(guest, "initrd.img"),
+      vcpus: 2,
       devices: [{ plugin: "virtioBlk", id: "disk", disk: { kind: "file", path } }],
       adapt(spec, id) {
         if (id !== "disk") return spec;
@@ -40,7 +41,8 @@ it("replays a disk under Linux from power-on to the end, also from a snapshot on
     const { exec } = await linux.guest().then((started) => ({ exec: started.exec.bind(started) }));
     // More buffers in flight than a few, and again and again: rings outlive what goes through them.
     const work =
-      "mke2fs -F /dev/vda >/dev/null && mount -t ext4 /dev/vda /mnt && dd if=/dev/zero of=/mnt/a bs=64k count=40 2>/dev/null && sync && cp /mnt/a /mnt/b && umount /mnt";
+      "mke2fs -F /dev/vda >/dev/null && mount -t ext4 /dev/vda /mnt && (dd if=/dev/zero of=/mnt/a bs=64k count=40 2>/dev/null & dd if=/dev/zero of=/mnt/c bs=64k count=20 2>/dev/null; wait) && sync && cp /mnt/a /mnt/b && umount /mnt";
+    expect(await exec("nproc")).toMatchObject({ stdout: "2\n" });
     expect(await exec(work)).toMatchObject({ stderr: "", status: 0 });
     await linux.close();
     expect(traces).toHaveLength(2);

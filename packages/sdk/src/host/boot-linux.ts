@@ -32,6 +32,8 @@ export interface LinuxOptions {
   readonly machine?: string;
   /** @defaultValue 128 */
   readonly memoryMib?: number;
+  /** @defaultValue 1 */
+  readonly vcpus?: number;
   /** Added to the kernel's command line. */
   readonly cmdline?: string;
   /** @defaultValue 5 minutes: on a software CPU of a loaded host a boot takes one */
@@ -129,6 +131,7 @@ async function assemble(
   const config: MachineConfig = {
     machine: options.machine ?? "pc-1",
     memory: { mib: options.memoryMib ?? 128 },
+    vcpus: options.vcpus ?? 1,
     boot: {
       kernel,
       initrd: join(directory, INITRD),

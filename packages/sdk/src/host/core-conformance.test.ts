@@ -1,7 +1,14 @@
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { FileBlock, LoopbackNet, MemoryBlock, RealtimeClock, VirtualClock } from "@northbridge/core";
+import {
+  FaultyBlock,
+  FileBlock,
+  LoopbackNet,
+  MemoryBlock,
+  RealtimeClock,
+  VirtualClock,
+} from "@northbridge/core";
 import { afterAll, beforeAll, describe, it } from "vitest";
 import { blockConformance, clockConformance, netConformance } from "../conformance/host/index.ts";
 
@@ -39,6 +46,13 @@ describe("MemoryBlock", () => {
   blockConformance({ describe, it }, () =>
     Promise.resolve(new MemoryBlock(new Uint8Array(DISK_BYTES), { readOnly: false })),
   );
+});
+
+describe("FaultyBlock", () => {
+  blockConformance({ describe, it }, () => {
+    const disk = new MemoryBlock(new Uint8Array(DISK_BYTES), { readOnly: false });
+    return Promise.resolve(new FaultyBlock(disk, { clock: new VirtualClock(), latencyUs: 0, faults: [] }));
+  });
 });
 
 describe("FileBlock", () => {
