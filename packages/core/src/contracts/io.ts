@@ -22,7 +22,8 @@ export interface IoHandler {
   readonly posted?: readonly PostedRange[];
   /**
    * Registers that a module answers on the threads of vCPUs, where a backend has such (docs/adr/0033): `read` and
-   * `write` of this handler see what it left to them. Looked at when the region is mapped.
+   * `write` of this handler see what it left to them. What it answers overtakes writes that are `posted`: where their
+   * order matters, both are of one kind. Looked at when the region is mapped.
    */
   readonly onVcpus?: readonly VcpuRange[];
 }

@@ -9,10 +9,11 @@ import {
   type VmExit,
 } from "@northbridge/sdk";
 import { setCpuid } from "../abi/cpuid.ts";
-import { Exit, GuestDebug, InternalError, Request, Run, SizeOf } from "../abi/spec.ts";
+import { Exit, InternalError, Request, Run, SizeOf } from "../abi/spec.ts";
 import { setTscRate, tscRate } from "../abi/tsc-rate.ts";
 import { Accesses, type ExitCounts } from "./accesses.ts";
 import type { OutsideControllers } from "../vm/controllers.ts";
+import { Debugging } from "./debugging.ts";
 import { describeExit, instructionOf } from "./describe-exit.ts";
 import type { EmulationFailureHook } from "./emulation-failure.ts";
 import { CALM } from "./spinning.ts";
@@ -22,18 +23,10 @@ import type { VcpuThread } from "./vcpu-thread.ts";
 const EINTR = "EINTR";
 const RFLAGS_IF = 0x200n;
 const MAX_INSTRUCTION = 15;
-const MAX_BREAKPOINTS = 4;
 /** So often in a row a dirty ring may be full and yet empty. */
 const MOST_VAIN_RING_EXITS = 10;
 /** Exits served in one go before timers and sockets get their turn. */
 const BATCH = 64;
-
-interface Debug {
-  readonly singleStep: boolean;
-  readonly breakpoints: readonly bigint[];
-}
-
-const OFF: Debug = { singleStep: false, breakpoints: [] };
 
 /** One processor under KVM. Its thread enters the guest; everything else happens on the machine thread. */
 export class KvmVcpu implements Vcpu {
@@ -59,11 +52,7 @@ export class KvmVcpu implements Vcpu {
   #isKicked = false;
   #isDeclaredDead = false;
   #abortion: Error | undefined;
-  #debug: Debug | undefined;
-  /** The guest executes the instruction of a breakpoint, before others are there again. */
-  #isSteppingOff = false;
-  /** `GuestDebug.BLOCKIRQ`, where this KVM has it. */
-  readonly #blockIrq: number;
+  readonly #debugging: Debugging;
   /** Kicks still to be left to the event loop. */
   #impatience = 0;
   #vainRingExits = 0;
@@ -109,7 +98,7 @@ export class KvmVcpu implements Vcpu {
     this.#pendingChanged = deps.pendingChanged;
     this.#accesses = new Accesses({ ...deps, run: this.#run });
     this.#powerOn = deps.powerOn;
-    this.#blockIrq = deps.guestDebug & GuestDebug.BLOCKIRQ;
+    this.#debugging = new Debugging(deps.fd, `vCPU ${deps.index}`, deps.guestDebug);
   }
 
   /** Resolves when the thread can run it. Throws `NB_BACKEND`. */
@@ -126,7 +115,7 @@ export class KvmVcpu implements Vcpu {
     this.#isDeclaredDead = false;
     try {
       this.#pendingChanged();
-      this.#beginStepOff();
+      this.#debugging.beginStepOff(() => this.#state.regs().rip);
       for (let served = 1; ; served++) {
         const end = this.#state.isHalted ? await this.#wait() : undefined;
         if (end !== undefined) return end;
@@ -139,7 +128,7 @@ export class KvmVcpu implements Vcpu {
       this.#isPending = false;
       this.#abortion = undefined;
       ended.resolve();
-      this.#endStepOff();
+      this.#debugging.endStepOff();
       this.#pendingChanged();
     }
   }
@@ -182,18 +171,11 @@ export class KvmVcpu implements Vcpu {
   setDebug(
     debug: { readonly singleStep?: boolean; readonly breakpoints?: readonly bigint[] } | undefined,
   ): void {
-    const breakpoints = debug?.breakpoints ?? [];
-    if (breakpoints.length > MAX_BREAKPOINTS) {
-      throw new NorthbridgeError(
-        "NB_BACKEND",
-        `vCPU ${this.index}: KVM has ${MAX_BREAKPOINTS} breakpoints, found ${breakpoints.length}`,
-      );
-    }
-    this.#debug = { singleStep: debug?.singleStep ?? false, breakpoints };
     this.#assertOpen("setDebug");
+    this.#debugging.want(debug);
     // KVM would wait for the end of KVM_RUN.
     this.nudge();
-    if (!this.#isSteppingOff) this.#setGuestDebug(this.#debug);
+    this.#debugging.apply();
   }
 
   /** Guest time of a machine that stands still: see `StateAccess`. */
@@ -329,7 +311,7 @@ export class KvmVcpu implements Vcpu {
       case Exit.SHUTDOWN:
         return { kind: "shutdown", detail: `triple fault at RIP 0x${this.#state.regs().rip.toString(16)}` };
       case Exit.DEBUG:
-        return this.#endStepOff()
+        return this.#debugging.endStepOff()
           ? undefined
           : { kind: "debug", rip: this.#run.getBigUint64(Run.DEBUG_PC, true) };
       case Exit.INTR:
@@ -413,43 +395,6 @@ export class KvmVcpu implements Vcpu {
       (this.#state.regs().rflags & RFLAGS_IF) === 0n &&
       !this.#state.events.isNmiPending()
     );
-  }
-
-  /** A breakpoint is before its instruction: going on from one executes that instruction first. */
-  #beginStepOff(): void {
-    const debug = this.#debug;
-    if (debug === undefined || debug.singleStep || debug.breakpoints.length === 0) return;
-    if (!debug.breakpoints.includes(this.#state.regs().rip)) return;
-    this.#isSteppingOff = true;
-    // An interrupt would come first, and end in front of the breakpoint again.
-    this.#setGuestDebug({ singleStep: true, breakpoints: [] }, this.#blockIrq);
-  }
-
-  /** The instruction is executed, or the run ends before. Returns whether there was one. */
-  #endStepOff(): boolean {
-    if (!this.#isSteppingOff) return false;
-    this.#isSteppingOff = false;
-    this.#setGuestDebug(this.#debug);
-    return true;
-  }
-
-  #setGuestDebug({ singleStep, breakpoints }: Debug = OFF, flags = 0): void {
-    const buffer = new RootedBuffer(SizeOf.kvm_guest_debug);
-    const isOn = singleStep || breakpoints.length > 0;
-    const control =
-      flags |
-      (isOn ? GuestDebug.ENABLE : 0) |
-      (singleStep ? GuestDebug.SINGLESTEP : 0) |
-      (breakpoints.length > 0 ? GuestDebug.USE_HW_BP : 0);
-    buffer.view.setUint32(0, control, true);
-    // DR7 (SDM 3B §18.2.4): bit 10 is always set, bits 2n+1 are the global enables; type and length 0 are execution.
-    let dr7 = 0x400n;
-    breakpoints.forEach((address, i) => {
-      buffer.view.setBigUint64(8 + 8 * i, address, true);
-      dr7 |= 2n << BigInt(2 * i);
-    });
-    buffer.view.setBigUint64(8 + 8 * 7, dr7, true);
-    ioctlBuffer(this.#fd, Request.KVM_SET_GUEST_DEBUG, buffer, `vCPU ${this.index}: KVM_SET_GUEST_DEBUG`);
   }
 
   #assertOpen(what: string): void {

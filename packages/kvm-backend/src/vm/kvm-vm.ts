@@ -279,7 +279,7 @@ export class KvmVm implements VirtualMachine {
       if (tscKhz !== undefined && !vcpu.setTscRate(tscKhz, canScaleTsc))
         throw new RestoreError(
           "cpu",
-          `the saved guest's time-stamp counter counts at ${tscKhz} kHz, this KVM's at ${vcpu.tscKhz} and at no other rate`,
+          `the saved guest's time-stamp counter counts at ${tscKhz} kHz, this KVM's at ${vcpu.tscKhz} and at no other rate: what began with cpu.tscKhz ${vcpu.tscKhz} can move here`,
         );
       try {
         vcpu.setCpuid(model, processors.length);
