@@ -22,7 +22,7 @@ function withoutExtensions(leaf: CpuidLeaf): CpuidLeaf {
     bits.reduce((rest, bit) => (rest & ~(1 << bit)) >>> 0, value);
   switch (leaf.leaf) {
     case 1:
-      return { ...leaf, ecx: without(leaf.ecx, 1, 9, 12, 13, 17, 19, 20, 23, 25, 26, 27, 28, 29, 30) };
+      return { ...leaf, ecx: without(leaf.ecx, 0, 1, 9, 12, 13, 17, 19, 20, 23, 25, 26, 27, 28, 29, 30) };
     case 7:
       return { ...leaf, eax: 0, ebx: 0, ecx: 0, edx: 0 };
     case 0xd:
