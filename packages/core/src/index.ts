@@ -36,6 +36,6 @@ export * from "./machine/machine.ts";
 export { type MachinePlan, planMachine } from "./machine/plan-machine.ts";
 export { tryBoot } from "./machine/try-boot.ts";
 export { tryMachine } from "./machine/try-machine.ts";
-export { expectUnused } from "./snapshot/write-snapshot.ts";
+export { expectUnused } from "./snapshot/snapshot-directory.ts";
 export { readManifest } from "./snapshot/read-snapshot.ts";
-export type { ManifestV1 } from "./snapshot/manifest.ts";
+export type { ManifestV2 } from "./snapshot/manifest.ts";

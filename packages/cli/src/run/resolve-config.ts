@@ -54,7 +54,14 @@ async function loadBase(options: RunOptions): Promise<ResolvedConfig> {
 }
 
 async function baseWithoutFile({ restore, kernel }: RunOptions): Promise<unknown> {
-  if (restore !== undefined) return (await readManifest(restore)).config;
+  if (restore !== undefined) {
+    const { config } = await readManifest(restore);
+    if (config !== undefined) return config;
+    throw new NorthbridgeError(
+      "NB_CONFIG",
+      `run: the config of the machine in ${restore} is more than data: expected its MACHINE too, found none`,
+    );
+  }
   if (kernel !== undefined) return PLAIN;
   throw new NorthbridgeError("NB_CONFIG", "run: expected a MACHINE, --kernel or --restore, found none");
 }

@@ -106,7 +106,8 @@ describe("a snapshot that does not fit", () => {
     expect(await run(machine, "--timeout", "60", "--save-on", "Linux version", at("good"))).toMatchObject({
       code: 0,
     });
-    const manifest = JSON.parse(await readFile(at("good/manifest.json"), "utf8")) as object;
+    const text = await readFile(at("good/manifest.json"), "utf8");
+    const manifest = JSON.parse(text) as object;
     const refused = async (args: readonly string[], says: RegExp): Promise<void> => {
       const { code, out, err } = await run(...args, "--timeout", "60");
       expect(err).toMatch(says);
@@ -116,20 +117,23 @@ describe("a snapshot that does not fit", () => {
     const withManifest = async (name: string, text: string): Promise<string> => {
       await mkdir(at(name));
       await writeFile(join(at(name), "manifest.json"), text);
-      await writeFile(join(at(name), "ram.pages"), await readFile(at("good/ram.pages")));
+      for (const file of ["manifest.sha256", "ram.pages"])
+        await writeFile(join(at(name), file), await readFile(at(`good/${file}`)));
       return at(name);
     };
 
-    const newer = await withManifest("newer", JSON.stringify({ ...manifest, version: 2 }));
+    const newer = await withManifest("newer", JSON.stringify({ ...manifest, version: 3 }));
     await refused(
       ["--restore", newer],
-      /newer: cannot restore: expected version 1 .*found 2; a newer Northbridge/,
+      /newer: cannot restore: expected version 2 .*found 3; a newer Northbridge/,
     );
+    const damaged = await withManifest("damaged", text.replace(/"rip": /, '"rip":  '));
+    await refused(["--restore", damaged], /damaged: [^\n]*manifest\.json is damaged/);
     const foreign = await withManifest("foreign", JSON.stringify({ ...manifest, format: "qemu" }));
     await refused(["--restore", foreign], /foreign: [^\n]*expected the format .*found "qemu"/);
     const broken = await withManifest("broken", "no manifest");
     await refused(["--restore", broken], /broken: [^\n]*manifest\.json is not JSON/);
-    const short = await withManifest("short", JSON.stringify(manifest));
+    const short = await withManifest("short", text);
     await writeFile(join(short, "ram.pages"), "short");
     await refused(["--restore", short], /short: [^\n]*expected \d+ bytes in ram\.pages, found 5/);
     await mkdir(at("empty"));

@@ -32,6 +32,10 @@ export class AccessLog {
   }
 }
 
+/** `com1 [0x3f8, 0x400)`. */
+export const describeRegion = ({ name, base, length }: IoRegion): string =>
+  `${name} [0x${base.toString(16)}, 0x${(base + length).toString(16)})`;
+
 /** @param width negative for a write */
 export function describeAccess(region: IoRegion, offset: number, width: number, value?: string): string {
   const kind = width < 0 ? "write" : "read";

@@ -1,6 +1,6 @@
 import type { Bus, BusShortcuts, IoHandler, IoRegion, IoWidth, Unmap } from "../contracts/index.ts";
 import { DeviceFault, NorthbridgeError } from "../contracts/index.ts";
-import { AccessLog, describeAccess } from "./access-log.ts";
+import { AccessLog, describeAccess, describeRegion } from "./access-log.ts";
 
 /** How often the guest accessed the regions that share this counter. A split access counts once for each part. */
 export interface AccessCounter {
@@ -36,8 +36,6 @@ const NOWHERE: MappedRegion = {
 const ALL_ONES = { 1: 0xff, 2: 0xffff, 4: 0xffff_ffff } as const;
 
 const hex = (value: number): string => `0x${value.toString(16)}`;
-const describe = (region: IoRegion): string =>
-  `${region.name} [${hex(region.base)}, ${hex(region.base + region.length)})`;
 
 /** Regions sorted by base, found by binary search behind a last-hit cache. The array is replaced, never edited. */
 export class AddressSpace implements Bus {
@@ -74,14 +72,14 @@ export class AddressSpace implements Bus {
     ) {
       throw new NorthbridgeError(
         "NB_CONFIG",
-        `${describe(region)} is not a range of the ${this.#name} bus, whose addresses are [0x0, ${hex(this.#size)})`,
+        `${describeRegion(region)} is not a range of the ${this.#name} bus, whose addresses are [0x0, ${hex(this.#size)})`,
       );
     }
     const clash = this.#mapped.find((other) => base < other.end && other.base < end);
     if (clash) {
       throw new NorthbridgeError(
         "NB_REGION_OVERLAP",
-        `${describe(region)} overlaps ${describe(clash.region)} on the ${this.#name} bus`,
+        `${describeRegion(region)} overlaps ${describeRegion(clash.region)} on the ${this.#name} bus`,
       );
     }
     const mapped: MappedRegion = { region, base, end, widest, handler, counter };

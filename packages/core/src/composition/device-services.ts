@@ -34,6 +34,8 @@ export interface ComposedDevice {
   /** Full name of its plugin. */
   readonly plugin: string;
   readonly device: Device;
+  /** Where the guest finds it, in words to compare. */
+  readonly place: readonly string[];
   /** Accesses of the guest to its regions. */
   readonly accesses: { readonly ports: AccessCounter; readonly mmio: AccessCounter };
 }

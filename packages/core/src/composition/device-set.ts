@@ -10,8 +10,10 @@ import {
   type Token,
   type Unmap,
 } from "../contracts/index.ts";
+import { describeRegion } from "../bus/access-log.ts";
 import type { AddressSpaces, ComposedDevice, DeviceServices } from "./device-services.ts";
 import type { PlannedDevice } from "./device-order.ts";
+import { describeData, DevicePlace } from "./device-place.ts";
 import { GuardedClock, guardedDevice, guardOf, setupFault } from "./guarded-device.ts";
 import { guardedChar, guardedEnds } from "./guarded-ends.ts";
 import { located } from "./host-end-opener.ts";
@@ -41,7 +43,8 @@ export class DeviceSet {
   /** @param ownMemory what the device's plugin asked for */
   async setUp(planned: PlannedDevice, ownMemory?: MemorySlot): Promise<void> {
     const accesses = { ports: { reads: 0, writes: 0 }, mmio: { reads: 0, writes: 0 } };
-    const context = { ...this.#contextOf(planned, accesses), ownMemory };
+    const place = new DevicePlace();
+    const context = { ...this.#contextOf(planned, accesses, place), ownMemory };
     let device: Device;
     try {
       device = await planned.spec.setup(context, planned.config as never);
@@ -52,6 +55,7 @@ export class DeviceSet {
       id: planned.id,
       plugin: planned.spec.name,
       device: guardedDevice(device, planned.id),
+      place: place.close(),
       accesses,
     });
   }
@@ -69,7 +73,11 @@ export class DeviceSet {
     if (errors.length > 0) throw errors[0];
   }
 
-  #contextOf(planned: PlannedDevice, accesses: ComposedDevice["accesses"]): DeviceContext {
+  #contextOf(
+    planned: PlannedDevice,
+    accesses: ComposedDevice["accesses"],
+    place: DevicePlace,
+  ): DeviceContext {
     const services = this.#services;
     const container = this.#container;
     const owner = `device ${planned.id} (${planned.spec.name})`;
@@ -85,8 +93,15 @@ export class DeviceSet {
     };
     const map =
       (space: keyof AddressSpaces) =>
-      (region: Omit<IoRegion, "name"> & { readonly name?: string }, handler: IoHandler): Unmap =>
-        services.spaces[space].map({ ...region, name: region.name ?? planned.id }, handler, accesses[space]);
+      (region: Omit<IoRegion, "name"> & { readonly name?: string }, handler: IoHandler): Unmap => {
+        const named = { ...region, name: region.name ?? planned.id };
+        const unmap = services.spaces[space].map(named, handler, accesses[space]);
+        const forget = place.note(`${space} ${describeRegion(named)}`);
+        return () => {
+          forget();
+          unmap();
+        };
+      };
     return {
       id: planned.id,
       clock: new GuardedClock(services.clock, guard),
@@ -100,8 +115,12 @@ export class DeviceSet {
       },
       mapPorts: map("ports"),
       mapMmio: map("mmio"),
-      irq: (gsi) => services.irq(gsi),
+      irq: (gsi) => {
+        place.note(`GSI ${gsi}`);
+        return services.irq(gsi);
+      },
       describe: (entry) => {
+        place.note(describeData(entry));
         this.#firmware.push(entry);
       },
       onClose: (fn) => {

@@ -23,16 +23,16 @@ import { DeviceSet } from "../composition/device-set.ts";
 import { HostEndOpener } from "../composition/host-end-opener.ts";
 import type { PluginRegistry } from "../composition/plugin-registry.ts";
 import { ServiceContainer } from "../composition/service-container.ts";
-import { createEntropy } from "../host/entropy.ts";
+import { createEntropy, KeyStream } from "../host/entropy.ts";
 import { RingBufferBackend } from "../host/ring-buffer.ts";
 import { InterruptFanIn } from "../interrupts/interrupt-fan-in.ts";
 import { SlottedGuestMemory } from "../memory/slotted-guest-memory.ts";
+import { BootImages } from "./boot-images.ts";
 import type { BootLoader } from "./boot-loader.ts";
 import { Machine } from "./machine.ts";
 import { placeOwnMemory } from "./own-memory.ts";
 import { planMachine } from "./plan-machine.ts";
 import { PowerRequests } from "./power-requests.ts";
-import { readImage } from "./read-image.ts";
 
 /** What `createMachine` needs. */
 export interface MachineOptions {
@@ -80,7 +80,8 @@ export async function createMachine(options: MachineOptions): Promise<Machine> {
   const console = options.console ?? new RingBufferBackend();
   const log = options.log ?? { write: () => undefined };
   container.provide(Console, console, "the machine");
-  container.provide(Entropy, createEntropy(config.clock), "the machine");
+  const entropy = createEntropy(config.clock);
+  container.provide(Entropy, entropy, "the machine");
   container.provide(Log, log, "the machine");
   container.provide(ReclaimPages, options.reclaimPages ?? ((pages) => void pages.fill(0)), "the machine");
 
@@ -146,6 +147,7 @@ export async function createMachine(options: MachineOptions): Promise<Machine> {
     for (const device of devices)
       await set.setUp({ ...device, spec: adapt(device.spec, device.id) }, own.get(device));
 
+    const images = new BootImages(config.boot);
     return new Machine({
       config,
       vm,
@@ -165,6 +167,9 @@ export async function createMachine(options: MachineOptions): Promise<Machine> {
         clock,
         memory,
         devices: set.devices,
+        hostEnds: hostEnds.opened,
+        images,
+        keyStream: entropy instanceof KeyStream ? entropy : undefined,
       },
       driveLines: () => {
         fanIn.driveAll();
@@ -175,7 +180,7 @@ export async function createMachine(options: MachineOptions): Promise<Machine> {
         unclaimedMmioReads: mmio.unclaimed.reads,
         unclaimedMmioWrites: mmio.unclaimed.writes,
       }),
-      boot: () => bootGuest(options.bootLoader ?? loadBoot, { config, vm, memory, map, set, vcpus }),
+      boot: () => bootGuest(options.bootLoader ?? loadBoot, { config, vm, memory, map, set, vcpus, images }),
     });
   } catch (error) {
     await closeDevices().catch(() => undefined);
@@ -194,10 +199,11 @@ interface BootParts {
   readonly map: readonly MemoryMapEntry[];
   readonly set: DeviceSet;
   readonly vcpus: number;
+  readonly images: BootImages;
 }
 
 async function bootGuest(load: BootLoader, parts: BootParts): Promise<void> {
-  const { config, vm, memory, map, set, vcpus } = parts;
+  const { config, vm, memory, map, set, vcpus, images } = parts;
   if (config.boot === undefined) return;
   const initial = await load({
     boot: config.boot,
@@ -205,8 +211,9 @@ async function bootGuest(load: BootLoader, parts: BootParts): Promise<void> {
     memoryMap: map,
     firmware: set.firmware,
     vcpus,
-    readFile: readImage,
+    readFile: images.read,
   });
+  images.booted();
   const [first] = vm.vcpus;
   if (first === undefined) return;
   const state = first.getState();

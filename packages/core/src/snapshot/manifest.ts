@@ -1,26 +1,32 @@
+import { createHash } from "node:crypto";
 import * as v from "valibot";
 import { type CpuModel, RestoreError, type VcpuState } from "../contracts/index.ts";
+import type { BootImage } from "../machine/boot-images.ts";
 
 export const MANIFEST_FILE = "manifest.json";
-export const RAM_FILE = "ram.pages";
+/** The manifest's digest, as `sha256sum --check` reads it. */
+export const DIGEST_FILE = "manifest.sha256";
+export const PAGES_FILE = "ram.pages";
 export const PAGE_BYTES = 4096;
 /** Pages of one run at most: what one checksum covers. */
 export const MOST_PAGES_PER_RUN = 256;
 
 const FORMAT = "northbridge-snapshot";
-const VERSION = 1;
+const VERSION = 2;
 
-/** Neighbouring pages that are not all zero, in the order in which they lie in the RAM file. */
+/** Neighbouring pages that are not all zero, in the order in which they lie in the file of pages. */
 export type PageRun = readonly [firstPage: number, pageCount: number, crc32: number];
 
 /** Everything of a snapshot but the pages themselves. Versioned by adding, never by editing. */
-export interface ManifestV1 {
+export interface ManifestV2 {
   readonly format: typeof FORMAT;
   readonly version: typeof VERSION;
   readonly machineType: string;
   readonly backend: string;
-  /** The machine's config, where it can be written as JSON: devices by the names of their plugins. */
-  readonly config: unknown;
+  /** The machine's config: devices by the names of their plugins. Absent where it holds what is no data. */
+  readonly config?: unknown;
+  /** `cpu` of the config, in words. */
+  readonly cpu: string;
   readonly clock: { readonly kind: "realtime" | "virtual"; readonly nowNs: number; readonly epochMs: number };
   readonly memory: {
     readonly slots: readonly {
@@ -31,16 +37,32 @@ export interface ManifestV1 {
       readonly runs: readonly PageRun[];
     }[];
   };
-  readonly devices: readonly { readonly id: string; readonly plugin: string; readonly state?: unknown }[];
+  /** Disks that nothing but the process held; their pages follow those of memory. */
+  readonly disks: readonly {
+    readonly name: string;
+    readonly length: number;
+    readonly runs: readonly PageRun[];
+  }[];
+  readonly devices: readonly {
+    readonly id: string;
+    readonly plugin: string;
+    /** Where the guest finds it, in words to compare. */
+    readonly place: readonly string[];
+    readonly state?: unknown;
+  }[];
+  /** What it boots from again. */
+  readonly images: readonly BootImage[];
+  /** Under a virtual clock: how many random bytes it has drawn. */
+  readonly randomBytes?: number;
   readonly irqchip: unknown;
   /** The backend's own, for itself alone. */
   readonly schedule?: unknown;
   readonly vcpus: readonly VcpuState[];
-  /** What CPUID told the guest. Older snapshots do not say. */
+  /** What CPUID told the guest, where the backend knows. */
   readonly cpuModel?: CpuModel;
 }
 
-export const manifestHeader: Pick<ManifestV1, "format" | "version"> = { format: FORMAT, version: VERSION };
+export const manifestHeader: Pick<ManifestV2, "format" | "version"> = { format: FORMAT, version: VERSION };
 
 const count = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
 
@@ -55,12 +77,15 @@ const cpuidLeaf = v.object({
   edx: count,
 });
 
+const runs = v.array(v.tuple([count, count, count]));
+
 const Manifest = v.object({
   format: v.literal(FORMAT),
   version: v.literal(VERSION),
   machineType: v.string(),
   backend: v.string(),
   config: v.optional(v.unknown()),
+  cpu: v.string(),
   clock: v.object({
     kind: v.picklist(["realtime", "virtual"]),
     nowNs: v.pipe(v.number(), v.finite()),
@@ -73,11 +98,21 @@ const Manifest = v.object({
         gpa: count,
         length: count,
         readOnly: v.boolean(),
-        runs: v.array(v.tuple([count, count, count])),
+        runs,
       }),
     ),
   }),
-  devices: v.array(v.object({ id: v.string(), plugin: v.string(), state: v.optional(v.unknown()) })),
+  disks: v.array(v.object({ name: v.string(), length: count, runs })),
+  devices: v.array(
+    v.object({
+      id: v.string(),
+      plugin: v.string(),
+      place: v.array(v.string()),
+      state: v.optional(v.unknown()),
+    }),
+  ),
+  images: v.array(v.object({ name: v.string(), bytes: count, crc32: count })),
+  randomBytes: v.optional(count),
   irqchip: v.unknown(),
   schedule: v.optional(v.unknown()),
   vcpus: v.array(v.looseObject({ version: v.literal(1) })),
@@ -85,15 +120,21 @@ const Manifest = v.object({
 });
 
 /** `bigint` as `{ "$bigint": "…" }`, in which form it survives JSON. */
-export const stringifyManifest = (manifest: ManifestV1): string =>
+export const stringifyManifest = (manifest: ManifestV2): string =>
   JSON.stringify(
     manifest,
     (_key, value: unknown) => (typeof value === "bigint" ? { $bigint: value.toString() } : value),
     1,
   );
 
-/** Reads what `stringifyManifest` wrote. Throws `RestoreError` where it is foreign, newer or damaged. */
-export function parseManifest(text: string, directory: string): ManifestV1 {
+export const digestOf = (text: string): string =>
+  `${createHash("sha256").update(text).digest("hex")}  ${MANIFEST_FILE}\n`;
+
+/**
+ * Reads what `stringifyManifest` wrote. Throws `RestoreError` where it is foreign, of another version or damaged.
+ * @param digest what `digestOf` gave
+ */
+export function parseManifest(text: string, digest: string | undefined, directory: string): ManifestV2 {
   let value: unknown;
   try {
     value = JSON.parse(text, revive);
@@ -112,12 +153,17 @@ export function parseManifest(text: string, directory: string): ManifestV1 {
   }
   if (header.version !== VERSION) {
     const age =
-      typeof header.version === "number" && header.version > VERSION ? "; a newer Northbridge wrote it" : "";
+      typeof header.version === "number"
+        ? `; ${header.version > VERSION ? "a newer" : "an older"} Northbridge wrote it`
+        : "";
     throw new RestoreError(
       directory,
       `expected version ${VERSION} of the format, found ${JSON.stringify(header.version ?? null)}${age}`,
     );
   }
+  if (digest === undefined) throw new RestoreError(directory, `there is no ${DIGEST_FILE} in it`);
+  if (digest !== digestOf(text))
+    throw new RestoreError(directory, `${MANIFEST_FILE} is damaged: it is not what ${DIGEST_FILE} says`);
   const parsed = v.safeParse(Manifest, value);
   if (!parsed.success) {
     const [issue] = parsed.issues;
@@ -126,7 +172,7 @@ export function parseManifest(text: string, directory: string): ManifestV1 {
       `${MANIFEST_FILE} is damaged at ${v.getDotPath(issue) ?? "its root"}: ${issue.message}`,
     );
   }
-  return parsed.output as unknown as ManifestV1;
+  return parsed.output as unknown as ManifestV2;
 }
 
 function revive(_key: string, value: unknown): unknown {

@@ -1,29 +1,36 @@
 import { type FileHandle, open, readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { crc32 } from "node:zlib";
-import { type MachineConfig, type MemorySlot, missingFeatures, RestoreError } from "../contracts/index.ts";
+import { missingFeatures, RestoreError } from "../contracts/index.ts";
 import { describeCpu } from "../cpu/configured-cpu.ts";
 import { fileErrorReason } from "../host/file-error.ts";
 import {
+  DIGEST_FILE,
   MANIFEST_FILE,
-  type ManifestV1,
+  type ManifestV2,
   MOST_PAGES_PER_RUN,
   PAGE_BYTES,
+  type PageRun,
+  PAGES_FILE,
   parseManifest,
-  RAM_FILE,
 } from "./manifest.ts";
+import { memoryDisks } from "./memory-disks.ts";
+import { PageReader, rangeOf } from "./pages.ts";
 import type { SnapshotSubject } from "./snapshot-subject.ts";
 
 /** The manifest of a snapshot directory. Throws `RestoreError`. */
-export async function readManifest(directory: string): Promise<ManifestV1> {
-  let text: string;
+export async function readManifest(directory: string): Promise<ManifestV2> {
+  const text = await readText(directory, MANIFEST_FILE);
+  if (text === undefined) throw new RestoreError(directory, `there is no ${MANIFEST_FILE} in it`);
+  return parseManifest(text, await readText(directory, DIGEST_FILE), directory);
+}
+
+async function readText(directory: string, name: string): Promise<string | undefined> {
   try {
-    text = await readFile(join(directory, MANIFEST_FILE), "utf8");
+    return await readFile(join(directory, name), "utf8");
   } catch (error) {
-    const { code, message } = error as NodeJS.ErrnoException;
-    throw new RestoreError(directory, code === "ENOENT" ? `there is no ${MANIFEST_FILE} in it` : message);
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
+    throw new RestoreError(directory, `cannot read ${name}: ${fileErrorReason(error)}`);
   }
-  return parseManifest(text, directory);
 }
 
 /**
@@ -38,7 +45,7 @@ export async function readSnapshot(subject: SnapshotSubject, directory: string):
   const takeBack = rememberAsMade(subject, manifest);
   try {
     if (manifest.cpuModel !== undefined) subject.vm.setCpuModel?.(manifest.cpuModel);
-    await loadPages(subject, manifest, file, directory);
+    await loadPages(subject, manifest, new PageReader(file, directory));
     loadStates(subject, manifest);
   } catch (error) {
     await takeBack();
@@ -52,19 +59,23 @@ export async function readSnapshot(subject: SnapshotSubject, directory: string):
 }
 
 /** After the pages: a device may look at what it had under way in memory. */
-function loadStates({ vm, clock, devices, backend }: SnapshotSubject, manifest: ManifestV1): void {
+function loadStates(subject: SnapshotSubject, manifest: ManifestV2): void {
+  const { vm, clock, devices, backend } = subject;
   clock.startAt(manifest.clock.nowNs, manifest.clock.epochMs);
   vm.irqchip.restore(manifest.irqchip);
   const states = new Map(manifest.devices.map(({ id, state }) => [id, state]));
   for (const { id, device } of devices) device.restore?.(states.get(id));
   if (manifest.backend === backend && manifest.schedule !== undefined)
     vm.schedule?.restore(manifest.schedule);
+  if (manifest.randomBytes !== undefined) subject.keyStream?.moveTo(manifest.randomBytes);
   manifest.vcpus.forEach((state, index) => vm.vcpus[index]?.setState(state));
+  subject.images.restore(manifest.images);
 }
 
 /** Of a machine that has just been made: what makes it so again. */
-function rememberAsMade(subject: SnapshotSubject, manifest: ManifestV1): () => Promise<void> {
-  const { vm, clock, devices, memory } = subject;
+function rememberAsMade(subject: SnapshotSubject, manifest: ManifestV2): () => Promise<void> {
+  const { vm, clock, devices, memory, keyStream } = subject;
+  const drawn = keyStream?.position;
   const [irqchip, schedule] = [vm.irqchip.save(), vm.schedule?.save()];
   const { epochMs } = clock;
   const nowNs = clock.nowNs();
@@ -77,6 +88,8 @@ function rememberAsMade(subject: SnapshotSubject, manifest: ManifestV1): () => P
     if (cpuModel !== undefined) vm.setCpuModel?.(cpuModel);
     for (const vcpu of vm.vcpus) vcpu.reset();
     clock.startAt(nowNs, epochMs);
+    if (drawn !== undefined) keyStream?.moveTo(drawn);
+    for (const { bytes } of memoryDisks(subject.hostEnds)) bytes.fill(0);
     for (const [index, slot] of memory.slots.entries()) {
       for (const [first, count] of manifest.memory.slots[index]?.runs ?? []) {
         slot.bytes.fill(0, first * PAGE_BYTES, (first + count) * PAGE_BYTES);
@@ -87,7 +100,7 @@ function rememberAsMade(subject: SnapshotSubject, manifest: ManifestV1): () => P
 }
 
 /** A guest goes on where the machine's processor has all that it was told; what else there is, it is not shown. */
-function checkProcessor(subject: SnapshotSubject, manifest: ManifestV1, directory: string): void {
+function checkProcessor(subject: SnapshotSubject, manifest: ManifestV2, directory: string): void {
   const shown = manifest.cpuModel;
   const here = subject.vm.cpuModel;
   if (shown !== undefined && here !== undefined) {
@@ -100,13 +113,21 @@ function checkProcessor(subject: SnapshotSubject, manifest: ManifestV1, director
     }
   }
   if (subject.backend !== manifest.backend) return; // models of other names
-  const saved = manifest.config as Partial<MachineConfig> | undefined;
-  const [ours, theirs] = [describeCpu(subject.config.cpu), describeCpu(saved?.cpu)];
+  const [ours, theirs] = [describeCpu(subject.config.cpu), manifest.cpu];
   if (ours !== theirs)
     throw new RestoreError(directory, `cpu: this machine has ${ours}, the saved one ${theirs}`);
 }
 
-function checkShape(subject: SnapshotSubject, manifest: ManifestV1, directory: string): void {
+/** What has pages in the file, in their order. */
+const pagedParts = ({
+  memory,
+  disks,
+}: ManifestV2): readonly { name: string; length: number; runs: readonly PageRun[] }[] => [
+  ...memory.slots,
+  ...disks,
+];
+
+function checkShape(subject: SnapshotSubject, manifest: ManifestV2, directory: string): void {
   const expectSame = (what: string, ours: unknown, theirs: unknown): void => {
     if (ours !== theirs) {
       throw new RestoreError(
@@ -122,13 +143,21 @@ function checkShape(subject: SnapshotSubject, manifest: ManifestV1, directory: s
   const layout = (slots: readonly { gpa: number; length: number }[]): string =>
     slots.map(({ gpa, length }) => `${length / 1024} KiB at 0x${gpa.toString(16)}`).join(", ");
   expectSame("memory", layout(subject.memory.slots), layout(manifest.memory.slots));
-  for (const { name, length, runs } of manifest.memory.slots) {
-    if (runs.some(([first, count]) => count > MOST_PAGES_PER_RUN || (first + count) * PAGE_BYTES > length))
+  const held = (disks: readonly { name: string; length: number }[]): string =>
+    disks.map(({ name, length }) => `${name} of ${length} bytes`).join(", ") || "none";
+  expectSame(
+    "disks in memory",
+    held(memoryDisks(subject.hostEnds).map(({ name, bytes: { length } }) => ({ name, length }))),
+    held(manifest.disks),
+  );
+  for (const { name, length, runs } of pagedParts(manifest)) {
+    const pages = Math.ceil(length / PAGE_BYTES);
+    if (runs.some(([first, count]) => count > MOST_PAGES_PER_RUN || first + count > pages))
       throw new RestoreError(directory, `${MANIFEST_FILE} has pages beyond the end of ${name}`);
   }
 
   const states = new Map(manifest.devices.map((device) => [device.id, device]));
-  for (const { id, plugin, device } of subject.devices) {
+  for (const { id, plugin, place, device } of subject.devices) {
     const state = states.get(id);
     if (state === undefined)
       throw new RestoreError(
@@ -136,6 +165,9 @@ function checkShape(subject: SnapshotSubject, manifest: ManifestV1, directory: s
         `this machine has a device ${id} (${plugin}), the saved one has none`,
       );
     expectSame(`device ${id}`, plugin, state.plugin);
+    const only = (some: readonly string[], others: readonly string[]): string =>
+      some.find((each) => !others.includes(each)) ?? "nothing more";
+    expectSame(`device ${id}`, only(place, state.place), only(state.place, place));
     if (device.restore && state.state === undefined)
       throw new RestoreError(directory, `device ${id} (${plugin}) has no saved state`);
     if (!device.restore && state.state !== undefined)
@@ -152,54 +184,34 @@ function checkShape(subject: SnapshotSubject, manifest: ManifestV1, directory: s
 }
 
 /** The file of pages, which has as many as the manifest says. */
-async function openPages(manifest: ManifestV1, directory: string): Promise<FileHandle> {
+async function openPages(manifest: ManifestV2, directory: string): Promise<FileHandle> {
   let file: FileHandle;
   try {
-    file = await open(join(directory, RAM_FILE), "r");
+    file = await open(join(directory, PAGES_FILE), "r");
   } catch (error) {
-    throw new RestoreError(directory, `cannot open ${RAM_FILE}: ${fileErrorReason(error)}`);
+    throw new RestoreError(directory, `cannot open ${PAGES_FILE}: ${fileErrorReason(error)}`);
   }
-  const pages = manifest.memory.slots.flatMap(({ runs }) => runs).reduce((sum, [, count]) => sum + count, 0);
+  const expected = pagedParts(manifest)
+    .flatMap(({ runs, length }) => runs.map((run) => rangeOf(run, length).length))
+    .reduce((sum, length) => sum + length, 0);
   const { size } = await file.stat();
-  if (size !== pages * PAGE_BYTES) {
+  if (size !== expected) {
     await file.close();
-    throw new RestoreError(directory, `expected ${pages * PAGE_BYTES} bytes in ${RAM_FILE}, found ${size}`);
+    throw new RestoreError(directory, `expected ${expected} bytes in ${PAGES_FILE}, found ${size}`);
   }
   return file;
 }
 
 async function loadPages(
-  subject: SnapshotSubject,
-  manifest: ManifestV1,
-  file: FileHandle,
-  directory: string,
+  { vm, memory, hostEnds }: SnapshotSubject,
+  manifest: ManifestV2,
+  pages: PageReader,
 ): Promise<void> {
-  let position = 0;
-  for (const [index, slot] of subject.memory.slots.entries()) {
-    for (const [first, count, checksum] of manifest.memory.slots[index]?.runs ?? []) {
-      const offset = first * PAGE_BYTES;
-      const length = count * PAGE_BYTES;
-      await readInto(file, slot, offset, length, position, directory);
-      if (crc32(slot.bytes.subarray(offset, offset + length)) !== checksum) {
-        throw new RestoreError(directory, `${RAM_FILE} is damaged: wrong checksum at byte ${position}`);
-      }
-      subject.vm.memoryWritten(slot.gpa + offset, length);
-      position += length;
-    }
+  for (const [index, { bytes, gpa }] of memory.slots.entries()) {
+    await pages.read(manifest.memory.slots[index]?.runs ?? [], bytes, (offset, length) => {
+      vm.memoryWritten(gpa + offset, length);
+    });
   }
-}
-
-async function readInto(
-  file: FileHandle,
-  slot: MemorySlot,
-  offset: number,
-  length: number,
-  position: number,
-  directory: string,
-): Promise<void> {
-  for (let done = 0; done < length; ) {
-    const { bytesRead } = await file.read(slot.bytes, offset + done, length - done, position + done);
-    if (bytesRead === 0) throw new RestoreError(directory, `${RAM_FILE} ends early`);
-    done += bytesRead;
-  }
+  for (const [index, { bytes }] of memoryDisks(hostEnds).entries())
+    await pages.read(manifest.disks[index]?.runs ?? [], bytes, () => undefined);
 }

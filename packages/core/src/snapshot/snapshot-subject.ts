@@ -1,4 +1,7 @@
 import type { ComposedDevice } from "../composition/device-services.ts";
+import type { OpenedHostEnd } from "../composition/host-end-opener.ts";
+import type { KeyStream } from "../host/entropy.ts";
+import type { BootImages } from "../machine/boot-images.ts";
 import type { DrivenClock, GuestMemory, MachineConfig, VirtualMachine } from "../contracts/index.ts";
 
 /** What of a machine is saved and restored. */
@@ -11,4 +14,8 @@ export interface SnapshotSubject {
   readonly clock: DrivenClock;
   readonly memory: GuestMemory;
   readonly devices: readonly ComposedDevice[];
+  readonly hostEnds: readonly OpenedHostEnd[];
+  readonly images: BootImages;
+  /** Random numbers that are the same in every run. */
+  readonly keyStream: KeyStream | undefined;
 }

@@ -1,3 +1,4 @@
+import { createHash } from "node:crypto";
 import { chmod, cp, mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -45,6 +46,13 @@ const make = async (
 const until = async (condition: () => boolean): Promise<void> => {
   while (!condition()) await new Promise((done) => setImmediate(done));
 };
+
+/** Puts another manifest into a snapshot, with a digest that fits. */
+const writeManifest = async (to: string, text: string): Promise<void> => {
+  await writeFile(join(to, "manifest.json"), text);
+  await writeFile(join(to, "manifest.sha256"), `${sha256(text)}  manifest.json\n`);
+};
+const sha256 = (text: string): string => createHash("sha256").update(text).digest("hex");
 
 /** Saves a machine in the middle of the alphabet, with a few pages of memory in use. */
 const saved = async (to: string): Promise<{ printed: string }> => {
@@ -193,7 +201,7 @@ describe("restoring", () => {
     const path = join(to, "manifest.json");
     const manifest = JSON.parse(await readFile(path, "utf8")) as Editable;
     edit(manifest);
-    await writeFile(path, JSON.stringify(manifest));
+    await writeManifest(to, JSON.stringify(manifest));
     const { machine } = await make(overrides);
     const error: unknown = await machine.restore(to).then(
       () => undefined,
@@ -209,8 +217,11 @@ describe("restoring", () => {
     expect(await refused((m) => (m.format = "qemu"))).toBe(
       'expected the format "northbridge-snapshot", found "qemu"',
     );
-    expect(await refused((m) => (m.version = 2))).toBe(
-      "expected version 1 of the format, found 2; a newer Northbridge wrote it",
+    expect(await refused((m) => (m.version = 3))).toBe(
+      "expected version 2 of the format, found 3; a newer Northbridge wrote it",
+    );
+    expect(await refused((m) => (m.version = 1))).toBe(
+      "expected version 2 of the format, found 1; an older Northbridge wrote it",
     );
     expect(await refused((m) => (m.devices = "x" as never))).toMatch(
       /^manifest\.json is damaged at devices: /,
@@ -269,7 +280,7 @@ describe("restoring", () => {
     const edit = async (change: (manifest: Editable) => void): Promise<void> => {
       const manifest = JSON.parse(whole) as Editable;
       change(manifest);
-      await writeFile(path, JSON.stringify(manifest));
+      await writeManifest(to, JSON.stringify(manifest));
     };
 
     await edit((m) => (m.memory.slots[0]!.runs[2]![2] = 7));
@@ -282,7 +293,7 @@ describe("restoring", () => {
     });
     asMade();
 
-    await writeFile(path, whole);
+    await writeManifest(to, whole);
     await machine.restore(to);
     expect(machine.memory.readU32(0x1ffe)).toBe(0x0403_0201);
     await machine.start();
