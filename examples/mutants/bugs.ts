@@ -1,3 +1,7 @@
+import { Console } from "@northbridge/sdk";
+import type { DeviceUnderTest } from "@northbridge/sdk/fuzz";
+import { FakeCharBackend } from "@northbridge/sdk/testing";
+
 /** A bug planted by replacing a piece of an example's source, which must be there once. */
 export interface Bug {
   readonly name: string;
@@ -9,6 +13,8 @@ export interface BuggyDevice {
   /** Relative to this directory. */
   readonly source: string;
   readonly plugin: string;
+  /** Services that it needs. */
+  readonly prepare?: DeviceUnderTest["prepare"];
   readonly bugs: readonly Bug[];
 }
 
@@ -118,6 +124,42 @@ export const BUGGY: readonly BuggyDevice[] = [
         "regs.values.FACT > 34 ? 0 : product",
       ),
       bug("gives a signed inverse", "regs.values.LIVE = ~stored >>> 0", "regs.values.LIVE = ~stored"),
+    ],
+  },
+  {
+    source: "../primecell/pl011.ts",
+    plugin: "pl011",
+    prepare: (machine) => void machine.provide(Console, new FakeCharBackend()),
+    bugs: [
+      bug("forgets its FIFO in save", "fifo: [...fifo]", "fifo: []"),
+      bug("forgets its FIFO in restore", "fifo.splice(0, fifo.length, ...state.fifo);", ""),
+      bug("forgets its timeout in save", "timeout.deadlineNs ?? null", "null"),
+      bug(
+        "forgets its timeout in restore",
+        "if (state.timeoutNs !== null) timeout.arm(state.timeoutNs);",
+        "",
+      ),
+      bug("forgets its line in restore", "line.adopt(isRaised());", ""),
+      bug("resets but for its FIFO", "fifo.length = 0;\n        timeout", "timeout"),
+      bug("resets but for its timeout", "timeout.disarm();\n        line", "line"),
+      bug("resets but for its line", "line.set(false);\n      },", "},"),
+      bug("does not follow its mask", "      sync,\n", "\n"),
+      bug("sends what is wider than a byte back", "byte & (2 ** width - 1)", "byte | 0x100"),
+    ],
+  },
+  {
+    source: "../primecell/pl061.ts",
+    plugin: "pl061",
+    bugs: [
+      bug("forgets its pins in save", "...state }),", "...state, data: 0 }),"),
+      bug("forgets its edges in restore", "state = rest;", "state = { ...rest, edges: 0 };"),
+      bug("forgets its line in restore", "line.adopt(isRaised());", ""),
+      bug(
+        "resets but for its pins",
+        "state = { ...powerOn(), inputs: state.inputs, data: state.inputs };",
+        "",
+      ),
+      bug("resets but for its line", "line.set(false);\n        drive", "drive"),
     ],
   },
 ];

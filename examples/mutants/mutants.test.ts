@@ -34,13 +34,16 @@ async function load(device: BuggyDevice, bug: Bug): Promise<DeviceUnderTest> {
   if (count === 0) throw new Error(`${device.source} has no ${bug.from}`);
   const at = text.lastIndexOf(bug.from);
   const mutated = text.slice(0, at) + bug.to + text.slice(at + bug.from.length);
+  // One directory further down.
+  const moved = mutated.replaceAll('from "./', 'from "../');
   const directory = await mkdtemp(join(dirname(source), ".mutant-"));
   try {
     const file = join(directory, basename(source));
-    await writeFile(file, mutated);
+    await writeFile(file, moved);
     const exported = (await import(/* @vite-ignore */ file)) as Exports;
     const plugin = exported[device.plugin] as DevicePlugin<object>;
-    return { create: () => plugin(), registers: exported.registers };
+    const { prepare } = device;
+    return { create: () => plugin(), registers: exported.registers, ...(prepare && { prepare }) };
   } finally {
     await rm(directory, { recursive: true });
   }
