@@ -27,6 +27,9 @@ export const TunOffload = {
   TUN_F_TSO6: 4,
   TUN_F_TSO_ECN: 8,
   TUN_F_UFO: 16,
+  /** UDP segmentation, of Linux 6.2 and later. */
+  TUN_F_USO4: 32,
+  TUN_F_USO6: 64,
 } as const;
 
 /** `struct ifreq` of x86-64: 16 bytes of name, then the request's own. */

@@ -1,6 +1,7 @@
 import { execFileSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
+import type { NetBackend } from "@northbridge/sdk";
 import { describe, expect, it } from "vitest";
 import { patch, tap, type TapNet, user } from "../src/index.ts";
 import { arp, GuestCard, guestMac } from "./guest-card.ts";
@@ -143,6 +144,59 @@ describe.skipIf(obstacle !== undefined)(`a tap${obstacle === undefined ? "" : `:
     expect(states.at(-1)).toBe(true);
     await told(false, () => namespace.run("ip", "link", "set", name, "down"));
     await there.close();
+  });
+
+  it("carries datagrams that are to be segmented whole, where both ends take them", async (context) => {
+    context.skip(namespaceObstacle("perl") !== undefined, "needs perl");
+    const ends = await Promise.all(
+      [1, 2].map(async (host) => {
+        const namespace = await NetworkNamespace.make();
+        const net = tap({ name: freshName(), up: false });
+        await namespace.take(net.name);
+        await namespace.run("ip", "addr", "add", `10.9.9.${host}/24`, "dev", "eth0");
+        return { namespace, net };
+      }),
+    );
+    const [from, to] = ends;
+    try {
+      context.skip(
+        from?.net.offloads?.uso !== true,
+        "this kernel has no UDP segmentation of taps (Linux 6.2)",
+      );
+      let longest = 0;
+      const spy: NetBackend = {
+        mtu: to!.net.mtu,
+        offloads: to!.net.offloads!,
+        setOffloads: (taken) => to!.net.setOffloads?.(taken),
+        send: (frame, header) => {
+          longest = Math.max(longest, ...frame.map(({ length }) => length));
+          return to!.net.send(frame, header);
+        },
+        connect: (...ends) => {
+          to!.net.connect(...ends);
+        },
+        resume: () => {
+          to!.net.resume();
+        },
+        close: () => Promise.resolve(),
+      };
+      patch(from!.net, spy);
+      // Ten of 1000 bytes in one call (UDP_SEGMENT, udp(7)), once somebody listens.
+      const socket = "use Socket; socket S,2,2,17; $a = sub { pack('Sna4x8', 2, 7, inet_aton($_[0])) };";
+      const hear =
+        "bind S, $a->('10.9.9.2'); $| = 1; print 'ready'; for (1..10) { recv S,$b,9999,0; print ' '.length $b }";
+      const say = "setsockopt S,17,103,pack('i',1000); send S,'x' x 10000,0,$a->('10.9.9.2') or die $!";
+      const heard = to!.namespace.run("perl", "-e", socket + hear);
+      await to!.namespace.run("sh", "-c", "until grep -q :0007 /proc/net/udp; do sleep 0.05; done");
+      await from!.namespace.run("perl", "-e", socket + say);
+      expect(await heard).toBe(`ready${" 1000".repeat(10)}`);
+      expect(longest).toBeGreaterThan(10_000);
+    } finally {
+      for (const { namespace, net } of ends) {
+        await net.close();
+        await namespace[Symbol.asyncDispose]();
+      }
+    }
   });
 
   it("gives up its descriptors", async () => {

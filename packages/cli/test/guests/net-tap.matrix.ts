@@ -217,13 +217,20 @@ it("joins a stock guest to one of QEMU's on the same switch", async (context) =>
   for (const shell of [ours, theirs]) {
     const lease = await shell.ask("udhcpc -i eth0 -n -q 2>&1");
     addresses.push(/lease of (\S+) obtained/.exec(lease)?.[1] ?? "");
-    await shell.ask(`cd /tmp && seq 1 10000000 | head -c 67108864 > file && httpd -p ${WEB_PORT} -h /tmp`);
+    // 64 MiB, no two of them the same.
+    await shell.ask("cd /tmp && head -c 1048576 /dev/urandom > part");
+    await shell.ask("for i in $(seq 64); do echo $i; cat part; done > file");
+    await shell.ask(`httpd -p ${WEB_PORT} -h /tmp`);
   }
   expect(new Set(addresses).size).toBe(2);
   const [here = "", there = ""] = addresses;
-  const sum = await ours.ask("sha256sum < /tmp/file");
-  expect(await ours.ask(`wget -q -O - http://${there}:${WEB_PORT}/file | sha256sum`)).toBe(sum);
-  expect(await theirs.ask(`wget -q -O - http://${here}:${WEB_PORT}/file | sha256sum`)).toBe(sum);
+  const sumOf = (shell: GuestShell): Promise<string> => shell.ask("sha256sum < /tmp/file");
+  expect(await ours.ask(`wget -q -O - http://${there}:${WEB_PORT}/file | sha256sum`)).toBe(
+    await sumOf(theirs),
+  );
+  expect(await theirs.ask(`wget -q -O - http://${here}:${WEB_PORT}/file | sha256sum`)).toBe(
+    await sumOf(ours),
+  );
   const flood = "5000 packets transmitted, 5000 received, 0% packet loss";
   expect(await ours.ask(`/usr/bin/ping -f -q -c 5000 ${there}`)).toContain(flood);
   expect(await theirs.ask(`/usr/bin/ping -f -q -c 5000 ${here}`)).toContain(flood);

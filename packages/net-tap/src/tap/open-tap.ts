@@ -12,6 +12,7 @@ import {
   setTapHeader,
   setTapOffload,
   setTapPersistent,
+  SystemCallError,
   type TapQueue,
   TunFlag,
   TunOffload,
@@ -31,7 +32,24 @@ function offloadFlags(taken: NetOffloads): number {
   if (taken.tso4) flags |= TunOffload.TUN_F_TSO4;
   if (taken.tso6) flags |= TunOffload.TUN_F_TSO6;
   if (taken.ecn && (taken.tso4 || taken.tso6)) flags |= TunOffload.TUN_F_TSO_ECN;
+  if (taken.uso) flags |= USO;
   return flags;
+}
+
+/** The kernel refuses one without the other. */
+const USO = TunOffload.TUN_F_USO4 | TunOffload.TUN_F_USO6;
+/** What a kernel does for whoever writes to a tap, and leaves to who reads it. */
+const OFFLOADS: NetOffloads = { checksum: true, tso4: true, tso6: true, ecn: true, uso: true };
+
+/** Whether the kernel knows of UDP segmentation (Linux 6.2). */
+function hasUso(fd: number): boolean {
+  try {
+    setTapOffload(fd, offloadFlags(OFFLOADS));
+    return true;
+  } catch (error) {
+    if (error instanceof SystemCallError && error.errno === "EINVAL") return false;
+    throw error;
+  }
 }
 
 /** The queues of a tap interface that is as its options want it: who carries its frames is another matter. */
@@ -43,6 +61,8 @@ export class OpenTap {
   readonly fds: readonly number[];
   /** Bytes in front of each frame: `TAP_HEADER_LENGTH`, or 0 for an adopted interface that has no headers. */
   readonly headerLength: number;
+  /** Work that the kernel takes on, and leaves to who reads; `undefined` where frames have no headers. */
+  readonly offloads: NetOffloads | undefined;
   readonly #watch: InterfaceWatch;
   #onLink: ((isUp: boolean) => void) | undefined;
 
@@ -52,9 +72,11 @@ export class OpenTap {
     this.fds = queues.map(({ fd }) => fd);
     this.headerLength = ((first?.flags ?? 0) & TunFlag.IFF_VNET_HDR) === 0 ? 0 : TAP_HEADER_LENGTH;
     for (const fd of this.fds) {
-      if (this.headerLength > 0) setTapHeader(fd, this.headerLength);
-      setTapOffload(fd, 0);
+      if (this.headerLength === 0) continue;
+      setTapHeader(fd, this.headerLength);
+      this.offloads = { ...OFFLOADS, uso: hasUso(fd) };
     }
+    for (const fd of this.fds) setTapOffload(fd, 0);
     if (options.mtu !== undefined) setInterfaceMtu(this.name, options.mtu);
     if (options.bridge !== undefined) attachToBridge(options.bridge, this.name);
     if (options.up !== false && options.fds === undefined) setInterfaceUp(this.name);

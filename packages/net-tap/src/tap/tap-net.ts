@@ -11,8 +11,6 @@ const BATCH = 64;
 
 /** Bytes of a frame that tell flows apart: addresses and ports of IPv4; part of the addresses of IPv6. */
 const FLOW = { START: 26, END: 38 } as const;
-/** What the kernel does for whoever writes to a tap, and leaves to who reads it. UDP segmentation is of newer kernels. */
-const OFFLOADS: NetOffloads = { checksum: true, tso4: true, tso6: true, ecn: true, uso: false };
 
 type Receive = (frame: Uint8Array, header?: Uint8Array) => boolean;
 
@@ -47,8 +45,8 @@ export class TapNet implements NetBackend {
     this.mtu = tap.mtu;
     this.#queues = tap.fds.map((fd) => ({ fd, watch: undefined }));
     this.#outgoing = new GatheredWrite(tap.headerLength, LONGEST_FRAME);
-    if (tap.headerLength > 0) {
-      this.offloads = OFFLOADS;
+    if (tap.offloads !== undefined) {
+      this.offloads = tap.offloads;
       this.setOffloads = (taken) => {
         // A descriptor that is closed may be somebody else's by now.
         if (this.#isClosed) return;

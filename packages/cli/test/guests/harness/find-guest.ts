@@ -32,15 +32,16 @@ export async function exampleGuest(): Promise<FoundGuest> {
 /** Programs of the host that tests run in the guest, where they are installed. */
 const PROGRAMS = ["sha256sum", "md5sum", "gzip", "xz", "bc", "mawk", "sort", "dd"];
 
-/** A guest of this flavour, fetched once below `.northbridge/guests`. */
-export async function stockGuest(flavour: KernelFlavour): Promise<FoundGuest> {
+/** A guest of this flavour, with more of its modules under another name, fetched once below `.northbridge/guests`. */
+export async function stockGuest(
+  flavour: KernelFlavour,
+  more: { readonly name: string; readonly modules: readonly string[] } = { name: flavour, modules: [] },
+): Promise<FoundGuest> {
   try {
-    const out = join(ROOT, ".northbridge", "guests", flavour);
-    const { kernel, initrd } = await fetchLinuxGuest({
-      flavour,
-      out,
-      addBinaries: await installed(PROGRAMS),
-    });
+    const out = join(ROOT, ".northbridge", "guests", more.name);
+    const { modules } = more;
+    const addBinaries = await installed(PROGRAMS);
+    const { kernel, initrd } = await fetchLinuxGuest({ flavour, out, addBinaries, modules });
     return { files: { kernel, initrd } };
   } catch (error) {
     return { missing: error instanceof Error ? error.message : String(error) };
