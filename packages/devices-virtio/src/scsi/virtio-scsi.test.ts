@@ -351,6 +351,17 @@ describe("VirtioScsi's task management (§5.6.6.2)", () => {
     expect(driver.bench.endpoint.save().queues.every(({ queue }) => queue?.inFlight.length === 0)).toBe(true);
   });
 
+  it("takes the sizes of its fields in one piece or byte by byte, and none that are too large (§5.6.4)", async () => {
+    const { endpoint } = (await disk()).driver.bench;
+    const sizes = (): number[] => [endpoint.readConfig(20, 4), endpoint.readConfig(24, 4)];
+    endpoint.writeConfig(20, 4, 252);
+    endpoint.writeConfig(24, 1, 16);
+    expect(sizes()).toEqual([252, 16]);
+    endpoint.writeConfig(20, 4, 100_000);
+    endpoint.writeConfig(25, 1, 1);
+    expect(sizes()).toEqual([252, 16]);
+  });
+
   it("does not reset before the host is done, and says what the host has written", async () => {
     const memory = new FakeMemory(1 << 20);
     const { driver, backend } = await disk(new TestDisk(), { memory });

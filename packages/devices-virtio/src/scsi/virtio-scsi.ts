@@ -118,9 +118,16 @@ export class VirtioScsi implements VirtioDevice {
   }
 
   writeConfig(offset: number, width: IoWidth, value: number): void {
-    if (width !== 4) return;
-    if (offset === Config.SENSE_SIZE && value <= MAX_SENSE_SIZE) this.#view.setUint32(offset, value, true);
-    if (offset === Config.CDB_SIZE && value <= MAX_CDB_SIZE) this.#view.setUint32(offset, value, true);
+    for (const [field, most] of [
+      [Config.SENSE_SIZE, MAX_SENSE_SIZE],
+      [Config.CDB_SIZE, MAX_CDB_SIZE],
+    ] as const) {
+      if (offset < field || offset + width > field + 4) continue;
+      // Drivers older than virtio 1.0 write it byte by byte.
+      const old = this.#view.getUint32(field, true);
+      for (let i = 0; i < width; i++) this.config[offset + i] = (value >>> (8 * i)) & 0xff;
+      if (this.#view.getUint32(field, true) > most) this.#view.setUint32(field, old, true);
+    }
   }
 
   start(session: VirtioSession): void {
