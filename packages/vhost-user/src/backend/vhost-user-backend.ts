@@ -1,3 +1,4 @@
+import { close } from "@northbridge/linux";
 import type { VirtioDevice } from "@northbridge/sdk/virtio";
 import { Listener } from "./listener.ts";
 import type { CreateMemory } from "./region-table.ts";
@@ -42,7 +43,9 @@ export class VhostUserBackend {
   /** Listens at a Unix socket. Throws `NB_CONFIG` where it is in use, `NB_HOST` where the host refuses. */
   listen(path: string): void {
     this.#listener = new Listener(path, async (fd) => {
-      await this.serve(fd);
+      await this.serve(fd).catch((error: unknown) => {
+        this.#options.say?.(error instanceof Error ? error.message : String(error));
+      });
     });
   }
 
@@ -54,12 +57,17 @@ export class VhostUserBackend {
     const say = this.#options.say ?? ((): void => undefined);
     this.#served.count("connections");
     say("a front end connected");
-    this.#session = new BackendSession(fd, {
-      served: this.#served,
-      createMemory: this.#options.createMemory,
-      sealedMemory: this.#options.sealedMemory ?? false,
-      say,
-    });
+    try {
+      this.#session = new BackendSession(fd, {
+        served: this.#served,
+        createMemory: this.#options.createMemory,
+        sealedMemory: this.#options.sealedMemory ?? false,
+        say,
+      });
+    } catch (error) {
+      close(fd); // this process has no room for what a connection needs
+      throw error;
+    }
     const reason = await this.#session.ended;
     this.#session = undefined;
     say(`the front end is gone: ${reason}`);
