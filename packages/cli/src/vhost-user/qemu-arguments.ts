@@ -17,8 +17,10 @@ export function qemuArguments(device: VirtioDevice, socket: string): string | un
   const queues = device.queues.length;
   switch (device.deviceId) {
     case DeviceId.NET: {
-      const card = `virtio-net-pci,netdev=northbridge-net,mac=${macOf(device.config)}`;
-      return `${chardev(RECONNECT)} -netdev vhost-user,id=northbridge-net,chardev=northbridge -device ${card}`;
+      const pairs = queues >> 1; // and a control queue
+      const [link, more] = pairs === 1 ? ["", ""] : [`,queues=${pairs}`, `,mq=on,vectors=${2 * pairs + 2}`];
+      const card = `virtio-net-pci,netdev=northbridge-net,mac=${macOf(device.config)}${more}`;
+      return `${chardev(RECONNECT)} -netdev vhost-user,id=northbridge-net,chardev=northbridge${link} -device ${card}`;
     }
     case DeviceId.BLOCK:
       return `${chardev(RECONNECT)} -device vhost-user-blk-pci,chardev=northbridge,num-queues=${queues}`;

@@ -6,6 +6,7 @@ import {
   RestoreError,
 } from "@northbridge/sdk";
 import {
+  type ConfigPart,
   type DescriptorChain,
   FeatureSet,
   type VirtioDevice,
@@ -90,6 +91,7 @@ export class VirtioNet implements VirtioDevice {
   readonly features: readonly number[];
   readonly queues: readonly number[];
   readonly config: Uint8Array = new Uint8Array(Config.LENGTH);
+  readonly identity: readonly ConfigPart[] = [{ name: "speed", offset: Config.SPEED, length: 4 }];
   readonly #backend: NetBackend;
   readonly #mac: Uint8Array;
   readonly #maxPairs: number;
@@ -159,8 +161,7 @@ export class VirtioNet implements VirtioDevice {
         this.#setStatus(this.#status & ~LinkStatus.ANNOUNCE);
       },
       setPairs: (count) => {
-        this.#pairs = count;
-        this.#steering.reset();
+        this.#setPairs(count);
       },
       setGuestOffloads: (features) => {
         this.#setGuestFeatures(features);
@@ -191,6 +192,13 @@ export class VirtioNet implements VirtioDevice {
     return REQUIRES.every(
       ([bit, needs]) => !features.has(bit) || needs.some((needed) => features.has(needed)),
     );
+  }
+
+  useQueues(inUse: readonly boolean[]): void {
+    let pairs = 1;
+    while (inUse[2 * pairs] === true && inUse[2 * pairs + 1] === true) pairs++;
+    pairs = Math.min(pairs, this.#maxPairs);
+    if (pairs !== this.#pairs) this.#setPairs(pairs);
   }
 
   start(session: VirtioSession): void {
@@ -346,6 +354,11 @@ export class VirtioNet implements VirtioDevice {
     this.#guestFeatures = features;
     this.#guestOffloads = guestOffloads(features);
     this.#backend.setOffloads?.(both(this.#backend.offloads ?? NO_OFFLOADS, this.#guestOffloads));
+  }
+
+  #setPairs(count: number): void {
+    this.#pairs = count;
+    this.#steering.reset();
   }
 
   #serveControl(): void {

@@ -47,6 +47,11 @@ export interface VirtioDevice {
   writeConfig?(offset: number, width: IoWidth, value: number): void;
   /** The driver chose these features: false refuses them, where one lacks another that it needs. @defaultValue accepts */
   acceptFeatures?(features: FeatureSet): boolean;
+  /**
+   * Which queues are in use, of a device behind vhost-user: its front end says so, and keeps the control queue.
+   * @defaultValue all that the driver has enabled
+   */
+  useQueues?(inUse: readonly boolean[]): void;
   /** The driver is ready. */
   start(session: VirtioSession): void;
   /** There may be requests in a queue. */

@@ -27,18 +27,22 @@ interface Region extends RegionDescription {
 /** Largest piece of a region that is mapped at once: what fits into one WebAssembly memory, with room to spare. */
 const MAX_PIECE = 2 ** 31;
 
+/** Regions, each counted as often as it was added: slots of memory for every queue pair of a card. */
+const MOST_ADDED = 512;
+
 /**
  * The front end's memory: its regions mapped here, and its addresses in ours. What is not a region of whole pages
  * inside of its file is refused: an access behind the end of a file would end this process.
  */
 export class RegionTable {
   readonly memory: GuestMemory;
+  /** QEMU 7.2 adds each region, and removes it, once for every pair of a network card's queues. */
   readonly #regions: readonly Region[];
 
   private constructor(regions: readonly Region[], createMemory: CreateMemory, log: DirtyLog) {
     this.#regions = regions;
     this.memory = createMemory(
-      regions.flatMap(({ slots }) => slots),
+      [...new Set(regions)].flatMap(({ slots }) => slots),
       (gpa, length) => {
         log.mark(gpa, length);
       },
@@ -50,7 +54,7 @@ export class RegionTable {
   }
 
   get count(): number {
-    return this.#regions.length;
+    return new Set(this.#regions).size;
   }
 
   /**
@@ -83,7 +87,7 @@ export class RegionTable {
     return new RegionTable(regions, options.createMemory, options.log);
   }
 
-  /** This table with one region more, or what is wrong with it. */
+  /** This table with one region more, or once more with one it has, or what is wrong with it. */
   with(
     description: RegionDescription,
     fd: number,
@@ -91,8 +95,11 @@ export class RegionTable {
   ): RegionTable | string {
     const found = check(description, fd, options.sealed);
     if (found.fault !== undefined) return found.fault;
-    if (this.#regions.some((other) => overlaps(other, description))) return "regionOverlap";
-    const region = map(description, fd, found.file);
+    const known = this.#regions.find((region) => region.file === found.file && same(region, description));
+    const others = this.#regions.filter((region) => region !== known);
+    if (others.some((other) => overlaps(other, description))) return "regionOverlap";
+    if (this.#regions.length >= MOST_ADDED) return "regions";
+    const region = known ?? map(description, fd, found.file);
     if (region === undefined) return "regionNotMapped";
     return new RegionTable([...this.#regions, region], options.createMemory, options.log);
   }
@@ -103,10 +110,10 @@ export class RegionTable {
     createMemory: CreateMemory,
     log: DirtyLog,
   ): RegionTable | undefined {
-    const rest = this.#regions.filter(
-      (region) => region.gpa !== gpa || region.size !== size || region.userAddress !== userAddress,
+    const at = this.#regions.findIndex(
+      (region) => region.gpa === gpa && region.size === size && region.userAddress === userAddress,
     );
-    return rest.length === this.#regions.length ? undefined : new RegionTable(rest, createMemory, log);
+    return at < 0 ? undefined : new RegionTable(this.#regions.toSpliced(at, 1), createMemory, log);
   }
 
   /** Guest-physical address of a byte of the front end's; undefined where it is in no region. */
@@ -121,7 +128,7 @@ export class RegionTable {
   /** Lets go of what the other table has not. */
   unmapUnless(kept: RegionTable | undefined): void {
     const still = kept === undefined ? [] : kept.#regions;
-    for (const region of this.#regions) if (!still.includes(region)) unmap(region);
+    for (const region of new Set(this.#regions)) if (!still.includes(region)) unmap(region);
   }
 }
 

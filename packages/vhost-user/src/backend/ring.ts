@@ -1,5 +1,5 @@
 import { EventFd, FdWatch, SystemCallError } from "@northbridge/linux";
-import type { VirtQueue } from "@northbridge/sdk/virtio";
+import type { DeviceQueue } from "@northbridge/sdk/virtio";
 import type { Inflight } from "./inflight-region.ts";
 
 /** How often a ring without a kick descriptor is looked at. */
@@ -16,7 +16,7 @@ export class Ring {
   isEnabled: boolean;
   /** From SET_VRING_KICK to GET_VRING_BASE. */
   isStarted = false;
-  queue: VirtQueue | undefined;
+  queue: DeviceQueue | undefined;
   /** Of a queue that is open: what is in flight. */
   inflight: Inflight | undefined;
   /** The front end keeps `inflight`, and gives it to whoever serves the ring next. */

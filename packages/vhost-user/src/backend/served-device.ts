@@ -1,10 +1,10 @@
 import type { GuestMemory } from "@northbridge/sdk";
 import {
+  type DeviceQueue,
   FeatureSet,
   type VirtioDevice,
   type VirtioSession,
   virtioSpec,
-  type VirtQueue,
 } from "@northbridge/sdk/virtio";
 import { VhostFeature } from "../protocol/spec.ts";
 import type { Inflight } from "./inflight-region.ts";
@@ -17,11 +17,12 @@ const IRRELEVANT: ReadonlySet<number> = new Set([24, 27, Feature.ORDER_PLATFORM,
 /** Kinds whose front ends have a configuration space of their own: they take no back end's. */
 const OWN_CONFIG: ReadonlySet<number> = new Set([DeviceId.NET, DeviceId.SCSI, DeviceId.FS]);
 
-/**
- * Features of a network card's control queue, and of the queue pairs it switches on (virtio 1.3 §5.1.3): the control
- * queue stays with the front end.
- */
-const CONTROL_QUEUE: ReadonlySet<number> = new Set([2, 17, 18, 19, 20, 21, 22, 23]);
+/** Features of a network card's control queue (virtio 1.3 §5.1.3), which stays with the front end. */
+const [CTRL_VQ, MQ] = [17, 22];
+const CONTROL_QUEUE: ReadonlySet<number> = new Set([2, CTRL_VQ, 18, 19, 20, 21, 23]);
+
+/** Requests a device is shown in a turn, in sizes of the queue. */
+const TURN = 4;
 
 /** Who hears of what a device does: the connection there is. */
 export interface DeviceListener {
@@ -54,7 +55,10 @@ export class ServedDevice {
   #features = new FeatureSet();
   #state: "reset" | "running" | "paused" = "reset";
   #hasFailed = false;
-  readonly #queues: (VirtQueue | undefined)[] = [];
+  readonly #queues: (DeviceQueue | undefined)[] = [];
+  /** Queues with more requests than fit into one turn. */
+  readonly #starved = new Set<number>();
+  #turn: NodeJS.Immediate | undefined;
   readonly #stops: (StopPosition | undefined)[] = [];
   #requests = 0;
 
@@ -76,7 +80,7 @@ export class ServedDevice {
   /** Queues a front end may ask for: of a network card, pairs of them (vhost-user: Multiple queue support). */
   get queueNum(): number {
     const { deviceId, queues } = this.device;
-    return deviceId === DeviceId.NET ? 1 : queues.length;
+    return deviceId === DeviceId.NET ? queues.length >> 1 : queues.length;
   }
 
   /** Whether a front end gets the configuration space from here. */
@@ -102,7 +106,9 @@ export class ServedDevice {
     }
     const features = FeatureSet.of(bits);
     if (!features.has(Feature.VERSION_1)) return "featureVersion1Missing";
-    return (this.device.acceptFeatures?.(features) ?? true) ? features : "featuresRefused";
+    // Queue pairs need a control queue: it is the front end's.
+    const agreed = features.has(MQ) ? FeatureSet.of([...bits, CTRL_VQ]) : features;
+    return (this.device.acceptFeatures?.(agreed) ?? true) ? features : "featuresRefused";
   }
 
   /**
@@ -131,8 +137,9 @@ export class ServedDevice {
   }
 
   /** What the device sees of a queue from now on. */
-  setQueue(index: number, queue: VirtQueue | undefined): void {
+  setQueue(index: number, queue: DeviceQueue | undefined): void {
     this.#queues[index] = queue;
+    this.device.useQueues?.(this.device.queues.map((_, each) => this.#queues[each] !== undefined));
   }
 
   stoppedAt(index: number, position: StopPosition): void {
@@ -156,10 +163,21 @@ export class ServedDevice {
     this.#requests++;
   }
 
+  /** Has the device look at a queue: at so many of its requests that others have their turn. */
   notify(index: number): void {
-    if (this.#state !== "running" || this.#queues[index] === undefined) return;
+    const queue = this.#queues[index];
+    if (this.#state !== "running" || queue === undefined) return;
+    queue.limit(TURN * queue.size);
     this.#guard(() => {
       this.device.notify(index);
+    });
+    if (!queue.unlimit()) return;
+    this.#starved.add(index);
+    this.#turn ??= setImmediate(() => {
+      this.#turn = undefined;
+      const queues = [...this.#starved];
+      this.#starved.clear();
+      for (const each of queues) this.notify(each);
     });
   }
 
