@@ -27,6 +27,6 @@ export { pciHost, type PciHostConfig } from "./pci-host/plugin.ts";
 export { pvpanic } from "./pvpanic/plugin.ts";
 export { Pvpanic } from "./pvpanic/pvpanic.ts";
 export { rtc } from "./rtc/plugin.ts";
-export { Rtc, type RtcDeps, type RtcStateV1 } from "./rtc/rtc.ts";
+export { Rtc, type RtcDeps, type RtcStateV2 } from "./rtc/rtc.ts";
 export { serial, type SerialConfig, type SerialPosition } from "./uart16550/plugin.ts";
 export { Uart16550, type Uart16550Deps, type Uart16550StateV1 } from "./uart16550/uart16550.ts";

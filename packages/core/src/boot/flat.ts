@@ -1,5 +1,5 @@
 import type { BootConfig, GuestMemory, MemoryMapEntry } from "../contracts/index.ts";
-import { NorthbridgeError } from "../contracts/index.ts";
+import { ConfigError } from "../config/config-error.ts";
 import { GDT_SIZE, IDENTITY_MAP_SIZE, writeGdt, writeIdentityMap } from "./early-tables.ts";
 import { bootImageError, describeBytes } from "./image-error.ts";
 import type { StartState } from "./start-state.ts";
@@ -31,25 +31,28 @@ export function loadFlat(
     );
   }
   if (entry < gpa || entry >= gpa + bytes.length) {
-    throw new NorthbridgeError(
+    throw new ConfigError(
       "NB_CONFIG",
-      `boot.flat.entry: expected an address inside the image, found 0x${entry.toString(16)}`,
+      "boot.flat.entry",
+      `expected an address inside the image, found 0x${entry.toString(16)}`,
     );
   }
   if (mode === "real") {
     if (entry >= REAL_MODE_END) {
-      throw new NorthbridgeError(
+      throw new ConfigError(
         "NB_CONFIG",
-        `boot.flat.entry: expected below 0x100000 in real mode, found 0x${entry.toString(16)}`,
+        "boot.flat.entry",
+        `expected below 0x100000 in real mode, found 0x${entry.toString(16)}`,
       );
     }
     return realModeState(entry);
   }
   const tables = tablesGpa(memoryMap);
   if (gpa < tables + PAGE + IDENTITY_MAP_SIZE && gpa + bytes.length > tables) {
-    throw new NorthbridgeError(
+    throw new ConfigError(
       "NB_CONFIG",
-      `boot.flat.gpa: expected an image that leaves 0x${tables.toString(16)} to the boot tables, ` +
+      "boot.flat.gpa",
+      `expected an image that leaves 0x${tables.toString(16)} to the boot tables, ` +
         `found 0x${gpa.toString(16)} with ${bytes.length} bytes`,
     );
   }

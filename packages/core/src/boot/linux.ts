@@ -1,5 +1,6 @@
 import type { BootConfig, FirmwareEntry, GuestMemory, MemoryMapEntry } from "../contracts/index.ts";
 import { NorthbridgeError } from "../contracts/index.ts";
+import { ConfigError } from "../config/config-error.ts";
 import { buildBootParams, DEFAULT_CMDLINE_SIZE, DEFAULT_INITRD_ADDR_MAX } from "./boot-params.ts";
 import type { BzImage } from "./bzimage.ts";
 import { isBzImage, parseBzImage } from "./bzimage.ts";
@@ -150,9 +151,10 @@ function loadInitrd(
 function writeCmdline(memory: GuestMemory, cmdline: string, limit = DEFAULT_CMDLINE_SIZE): number {
   const bytes = new TextEncoder().encode(`${cmdline}\0`);
   if (bytes.length - 1 > limit || cmdline.includes("\0")) {
-    throw new NorthbridgeError(
+    throw new ConfigError(
       "NB_CONFIG",
-      `boot.cmdline: expected at most ${limit} bytes without a zero, found ${bytes.length - 1}`,
+      "boot.cmdline",
+      `expected at most ${limit} bytes without a zero, found ${bytes.length - 1}`,
     );
   }
   if (!memory.write(LowMemory.CMDLINE, bytes)) {

@@ -1,5 +1,6 @@
 import type { VcpuState } from "../contracts/index.ts";
 import { NorthbridgeError } from "../contracts/index.ts";
+import { ConfigError } from "../config/config-error.ts";
 import { buildAcpiTables } from "../firmware/index.ts";
 import type { BootRequest } from "../machine/boot-loader.ts";
 import { loadFlat } from "./flat.ts";
@@ -14,10 +15,10 @@ import { ACPI_TABLES_END, ACPI_TABLES_GPA } from "./low-memory.ts";
 export async function loadBoot(request: BootRequest): Promise<Partial<VcpuState>> {
   const { boot, memory, memoryMap, firmware } = request;
   if (boot.flat !== undefined && boot.kernel !== undefined) {
-    throw new NorthbridgeError("NB_CONFIG", "boot: expected either kernel or flat, found both");
+    throw new ConfigError("NB_CONFIG", "boot", "expected either kernel or flat, found both");
   }
   if (boot.initrd !== undefined && boot.kernel === undefined) {
-    throw new NorthbridgeError("NB_CONFIG", "boot.initrd: expected a boot.kernel with it, found none");
+    throw new ConfigError("NB_CONFIG", "boot.initrd", "expected a boot.kernel with it, found none");
   }
   const rsdpGpa = firmware.length > 0 ? writeAcpiTables(request) : undefined;
 

@@ -5,7 +5,10 @@ import { VirtualClock } from "./virtual-clock.ts";
 
 const fakeHost = (): { host: { nowNs(): number; wallMs(): number }; pass(ns: number): void } => {
   let now = 5_000;
-  return { host: { nowNs: () => now, wallMs: () => 1_000_000 }, pass: (ns) => (now += ns) };
+  return {
+    host: { nowNs: () => now, wallMs: () => 1_000_000 + now / 1e6 - 0.005 },
+    pass: (ns) => (now += ns),
+  };
 };
 
 describe("RealtimeClock", () => {
@@ -30,6 +33,23 @@ describe("RealtimeClock", () => {
     clock.startAt(3e9);
     expect(clock.nowNs()).toBe(3e9);
     expect(clock.epochMs + clock.nowNs() / 1e6).toBe(1_000_000);
+  });
+
+  it("shows the host's wall clock again after it stood still", () => {
+    const { host, pass } = fakeHost();
+    const clock = new RealtimeClock(host);
+    const wall = (): number => clock.epochMs + clock.nowNs() / 1e6;
+    pass(30e9);
+    clock.resume();
+    pass(10e9);
+    expect([clock.nowNs(), wall()]).toEqual([10e9, host.wallMs()]);
+    clock.pause();
+    pass(3 * 86_400e9);
+    clock.resume();
+    const { epochMs } = clock;
+    clock.resume();
+    pass(1e9);
+    expect([clock.nowNs(), wall(), clock.epochMs]).toEqual([11e9, host.wallMs(), epochMs]);
   });
 
   it("refuses to be driven", () => {

@@ -16,7 +16,10 @@ export const hostTime: HostTime = {
   wallMs: () => Date.now(),
 };
 
-/** Guest time that follows the host's monotonic clock while the machine runs. Created paused at 0. */
+/**
+ * Guest time that follows the host's monotonic clock while the machine runs. Created paused at 0. Whenever it goes on, its
+ * wall clock is the host's.
+ */
 export class RealtimeClock implements DrivenClock {
   readonly kind = "realtime";
   #epochMs: number;
@@ -81,6 +84,8 @@ export class RealtimeClock implements DrivenClock {
   }
 
   resume(): void {
-    this.#since ??= this.#host.nowNs();
+    if (this.#since !== undefined) return;
+    this.#since = this.#host.nowNs();
+    this.#epochMs = this.#host.wallMs() - this.#base / 1e6;
   }
 }

@@ -36,7 +36,8 @@ describe("inOrderOfServices", () => {
     expect(() => order(planned("x", [], [A]), planned("y", [], [A]))).toThrow(
       expect.objectContaining({
         code: "NB_DUPLICATE_TOKEN",
-        message: 'device y (@fake/p/y) provides "a", which device x (@fake/p/x) provides already',
+        configPath: "devices[y]",
+        message: 'devices[y]: device y (@fake/p/y) provides "a", which device x (@fake/p/x) provides already',
       }),
     );
     expect(() => order(planned("x", [], [token("machine")]))).toThrow(/which the machine provides already/);
@@ -50,6 +51,7 @@ describe("inOrderOfServices", () => {
     expect(() => order(planned("x", [A], [B]), planned("y", [B], [A]))).toThrow(
       expect.objectContaining({
         code: "NB_CYCLIC_TOKEN",
+        configPath: "devices[x]",
         message: expect.stringContaining(
           "device x (@fake/p/x) requires device y (@fake/p/y) requires device x (@fake/p/x)",
         ),

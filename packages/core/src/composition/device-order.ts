@@ -1,5 +1,4 @@
 import type { DevicePluginSpec, Token } from "../contracts/index.ts";
-import { NorthbridgeError } from "../contracts/index.ts";
 import { ConfigError } from "../config/config-error.ts";
 import { tokenName } from "./service-container.ts";
 
@@ -17,7 +16,7 @@ const called = (device: PlannedDevice): string => `device ${device.id} (${device
 
 /**
  * Providers before those that require them, otherwise in the order given.
- * Throws `NB_DUPLICATE_TOKEN`, `NB_MISSING_TOKEN` or `NB_CYCLIC_TOKEN`, naming the plugins.
+ * Throws `ConfigError` of code `NB_DUPLICATE_TOKEN`, `NB_MISSING_TOKEN` or `NB_CYCLIC_TOKEN`, naming the plugins.
  * @param isProvided what the machine itself provides
  * @param providerOf a plugin that could provide what is missing, for the message
  */
@@ -31,8 +30,9 @@ export function inOrderOfServices(
     for (const token of device.spec.provides ?? []) {
       const other = isProvided(token) ? "the machine" : providers.get(token);
       if (other !== undefined) {
-        throw new NorthbridgeError(
+        throw new ConfigError(
           "NB_DUPLICATE_TOKEN",
+          device.where,
           `${called(device)} provides "${tokenName(token)}", which ${typeof other === "string" ? other : called(other)} provides already`,
         );
       }
@@ -47,7 +47,11 @@ export function inOrderOfServices(
     const start = visiting.indexOf(device);
     if (start >= 0) {
       const cycle = [...visiting.slice(start), device].map(called).join(" requires ");
-      throw new NorthbridgeError("NB_CYCLIC_TOKEN", `devices require each other in a circle: ${cycle}`);
+      throw new ConfigError(
+        "NB_CYCLIC_TOKEN",
+        device.where,
+        `devices require each other in a circle: ${cycle}`,
+      );
     }
     visiting.push(device);
     for (const token of device.spec.requires ?? []) {

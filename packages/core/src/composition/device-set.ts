@@ -7,6 +7,7 @@ import {
   type IoHandler,
   type IoRegion,
   type MemorySlot,
+  NorthbridgeError,
   type Token,
   type Unmap,
 } from "../contracts/index.ts";
@@ -18,6 +19,17 @@ import { GuardedClock, guardedDevice, guardOf, setupFault } from "./guarded-devi
 import { guardedChar, guardedEnds } from "./guarded-ends.ts";
 import { located } from "./host-end-opener.ts";
 import type { ServiceContainer } from "./service-container.ts";
+
+/** Accesses to memory reach no device: its region there would never answer. Throws `NB_REGION_OVERLAP`. */
+function refuseMemory(region: IoRegion, slots: readonly MemorySlot[]): void {
+  const { base, length } = region;
+  const slot = slots.find(({ gpa, length: bytes }) => base < gpa + bytes && gpa < base + length);
+  if (slot === undefined) return;
+  throw new NorthbridgeError(
+    "NB_REGION_OVERLAP",
+    `${describeRegion(region)} overlaps memory: ${describeRegion({ ...slot, base: slot.gpa })}`,
+  );
+}
 
 /** The devices of one machine, set up in order; closing runs what they registered, last first. */
 export class DeviceSet {
@@ -95,6 +107,7 @@ export class DeviceSet {
       (space: keyof AddressSpaces) =>
       (region: Omit<IoRegion, "name"> & { readonly name?: string }, handler: IoHandler): Unmap => {
         const named = { ...region, name: region.name ?? planned.id };
+        if (space === "mmio") refuseMemory(named, services.memory.slots);
         const unmap = services.spaces[space].map(named, handler, accesses[space]);
         const forget = place.note(`${space} ${describeRegion(named)}`);
         return () => {

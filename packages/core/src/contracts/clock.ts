@@ -14,7 +14,11 @@ export interface Clock {
   readonly kind: ClockKind;
   /** Nanoseconds of guest time since the machine was first started. Never goes back. */
   nowNs(): number;
-  /** Host wall-clock time at guest time 0, in ms since 1970 UTC. Fixed by the config under `virtual`. */
+  /**
+   * Host wall-clock time at guest time 0, in ms since 1970 UTC. Fixed by the config under `virtual`; under `realtime` it is
+   * another one after guest time stood still, so that `epochMs` and guest time together are the host's wall clock: a
+   * device that shows that looks again in `resume`.
+   */
   readonly epochMs: number;
   /** The callback runs on the machine thread, never inside a register access. */
   createTimer(callback: () => void): Timer;

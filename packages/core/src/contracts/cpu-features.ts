@@ -55,6 +55,13 @@ const WORDS: readonly (readonly [leaf: number, subleaf: number, register: Regist
      tsxldtrk - pconfig arch_lbr ibt - amx_bf16 avx512_fp16 amx_tile amx_int8 spec_ctrl intel_stibp flush_l1d
      arch_capabilities core_capabilities spec_ctrl_ssbd`,
   ],
+  [
+    7,
+    1,
+    "eax",
+    `sha512 sm3 sm4 - avx_vnni avx512_bf16 lass cmpccxadd arch_perfmon_ext - fzrm fsrs fsrc - - -
+     - fred lkgs wrmsrns - amx_fp16 hreset avx_ifma - - lam`,
+  ],
   [0xd, 1, "eax", "xsaveopt xsavec xgetbv1 xsaves"],
   [
     0x8000_0001,
@@ -68,6 +75,13 @@ const WORDS: readonly (readonly [leaf: number, subleaf: number, register: Regist
     0,
     "edx",
     `- - - - - - - - - - - syscall - - - - - - - mp nx - mmxext - - fxsr_opt pdpe1gb rdtscp - lm 3dnowext 3dnow`,
+  ],
+  [
+    0x8000_0008,
+    0,
+    "ebx",
+    `clzero irperf xsaveerptr invlpgb rdpru - - - - wbnoinvd - - amd_ibpb - amd_ibrs amd_stibp
+     amd_ibrs_always_on amd_stibp_always_on - - - - - amd_ppin amd_ssbd virt_ssbd amd_ssb_no cppc amd_psfd btc_no - brs`,
   ],
   [0x8000_0007, 0, "edx", "- - - - - - - - nonstop_tsc"],
   // What KVM offers guests that know it (KVM: x86/cpuid.rst).
@@ -125,9 +139,20 @@ export function hasFeature(model: CpuModel, feature: CpuFeature): boolean {
   return found !== undefined && ((found[feature.register] >>> feature.bit) & 1) === 1;
 }
 
+/** State that XSAVE can have: what a guest has enabled in XCR0 it cannot do without (Intel SDM 1 §13.1). */
+const XSTATES: readonly CpuFeature[] = (["eax", "edx"] as const).flatMap((register, half) =>
+  Array.from({ length: 32 }, (_, bit) => ({
+    name: `XSAVE component ${32 * half + bit}`,
+    leaf: 0xd,
+    subleaf: 0,
+    register,
+    bit,
+  })),
+);
+
 /** What one model shows and another does not, by name. */
 export function missingFeatures(shown: CpuModel, here: CpuModel): readonly string[] {
-  return [...BY_PLAIN_NAME.values()]
+  return [...BY_PLAIN_NAME.values(), ...XSTATES]
     .filter((feature) => hasFeature(shown, feature) && !hasFeature(here, feature))
     .map(({ name }) => name);
 }

@@ -53,7 +53,10 @@ export interface BlockBackend {
    * covers what is written to them. False where such storage, or such memory, cannot be mapped.
    */
   mapUnder?(bytes: Uint8Array): boolean;
-  /** Ends what it does in guest time at once: the machine pauses, and guest time with it. */
+  /**
+   * Ends what it does in guest time at once, and what comes until guest time goes on takes none: the machine pauses, and
+   * guest time stands still.
+   */
   hurry?(): void;
   close(): Promise<void>;
 }

@@ -1,5 +1,12 @@
 import { describe, expect, it } from "vitest";
-import { type CpuModel, cpuFeatureNames, findCpuFeature, hasFeature } from "../contracts/index.ts";
+import {
+  type CpuidLeaf,
+  type CpuModel,
+  cpuFeatureNames,
+  findCpuFeature,
+  hasFeature,
+  missingFeatures,
+} from "../contracts/index.ts";
 import { parseMachineConfig } from "../config/machine-schema.ts";
 import { type CpuChoice, configuredCpu, describeCpu } from "./configured-cpu.ts";
 
@@ -125,4 +132,25 @@ it("every feature is one bit of its own, and found by its name", () => {
     ]);
   }
   expect(places.size).toBe(cpuFeatureNames.length);
+});
+
+describe("missingFeatures", () => {
+  const model = (leaf: number, subleaf: number, registers: Partial<CpuidLeaf>): CpuModel => ({
+    name: "m",
+    leaves: [{ leaf, subleaf, eax: 0, ebx: 0, ecx: 0, edx: 0, ...registers }],
+  });
+
+  it.each([
+    ["avx2", 7, 0, { ebx: 0x20 }],
+    ["avx_vnni", 7, 1, { eax: 0x10 }],
+    ["lam", 7, 1, { eax: 1 << 26 }],
+    ["wbnoinvd", 0x8000_0008, 0, { ebx: 0x200 }],
+    ["amd_ssbd", 0x8000_0008, 0, { ebx: 1 << 24 }],
+    ["XSAVE component 6", 0xd, 0, { eax: 0x40 }],
+    ["kvmclock2", 0x4000_0001, 0, { eax: 8 }],
+  ] as const)("knows %s", (name, leaf, subleaf, registers) => {
+    const [shown, none] = [model(leaf, subleaf, registers), model(leaf, subleaf, {})];
+    expect(missingFeatures(shown, none)).toEqual([name]);
+    expect([missingFeatures(shown, shown), missingFeatures(none, shown)]).toEqual([[], []]);
+  });
 });

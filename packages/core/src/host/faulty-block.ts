@@ -42,6 +42,8 @@ export class FaultyBlock implements BlockBackend {
   readonly #faults: ArmedFault[] = [];
   readonly #delays: Delay[] = [];
   #failed = 0;
+  /** Guest time at the last hurry: while it is that time, it stands still. */
+  #standsStillAt = NaN;
   readonly discard?: (offset: number, length: number) => Promise<void>;
   readonly writeZeroes?: (offset: number, length: number, mayUnmap: boolean) => Promise<void>;
   readonly resize?: NonNullable<BlockBackend["resize"]>;
@@ -114,6 +116,7 @@ export class FaultyBlock implements BlockBackend {
   }
 
   hurry(): void {
+    this.#standsStillAt = this.#clock.nowNs();
     for (const delay of this.#delays) {
       delay.timer.disarm();
       finish(delay);
@@ -176,11 +179,12 @@ export class FaultyBlock implements BlockBackend {
   }
 
   #delay(): Promise<void> | undefined {
-    if (this.#latencyNs === 0) return undefined;
+    const now = this.#clock.nowNs();
+    if (this.#latencyNs === 0 || now === this.#standsStillAt) return undefined;
     return new Promise((resolve) => {
       const delay = this.#delays.find(({ done }) => done === undefined) ?? this.#newDelay();
       delay.done = resolve;
-      delay.timer.arm(this.#clock.nowNs() + this.#latencyNs);
+      delay.timer.arm(now + this.#latencyNs);
     });
   }
 

@@ -192,10 +192,16 @@ describe("a faulty disk", () => {
     clock.runDue();
     await Promise.all([first, second]);
     expect(ended.sort()).toEqual(["flush", "read"]);
-    const third = disk.flush();
-    disk.hurry();
-    await third;
+    const slower = new FaultyBlock(disk, { clock, latencyUs: 70 });
+    const third = slower.flush();
+    slower.hurry();
+    await third; // by way of the disk below, which it reaches after the hurry
     expect(clock.nextDeadlineNs()).toBe(Infinity);
+    clock.skipTo(clock.nowNs() + 1);
+    const fourth = disk.flush();
+    expect(clock.nextDeadlineNs()).toBe(clock.nowNs() + 50_000);
+    disk.hurry();
+    await fourth;
     await disk.close();
   });
 

@@ -44,8 +44,9 @@ export class BootImages implements Snapshottable<readonly BootImage[]> {
     for (const image of this.#read.values()) this.#booted.set(image.name, image);
   }
 
+  /** In an order of its own: which of two files comes first is the host's affair. */
   save(): readonly BootImage[] {
-    return [...this.#booted.values()];
+    return [...this.#booted.values()].sort((a, b) => (a.name < b.name ? -1 : 1));
   }
 
   restore(images: readonly BootImage[]): void {

@@ -30,7 +30,6 @@ import { SlottedGuestMemory } from "../memory/slotted-guest-memory.ts";
 import { BootImages } from "./boot-images.ts";
 import type { BootLoader } from "./boot-loader.ts";
 import { Machine } from "./machine.ts";
-import { placeOwnMemory } from "./own-memory.ts";
 import { planMachine } from "./plan-machine.ts";
 import { PowerRequests } from "./power-requests.ts";
 
@@ -70,12 +69,11 @@ export function createClock(kind: ClockKind | undefined): DrivenClock {
  */
 export async function createMachine(options: MachineOptions): Promise<Machine> {
   const { hypervisor, registry } = options;
-  const { config, type, vcpus, cpuModel, map, devices } = await planMachine(
+  const { config, type, vcpus, cpuModel, map, devices, owned } = await planMachine(
     options.config,
     registry,
     hypervisor,
   );
-  const owned = placeOwnMemory(map, devices);
   const container = new ServiceContainer();
   const console = options.console ?? new RingBufferBackend();
   const log = options.log ?? { write: () => undefined };

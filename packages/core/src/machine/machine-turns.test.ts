@@ -212,4 +212,26 @@ describe("operations that meet", () => {
     expect(hypervisor.vms[0]?.edges).toEqual(["5↑", "5↑", "5↓"]);
     await machine.stop();
   });
+
+  it("a pause stops guest time before devices: what they have to finish takes none of it", async () => {
+    const hypervisor = new FakeHypervisor(Array.from({ length: 10_000 }, (): FakeStep => () => undefined));
+    const times: unknown[] = [];
+    const slow = fakePlugin("@fake/devices/slow", (ctx) => ({
+      pause: async () => {
+        times.push(hypervisor.vms[0]?.told.at(-1), ctx.clock.nowNs());
+        for (let turn = 0; turn < 20; turn++) await new Promise((done) => setImmediate(done));
+        times.push(hypervisor.vms[0]?.told.at(-1), ctx.clock.nowNs());
+      },
+    }));
+    const machine = await createMachine({
+      config: { machine: "bare-1", memory: { mib: 1 }, devices: [slow()] },
+      hypervisor,
+      registry: new PluginRegistry(),
+    });
+    await machine.start();
+    await machine.pause();
+    const now = machine.clock.nowNs();
+    expect(times).toEqual(["pause", now, "pause", now]);
+    await machine.stop();
+  });
 });

@@ -10,6 +10,7 @@ import { debugConsole, fakePlugin, powerPort } from "../testing/fake-devices.ts"
 import { FakeHypervisor, type FakeStep } from "../testing/fake-hypervisor.ts";
 import { createMachine, type MachineOptions } from "./create-machine.ts";
 import type { Machine } from "./machine.ts";
+import { planMachine } from "./plan-machine.ts";
 
 const registry = new PluginRegistry([debugConsole, powerPort]);
 
@@ -520,6 +521,38 @@ describe("createMachine", () => {
     await expect(make({ ...bare, vcpus: 5 })).rejects.toThrow(
       "vcpus: expected at most 4, the limit of the fake backend, found 5",
     );
+  });
+
+  it("counts the memory that devices bring, and checks it without making the machine", async () => {
+    const spec = (bytes: number): DeviceEntry["spec"] => ({
+      ...fakePlugin("@fake/devices/owner", () => ({})).spec,
+      memoryBytes: () => bytes,
+    });
+    const plan = (mib: number, bytes: number): Promise<unknown> => {
+      const devices = [{ spec: spec(bytes), input: {} }];
+      return planMachine({ ...bare, memory: { mib }, devices }, registry, new FakeHypervisor());
+    };
+    await expect(plan(60, (4 << 20) + 4096)).rejects.toMatchObject({
+      code: "NB_CONFIG",
+      message:
+        "memory.mib: expected at most 64, the limit of the fake backend, with the 5 MiB that devices bring, found 65",
+    });
+    await expect(plan(60, 5)).rejects.toMatchObject({ code: "NB_CONFIG", configPath: "devices[0]" });
+    await expect(plan(60, 4 << 20)).resolves.toBeDefined();
+  });
+
+  it("refuses a region where there is memory, which would never answer", async () => {
+    const at = (base: number): DeviceEntry =>
+      fakePlugin("@fake/devices/window", (ctx) => {
+        ctx.mapMmio({ base, length: 0x1000 }, { read: () => 0, write: () => undefined });
+        return {};
+      })();
+    await expect(make({ ...bare, devices: [false as const, at(0xf_f001)] })).rejects.toMatchObject({
+      code: "NB_REGION_OVERLAP",
+      configPath: "devices[1]",
+      message: "devices[1]: window [0xff001, 0x100001) overlaps memory: ram@0x0 [0x0, 0x100000)",
+    });
+    await expect(make({ ...bare, devices: [at(0x10_0000)] })).resolves.toBeDefined();
   });
 
   it("leaves nothing open when a device cannot be set up", async () => {

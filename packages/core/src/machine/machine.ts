@@ -295,17 +295,20 @@ export class Machine {
     }
   }
 
-  /** vCPUs, devices and guest time stand still, or go on where a device cannot: all or nothing. */
+  /**
+   * vCPUs, guest time and devices stand still, or go on where a device cannot: all or nothing. Guest time before devices:
+   * what a slow disk takes to finish would be time in which the guest did not run.
+   */
   async #hold(): Promise<void> {
     await this.#runner.quiesce();
+    this.#parts.clock.pause();
+    this.#parts.vm.pause?.();
     try {
       for (const { device } of this.#parts.devices) await device.pause?.();
     } catch (error) {
       this.#go();
       throw error;
     }
-    this.#parts.clock.pause();
-    this.#parts.vm.pause?.();
   }
 
   #afterExit(vcpu: Vcpu, exit: VmExit): AfterExit {

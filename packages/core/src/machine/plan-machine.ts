@@ -17,6 +17,7 @@ import { ConfigError, ConfigProblems } from "../config/config-error.ts";
 import { parseMachineConfig } from "../config/machine-schema.ts";
 import { configuredCpu } from "../cpu/configured-cpu.ts";
 import { memoryMap } from "../memory/layout.ts";
+import { type OwnMemory, placeOwnMemory } from "./own-memory.ts";
 
 const DEFAULT_MACHINE = "pc-1";
 const OF_THE_MACHINE: ReadonlySet<symbol> = new Set<symbol>([Console, Log, HostEnds, Entropy, ReclaimPages]);
@@ -31,11 +32,13 @@ export interface MachinePlan {
   readonly map: readonly MemoryMapEntry[];
   /** In the order in which they are set up. */
   readonly devices: readonly PlannedDevice[];
+  /** Memory that devices bring. */
+  readonly owned: readonly OwnMemory[];
 }
 
 /**
  * Checks all of a config that can be checked without making the machine: `northbridge validate` is this.
- * Throws `ConfigError`, `ConfigErrors` where there are several problems, `NB_DUPLICATE_TOKEN` or `NB_CYCLIC_TOKEN`.
+ * Throws `ConfigError`, or `ConfigErrors` where there are several problems.
  */
 export async function planMachine(
   input: unknown,
@@ -59,7 +62,16 @@ export async function planMachine(
     (token) => registry.providerOf(token),
   );
   const map = memoryMap(type.layout ?? "pc", config.memory.mib);
-  return { config, type, vcpus, cpuModel, map, devices };
+  const owned = placeOwnMemory(map, devices);
+  const ownMib = Math.ceil(owned.reduce((sum, { place }) => sum + place.length, 0) / 2 ** 20);
+  if (limits?.memoryMib !== undefined && config.memory.mib + ownMib > limits.memoryMib) {
+    throw new ConfigError(
+      "NB_CONFIG",
+      "memory.mib",
+      `expected at most ${limits.memoryMib}, the limit of the ${backend} backend, with the ${ownMib} MiB that devices bring, found ${config.memory.mib + ownMib}`,
+    );
+  }
+  return { config, type, vcpus, cpuModel, map, devices, owned };
 }
 
 function expectAtMost(configPath: string, found: number, limit: number | undefined, backend: string): void {

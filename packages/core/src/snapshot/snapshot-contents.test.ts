@@ -14,6 +14,7 @@ import {
   type MachineConfig,
 } from "../contracts/index.ts";
 import { PluginRegistry } from "../composition/plugin-registry.ts";
+import { BootImages } from "../machine/boot-images.ts";
 import { createMachine, type MachineOptions } from "../machine/create-machine.ts";
 import type { Machine } from "../machine/machine.ts";
 import { debugConsole, fakePlugin } from "../testing/fake-devices.ts";
@@ -241,6 +242,24 @@ describe("a saved guest", () => {
     for (let i = 0; i < 3; i++) await draw(again);
     await again.stop();
     expect(drawn).toEqual(then);
+  });
+
+  it("has its images in one order, whichever was read first", async () => {
+    const [kernel, initrd] = [join(directory, "kernel"), join(directory, "initrd")];
+    await writeFile(kernel, "kernel 1");
+    await writeFile(initrd, "initrd");
+    const saved: unknown[] = [];
+    for (const order of [
+      [kernel, initrd],
+      [initrd, kernel],
+    ]) {
+      const images = new BootImages({ kernel, initrd });
+      for (const path of order) await images.read(path);
+      images.booted();
+      saved.push(images.save());
+    }
+    expect(saved[0]).toMatchObject([{ name: "initrd", bytes: 6 }, { name: "kernel" }]);
+    expect(saved[1]).toEqual(saved[0]);
   });
 
   it("boots from the images that it has booted from, and from no others", async () => {

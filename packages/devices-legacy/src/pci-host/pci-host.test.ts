@@ -157,4 +157,14 @@ describe("PciHost", () => {
       two.host.restore(one.host.save());
     }).toThrow(/2 functions saved, expected 3/);
   });
+
+  it.each([
+    [{ intx: { gsiBase: 20, gsiCount: 8 } }, "expected GSIs up to 23"],
+    [{ io: { base: 70_000, length: 16 } }, "expected ports up to 0xffff"],
+    [{ io: { base: 0xfff0, length: 17 } }, "expected ports up to 0xffff"],
+    [{ mmio32: { gpa: 0, length: 0 } }, "Expected >=1 but received 0"],
+    [{ mmio32: { gpa: 0xffff_f000, length: 0x1001 } }, "expected a window that ends below 4 GiB"],
+  ])("refuses windows and interrupts that are none: %j", async (config, says) => {
+    await expect(new FakeMachine().add(pciHost(config))).rejects.toThrow(says);
+  });
 });

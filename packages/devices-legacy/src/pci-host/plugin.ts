@@ -25,8 +25,14 @@ interface Parsed extends PciHostConfig {
   readonly intx: { readonly gsiBase: number; readonly gsiCount: number };
 }
 
+const FOUR_GIB = 2 ** 32;
+const PORTS = 0x1_0000;
+/** Inputs of the interrupt controllers. */
+const GSIS = 24;
 const address = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
-const window = v.strictObject({ gpa: address, length: address });
+const length = v.pipe(v.number(), v.safeInteger(), v.minValue(1));
+const window = v.strictObject({ gpa: address, length });
+
 const Config: ConfigSchema<PciHostConfig, Parsed> = v.strictObject({
   ecam: v.optional(
     v.strictObject({
@@ -35,11 +41,26 @@ const Config: ConfigSchema<PciHostConfig, Parsed> = v.strictObject({
     }),
     topology.ecam,
   ),
-  mmio32: v.optional(window, topology.mmio32),
+  mmio32: v.optional(
+    v.pipe(
+      window,
+      v.check(({ gpa, length }) => gpa + length <= FOUR_GIB, "expected a window that ends below 4 GiB"),
+    ),
+    topology.mmio32,
+  ),
   mmio64: v.optional(window),
-  io: v.optional(v.strictObject({ base: address, length: address }), topology.io),
+  io: v.optional(
+    v.pipe(
+      v.strictObject({ base: address, length }),
+      v.check(({ base, length }) => base + length <= PORTS, "expected ports up to 0xffff"),
+    ),
+    topology.io,
+  ),
   intx: v.optional(
-    v.strictObject({ gsiBase: address, gsiCount: v.pipe(v.number(), v.integer(), v.minValue(1)) }),
+    v.pipe(
+      v.strictObject({ gsiBase: address, gsiCount: length }),
+      v.check(({ gsiBase, gsiCount }) => gsiBase + gsiCount <= GSIS, "expected GSIs up to 23"),
+    ),
     topology.intx,
   ),
 });

@@ -3,7 +3,7 @@ import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { nextAlarm } from "./alarm.ts";
 import { dayOfWeek, fillCalendar, secondsOf } from "./calendar.ts";
-import { Rtc, type RtcStateV1 } from "./rtc.ts";
+import { Rtc, type RtcStateV2 } from "./rtc.ts";
 
 const S = 1e9;
 const EPOCH = Date.UTC(2024, 1, 28, 23, 59, 58); // two seconds before a leap day, a Wednesday
@@ -197,6 +197,56 @@ describe("Rtc", () => {
     expect(clock.nextDeadlineNs()).toBe(Infinity);
   });
 
+  /** The machine stands still for so long: guest time does too, and the wall clock goes on. */
+  const standStill = ({ clock, rtc }: ReturnType<typeof setup>, ms: number): void => {
+    (clock as { epochMs: number }).epochMs += ms;
+    rtc.resume();
+  };
+
+  it("goes on with the wall clock while the machine stands still", () => {
+    const chip = setup();
+    chip.clock.advance(0.3 * S);
+    standStill(chip, 3 * 86_400_000 + 1_200);
+    expect(chip.time()).toEqual([0x20, 0x24, 0x03, 0x02, 7, 0x23, 0x59, 0x59]);
+    chip.clock.advance(0.5 * S - 1);
+    expect(chip.rd(0)).toBe(0x59);
+    chip.clock.advance(1); // the fraction of a second has moved too
+    expect(chip.rd(0)).toBe(0);
+    standStill(chip, -10_000); // somebody has set the host's clock
+    expect(chip.rd(0)).toBe(0x50);
+  });
+
+  it("keeps what a guest has set it to beside the wall clock, and stands still where the guest stopped it", () => {
+    const chip = setup();
+    chip.wr(4, 0x10); // a guest on local time
+    standStill(chip, 1000);
+    expect([chip.rd(4), chip.rd(2), chip.rd(0)]).toEqual([0x10, 0x59, 0x59]);
+    chip.wr(0x0b, 0x82); // SET
+    standStill(chip, 3_600_000);
+    expect([chip.rd(4), chip.rd(0)]).toEqual([0x10, 0x59]);
+  });
+
+  it("alarms for a time that came while the machine stood still, once", () => {
+    const chip = setup();
+    chip.wr(5, 0x07);
+    chip.wr(3, 0x30);
+    chip.wr(1, 0x00);
+    chip.wr(0x0b, 0x22);
+    standStill(chip, 86_400_000);
+    expect([chip.irq.level, chip.irq.edges]).toEqual([true, 1]);
+    expect(chip.rd(0x0c) & 0xa0).toBe(0xa0);
+    expect(chip.clock.nextDeadlineNs()).toBe((7.5 * 3600 + 2) * S); // and for the next morning
+  });
+
+  it("is restored to the wall clock of that moment", () => {
+    const a = setup();
+    a.clock.advance(5 * S);
+    const b = setup({ nowNs: a.clock.nowNs(), epochMs: EPOCH + 7 * 86_400_000 });
+    b.rtc.restore(JSON.parse(JSON.stringify(a.rtc.save())) as RtcStateV2);
+    b.rtc.resume();
+    expect(b.time()).toEqual([0x20, 0x24, 0x03, 0x07, 5, 0, 0, 3]);
+  });
+
   const ticks = [0, 1, 2, 3, 4, 5, 7, 8, 9, 0x0a, 0x0b, 0x0c, 0x32];
   const op = fc.oneof(
     {
@@ -237,8 +287,8 @@ describe("Rtc", () => {
       fc.property(fc.array(op), fc.array(op), (before, after) => {
         const a = setup();
         for (const o of before) apply(a, o);
-        const b = setup({ nowNs: a.clock.nowNs(), epochMs: 0 });
-        b.rtc.restore(JSON.parse(JSON.stringify(a.rtc.save())) as RtcStateV1);
+        const b = setup({ nowNs: a.clock.nowNs() });
+        b.rtc.restore(JSON.parse(JSON.stringify(a.rtc.save())) as RtcStateV2);
         expect([b.irq.level, b.irq.edges]).toEqual([a.irq.level, 0]);
         for (const o of after) expect(apply(b, o)).toEqual(apply(a, o));
       }),

@@ -28,25 +28,28 @@ import {
   UPDATE_WARNING_NS,
 } from "./spec.ts";
 
-/** Saved form, version 1. Frozen: add a `V2` and an upgrade instead of editing it. */
-export interface RtcStateV1 {
-  readonly version: 1;
+/** Saved form, version 2. Frozen: add a `V3` and an upgrade instead of editing it. */
+export interface RtcStateV2 {
+  readonly version: 2;
   readonly index: number;
   /** The 128 bytes as last written or updated; flags of register C are live. */
   readonly ram: readonly number[];
   /** Time of the chip at guest time `baseNs`, in seconds since 1970 UTC. Stands still while SET or the divider says so. */
   readonly baseSeconds: number;
   readonly baseNs: number;
+  /** The host's wall clock at guest time 0, as it was when that was said. */
+  readonly epochMs: number;
   /** Guest time up to which events have been looked for. */
   readonly syncedNs: number;
 }
 
-const State: StateSchema<RtcStateV1> = v.strictObject({
-  version: v.literal(1),
+const State: StateSchema<RtcStateV2> = v.strictObject({
+  version: v.literal(2),
   index: v.pipe(u8, v.maxValue(INDEX_MASK)),
   ram: v.pipe(v.array(u8), v.length(RAM_LENGTH)),
   baseSeconds: tickSchema,
   baseNs: tickSchema,
+  epochMs: tickSchema,
   syncedNs: tickSchema,
 });
 
@@ -61,10 +64,11 @@ const NS_PER_SECOND = 1_000_000_000;
 
 /**
  * MC146818 real-time clock and 128 bytes of RAM (Motorola MC146818 data sheet), set to the host's UTC time at guest
- * time 0. Time, RAM and modes survive a reset, as they do on a battery. Not modelled: daylight saving, square wave,
+ * time 0. It goes on with the host's wall clock while guest time stands still, as on a battery, and by what a guest has
+ * set it off that. Time, RAM and modes survive a reset. Not modelled: daylight saving, square wave,
  * crystals other than 32768 Hz; the day of the week always fits the date.
  */
-export class Rtc implements IoHandler, Resettable, Snapshottable<RtcStateV1> {
+export class Rtc implements IoHandler, Resettable, Snapshottable<RtcStateV2> {
   readonly #clock: Clock;
   readonly #irq: InterruptLine;
   readonly #timer: Timer;
@@ -74,6 +78,8 @@ export class Rtc implements IoHandler, Resettable, Snapshottable<RtcStateV1> {
   #index = 0;
   #baseSeconds: number;
   #baseNs: number;
+  /** The wall clock that the chip agrees with, at guest time 0. */
+  #epochMs: number;
   #syncedNs: number;
   /** Second that the time registers show. */
   #shown = NaN;
@@ -87,9 +93,9 @@ export class Rtc implements IoHandler, Resettable, Snapshottable<RtcStateV1> {
     this.#ram[Reg.A] = POWER_ON_A;
     this.#ram[Reg.B] = POWER_ON_B;
     this.#ram[Reg.D] = RegD.VALID_RAM_AND_TIME;
-    const epochMs = Math.floor(deps.clock.epochMs);
-    this.#baseSeconds = Math.floor(epochMs / 1000);
-    this.#baseNs = -(epochMs - this.#baseSeconds * 1000) * 1_000_000;
+    this.#epochMs = Math.floor(deps.clock.epochMs);
+    this.#baseSeconds = Math.floor(this.#epochMs / 1000);
+    this.#baseNs = -(this.#epochMs - this.#baseSeconds * 1000) * 1_000_000;
     this.#syncedNs = Math.floor(deps.clock.nowNs());
   }
 
@@ -120,23 +126,40 @@ export class Rtc implements IoHandler, Resettable, Snapshottable<RtcStateV1> {
     this.#drive();
   }
 
-  save(): RtcStateV1 {
+  /** The machine goes on. While it stood still the wall clock did not, and neither did the chip. */
+  resume(): void {
+    const epochMs = Math.floor(this.#clock.epochMs);
+    const passedMs = epochMs - this.#epochMs;
+    if (passedMs === 0) return;
+    this.#look();
+    const before = this.#secondsAt(this.#syncedNs);
+    const seconds = Math.floor(passedMs / 1000);
+    this.#epochMs = epochMs;
+    this.#baseSeconds += seconds;
+    this.#baseNs -= (passedMs - seconds * 1000) * 1_000_000;
+    this.#noteSeconds(before, this.#secondsAt(this.#syncedNs));
+    this.#drive();
+  }
+
+  save(): RtcStateV2 {
     return {
-      version: 1,
+      version: 2,
       index: this.#index,
       ram: Array.from(this.#ram),
       baseSeconds: this.#baseSeconds,
       baseNs: this.#baseNs,
+      epochMs: this.#epochMs,
       syncedNs: this.#syncedNs,
     };
   }
 
-  restore(state: RtcStateV1): void {
-    const { ram, index, baseSeconds, baseNs, syncedNs } = parseState("rtc", State, state);
+  restore(state: RtcStateV2): void {
+    const { ram, index, baseSeconds, baseNs, epochMs, syncedNs } = parseState("rtc", State, state);
     this.#ram.set(ram);
     this.#index = index;
     this.#baseSeconds = baseSeconds;
     this.#baseNs = baseNs;
+    this.#epochMs = epochMs;
     this.#syncedNs = syncedNs;
     this.#shown = NaN;
     this.#irq.adopt(this.#level);
@@ -227,19 +250,25 @@ export class Rtc implements IoHandler, Resettable, Snapshottable<RtcStateV1> {
   #look(): void {
     const [from, to] = [this.#syncedNs, this.#now()];
     this.#syncedNs = to;
-    let flags = 0;
     const period = this.#period;
     if (
       period > 0 &&
       Math.floor(this.#crystal.ticksAt(to) / period) > Math.floor(this.#crystal.ticksAt(from) / period)
     ) {
-      flags |= RegB.PERIODIC;
+      this.#flag(RegB.PERIODIC);
     }
-    if (this.#isRunning && this.#secondsAt(to) > this.#secondsAt(from)) {
-      flags |= RegB.UPDATE_ENDED;
-      if (nextAlarm(this.#alarm(), this.#secondsAt(from) + 1) <= this.#secondsAt(to)) flags |= RegB.ALARM;
-    }
-    this.#ram[Reg.C] = (this.#ram[Reg.C] ?? 0) | flags;
+    this.#noteSeconds(this.#secondsAt(from), this.#secondsAt(to));
+  }
+
+  /** Sets the flags of seconds that have passed, where the chip counts them. */
+  #noteSeconds(from: number, to: number): void {
+    if (!this.#isRunning || to <= from) return;
+    this.#flag(RegB.UPDATE_ENDED);
+    if (nextAlarm(this.#alarm(), from + 1) <= to) this.#flag(RegB.ALARM);
+  }
+
+  #flag(bit: number): void {
+    this.#ram[Reg.C] = (this.#ram[Reg.C] ?? 0) | bit;
   }
 
   #sync(): void {

@@ -48,9 +48,11 @@ class DeviceRecorder {
   #timers = 0;
   #lines = 0;
   #functions = 0;
+  #epochMs: number;
 
   constructor(ctx: DeviceContext, sink: TraceSink) {
     this.#ctx = ctx;
+    this.#epochMs = ctx.clock.epochMs;
     this.#writer = new TraceWriter(sink);
     this.#memory = new RecordedMemory(ctx.memory, this.#writer);
     this.#services = new ServiceTap({
@@ -61,13 +63,21 @@ class DeviceRecorder {
     });
   }
 
+  /** The wall clock at guest time 0, where it is another one since the machine stood still. */
+  #epochMoved(): number | undefined {
+    const { epochMs } = this.#ctx.clock;
+    if (epochMs === this.#epochMs) return undefined;
+    this.#epochMs = epochMs;
+    return epochMs;
+  }
+
   async setUp(spec: DevicePluginSpec<never, never>, config: never): Promise<Device> {
     const { id, clock, memory } = this.#ctx;
     const writer = this.#writer;
     writer.header({
       version: 1,
       device: { id, plugin: spec.name, config: plainOrNull(config) },
-      clock: { kind: clock.kind, epochMs: clock.epochMs },
+      clock: { kind: clock.kind, epochMs: this.#epochMs },
       memory: memory.slots.map(({ gpa, length, readOnly }) => ({ gpa, length, readOnly })),
     });
     // Before the device's own, hence run last.
@@ -99,7 +109,7 @@ class DeviceRecorder {
       }),
       ...(device.resume && {
         resume: () => {
-          enter("resume");
+          enter("resume", this.#epochMoved());
           device.resume?.();
         },
       }),

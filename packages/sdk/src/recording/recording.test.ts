@@ -113,6 +113,36 @@ describe("a recorded device", () => {
     expect(await replayDevice(readTrace(bytes), adder())).toEqual({ entries: 20 });
   });
 
+  it("has the wall clock that the device found when its machine went on", async () => {
+    const wall = definePlugin({
+      name: "test/wall",
+      config: AnyConfig,
+      setup(ctx) {
+        let shown = ctx.clock.epochMs;
+        ctx.mapMmio({ base: 0xfe00_0000, length: 4 }, { read: () => shown, write: () => undefined });
+        return {
+          resume: () => {
+            shown = ctx.clock.epochMs;
+          },
+        };
+      },
+    })();
+    const bench = await testBench(recordedDevice(wall, sink));
+    for (const epochMs of [0, 5000, 5000, 7000]) {
+      Object.assign(bench.clock, { epochMs });
+      bench.device.resume?.();
+      expect(bench.mmio.read(0xfe00_0000, 4)).toBe(epochMs);
+    }
+    await bench.close();
+    expect(describeTrace(readTrace(recording())).filter((line) => line.startsWith("resume"))).toEqual([
+      "resume",
+      "resume 5000",
+      "resume",
+      "resume 7000",
+    ]);
+    await expectSameAsTrace(recording(), wall);
+  });
+
   it("takes six bytes for an access in which nothing else happens", async () => {
     const bench = await testBench(recordedDevice(adder(), sink), { registers: map });
     for (let i = 0; i < 1000; i++) bench.regs.TARGET.read();

@@ -71,6 +71,8 @@ class DeviceReplay {
   readonly #functions: PciFunction[] = [];
   #lines = 0;
   #nowNs = 0;
+  /** The clock's, where it is not the header's any more. */
+  #epochMs: number | undefined;
   #device: Device | undefined;
 
   constructor(trace: Trace, entry: DeviceEntry, options: ReplayOptions) {
@@ -292,8 +294,11 @@ class DeviceReplay {
           Promise.resolve(this.#closers[Number(state)]?.()).catch(fail);
           break;
         case "reset":
+          this.#device?.reset?.();
+          break;
         case "resume":
-          this.#device?.[call]?.();
+          if (typeof state === "number") this.#epochMs = state;
+          this.#device?.resume?.();
       }
     } catch (error) {
       fail(error);
@@ -310,6 +315,7 @@ class DeviceReplay {
   #context(): DeviceContext {
     const cursor = this.#cursor;
     const { device, clock } = this.#trace.header;
+    const epochMs = (): number => this.#epochMs ?? clock.epochMs;
     const power = (request: PowerRequest, detail = ""): void => {
       cursor.output(
         { kind: "power", request, detail },
@@ -322,7 +328,9 @@ class DeviceReplay {
       id: device.id,
       clock: {
         kind: clock.kind,
-        epochMs: clock.epochMs,
+        get epochMs() {
+          return epochMs();
+        },
         nowNs: () => {
           cursor.takeReading();
           return this.#nowNs;

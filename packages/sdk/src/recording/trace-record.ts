@@ -36,7 +36,7 @@ export type EntryRecord =
       value: number;
     }
   | { readonly kind: "timer"; readonly timer: number }
-  /** Has no `end`: a device may go on after the call. */
+  /** Has no `end`: a device may go on after the call. The state of `resume` is the clock's `epochMs` where that has changed. */
   | { readonly kind: "lifecycle"; readonly call: LifecycleCall; readonly state: unknown }
   /** A service calls what the device gave it. */
   | { readonly kind: "callback"; readonly callback: number; readonly args: unknown; result: unknown }

@@ -42,6 +42,8 @@ export class ThrottledDisk implements BlockBackend {
   readonly #bytes: Meter | undefined;
   readonly #waiting: Waiting[] = [];
   #throttled = 0;
+  /** Guest time at the last hurry: while it is that time, it stands still. */
+  #standsStillAt = NaN;
   readonly discard?: (offset: number, length: number) => Promise<void>;
   readonly writeZeroes?: (offset: number, length: number, mayUnmap: boolean) => Promise<void>;
   readonly resize?: NonNullable<BlockBackend["resize"]>;
@@ -95,6 +97,7 @@ export class ThrottledDisk implements BlockBackend {
   }
 
   hurry(): void {
+    this.#standsStillAt = this.#clock.nowNs();
     for (const waiting of this.#waiting) {
       waiting.timer.disarm();
       begin(waiting);
@@ -110,7 +113,7 @@ export class ThrottledDisk implements BlockBackend {
   async #after(bytes: number, act: () => Promise<void> | undefined): Promise<void> {
     const now = this.#clock.nowNs();
     const at = Math.max(this.#requests?.take(1, now) ?? 0, this.#bytes?.take(bytes, now) ?? 0);
-    if (at > now) {
+    if (at > now && now !== this.#standsStillAt) {
       this.#throttled += 1;
       await this.#until(at);
     }
