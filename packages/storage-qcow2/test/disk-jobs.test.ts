@@ -1,4 +1,4 @@
-import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, it } from "vitest";
 import { openImage } from "../src/chain/open-image.ts";
@@ -340,6 +340,65 @@ it("bitmaps follow the disk to an overlay, back into its base, and to a copy", a
   });
 });
 
+it("a backup that ends early leaves no target, and the next one has all that it would have had", async () => {
+  await inDirectory(async (directory) => {
+    const at = (name: string): string => join(directory, name);
+    const disk = managed(make(at("a")));
+    const { image } = disk.jobs;
+    if (!(image instanceof Qcow2Image)) throw new Error("no qcow2 image");
+    image.bitmaps.add("b", 65536);
+    fill(image, new Random(1));
+    disk.jobs.backup(at("full"), "b");
+    await turn();
+    await disk.jobs.cancel();
+    expect(disk.jobs.last).toMatchObject({ state: "cancelled" });
+    expect(existsSync(at("full"))).toBe(false);
+    disk.jobs.backup(at("full"), "b");
+    expect(await ended(disk)).toMatchObject({ state: "done" });
+    await disk.write(0, [new Uint8Array(65536).fill(77)]);
+    disk.jobs.backup(at("more"), "b", at("full"));
+    await disk.jobs.cancel();
+    expect(existsSync(at("more"))).toBe(false);
+    disk.jobs.backup(at("more"), "b", at("full"));
+    expect(await ended(disk)).toMatchObject({ state: "done" });
+    const copy = open(at("more"), { readOnly: true });
+    expect(same(contentOf(copy), contentOf(image))).toBe(true);
+    copy.closeNow();
+    await disk.close();
+  });
+});
+
+it("what cannot be the last backup is refused, and leaves the bitmap alone", async () => {
+  await inDirectory(async (directory) => {
+    const at = (name: string): string => join(directory, name);
+    make(at("base"));
+    const disk = managed(make(at("a"), { backingFile: "base", backingFormat: "qcow2" }));
+    const { image } = disk.jobs;
+    if (!(image instanceof Qcow2Image)) throw new Error("no qcow2 image");
+    image.bitmaps.add("b", 65536);
+    disk.jobs.backup(at("one"), "b");
+    await ended(disk);
+    disk.jobs.backup(at("two"), "b", at("one"));
+    await ended(disk);
+    await disk.write(0, [new Uint8Array(65536).fill(5)]);
+    make(at("other"));
+    make(at("long"), { size: SIZE * 2 });
+    const next = (last: string) => () => disk.jobs.backup(at("next"), "b", at(last));
+    expect(next("base")).toThrow("cannot be the last backup: the disk stands on it");
+    expect(next("long")).toThrow(`cannot be the last backup: it has ${SIZE * 2} bytes`);
+    expect(next("one")).toThrow(`cannot be the last backup: with bitmap 'b' that is ${at("two")}`);
+    expect(next("other")).toThrow("cannot be the last backup");
+    expect(next("none")).toThrow("no such file");
+    expect(existsSync(at("next"))).toBe(false);
+    expect(image.bitmaps.get("b").dirtyBytes(SIZE)).toBe(65536);
+    // Moved or copied away it is believed to be what it is said to be.
+    renameSync(at("two"), at("moved"));
+    next("moved")();
+    expect(await ended(disk)).toMatchObject({ state: "done" });
+    await disk.close();
+  });
+});
+
 it("tells that the end of the disk ended a job", async () => {
   await inDirectory(async (directory) => {
     const at = (name: string): string => join(directory, name);
@@ -352,6 +411,7 @@ it("tells that the end of the disk ended a job", async () => {
     disk.jobs.backup(at("b"));
     await disk.close();
     expect(cancelled).toEqual([`backup to ${at("b")}`]);
+    expect(existsSync(at("b"))).toBe(false);
   });
 });
 

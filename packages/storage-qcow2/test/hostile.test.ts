@@ -131,18 +131,16 @@ describe("a hostile image", () => {
     Qcow2Image.open(file).closeNow();
   });
 
-  it("is repaired where an L1 entry has flags and names no table", () => {
+  it("keeps an L1 entry that has flags and names no table", () => {
     for (const flag of [0x80, 0x01]) {
       const file = new MemoryFile("hostile");
       createQcow2(file, { size: 1 << 22, clusterSize: 4096 });
       const { l1TableOffset } = Qcow2Image.open(file).header;
       file.write(l1TableOffset + 8, Uint8Array.of(flag));
+      const before = file.content();
       expect(checkQcow2(file)).toMatchObject({ corruptions: 1 });
-      expect(checkQcow2(file, "all")).toMatchObject({ corruptions: 0, corruptionsFixed: 1 });
-      const entry = new Uint8Array(8);
-      file.read(l1TableOffset + 8, entry);
-      // QEMU takes whatever is not zero for a table, if need be the header.
-      expect(entry).toEqual(new Uint8Array(8));
+      expect(checkQcow2(file, "all")).toMatchObject({ corruptions: 1, corruptionsFixed: 0 });
+      expect(Buffer.compare(file.content(), before)).toBe(0);
     }
   });
 
@@ -163,8 +161,9 @@ describe("a hostile image", () => {
         file.read(l2, entry);
         file.write(l2 + byte, Uint8Array.of((entry[byte] ?? 0) | bits));
         expect(checkQcow2(file)).toMatchObject({ corruptions: 1 });
-        checkQcow2(file, "all");
-        expect(checkQcow2(file)).toMatchObject({ corruptions: 0, leaks: 0 });
+        const before = file.content();
+        expect(checkQcow2(file, "all")).toMatchObject({ corruptions: 1, corruptionsFixed: 0 });
+        expect(Buffer.compare(file.content(), before)).toBe(0);
       }
     },
   );

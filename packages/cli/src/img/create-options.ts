@@ -1,3 +1,4 @@
+import { rmSync, statSync } from "node:fs";
 import { dirname, isAbsolute, join } from "node:path";
 import {
   createQcow2,
@@ -191,8 +192,18 @@ export function makeImage(path: string, image: NewImage, size: number): void {
   if (image.preallocation === "metadata" && image.format === "raw") {
     throw new CommandFailed(1, `${path}: Unsupported preallocation mode: metadata`);
   }
-  makeEmptyImage(path, image, size);
-  if (image.preallocation === "off") return;
+  const made: string[] = [];
+  try {
+    makeEmptyImage(path, image, size, made);
+    if (image.preallocation !== "off") preallocate(path, image);
+  } catch (error) {
+    // Half an image is of no use, and may hold the room that the host has not got.
+    for (const file of made) if (statSync(file).isFile()) rmSync(file, { force: true });
+    throw error;
+  }
+}
+
+function preallocate(path: string, image: NewImage): void {
   const { encryption } = image.qcow2;
   const made = openImage(path, {
     format: image.format,
@@ -213,8 +224,10 @@ export function makeImage(path: string, image: NewImage, size: number): void {
 const besideImage = (path: string, name: string): string =>
   isAbsolute(name) ? name : join(dirname(path), name);
 
-function makeEmptyImage(path: string, image: NewImage, size: number): void {
+/** @param made gains the files that are ours to remove */
+function makeEmptyImage(path: string, image: NewImage, size: number, made: string[]): void {
   const file = NodeFile.open(path, { create: true });
+  made.push(path);
   try {
     if (image.format === "raw") {
       file.truncate(size);
@@ -223,6 +236,7 @@ function makeEmptyImage(path: string, image: NewImage, size: number): void {
     const { dataFile } = image.qcow2;
     if (dataFile !== undefined) {
       const data = NodeFile.open(besideImage(path, dataFile), { create: true });
+      made.push(besideImage(path, dataFile));
       try {
         data.truncate(size);
       } finally {

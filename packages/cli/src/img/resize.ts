@@ -32,12 +32,18 @@ export const registerResize: RegisterCommand = (img, host) => {
         if (!(image instanceof Qcow2Image || image instanceof RawImage)) {
           throw new CommandFailed(1, `${path}: the image cannot change its size`);
         }
-        const before = image.size;
-        if (preallocation !== "off" && size < before) {
+        const before = image instanceof RawImage ? image.fileSize() : image.size;
+        if (preallocation !== "off" && size < image.size) {
           throw new CommandFailed(1, "Preallocation can only be used for growing images");
         }
         image.resize(size);
-        image.preallocate(before, preallocation);
+        try {
+          image.preallocate(before, preallocation);
+        } catch (error) {
+          // A disk that has no room for what is new keeps its size.
+          image.resize(before);
+          throw error;
+        }
         if (options.quiet !== true) host.stdout.write("Image resized.\n");
       });
     });

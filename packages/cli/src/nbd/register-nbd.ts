@@ -1,5 +1,6 @@
 import { readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
+import { listenAt } from "@northbridge/core";
 import { exportImage, NbdServer, type NbdTls, Qcow2Image } from "@northbridge/storage-qcow2";
 import { collect } from "../commands/validate.ts";
 import type { RegisterCommand } from "../commands/register-command.ts";
@@ -44,6 +45,7 @@ export const registerNbd: RegisterCommand = (program, host) => {
         const bitmaps =
           image instanceof Qcow2Image ? options.bitmap.map((name) => image.bitmaps.get(name)) : [];
         const server = await NbdServer.listen(options.socket, {
+          listen: listenAt,
           exports: [exportImage(image, options.exportName, bitmaps)],
           ...(options.tlsDir === undefined
             ? {}

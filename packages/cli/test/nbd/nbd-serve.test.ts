@@ -96,6 +96,42 @@ describe.skipIf(missing !== undefined)("northbridge nbd serve", () => {
     expect(await end(...socket, at("b.qcow2"))).toContain("no such file");
   });
 
+  it("takes over the socket of a killed server, as qemu-nbd does, and leaves one that is served and a file alone", async () => {
+    await using directory = await scratch();
+    const at = (name: string): string => join(directory.path, name);
+    const socket = at("s");
+    for (const name of ["a", "b"]) await runTool("qemu-img", "create", "-q", "-f", "qcow2", at(name), "1M");
+    const serve = (where: string, image: string): GuestProcess =>
+      new GuestProcess(["nbd", "serve", "-f", "qcow2", "--socket", where, at(image)], { stdin: "ignore" });
+    {
+      await using killed = serve(socket, "a");
+      while (!existsSync(socket)) {
+        const failed = await Promise.race([killed.ended, sleep(20)]);
+        if (failed !== undefined) throw new Error(failed.err);
+      }
+      killed.kill("SIGKILL");
+      await killed.ended;
+    }
+    expect(existsSync(socket)).toBe(true);
+    await using server = serve(socket, "a");
+    for (let answer = ""; !answer.includes("nbd"); ) {
+      answer = await runTool("nbdinfo", `nbd+unix:///?socket=${socket}`).catch(() => "");
+      const failed = await Promise.race([server.ended, sleep(20)]);
+      if (failed !== undefined) throw new Error(failed.err);
+    }
+    await using second = serve(socket, "b");
+    expect(await second.ended).toMatchObject({
+      code: 1,
+      err: expect.stringMatching(/somebody listens there/),
+    });
+    await writeFile(at("file"), "kept");
+    await using onFile = serve(at("file"), "b");
+    expect(await onFile.ended).toMatchObject({ code: 1, err: expect.stringMatching(/a file of that name/) });
+    expect(readFileSync(at("file"), "utf8")).toBe("kept");
+    server.kill("SIGTERM");
+    expect(await server.ended).toMatchObject({ code: 0 });
+  });
+
   it("serves an internal snapshot", async () => {
     await using directory = await scratch();
     const at = (name: string): string => join(directory.path, name);

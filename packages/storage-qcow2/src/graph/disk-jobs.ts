@@ -1,4 +1,4 @@
-import { realpathSync, rmSync } from "node:fs";
+import { realpathSync, rmSync, statSync } from "node:fs";
 import { basename, dirname, resolve } from "node:path";
 import { type BlockBackend, NorthbridgeError } from "@northbridge/sdk";
 import type { DiskImage } from "../disk-image.ts";
@@ -81,6 +81,8 @@ export class DiskJobs {
   #job: Job | undefined;
   /** A job that waits for its target before it is one. */
   #beginning: string | undefined;
+  /** By bitmap. */
+  readonly #lastBackups = new Map<string, HostFile>();
   #running: Promise<void> = Promise.resolve();
   #isClosed = false;
 
@@ -152,7 +154,9 @@ export class DiskJobs {
   /**
    * Copies the disk as it is now to a new image, encrypted as the disk is.
    * @param bitmap begun anew, so that it has what the next backup must copy
-   * @param base the last backup with this bitmap: only what was written since is copied, into an overlay over it
+   * @param base the last backup with this bitmap: only what was written since is copied, into an overlay over it.
+   *   Refused where it cannot be that: an image that the disk stands on, a longer one, or another one than the last backup
+   *   that was made here and still is where it was. That it is the right one otherwise, nobody can tell.
    */
   backup(path: string, bitmap?: string, base?: string, options: PlainOption = {}): void {
     this.expectIdle();
@@ -161,6 +165,7 @@ export class DiskJobs {
       throw new ImageError(top.path, "request", "the image has no bitmaps");
     }
     const bits = bitmap !== undefined && top instanceof Qcow2Image ? top.bitmaps.get(bitmap) : undefined;
+    if (base !== undefined) this.#expectLastBackup(base, bitmap);
     const target = this.#createAndOpen(path, `backup to ${path}`, options, base);
     this.#start(`backup to ${path}`, async (job) => {
       try {
@@ -168,10 +173,35 @@ export class DiskJobs {
           ...job,
           ...(bits === undefined ? {} : { bitmap: bits, isFull: base === undefined }),
         });
-      } finally {
         await target.close();
+      } catch (error) {
+        // What it has of the disk looks like all of it.
+        await target.close().catch(() => undefined);
+        rmSync(path, { force: true });
+        throw error;
       }
+      if (bitmap !== undefined) this.#lastBackups.set(bitmap, fileAt(path));
     });
+  }
+
+  /** @throws {@link ImageError} where `base` cannot be the backup that a bitmap was begun with */
+  #expectLastBackup(base: string, bitmap: string | undefined): void {
+    const found = fileAt(base);
+    const refuse = (why: string): never => {
+      throw new ImageError(base, "request", `cannot be the last backup: ${why}`);
+    };
+    if (chainOf(this.#disk.image).some(({ path }) => isSameFile(fileAt(path), found))) {
+      refuse("the disk stands on it");
+    }
+    const image = this.#open(base, { format: "qcow2", readOnly: true, withoutBacking: true });
+    const { size } = image;
+    image.closeNow();
+    if (size > this.#disk.size) refuse(`it has ${size} bytes, expected at most ${this.#disk.size}`);
+    const last = bitmap === undefined ? undefined : this.#lastBackups.get(bitmap);
+    // One that was moved away may be what `base` is now.
+    if (last !== undefined && isSameFile(fileAt(last.path), last) && !isSameFile(last, found)) {
+      refuse(`with bitmap '${bitmap}' that is ${last.path}`);
+    }
   }
 
   /**
@@ -360,6 +390,20 @@ export class DiskJobs {
     }
   }
 }
+
+/** A file as the host tells it from others. */
+interface HostFile {
+  readonly path: string;
+  /** Undefined where there is none. */
+  readonly id: string | undefined;
+}
+
+function fileAt(path: string): HostFile {
+  const stat = statSync(path, { throwIfNoEntry: false });
+  return { path, id: stat === undefined ? undefined : `${stat.dev}:${stat.ino}` };
+}
+
+const isSameFile = (one: HostFile, other: HostFile): boolean => one.id !== undefined && one.id === other.id;
 
 const isEncrypted = (image: DiskImage): boolean => image instanceof Qcow2Image && image.meta.isEncrypted;
 

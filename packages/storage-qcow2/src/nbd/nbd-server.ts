@@ -12,6 +12,8 @@ export interface NbdServerOptions {
   readonly exports: readonly NbdExport[];
   /** With certificates, only clients that use TLS are served. */
   readonly tls?: NbdTls;
+  /** Listens in place of `node:net`, as for a socket that a killed process left. Rejects where the host refuses. */
+  readonly listen?: (server: Server, path: string) => Promise<void>;
   /** Hears why a connection ended early. */
   readonly onError?: (error: Error) => void;
 }
@@ -33,14 +35,9 @@ export class NbdServer {
   /** @throws {@link NorthbridgeError} with code `NB_HOST` where the socket cannot be made */
   static async listen(path: string, options: NbdServerOptions): Promise<NbdServer> {
     const server = new NbdServer(options);
-    await new Promise<void>((resolve, reject) => {
-      server.#server.once("error", (error) => {
-        // libuv says that access is denied where there is no such directory.
-        const reason = existsSync(dirname(path)) ? error.message : `there is no directory ${dirname(path)}`;
-        reject(new NorthbridgeError("NB_HOST", `${path}: cannot listen: ${reason}`, { cause: error }));
-      });
-      server.#server.listen(path, resolve);
-    });
+    // libuv says that access is denied where there is no such directory.
+    if (!existsSync(dirname(path))) throw cannotListen(path, `there is no directory ${dirname(path)}`);
+    await (options.listen ?? listen)(server.#server, path);
     return server;
   }
 
@@ -86,3 +83,15 @@ export class NbdServer {
     return order;
   }
 }
+
+async function listen(server: Server, path: string): Promise<void> {
+  await new Promise<void>((resolve, reject) => {
+    server.once("error", (error) => {
+      reject(cannotListen(path, error.message, error));
+    });
+    server.listen(path, resolve);
+  });
+}
+
+const cannotListen = (path: string, reason: string, cause?: Error): NorthbridgeError =>
+  new NorthbridgeError("NB_HOST", `${path}: cannot listen: ${reason}`, { cause });

@@ -12,9 +12,10 @@ export type Repair = "none" | "leaks" | "all";
 
 /**
  * Checks the tables and refcounts of an image against each other, on the file itself and without the code that reads
- * and writes images (docs/interop/qcow2). A repair makes pointers that cannot be read as zeroes, sets refcounts and
- * copied flags to what the tables say, and takes the dirty and corrupt bits away once nothing is wrong. Where a table of
- * snapshots or bitmaps cannot be read it frees nothing, for the clusters may be those of a snapshot.
+ * and writes images (docs/interop/qcow2). A repair sets refcounts and copied flags to what the tables say, and takes the
+ * dirty and corrupt bits away once nothing is wrong. It gives no data up: an entry that names what cannot be stays, and
+ * the report says so. While there is such an entry, or a table of snapshots or bitmaps that cannot be read, it frees
+ * nothing, for the clusters may be what the entry meant.
  *
  * Refcounts rise before they fall, with a barrier between, so that a power failure in the middle leaves what the next
  * repair can finish. Memory follows what the file holds, not what its header claims.
@@ -80,8 +81,14 @@ function runOnce(file: BlockFile, repair: Repair): CheckReport {
 
   // What could not be counted may be referenced from where nobody could read: it keeps its clusters and its flags.
   const mayRepair = walk.isComplete && report.checkErrors === 0;
-  const isSound = report.corruptions === 0 && mayRepair;
-  if (repair === "all" && walk.needsRebuild && mayRepair) {
+  const mayFree = mayRepair && !walk.keepsEntries;
+  const isSound = report.corruptions === 0 && mayFree;
+  if (repair === "all" && walk.needsRebuild && !mayFree) {
+    // New refcounts would lie where an entry points that may yet be right.
+    note(report, "ERROR the refcounts cannot be made anew: nobody can tell everything that is in use");
+    if (!walk.isComplete) report.checkErrors += 1;
+    walk.checkCopied((cluster) => stored.get(cluster), false);
+  } else if (repair === "all" && walk.needsRebuild) {
     file.sync();
     walk.forgetRefcountTable();
     rebuildRefcounts(file, header, tally);
@@ -92,11 +99,12 @@ function runOnce(file: BlockFile, repair: Repair): CheckReport {
     stored.writeBack();
     file.sync();
     report.corruptionsFixed += raise.length;
-    walk.checkCopied((cluster) => tally.get(cluster), true);
+    walk.checkCopied((cluster) => tally.get(cluster), mayFree);
   } else if (repair === "leaks" && isSound) {
     walk.checkCopied((cluster) => tally.get(cluster), true);
   } else walk.checkCopied((cluster) => stored.get(cluster), false);
-  if (walk.isComplete && (repair === "leaks" || (repair === "all" && !walk.needsRebuild && mayRepair))) {
+  const isToFree = repair === "leaks" || (repair === "all" && !walk.needsRebuild && report.checkErrors === 0);
+  if (isToFree && walk.isComplete && !walk.keepsEntries) {
     file.sync();
     for (const { cluster, count } of lower) stored.set(cluster, count);
     stored.writeBack();

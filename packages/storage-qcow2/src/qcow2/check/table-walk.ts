@@ -1,7 +1,7 @@
 import type { BlockFile } from "../../file/block-file.ts";
 import { ImageError } from "../../image-error.ts";
 import { bitmapsExtension, readBitmapDirectory } from "../bitmap-directory.ts";
-import { hasDataFile, hasExtendedL2, type Qcow2Header, readOffset, writeOffset } from "../header.ts";
+import { hasDataFile, hasExtendedL2, type Qcow2Header, readOffset } from "../header.ts";
 import { readSnapshotTable, type SnapshotEntry, snapshotTableBytes } from "../snapshot-table.ts";
 import {
   COMPRESSED_HI,
@@ -18,10 +18,15 @@ import { RefcountTally } from "./refcount-tally.ts";
 import type { StoredRefcounts } from "./stored-refcounts.ts";
 
 const OFLAG_MASK_LO = 0x1fe;
+/** A file that ends inside a sector counts to the sector's end, as QEMU's does. */
+const SECTOR = 512;
+const L1_RESERVED_HI = 0x7f000000;
+const L1_RESERVED_LO = 0x1ff;
 
 /**
  * A walk over every table of an image that counts the references to each host cluster and finds pointers that cannot
- * be. With `repair` it makes such pointers read as zeroes; what it takes away only leaks.
+ * be. Those stay as they are, as QEMU leaves them, for one bit put right may be all that they need. With `repair`, entries
+ * that have no data lose what is wrong with them.
  */
 export class TableWalk {
   readonly tally: RefcountTally;
@@ -29,6 +34,8 @@ export class TableWalk {
   needsRebuild = false;
   /** False: some table could not be read, and what it references was not counted. Nothing may be freed then. */
   isComplete = true;
+  /** Some entry cannot be followed, or means what nobody knows: what nothing else names may be its data. */
+  keepsEntries = false;
   /** References that the refcount table and its blocks made, one by one: a rebuild takes them back. */
   readonly #refcountClusters: number[] = [];
   /** L2 tables by offset: how often they are named, and by what first. */
@@ -36,6 +43,8 @@ export class TableWalk {
     number,
     { times: number; readonly l1Index: number; readonly isActive: boolean }
   >();
+  /** Where L2 entries are that have a place that cannot be, and no data. */
+  readonly #misplacedZeroes: number[] = [];
   readonly #file: BlockFile;
   readonly #header: Qcow2Header;
   readonly #report: CheckReport;
@@ -51,7 +60,7 @@ export class TableWalk {
     this.#report = report;
     this.#repair = repair;
     this.#clusterSize = 2 ** header.clusterBits;
-    this.#fileBytes = file.size();
+    this.#fileBytes = Math.ceil(file.size() / SECTOR) * SECTOR;
     this.#entryBytes = hasExtendedL2(header) ? 16 : 8;
   }
 
@@ -75,6 +84,7 @@ export class TableWalk {
       this.#reference(readOffset(view, 0), readOffset(view, 8), "the LUKS header");
     }
     this.#walkRefcountTable(stored);
+    this.#repairZeroes();
   }
 
   /** Takes back what the refcount table and its blocks referenced. */
@@ -149,32 +159,18 @@ export class TableWalk {
       const table = offsetOf(l1, index * 8);
       if (l1.getUint32(index * 8) === 0 && l1.getUint32(index * 8 + 4) === 0) continue;
       const name = `${what}, entry ${index}`;
-      if (table === 0) {
-        // Flags without a table: a reader that asks for zero only would take the header for one.
-        this.#corruption(`${name}: flags are set, but it names no table`);
-        if (this.#repair) {
-          writeOffset(l1, index * 8, 0);
-          this.#writeBack(l1, index * 8, offset, 8);
-        }
-        continue;
-      }
-      if ((l1.getUint32(index * 8) & 0x7f000000) !== 0 || (l1.getUint32(index * 8 + 4) & 0x1ff) !== 0) {
-        this.#corruption(`${name}: reserved bits are set`);
-        if (this.#repair) {
-          writeOffset(l1, index * 8, table);
-          l1.setUint32(index * 8, (l1.getUint32(index * 8) | COPIED_HI) >>> 0);
-          this.#writeBack(l1, index * 8, offset, 8);
-        }
-      }
-      const isCluster = table % this.#clusterSize === 0;
-      if (!isCluster) this.#corruption(`${name}: the L2 table at ${table} is not a cluster`);
-      if (isCluster && this.#reference(table, this.#clusterSize, name, times)) {
+      const hasReserved =
+        (l1.getUint32(index * 8) & L1_RESERVED_HI) !== 0 ||
+        (l1.getUint32(index * 8 + 4) & L1_RESERVED_LO) !== 0;
+      if (hasReserved) this.#kept(`${name}: reserved bits are set`);
+      else if (table === 0) this.#kept(`${name}: flags are set, but it names no table`);
+      if (table === 0) continue;
+      if (table % this.#clusterSize !== 0) {
+        this.#kept(`${name}: the L2 table at ${table} is not a cluster`);
+      } else if (this.#reference(table, this.#clusterSize, name, times)) {
         const known = this.#l2Tables.get(table);
         if (known !== undefined) known.times += times;
         else this.#l2Tables.set(table, { times, l1Index: index, isActive });
-      } else if (this.#repair) {
-        writeOffset(l1, index * 8, 0);
-        this.#writeBack(l1, index * 8, offset, 8);
       }
     }
   }
@@ -193,8 +189,7 @@ export class TableWalk {
       const guest = l1Index * entries + index;
       const what = `guest cluster ${guest}`;
       if ((hi & COMPRESSED_HI) !== 0) {
-        if (!this.#walkCompressed(hi, lo, what, times)) this.#zeroEntry(l2, at, table);
-        else if (isActive) {
+        if (this.#walkCompressed(hi, lo, what, times) && isActive) {
           report.allocatedClusters += 1;
           report.compressedClusters += 1;
           report.fragmentedClusters += 1;
@@ -202,22 +197,27 @@ export class TableWalk {
         continue;
       }
       const offset = offsetOf(l2, at);
+      const isCluster = offset % this.#clusterSize === 0;
+      if (!isCluster && !this.#hasData(l2, at)) {
+        this.#corruption(`${what}: its place at ${offset} is not a cluster`);
+        this.#misplacedZeroes.push(table + at);
+        continue;
+      }
       const fault = this.#faultOf(l2, at, offset, guest);
-      if (fault !== undefined) {
-        this.#corruption(`${what}: ${fault}`);
-        this.#zeroEntry(l2, at, table);
-        continue;
-      }
-      if (offset === 0 && !(hasDataFile(this.#header) && (hi & COPIED_HI) !== 0)) continue;
-      if (!hasDataFile(this.#header) && !this.#reference(offset, this.#clusterSize, what, times)) {
-        this.#zeroEntry(l2, at, table);
-        continue;
-      }
+      if (fault !== undefined) this.#kept(`${what}: ${fault}`);
+      if (!isCluster || (offset === 0 && !(hasDataFile(this.#header) && (hi & COPIED_HI) !== 0))) continue;
+      if (!hasDataFile(this.#header) && !this.#reference(offset, this.#clusterSize, what, times)) continue;
       if (!isActive) continue;
       report.allocatedClusters += 1;
       if (next !== 0 && offset !== next) report.fragmentedClusters += 1;
       next = offset + this.#clusterSize;
     }
+  }
+
+  /** False: a cluster that reads as zeroes wherever it lies. */
+  #hasData(l2: DataView, at: number): boolean {
+    if (this.#entryBytes === 16) return l2.getUint32(at + 12) !== 0;
+    return this.#header.version === 2 || (l2.getUint32(at + 4) & ZERO_LO) === 0;
   }
 
   #faultOf(l2: DataView, at: number, offset: number, guest: number): string | undefined {
@@ -245,11 +245,11 @@ export class TableWalk {
   /** False: the entry cannot be. */
   #walkCompressed(hi: number, lo: number, what: string, times: number): boolean {
     if ((hi & COPIED_HI) !== 0) {
-      this.#corruption(`${what}: a compressed cluster with the copied flag`);
+      this.#kept(`${what}: a compressed cluster with the copied flag`);
       return false;
     }
     if (hasDataFile(this.#header)) {
-      this.#corruption(`${what}: a compressed cluster in an image with a data file`);
+      this.#kept(`${what}: a compressed cluster in an image with a data file`);
       return false;
     }
     const shift = 62 - (this.#header.clusterBits - 8) - 32;
@@ -258,20 +258,16 @@ export class TableWalk {
     return this.#reference(offset, sectors * 512 - (offset % 512), what, times);
   }
 
-  /** Makes an L2 entry read as zeroes, where repairing. */
-  #zeroEntry(l2: DataView, at: number, table: number): void {
-    if (!this.#repair) return;
-    writeOffset(l2, at, 0);
-    if (this.#entryBytes === 16) {
-      l2.setUint32(at + 8, 0xffffffff);
-      l2.setUint32(at + 12, 0);
-    } else if (this.#header.version === 3) l2.setUint32(at + 4, ZERO_LO);
-    this.#writeBack(l2, at, table, this.#entryBytes);
-  }
-
-  #writeBack(table: DataView, at: number, tableOffset: number, bytes: number): void {
-    this.#file.write(tableOffset + at, new Uint8Array(table.buffer, table.byteOffset + at, bytes));
-    this.#report.corruptionsFixed += 1;
+  /** Takes the places of {@link #misplacedZeroes} away, where the tables that they are in are tables beyond doubt. */
+  #repairZeroes(): void {
+    if (!this.#repair || this.keepsEntries || !this.isComplete) return;
+    const entry = new Uint8Array(this.#entryBytes);
+    if (this.#entryBytes === 16) entry.fill(0xff, 8, 12);
+    else entry[7] = ZERO_LO;
+    for (const at of this.#misplacedZeroes) {
+      this.#file.write(at, entry);
+      this.#report.corruptionsFixed += 1;
+    }
   }
 
   #walkSnapshots(): void {
@@ -318,7 +314,7 @@ export class TableWalk {
           const reserved =
             (table.getUint32(index * 8) & 0xff000000) !== 0 || (table.getUint32(index * 8 + 4) & 0x1fe) !== 0;
           if (reserved || (offset !== 0 && (table.getUint32(index * 8 + 4) & 1) !== 0)) {
-            this.#corruption(`bitmap '${name}': reserved bits are set in entry ${index} of its table`);
+            this.#kept(`bitmap '${name}': reserved bits are set in entry ${index} of its table`);
           } else if (offset !== 0)
             this.#reference(offset, this.#clusterSize, `bitmap '${name}', cluster ${index}`);
         }
@@ -363,11 +359,14 @@ export class TableWalk {
     }
   }
 
-  /** Counts a use of a range. False, and a corruption, where it lies outside of the file. */
+  /**
+   * Counts a use of a range. False, and a corruption, where it lies outside of the file: by a cluster or more, for the
+   * last one need not be whole.
+   */
   #reference(offset: number, bytes: number, what: string, times = 1): boolean {
     if (bytes === 0) return true;
-    if (!Number.isSafeInteger(offset + bytes) || offset + bytes > this.#fileBytes + this.#clusterSize) {
-      this.#corruption(`${what}: ${bytes} bytes at ${offset} lie outside of the file`);
+    if (!Number.isSafeInteger(offset + bytes) || offset + bytes >= this.#fileBytes + this.#clusterSize) {
+      this.#kept(`${what}: ${bytes} bytes at ${offset} lie outside of the file`);
       return false;
     }
     const last = Math.floor((offset + bytes - 1) / this.#clusterSize);
@@ -377,9 +376,7 @@ export class TableWalk {
   }
 
   #isCluster(offset: number): boolean {
-    return (
-      offset % this.#clusterSize === 0 && offset + this.#clusterSize <= this.#fileBytes + this.#clusterSize
-    );
+    return offset % this.#clusterSize === 0 && offset < this.#fileBytes;
   }
 
   /** A table in a hole of the file has no entries: an image with a huge sparse file is not read through. */
@@ -400,11 +397,16 @@ export class TableWalk {
     note(this.#report, `ERROR ${message}`);
   }
 
+  /** A corruption that repair leaves. */
+  #kept(message: string): void {
+    this.#corruption(message);
+    this.keepsEntries = true;
+  }
+
   #unreadable(error: unknown): void {
     if (!(error instanceof ImageError) || error.fault === "host") throw error;
     this.isComplete = false;
-    this.#report.checkErrors += 1;
-    note(this.#report, `ERROR ${error.message}`);
+    this.#corruption(error.message);
   }
 }
 
