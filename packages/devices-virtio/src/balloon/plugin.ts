@@ -20,5 +20,9 @@ export const virtioBalloon: DevicePlugin<VirtioBalloonConfig> = definePlugin({
   name: "@northbridge/devices-virtio/virtioBalloon",
   config: Config,
   setup: (ctx, { mib, ...place }) =>
-    attach(ctx, new VirtioBalloon({ targetMib: mib, reclaim: ctx.find(ReclaimPages) }), place),
+    attach(
+      ctx,
+      new VirtioBalloon({ targetMib: mib, reclaim: ctx.find(ReclaimPages), clock: ctx.clock }),
+      place,
+    ),
 });

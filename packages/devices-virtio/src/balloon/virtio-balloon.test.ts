@@ -1,4 +1,4 @@
-import { VirtioBench } from "@northbridge/sdk/testing";
+import { FakeClock, VirtioBench } from "@northbridge/sdk/testing";
 import { describe, expect, it } from "vitest";
 import { VirtioBalloon } from "./virtio-balloon.ts";
 
@@ -8,13 +8,14 @@ function setup() {
     reclaimed.push(pages);
     pages.fill(0);
   };
-  const device = new VirtioBalloon({ targetMib: 2, reclaim });
+  const clock = new FakeClock();
+  const device = new VirtioBalloon({ targetMib: 2, reclaim, clock });
   const bench = new VirtioBench(device).start();
   const tell = (queue: number, bytes: Uint8Array): void => {
     bench.queue(queue).add([{ gpa: bench.allocBytes(bytes), length: bytes.length }], []);
     bench.kick(queue);
   };
-  return { device, bench, tell, reclaimed };
+  return { device, bench, tell, reclaimed, clock };
 }
 
 /** Tag and value, as the driver packs them (virtio 1.3 §5.5.6.3). */
@@ -150,14 +151,43 @@ describe("VirtioBalloon", () => {
   );
 
   it("obeys the monitor", async () => {
-    const { device, bench, tell } = setup();
+    const { device, bench } = setup();
     expect(await device.monitorCommand(["target", "7"])).toBe("7 MiB");
     expect(bench.endpoint.readConfig(0, 4)).toBe(7 * 256);
-    tell(2, Uint8Array.from(stat(4, 9)));
-    expect(JSON.parse(await device.monitorCommand(["statistics"]))).toEqual({ freeMemory: 9, actualMib: 0 });
-    expect(bench.queue(2).collect()).toHaveLength(1);
     await expect(device.monitorCommand(["target", "-1"])).rejects.toThrow(
       /expected target MIB or statistics/,
     );
+  });
+
+  describe("asked for statistics at the monitor", () => {
+    const ask = async (device: VirtioBalloon): Promise<unknown> =>
+      JSON.parse(await device.monitorCommand(["statistics"]));
+
+    it("answers what the guest says to this request, and nothing of earlier ones", async () => {
+      const { device, bench, tell } = setup();
+      tell(2, Uint8Array.from([...stat(4, 9), ...stat(5, 100)]));
+      const answers = [ask(device), ask(device)];
+      expect(bench.queue(2).collect()).toHaveLength(1);
+      bench.endpoint.writeConfig(4, 4, 512);
+      tell(2, Uint8Array.from(stat(4, 3)));
+      expect(await Promise.all(answers)).toEqual([
+        { freeMemory: 3, actualMib: 2 },
+        { freeMemory: 3, actualMib: 2 },
+      ]);
+    });
+
+    it("says that they are old where the guest does not answer in time, cannot, or is not there", async () => {
+      const { device, bench, tell, clock } = setup();
+      tell(2, Uint8Array.from(stat(4, 9)));
+      const old = { freeMemory: 9, actualMib: 0, isOld: true };
+      const late = ask(device);
+      clock.advance(1e9);
+      expect(await late).toEqual(old);
+      const cutShort = ask(device);
+      await bench.endpoint.pause();
+      expect(await cutShort).toEqual(old);
+      expect(await ask(device)).toEqual(old);
+      expect(await ask(new VirtioBalloon())).toEqual({ actualMib: 0, isOld: true });
+    });
   });
 });

@@ -1,4 +1,11 @@
-import { type IoWidth, NorthbridgeError, type ReclaimPages, RestoreError } from "@northbridge/sdk";
+import {
+  type Clock,
+  type IoWidth,
+  NorthbridgeError,
+  type ReclaimPages,
+  RestoreError,
+  type Timer,
+} from "@northbridge/sdk";
 import {
   type DescriptorChain,
   serve,
@@ -20,6 +27,8 @@ import {
 } from "./spec.ts";
 
 const QUEUE_SIZE = 128;
+/** Guest time that a driver has to answer. */
+const PATIENCE_NS = 1e9;
 
 /** Saved form, version 1. Frozen: add a `V2` and an upgrade instead of editing it. */
 export interface VirtioBalloonStateV1 {
@@ -57,9 +66,26 @@ export class VirtioBalloon implements VirtioDevice {
   #isPaused = false;
   /** Statistics were wanted while the machine was paused. */
   #isAsked = false;
+  /** Wait for new statistics: told whether there are any. */
+  #waiting: ((isNew: boolean) => void)[] = [];
+  readonly #clock: Clock | undefined;
+  readonly #patience: Timer | undefined;
 
-  /** @param options.reclaim gives pages back to the host; without, they are zeroed */
-  constructor(options: { readonly targetMib?: number; readonly reclaim?: ReclaimPages | undefined } = {}) {
+  /**
+   * @param options.reclaim gives pages back to the host; without, they are zeroed
+   * @param options.clock ends the wait for a driver that does not answer
+   */
+  constructor(
+    options: {
+      readonly targetMib?: number;
+      readonly reclaim?: ReclaimPages | undefined;
+      readonly clock?: Clock;
+    } = {},
+  ) {
+    this.#clock = options.clock;
+    this.#patience = this.#clock?.createTimer(() => {
+      this.#answer(false);
+    });
     this.#reclaim = options.reclaim ?? ((pages) => void pages.fill(0));
     this.#view = new DataView(this.config.buffer);
     this.#view.setUint32(Config.NUM_PAGES, (options.targetMib ?? 0) * PAGES_PER_MIB, true);
@@ -96,12 +122,13 @@ export class VirtioBalloon implements VirtioDevice {
     queue.flush();
   }
 
-  /** `target MIB`; `statistics` answers the last ones and asks for new ones. */
+  /** `target MIB`; `statistics` asks the guest, and answers what it said before, with `isOld`, where it cannot or does not. */
   monitorCommand(words: readonly string[]): Promise<string> {
     const [verb, mib, ...rest] = words;
     if (verb === "statistics" && mib === undefined) {
-      this.requestStatistics();
-      return Promise.resolve(JSON.stringify({ ...this.statistics, actualMib: this.actualMib }));
+      return this.#newStatistics().then((isNew) =>
+        JSON.stringify({ ...this.statistics, actualMib: this.actualMib, ...(!isNew && { isOld: true }) }),
+      );
     }
     const target = Number(mib);
     if (
@@ -156,6 +183,7 @@ export class VirtioBalloon implements VirtioDevice {
     this.#held = undefined;
     this.#isAsked = false;
     this.#statistics = {};
+    this.#answer(false);
     this.#view.setUint32(Config.ACTUAL, 0, true);
   }
 
@@ -165,6 +193,7 @@ export class VirtioBalloon implements VirtioDevice {
 
   pause(): void {
     this.#isPaused = true;
+    this.#answer(false);
   }
 
   resume(): void {
@@ -226,12 +255,30 @@ export class VirtioBalloon implements VirtioDevice {
     this.#reclaimed += this.#pages?.flush() ?? 0;
   }
 
+  /** Whether the guest told new ones. */
+  #newStatistics(): Promise<boolean> {
+    this.requestStatistics();
+    const { promise, resolve } = Promise.withResolvers<boolean>();
+    this.#waiting.push(resolve);
+    if (this.#isPaused || this.#session === undefined) this.#answer(false);
+    else if (this.#clock !== undefined) this.#patience?.arm(this.#clock.nowNs() + PATIENCE_NS);
+    return promise;
+  }
+
+  #answer(isNew: boolean): void {
+    this.#patience?.disarm();
+    for (const resolve of this.#waiting.splice(0)) resolve(isNew);
+  }
+
   #learn(chain: DescriptorChain): void {
+    const told: Record<string, number> = {};
     const count = Math.min(Math.floor(chain.readableBytes / STAT_LENGTH), 2 * STATS.length);
     for (let i = 0; i < count; i++) {
       const name = STATS[chain.readU16(i * STAT_LENGTH)];
-      if (name !== undefined) this.#statistics[name] = chain.readU64(i * STAT_LENGTH + 2);
+      if (name !== undefined) told[name] = chain.readU64(i * STAT_LENGTH + 2);
     }
+    this.#statistics = told;
+    this.#answer(true);
   }
 }
 
