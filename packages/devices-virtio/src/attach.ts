@@ -33,7 +33,11 @@ export interface PlacementConfig {
   readonly transitional?: boolean | undefined;
 }
 
-const address = v.pipe(v.number(), v.safeInteger(), v.minValue(0), v.multipleOf(LENGTH));
+const multipleOfLength = v.multipleOf<number, number, v.ErrorMessage<v.MultipleOfIssue<number, number>>>(
+  LENGTH,
+  ({ input }) => `expected a multiple of 0x${LENGTH.toString(16)}, found 0x${input.toString(16)}`,
+);
+const address = v.pipe(v.number(), v.safeInteger(), v.minValue(0), multipleOfLength);
 
 /** For the schemas of the devices. */
 export const placement: { readonly [K in keyof PlacementConfig]-?: v.GenericSchema<PlacementConfig[K]> } = {

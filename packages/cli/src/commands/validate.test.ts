@@ -94,6 +94,16 @@ describe("northbridge validate refuses what run refuses, in the same words", () 
     expect(front.validate).toContain("machine.yaml:4:5: devices[1]: vhostUserBlk: PCI slot 03.0 is taken");
   });
 
+  it("registers between two pages", async () => {
+    const { run, validate, codes } = await validated(
+      "machine.yaml",
+      yaml("{ plugin: virtioRng, mmio: { gpa: 0xfeb00800, gsi: 5 } }"),
+    );
+    expect(validate).toBe(run);
+    expect(validate).toMatch(/devices\[0\]\.mmio\.gpa: expected a multiple of 0x1000, found 0xfeb00800\n$/);
+    expect(codes).toEqual([2, 2]);
+  });
+
   it("a disk under another that is no image", async () => {
     const disk = "{ kind: faulty, disk: { kind: qcow2, path: raw.img } }";
     const { run, validate, codes } = await validated(

@@ -48,10 +48,16 @@ it("makes a project that compiles and passes its own tests", { timeout: 300_000 
 
 it("refuses names that are none and directories that are there", async () => {
   const harness = new CliHarness(new FakeHypervisor([]));
-  expect(await harness.run("device", "new", join(directory, "Bad_Name"))).toMatchObject({
-    code: 2,
-    err: expect.stringContaining("found Bad_Name"),
-  });
+  for (const [path, found] of [
+    [join(directory, "Bad_Name"), "Bad_Name"],
+    [join(directory, "1abc"), "1abc"],
+    ["", "none"],
+  ] as const) {
+    expect(await harness.run("device", "new", path)).toMatchObject({
+      code: 2,
+      err: expect.stringContaining(`that begins with a letter, found ${found}\n`),
+    });
+  }
   for (const word of [
     "switch",
     "class",

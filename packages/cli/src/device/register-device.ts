@@ -58,7 +58,7 @@ export const registerDevice: RegisterCommand = (program, host) => {
       if (!NAME.test(name)) {
         throw new NorthbridgeError(
           "NB_CONFIG",
-          `device new: expected a name of lower-case letters, digits and dashes, found ${name}`,
+          `device new: expected a name of lower-case letters, digits and single dashes between them that begins with a letter, found ${name || "none"}`,
         );
       }
       if (RESERVED.has(camelCase(name)) || TAKEN.has(camelCase(name))) {

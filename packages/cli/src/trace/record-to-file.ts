@@ -1,4 +1,4 @@
-import { closeSync, openSync, writeSync } from "node:fs";
+import { closeSync, fstatSync, ftruncateSync, openSync, unlinkSync, writeSync } from "node:fs";
 import { fileErrorReason, type MachineOptions } from "@northbridge/core";
 import { NorthbridgeError } from "@northbridge/core/contracts";
 import { recordedPlugin } from "@northbridge/sdk/recording";
@@ -9,17 +9,22 @@ export interface RecordOptions {
   readonly file: string;
 }
 
-/** Records one device of a machine that is about to be made. */
+/** Records one device of a machine that is about to be made. What the file held stays until the device is set up. */
 export class FileRecording implements Disposable {
   readonly #options: RecordOptions;
   readonly #fd: number;
+  /** It was not there before. */
+  readonly #isNew: boolean;
+  #isBegun = false;
   readonly #seen: string[] = [];
 
   /** Throws `NB_HOST` where the file cannot be written. */
   constructor(options: RecordOptions) {
     this.#options = options;
     try {
-      this.#fd = openSync(options.file, "w");
+      const made = openNew(options.file);
+      this.#isNew = made !== undefined;
+      this.#fd = made ?? openSync(options.file, "a");
     } catch (error) {
       throw new NorthbridgeError(
         "NB_HOST",
@@ -36,6 +41,7 @@ export class FileRecording implements Disposable {
     this.#seen.push(id);
     if (id !== this.#options.device) return spec;
     return recordedPlugin(spec, (bytes) => {
+      this.#begin();
       for (let done = 0; done < bytes.length; ) done += writeSync(this.#fd, bytes, done);
     });
   };
@@ -50,7 +56,24 @@ export class FileRecording implements Disposable {
     );
   }
 
+  /** What was there before goes. */
+  #begin(): void {
+    if (!this.#isBegun && fstatSync(this.#fd).isFile()) ftruncateSync(this.#fd);
+    this.#isBegun = true;
+  }
+
   [Symbol.dispose](): void {
     closeSync(this.#fd);
+    if (this.#isNew && !this.#isBegun) unlinkSync(this.#options.file);
+  }
+}
+
+/** `undefined` where it is there already. */
+function openNew(file: string): number | undefined {
+  try {
+    return openSync(file, "ax");
+  } catch (error) {
+    if (error instanceof Error && "code" in error && error.code === "EEXIST") return undefined;
+    throw error;
   }
 }

@@ -1,4 +1,4 @@
-import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fakePlugin, FakeHypervisor } from "@northbridge/core/testing";
@@ -43,6 +43,7 @@ it("records a device of a machine, shows it, replays it and cuts it", async () =
   const other = await write("other.mjs", OTHER_CONSOLE);
   const trace = join(directory, "console.trace");
   const harness = new CliHarness(new FakeHypervisor([...print("okay, Sir"), power(0)]));
+  await writeFile(trace, "x".repeat(100_000)); // a longer one, of an earlier run
   expect(await harness.run("trace", "record", machine, "--device", "console", "--out", trace)).toMatchObject({
     code: 0,
     err: "",
@@ -79,9 +80,15 @@ it("records a device of a machine, shows it, replays it and cuts it", async () =
 it("refuses devices that are not there, files that are no traces and modules without the plugin", async () => {
   const machine = await write("machine.json", JSON.stringify({ machine: "fake-1", memory: { mib: 1 } }));
   const harness = new CliHarness(new FakeHypervisor([power(0)]));
-  expect(
-    await harness.run("trace", "record", machine, "--device", "modem", "--out", join(directory, "x")),
-  ).toMatchObject({ code: 2, err: expect.stringMatching(/found modem; there are console, power/) });
+  const earlier = await write("earlier.trace", "of an earlier run");
+  for (const out of [join(directory, "x"), earlier]) {
+    expect(await harness.run("trace", "record", machine, "--device", "modem", "--out", out)).toMatchObject({
+      code: 2,
+      err: expect.stringMatching(/found modem; there are console, power/),
+    });
+  }
+  expect(await readFile(earlier, "utf8")).toBe("of an earlier run");
+  expect(await readdir(directory)).not.toContain("x");
   expect(await harness.run("trace", "show", machine)).toMatchObject({
     code: 2,
     err: expect.stringMatching(/machine\.json: not a trace of a device/),
