@@ -1,4 +1,4 @@
-import type { IoRegion, IoWidth } from "../contracts/index.ts";
+import { accessInWords, type IoRegion } from "../contracts/index.ts";
 
 /** Accesses remembered: enough to see what a driver was doing. A power of two. */
 const LENGTH = 256;
@@ -26,7 +26,7 @@ export class AccessLog {
       const at = (this.#next - back) & (LENGTH - 1);
       if (this.#regions[at] !== region) continue;
       const [offset = 0, value = 0, width = 0] = this.#numbers.subarray(3 * at);
-      lines.push(describeAccess(region, offset, width, `0x${value.toString(16)}`));
+      lines.push(accessInWords(region, offset, width, `0x${value.toString(16)}`));
     }
     return lines;
   }
@@ -35,11 +35,3 @@ export class AccessLog {
 /** `com1 [0x3f8, 0x400)`. */
 export const describeRegion = ({ name, base, length }: IoRegion): string =>
   `${name} [0x${base.toString(16)}, 0x${(base + length).toString(16)})`;
-
-/** @param width negative for a write */
-export function describeAccess(region: IoRegion, offset: number, width: number, value?: string): string {
-  const kind = width < 0 ? "write" : "read";
-  const bytes = Math.abs(width) as IoWidth;
-  const is = value === undefined ? "" : ` = ${value}`;
-  return `${kind} ${region.name}+0x${offset.toString(16)}${is} (${bytes} ${bytes === 1 ? "byte" : "bytes"})`;
-}

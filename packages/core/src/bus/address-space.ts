@@ -1,17 +1,19 @@
-import type { Bus, BusShortcuts, IoHandler, IoRegion, IoWidth, Unmap } from "../contracts/index.ts";
-import { DeviceFault, NorthbridgeError } from "../contracts/index.ts";
-import { AccessLog, describeAccess, describeRegion } from "./access-log.ts";
+import type {
+  Bus,
+  BusShortcuts,
+  IoHandler,
+  IoRegion,
+  IoWidth,
+  Unmap,
+  UntrustedHandler,
+} from "../contracts/index.ts";
+import { accessInWords, badAnswer, DeviceFault, isAnswer, NorthbridgeError } from "../contracts/index.ts";
+import { AccessLog, describeRegion } from "./access-log.ts";
 
 /** How often the guest accessed the regions that share this counter. A split access counts once for each part. */
 export interface AccessCounter {
   reads: number;
   writes: number;
-}
-
-/** A handler whose author may not have had a compiler. */
-interface UntrustedHandler {
-  read(offset: number, width: IoWidth): unknown;
-  write(offset: number, width: IoWidth, value: number): unknown;
 }
 
 interface MappedRegion {
@@ -177,10 +179,7 @@ export class AddressSpace implements Bus {
     } catch (error) {
       throw this.#fault(mapped, offset, width, error);
     }
-    // The rest is for less than four bytes.
-    if (typeof value !== "number" || value >>> 0 !== value || (width !== 4 && value > ALL_ONES[width])) {
-      throw this.#fault(mapped, offset, width, badAnswer(value));
-    }
+    if (!isAnswer(value, width)) throw this.#fault(mapped, offset, width, badAnswer(value));
     this.#log.note(mapped.region, offset, width, value);
     return value;
   }
@@ -199,7 +198,7 @@ export class AddressSpace implements Bus {
   #fault({ region }: MappedRegion, offset: number, width: number, cause: unknown): DeviceFault {
     if (cause instanceof DeviceFault) return cause;
     const reason = cause instanceof Error ? cause.message : String(cause);
-    const access = describeAccess(region, offset, width);
+    const access = accessInWords(region, offset, width);
     return new DeviceFault(region.name, `${access}: ${reason}`, this.#log.of(region), { cause });
   }
 
@@ -242,15 +241,6 @@ export class AddressSpace implements Bus {
     const next = this.#mapped[this.#firstEndingAfter(address)];
     return next === undefined || next.base >= address + width;
   }
-}
-
-/** What is wrong with what a handler gave. */
-function badAnswer(answer: unknown): string {
-  if (answer instanceof Promise) {
-    answer.catch(() => undefined);
-    return "gave a promise; register handlers are synchronous: queue the work and complete it by an interrupt";
-  }
-  return `gave ${String(answer)}, expected an unsigned integer of the access's width`;
 }
 
 /** Widest access of `left` bytes at most that the region takes at `at`. */

@@ -20,15 +20,24 @@ const answering = (answer: unknown): IoHandler => ({
 });
 
 describe("a device that breaks its contract", () => {
-  it.each([Number.NaN, -1, 0.5, 0x1_0000, 2 ** 32, "7", null, undefined])(
-    "answers %s: no value of a register",
-    (answer) => {
+  it.each([
+    ...[Number.NaN, -1, 0.5, 0x1_0000, 2 ** 32, null, undefined, true].map((answer) => [
+      answer,
+      String(answer),
+    ]),
+    [5n, "the bigint 5n"],
+    ["7", 'the string "7"'],
+    [Object.create(null), "an object"],
+    [() => 7, "a function"],
+  ] as readonly (readonly [unknown, string])[])(
+    "answers what is no value of a register: %#",
+    (answer, words) => {
       const bus = portBus();
       bus.map(ROOM, answering(answer));
       const fault = faultOf(() => bus.read(0x104, 2));
       expect([fault.code, fault.device]).toEqual(["NB_DEVICE", "gadget"]);
       expect(fault.message).toBe(
-        `device gadget: read gadget+0x4 (2 bytes): gave ${String(answer)}, expected an unsigned integer of the access's width`,
+        `device gadget: read gadget+0x4 (2 bytes): gave ${words}, expected an unsigned integer of the access's width`,
       );
     },
   );

@@ -2,6 +2,7 @@ import {
   Console,
   type Device,
   type DeviceContext,
+  expectFirmwareEntry,
   type FirmwareEntry,
   HostEnds,
   type IoHandler,
@@ -133,6 +134,7 @@ export class DeviceSet {
         return services.irq(gsi);
       },
       describe: (entry) => {
+        expectFirmwareEntry(entry);
         place.note(describeData(entry));
         this.#firmware.push(entry);
       },

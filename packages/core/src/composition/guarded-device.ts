@@ -1,4 +1,4 @@
-import { type Clock, type Device, DeviceFault, NorthbridgeError } from "../contracts/index.ts";
+import { type Clock, type Device, DeviceFault, NorthbridgeError, whatJsonDrops } from "../contracts/index.ts";
 import type { Guard } from "./guarded-ends.ts";
 
 /** What a device's own code threw, with the device and what it was doing in front. */
@@ -15,12 +15,12 @@ export const setupFault = (device: string, error: unknown): NorthbridgeError =>
   error instanceof NorthbridgeError ? error : deviceFault(device, "setup", error);
 
 /**
- * Every call of a device: whether it may be async, and whether what it throws is named: answers to a person speak for
- * themselves.
+ * Every call of a device: whether it may be async, whether what it gives goes into a snapshot, and whether what it
+ * throws is named: answers to a person speak for themselves.
  */
-const CALLS: Readonly<Record<keyof Device, "at once" | "may be async" | "as it is">> = {
+const CALLS: Readonly<Record<keyof Device, "at once" | "state" | "may be async" | "as it is">> = {
   reset: "at once",
-  save: "at once",
+  save: "state",
   restore: "at once",
   pause: "may be async",
   resume: "at once",
@@ -38,7 +38,7 @@ export function guardedDevice(device: Device, id: string): Device {
     const call = calls[name]?.bind(device);
     if (call === undefined) continue;
     const fault = (error: unknown): NorthbridgeError => deviceFault(id, name, error);
-    guarded[name] = how === "as it is" ? call : named(how === "at once" ? atOnce(call) : call, fault);
+    guarded[name] = how === "as it is" ? call : named(CHECKS[how](call), fault);
   }
   return guarded as Device;
 }
@@ -52,6 +52,18 @@ const atOnce =
     result.catch(() => undefined);
     throw new TypeError("gave a promise; only pause may be async");
   };
+
+/** A snapshot is JSON: what that does not hold would be restored as something else. */
+const asState =
+  (call: Call): Call =>
+  (...args) => {
+    const state = atOnce(call)(...args);
+    const problem = whatJsonDrops(state);
+    if (problem !== undefined) throw new TypeError(`expected a state that JSON holds, found that ${problem}`);
+    return state;
+  };
+
+const CHECKS = { "at once": atOnce, state: asState, "may be async": (call: Call): Call => call };
 
 const named =
   (call: Call, fault: (error: unknown) => NorthbridgeError): Call =>

@@ -1,3 +1,5 @@
+import { NorthbridgeError } from "./errors.ts";
+
 /** What a device tells the guest's firmware tables (ACPI 6.4). Data only; `core/firmware` writes the tables. */
 export type FirmwareEntry =
   | AcpiDevice
@@ -43,6 +45,25 @@ export type FirmwareEntry =
       readonly intxGsiBase: number;
       readonly intxGsiCount: number;
     };
+
+const FIRMWARE_KINDS: Readonly<Record<FirmwareEntry["kind"], true>> = {
+  acpiDevice: true,
+  acpiPm: true,
+  bootArchitecture: true,
+  ioapic: true,
+  irqOverride: true,
+  pciRoot: true,
+};
+
+/** Throws `NB_CONFIG` for what no table has a place for. */
+export function expectFirmwareEntry(entry: { readonly kind: string }): void {
+  if (Object.hasOwn(FIRMWARE_KINDS, entry.kind)) return;
+  const kinds = Object.keys(FIRMWARE_KINDS).join(", ");
+  throw new NorthbridgeError(
+    "NB_CONFIG",
+    `describe: expected one of the kinds ${kinds}, found ${entry.kind}`,
+  );
+}
 
 /** A device of the DSDT's `\_SB_`. */
 export interface AcpiDevice {

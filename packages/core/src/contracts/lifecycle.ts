@@ -1,4 +1,7 @@
-/** State that outlives the process. `S` must survive `structuredClone` and JSON. */
+/**
+ * State that outlives the process. `S` must survive `structuredClone` and JSON: a machine refuses to save a state with a
+ * `Map`, bytes, a `bigint`, NaN or a promise in it.
+ */
 export interface Snapshottable<S> {
   save(): S;
   restore(state: S): void;

@@ -30,7 +30,7 @@ export interface DeviceContext {
   mapMmio(region: Omit<IoRegion, "name"> & { readonly name?: string }, handler: IoHandler): Unmap;
   /** A line of one's own into GSI `gsi`: lines of several devices on one GSI are ORed. */
   irq(gsi: number): InterruptLine;
-  /** Tells the guest's firmware tables of this device. */
+  /** Tells the guest's firmware tables of this device. Throws `NB_CONFIG` for a kind that there is not. */
   describe(entry: FirmwareEntry): void;
   /** Runs in reverse order of registration when the machine closes. */
   onClose(fn: () => void | Promise<void>): void;

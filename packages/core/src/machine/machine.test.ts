@@ -508,6 +508,18 @@ describe("Machine", () => {
 });
 
 describe("createMachine", () => {
+  it("refuses what a device tells the firmware where no table has a place for it", async () => {
+    const odd = fakePlugin("@fake/devices/odd", (ctx) => {
+      ctx.describe({ kind: "acpi-device" } as never);
+      return {};
+    });
+    await expect(
+      createMachine({ config: { ...bare, devices: [odd()] }, hypervisor: new FakeHypervisor([]), registry }),
+    ).rejects.toThrow(
+      "devices[0]: describe: expected one of the kinds acpiDevice, acpiPm, bootArchitecture, ioapic, irqOverride, pciRoot, found acpi-device",
+    );
+  });
+
   const make = (config: MachineConfig, extra: Partial<MachineOptions> = {}): Promise<unknown> =>
     createMachine({ config, hypervisor: new FakeHypervisor(), registry, ...extra });
 

@@ -111,6 +111,20 @@ describe("a saved machine", () => {
     await machine.stop();
   });
 
+  it("is not written where a device's state is none, which is named; the machine goes on", async () => {
+    const [counter, to] = [new Map([[1, 2]]), join(directory, "deep", "snap")];
+    const odd = fakePlugin("@fake/devices/odd", () => ({ save: () => ({ timers: [{ counter }] }) }));
+    const { machine, console } = await make({ devices: [debugConsole(), odd({}, { id: "gadget" })] });
+    await machine.start();
+    await expect(machine.save(to)).rejects.toMatchObject({
+      code: "NB_SNAPSHOT",
+      message: `${to}: cannot save the machine: device gadget: save: expected a state that JSON holds, found that state.timers[0].counter is a Map`,
+    });
+    expect(await readdir(directory)).toEqual([]);
+    await until(() => console.text().length === 26);
+    await machine.stop();
+  });
+
   it("carries the config without its module", async () => {
     const to = join(directory, "snap");
     const { machine } = await make({ devices: [debugConsole({ port: 0x80 }, { id: "out" }), null] });

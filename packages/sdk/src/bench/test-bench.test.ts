@@ -1,5 +1,13 @@
+import { mmioBus, VirtualClock } from "@northbridge/core";
 import { describe, expect, it } from "vitest";
-import { bit, type ConfigSchema, definePlugin, registerMap } from "../index.ts";
+import {
+  bit,
+  type BusAccess,
+  type ConfigSchema,
+  definePlugin,
+  type IoHandler,
+  registerMap,
+} from "../index.ts";
 import { PciBus, PciFunction } from "../pci/index.ts";
 import { deviceMatchers } from "../vitest/index.ts";
 import { FakeDisk, FakeNet, testBench } from "../testing/index.ts";
@@ -145,6 +153,98 @@ describe("testBench()", () => {
     bench.regs.TARGET.write(77);
     const io = found!.bars[1]!;
     expect(io.bus.read(io.base + 8, 4)).toBe(77);
+  });
+});
+
+describe("a bench refuses what a machine refuses", () => {
+  const ROOM = { base: 0x1000, length: 8 };
+  /** On the bench, of a device and of one behind a BAR; then in a machine. */
+  const problemsWith = async (handler: IoHandler, access: (bus: BusAccess, base: number) => unknown) => {
+    const mapped = definePlugin({
+      name: "test/gadget",
+      config: NoConfig,
+      setup(ctx) {
+        ctx.mapMmio(ROOM, handler);
+        const regions = [{ offset: 0, length: 16, handler }];
+        const id = { vendorId: 1, deviceId: 1, classCode: 0xff0000 };
+        ctx
+          .get(PciBus)
+          .attach(
+            new PciFunction(ctx, { ...id, bars: [{ index: 0, kind: "memory32", length: 16, regions }] }),
+          );
+        return {};
+      },
+    });
+    const bench = await testBench(mapped({}, { id: "gadget" }));
+    const bar = bench.pci.enumerate()[0]?.bars[0]?.base ?? 0;
+    const machine = mmioBus();
+    machine.map({ name: "gadget", ...ROOM }, handler);
+    return [
+      () => access(bench.mmio, ROOM.base),
+      () => access(bench.mmio, bar),
+      () => access(machine, ROOM.base),
+    ].map(messageOf);
+  };
+  const messageOf = (failing: () => unknown): string => {
+    try {
+      failing();
+    } catch (error) {
+      return (error as Error).message.replaceAll("gadget.bar0", "gadget");
+    }
+    return "nothing";
+  };
+
+  it.each([
+    [() => Number.NaN, "NaN"],
+    [() => -1, "-1"],
+    [() => 0x1_0000, "65536"],
+    [() => 5n as never, "the bigint 5n"],
+    [() => "5" as never, 'the string "5"'],
+    [() => undefined as never, "undefined"],
+  ])("as an answer: %s", async (read, found) => {
+    const handler = { read, write: () => undefined };
+    const problems = await problemsWith(handler, (bus, base) => bus.read(base + 4, 2));
+    const expected = `device gadget: read gadget+0x4 (2 bytes): gave ${found}, expected an unsigned integer of the access's width`;
+    expect(problems).toEqual([expected, expected, expected]);
+  });
+
+  it("as handlers: async ones", async () => {
+    const later = (): never => Promise.reject(new Error("later")) as never;
+    const handler = { read: later, write: later };
+    const promise =
+      "gave a promise; register handlers are synchronous: queue the work and complete it by an interrupt";
+    const read = `device gadget: read gadget+0x0 (4 bytes): ${promise}`;
+    expect(await problemsWith(handler, (bus, base) => bus.read(base, 4))).toEqual([read, read, read]);
+    const write = `device gadget: write gadget+0x0 (1 byte): ${promise}`;
+    expect(
+      await problemsWith(handler, (bus, base) => {
+        bus.write(base, 1, 7);
+      }),
+    ).toEqual([write, write, write]);
+  });
+
+  it("as a deadline: NaN", async () => {
+    const { clock } = await testBench(copier());
+    for (const each of [clock, new VirtualClock()]) {
+      const timer = each.createTimer(() => undefined);
+      expect(() => {
+        timer.arm(Number.NaN);
+      }).toThrow("a timer cannot be armed for NaN");
+    }
+  });
+
+  it("as a firmware entry: one of a kind that there is not", async () => {
+    const odd = definePlugin({
+      name: "test/odd",
+      config: NoConfig,
+      setup(ctx) {
+        ctx.describe({ kind: "acpi" } as never);
+        return {};
+      },
+    });
+    await expect(testBench(odd())).rejects.toThrow(
+      /describe: expected one of the kinds acpiDevice, .*found acpi$/,
+    );
   });
 });
 

@@ -1,4 +1,4 @@
-import type { IoHandler, IoWidth } from "@northbridge/core/contracts";
+import type { IoHandler, IoWidth, UntrustedHandler } from "@northbridge/core/contracts";
 
 /** One thing that crossed the device's edge. `register` is the offset in its region's terms. */
 export type TraceEvent =
@@ -44,7 +44,7 @@ export class TraceRecorder {
 /** A handler whose accesses can be recorded. */
 export class TracedHandler implements IoHandler {
   readonly #region: string;
-  readonly #inner: IoHandler;
+  readonly #inner: UntrustedHandler;
   readonly #trace: TraceRecorder;
 
   constructor(region: string, inner: IoHandler, trace: TraceRecorder) {
@@ -54,15 +54,16 @@ export class TracedHandler implements IoHandler {
   }
 
   read(offset: number, width: IoWidth): number {
-    const value = this.#inner.read(offset, width);
+    // The bus that asked refuses what is no value.
+    const value = this.#inner.read(offset, width) as number;
     if (this.#trace.isRecording)
       this.#trace.add({ kind: "read", region: this.#region, offset, width, value });
     return value;
   }
 
-  write(offset: number, width: IoWidth, value: number): void {
+  write(offset: number, width: IoWidth, value: number): unknown {
     if (this.#trace.isRecording)
       this.#trace.add({ kind: "write", region: this.#region, offset, width, value });
-    this.#inner.write(offset, width, value);
+    return this.#inner.write(offset, width, value);
   }
 }

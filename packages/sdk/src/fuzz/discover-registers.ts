@@ -246,5 +246,7 @@ async function atWork(device: DeviceUnderTest, written: readonly DiscoveredRegis
 
 function stateOf({ device, clock, interrupts }: TestBench): string {
   const deadline = clock.nextDeadlineNs();
-  return JSON.stringify([device.save?.(), Number.isFinite(deadline) ? deadline : null, interrupts.levels()]);
+  const shown = [device.save?.(), Number.isFinite(deadline) ? deadline : null, interrupts.levels()];
+  // Laws report a state that JSON does not hold.
+  return JSON.stringify(shown, (_key, value: unknown) => (typeof value === "bigint" ? `${value}n` : value));
 }

@@ -131,6 +131,47 @@ describe("fuzzing", () => {
     );
   });
 
+  it.each([
+    [
+      "answers with a bigint",
+      { read: () => 5n as never, write: () => undefined },
+      /gave the bigint 5n, expected/,
+    ],
+    [
+      "writes later",
+      { read: () => 0, write: (() => Promise.reject(new Error("later"))) as never },
+      /gave a promise; register handlers are synchronous/,
+    ],
+  ])("finds a handler that %s, with and without a register map", async (_what, handler, problem) => {
+    const create = definePlugin({
+      name: "test/raw",
+      config: NoConfig,
+      setup(ctx) {
+        ctx.mapMmio({ base: 0x1000, length: map.length }, handler);
+        return { reset: () => undefined, save: () => ({}), restore: () => undefined };
+      },
+    });
+    for (const device of [{ create }, { create, registers: map }])
+      await expect(fuzzDevice("fuzz", device)).rejects.toThrow(problem);
+  });
+
+  it("finds a state that JSON does not hold", async () => {
+    const device = (state: unknown): DeviceUnderTest => ({
+      create: definePlugin({
+        name: "test/odd",
+        config: NoConfig,
+        setup(ctx) {
+          ctx.mapMmio({ base: 0x1000, length: 4 }, { read: () => 0, write: () => undefined });
+          return { save: () => state, restore: () => undefined };
+        },
+      }),
+    });
+    await expect(fuzzDevice("save and restore", device({ count: 1n }))).rejects.toThrow(
+      /does not survive JSON: state.count is a bigint/,
+    );
+    await expect(fuzzDevice("save and restore", device([new Map()]))).rejects.toThrow(/state\[0\] is a Map/);
+  });
+
   it("finds what a restored device forgot", async () => {
     await expect(fuzzDevice("save and restore", withBug("forgets the deadline"))).rejects.toThrow(
       /restored device differs/,

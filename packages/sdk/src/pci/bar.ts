@@ -4,6 +4,7 @@ import type {
   IoWidth,
   PostedRange,
   Unmap,
+  UntrustedHandler,
   VcpuRange,
 } from "@northbridge/core/contracts";
 import { NorthbridgeError } from "@northbridge/core/contracts";
@@ -119,9 +120,10 @@ export class BarWindow implements IoHandler {
     return region === undefined ? 0 : region.handler.read(offset - region.offset, width);
   }
 
-  write(offset: number, width: IoWidth, value: number): void {
+  write(offset: number, width: IoWidth, value: number): unknown {
     const region = this.#regionAt(offset);
-    region?.handler.write(offset - region.offset, width, value);
+    const handler: UntrustedHandler | undefined = region?.handler;
+    return handler?.write(offset - (region?.offset ?? 0), width, value);
   }
 
   #regionAt(offset: number): BarRegion | undefined {

@@ -1,16 +1,18 @@
-import type {
-  Clock,
-  Device,
-  DeviceContext,
-  DeviceEntry,
-  DevicePluginSpec,
-  IoHandler,
-  IoRegion,
-  IoWidth,
-  PowerControl,
-  Timer,
-  Token,
-  Unmap,
+import {
+  type Clock,
+  type Device,
+  type DeviceContext,
+  type DeviceEntry,
+  type DevicePluginSpec,
+  type IoHandler,
+  type IoRegion,
+  type IoWidth,
+  isAnswer,
+  type PowerControl,
+  type Timer,
+  type Token,
+  type Unmap,
+  type UntrustedHandler,
 } from "@northbridge/core/contracts";
 import { PciBus } from "../pci/pci-bus.ts";
 import type { PciFunction } from "../pci/pci-function.ts";
@@ -332,7 +334,7 @@ export const nameOf = (token: symbol): string => token.description ?? "service";
 
 class RecordedHandler implements IoHandler {
   readonly #region: number;
-  readonly #inner: IoHandler;
+  readonly #inner: UntrustedHandler;
   readonly #writer: TraceWriter;
   readonly #memory: RecordedMemory;
 
@@ -349,26 +351,28 @@ class RecordedHandler implements IoHandler {
     if (this.#memory.hasViews) this.#memory.noteViews();
     let value: number;
     try {
-      value = this.#inner.read(offset, width);
+      value = this.#inner.read(offset, width) as number; // the bus that asked refuses what is none
     } catch (error) {
       writer.thrown(error);
       throw error;
     }
-    if (value >>> 0 === value) writer.endAccess(value);
+    if (isAnswer(value, width)) writer.endAccess(value);
     else writer.thrown(`gave ${String(value)}`);
     return value;
   }
 
-  write(offset: number, width: IoWidth, value: number): void {
+  write(offset: number, width: IoWidth, value: number): unknown {
     const writer = this.#writer;
     writer.beginAccess(Op.WRITE, this.#region, offset, width, value);
     if (this.#memory.hasViews) this.#memory.noteViews();
+    let result: unknown;
     try {
-      this.#inner.write(offset, width, value);
+      result = this.#inner.write(offset, width, value);
     } catch (error) {
       writer.thrown(error);
       throw error;
     }
     writer.endAccess(0);
+    return result;
   }
 }

@@ -1,16 +1,25 @@
 import {
+  accessInWords,
+  badAnswer,
   type Bus,
   type BusAccess,
+  DeviceFault,
   type IoHandler,
   type IoRegion,
   type IoWidth,
+  isAnswer,
   NorthbridgeError,
   type Unmap,
+  type UntrustedHandler,
 } from "@northbridge/core/contracts";
 
-/** An address space of handlers, as a guest sees one: unclaimed bytes read as ones, wide accesses split where a region ends. */
+/**
+ * An address space of handlers, as a guest sees one: unclaimed bytes read as ones, wide accesses split where a region
+ * ends. Throws `DeviceFault`, as a machine's does, for an answer that is no value of a register and for a promise; what
+ * a handler throws is thrown as it is.
+ */
 export class FakeBus implements Bus {
-  readonly #mapped: { readonly region: IoRegion; readonly handler: IoHandler }[] = [];
+  readonly #mapped: MappedHandler[] = [];
   readonly unclaimed: { reads: number; writes: number } = { reads: 0, writes: 0 };
 
   get regions(): readonly IoRegion[] {
@@ -34,7 +43,10 @@ export class FakeBus implements Bus {
   read(address: number, width: IoWidth): number {
     const entry = this.#at(address);
     if (entry !== undefined && fits(entry.region, address, width)) {
-      return entry.handler.read(address - entry.region.base, width);
+      const offset = address - entry.region.base;
+      const value = entry.handler.read(offset, width);
+      if (!isAnswer(value, width)) throw faultOf(entry.region, offset, width, value);
+      return value;
     }
     if (width === 1) {
       this.unclaimed.reads++;
@@ -48,7 +60,9 @@ export class FakeBus implements Bus {
   write(address: number, width: IoWidth, value: number): void {
     const entry = this.#at(address);
     if (entry !== undefined && fits(entry.region, address, width)) {
-      entry.handler.write(address - entry.region.base, width, value);
+      const offset = address - entry.region.base;
+      const result = entry.handler.write(offset, width, value);
+      if (result instanceof Promise) throw faultOf(entry.region, offset, -width, result);
       return;
     }
     if (width === 1) {
@@ -61,10 +75,19 @@ export class FakeBus implements Bus {
     this.write(address + half, half, (value >>> (8 * half)) & mask);
   }
 
-  #at(address: number): { readonly region: IoRegion; readonly handler: IoHandler } | undefined {
+  #at(address: number): MappedHandler | undefined {
     return this.#mapped.find(({ region }) => address >= region.base && address < region.base + region.length);
   }
 }
+
+interface MappedHandler {
+  readonly region: IoRegion;
+  readonly handler: UntrustedHandler;
+}
+
+/** @param width negative for a write */
+const faultOf = (region: IoRegion, offset: number, width: number, answer: unknown): DeviceFault =>
+  new DeviceFault(region.name, `${accessInWords(region, offset, width)}: ${badAnswer(answer)}`, []);
 
 /** Reads and writes of a guest with x86's names. */
 export class FakePorts {

@@ -65,7 +65,9 @@ class FakeTimer implements Timer {
     this.#callback = callback;
   }
 
+  /** Throws for NaN, as a machine's timers do. */
   arm(deadlineNs: number): void {
+    if (Number.isNaN(deadlineNs)) throw new RangeError("a timer cannot be armed for NaN");
     this.deadlineNs = deadlineNs;
   }
 

@@ -3,6 +3,7 @@ import {
   type Device,
   type DeviceContext,
   type DeviceEntry,
+  expectFirmwareEntry,
   type FirmwareEntry,
   type GuestMemory,
   type InterruptLine,
@@ -124,6 +125,7 @@ export class FakeMachine {
       mapMmio: (region, handler) => this.mmio.map({ name: id, ...region }, handler),
       irq: (gsi) => this.#irq(id, gsi),
       describe: (entry) => {
+        expectFirmwareEntry(entry);
         this.firmware.push(entry);
       },
       onClose: (closer) => {
