@@ -88,6 +88,13 @@ describe("a balloon under a stock driver", () => {
         expect(await monitor(directory, "device balloon target 120")).toBe("120 MiB");
         await expectActual(shell, directory, (mib) => mib === 120);
         const told = await statistics(directory);
+        expect(told).not.toHaveProperty("isOld");
+        await shell.ask("dd if=/dev/zero of=/tmp/fill bs=1M count=60 2>/dev/null");
+        // The answer to the request before would not know yet.
+        expect((await statistics(directory))["freeMemory"]).toBeLessThan(
+          (told["freeMemory"] ?? 0) - (30 << 20),
+        );
+        await shell.ask("rm /tmp/fill");
         expect(told["totalMemory"]).toBe(
           1024 * Number(await shell.ask("awk '/MemTotal/ { print $2 }' /proc/meminfo")),
         );
