@@ -244,6 +244,37 @@ describe("datagrams through user()", () => {
     stranger.close();
   });
 
+  it("hold 512 ports of guests at a time, and 64 peers of each: the oldest give way", async () => {
+    const to = "127.0.0.1";
+    const [first, last] = [createSocket("udp4").bind(0, to), createSocket("udp4").bind(0, to)];
+    await Promise.all([once(first, "listening"), once(last, "listening")]);
+    await withNet({ policy: [{ action: "allow", to: "127.0.0.0/8" }] }, async (card, net) => {
+      /** Where the guest's datagram to this peer comes from. */
+      const ask = async (peer: typeof first): Promise<number> => {
+        const arrived = once(peer, "message");
+        card.send(udp(4000, peer.address().port, [1], { to }));
+        const [, from] = (await arrived) as [Buffer, { port: number }];
+        return from.port;
+      };
+      const port = await ask(first);
+      for (let peer = 1; peer < 64; peer += 1) card.send(udp(4000, 9, [1], { to: `127.0.1.${peer}` }));
+      expect(await ask(last)).toBe(port);
+      // Of two answers, in this order, the second is the first to be heard.
+      const heard = card.next((frame) => field.protocol(frame) === 17);
+      await new Promise((sent) => {
+        first.send(Uint8Array.of(2), port, to, sent);
+      });
+      last.send(Uint8Array.of(3), port, to);
+      expect(field.udpPayload(await heard)[0]).toBe(3);
+
+      for (let guestPort = 1; guestPort <= 600; guestPort += 1)
+        card.send(udp(guestPort, 9, [1], { to: "127.0.1.1" }));
+      expect(net.stats.udpFlows).toBe(512);
+    });
+    first.close();
+    last.close();
+  });
+
   it("reach a guest through a forwarded port, and its answers the client", async () => {
     const client = createSocket("udp4");
     const options = { forwards: [{ protocol: "udp", hostPort: 0, guestPort: 53 }] } as const;

@@ -167,4 +167,27 @@ describe("a switch", () => {
     await two.close();
     await served.close();
   });
+
+  it("has room for 64 peers at a socket, and turns more away", async () => {
+    await using directory = await scratch();
+    const path = join(directory.path, "lan.sock");
+    const fabric = ethernetSwitch();
+    const served = await serveSwitch(fabric, { path });
+    const ports = async (count: number): Promise<void> => {
+      while (fabric.stats["ports"] !== count) await new Promise(setImmediate);
+    };
+    const peers = await Promise.all(Array.from({ length: 64 }, () => stream({ path })));
+    await ports(64);
+    const late = await stream({ path });
+    while (late.stats["isConnected"] !== 0) await new Promise(setImmediate);
+    expect(fabric.stats["ports"]).toBe(64);
+    // One that goes makes room.
+    await peers[0]?.close();
+    await ports(63);
+    const next = await stream({ path });
+    await ports(64);
+    expect(next.stats["isConnected"]).toBe(1);
+    for (const peer of [...peers, late, next]) await peer.close();
+    await served.close();
+  });
 });

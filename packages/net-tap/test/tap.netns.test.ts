@@ -100,6 +100,24 @@ describe.skipIf(obstacle !== undefined)(`a tap${obstacle === undefined ? "" : `:
     await here.close();
   });
 
+  it("leaves frames with the kernel while the guest has no room, and loses none", async (context) => {
+    context.skip(namespaceObstacle("ping") !== undefined, "needs ping");
+    await using namespace = await NetworkNamespace.make();
+    const net = tap({ name: freshName(), up: false });
+    const card = new GuestCard(net);
+    card.hasRoom = false;
+    await namespace.take(net.name);
+    await namespace.run("ip", "addr", "add", "10.9.9.1/24", "dev", "eth0");
+    // Nobody answers: three questions for 10.9.9.9.
+    await expect(namespace.run("ping", "-c", "1", "-W", "5", "10.9.9.9")).rejects.toThrow();
+    expect(card.received).toEqual([]);
+    card.hasRoom = true;
+    net.resume();
+    const questions = (): number => card.received.filter((frame) => frame[13] === 6).length;
+    await expect.poll(questions, { timeout: 20_000 }).toBeGreaterThanOrEqual(3);
+    await net.close();
+  });
+
   it("loses frames while its interface is down or gone, and nothing else happens", async () => {
     const net = tap({ name: freshName(), up: false });
     const card = new GuestCard(net);
