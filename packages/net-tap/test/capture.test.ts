@@ -154,6 +154,31 @@ describe("a capture", () => {
     },
   );
 
+  it("says that a full disk has ended it, once, and frames go on", async () => {
+    const said: string[] = [];
+    const network = hub();
+    const link = await capture(network.port(), { path: "/dev/full", warn: (line) => said.push(line) });
+    let received = 0;
+    network.port().connect(
+      () => {
+        received += 1;
+        return true;
+      },
+      () => undefined,
+    );
+    while (said.length === 0) {
+      link.send([new Uint8Array(60)]);
+      await new Promise((done) => setImmediate(done));
+    }
+    const before = received;
+    link.send([new Uint8Array(60)]);
+    expect([said, received - before]).toEqual([
+      [expect.stringMatching(/^\/dev\/full: the capture ends here: ENOSPC/)],
+      1,
+    ]);
+    await link.close();
+  });
+
   it("says where it cannot write", async () => {
     await expect(capture(hub().port(), { path: "/nowhere/at/all.pcapng" })).rejects.toMatchObject({
       code: "NB_HOST",

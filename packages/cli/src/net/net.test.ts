@@ -6,7 +6,7 @@ import { enterNetworkNamespace } from "@northbridge/linux";
 import { describe, expect, it } from "vitest";
 import { namespaceObstacle, NetworkNamespace } from "../../../net-tap/test/network-namespace.ts";
 import { forwardObstacles } from "./forward-obstacles.ts";
-import { planNetwork } from "./network-plan.ts";
+import { expectFreeSubnet, planNetwork } from "./network-plan.ts";
 
 const MAIN = join(import.meta.dirname, "..", "main.ts");
 const obstacle = namespaceObstacle();
@@ -48,6 +48,20 @@ describe("the plan of a host network", () => {
   ])("refuses %j", (change, message) => {
     expect(() => planNetwork({ ...request, ...change }, "/run/x")).toThrow(message);
   });
+});
+
+it.each([
+  ["10.88.0.0/24", "10.88.0.1/24"],
+  ["10.88.0.0/16", "10.88.7.9/29"],
+  ["10.88.7.0/29", "10.88.0.1/16"],
+])("does not make %s beside %s", (subnet, address) => {
+  expect(() => {
+    expectFreeSubnet(subnet, [
+      { address: "127.0.0.1/8", of: "lo" },
+      { address, of: "br0" },
+    ]);
+  }).toThrow(`--subnet: ${subnet} overlaps ${address} of br0: choose another`);
+  expectFreeSubnet(subnet, [{ address: "10.89.0.1/24", of: "br1" }]);
 });
 
 describe.skipIf(obstacle !== undefined)(

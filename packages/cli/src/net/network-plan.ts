@@ -174,6 +174,28 @@ function addressesOf(subnet: string): Addresses {
   };
 }
 
+/**
+ * Throws `NB_CONFIG` where the subnet overlaps an address that an interface of the host has: two routes to it would be one
+ * too many.
+ * @param taken addresses with prefixes, as ip(8) writes them: `10.77.0.1/24`, and whose they are
+ */
+export function expectFreeSubnet(subnet: string, taken: readonly { address: string; of: string }[]): void {
+  const [network, size] = rangeOf(subnet);
+  for (const { address, of } of taken) {
+    const [other, otherSize] = rangeOf(address);
+    if (network >= other + otherSize || other >= network + size) continue;
+    fail(`--subnet: ${subnet} overlaps ${address} of ${of}: choose another`);
+  }
+}
+
+/** First address and length of the network that an address with a prefix is in. */
+function rangeOf(cidr: string): [first: number, length: number] {
+  const [address = "", prefix = ""] = cidr.split("/");
+  const size = 2 ** (32 - Number(prefix));
+  const value = address.split(".").reduce((sum, byte) => sum * 256 + Number(byte), 0);
+  return [value - (value % size), size];
+}
+
 function fail(message: string): never {
   throw new NorthbridgeError("NB_CONFIG", message);
 }

@@ -3,7 +3,8 @@ import { InvalidArgumentError } from "commander";
 import type { RegisterCommand } from "../commands/register-command.ts";
 import { forwardObstacles } from "./forward-obstacles.ts";
 import { setUp, tearDown } from "./host-network.ts";
-import { checkNetworkName, planNetwork } from "./network-plan.ts";
+import { addressesOfHost } from "./host-addresses.ts";
+import { checkNetworkName, expectFreeSubnet, planNetwork } from "./network-plan.ts";
 import { listNetworks } from "./network-record.ts";
 
 interface SetupFlags {
@@ -33,7 +34,10 @@ export const registerNet: RegisterCommand = (program, host) => {
     .option("--no-dhcp", "give out no addresses")
     .option("--state <dir>", "where to record what was done", STATE)
     .action(async (name: string, { state, user, ...flags }: SetupFlags) => {
-      await setUp(name, planNetwork({ name, user, ...flags }, resolve(state)), state, say);
+      const plan = planNetwork({ name, user, ...flags }, resolve(state));
+      const others = (await addressesOfHost()).filter(({ of }) => of !== name);
+      expectFreeSubnet(flags.subnet, others);
+      await setUp(name, plan, state, say);
       if (flags.nat) for (const line of await forwardObstacles(name)) say(line);
     });
   net

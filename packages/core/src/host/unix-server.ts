@@ -1,6 +1,7 @@
 import { once } from "node:events";
-import { lstatSync, unlinkSync } from "node:fs";
+import { existsSync, lstatSync, unlinkSync } from "node:fs";
 import { createConnection, type Server, type Socket } from "node:net";
+import { dirname } from "node:path";
 import { NorthbridgeError } from "../contracts/index.ts";
 import { fileErrorReason } from "./file-error.ts";
 
@@ -79,10 +80,13 @@ function cannotListen(path: string, cause: unknown): NorthbridgeError {
   const found = lstatSync(path, { throwIfNoEntry: false });
   const isTaken =
     cause instanceof Error && "code" in cause && cause.code === "EADDRINUSE" && found !== undefined;
-  const reason = !isTaken
-    ? fileErrorReason(cause)
-    : found.isSocket()
-      ? "somebody listens there"
-      : "there is a file of that name";
+  // A directory that is not there Node calls a lack of rights.
+  const reason = !existsSync(dirname(path))
+    ? `there is no directory ${dirname(path)}`
+    : !isTaken
+      ? fileErrorReason(cause)
+      : found.isSocket()
+        ? "somebody listens there"
+        : "there is a file of that name";
   return new NorthbridgeError("NB_HOST", `${path}: cannot listen: ${reason}`, { cause });
 }

@@ -9,7 +9,7 @@ import { MAX_PAIRS, type NetLimits, VirtioNet } from "./virtio-net.ts";
 export interface VirtioNetConfig extends PlacementConfig {
   /** `{ kind: loopback }`, or any other network back end. */
   readonly link: HostEndConfig;
-  /** `52:54:00:12:34:56`, a unicast address. @defaultValue made of the device's id */
+  /** `52:54:00:12:34:56`, a unicast address. @defaultValue made of the device's id: machines that meet on a network need one each */
   readonly mac?: string | undefined;
   /** Pairs of receive and transmit queues. @defaultValue 1 */
   readonly queuePairs?: number | undefined;

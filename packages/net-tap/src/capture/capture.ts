@@ -18,6 +18,8 @@ export interface CaptureOptions {
   readonly interfaceName?: string | undefined;
   /** Milliseconds since 1970 UTC, with a fraction. @defaultValue the host's */
   readonly nowMs?: (() => number) | undefined;
+  /** The file or its reader takes no more: what passes from now on is not in it. */
+  readonly warn?: ((line: string) => void) | undefined;
 }
 
 /** A reader that is slower than this is not waited for: frames are left out of the capture, and counted. */
@@ -47,8 +49,9 @@ export class Capture implements NetBackend {
     this.#stream = stream;
     this.#snapLength = options.snapLength ?? LONGEST_SNAP;
     this.#nowMs = options.nowMs ?? (() => performance.timeOrigin + performance.now());
-    stream.on("error", () => {
+    stream.on("error", ({ message }) => {
       this.#hasFailed = true;
+      options.warn?.(`${options.path}: the capture ends here: ${message}`);
     });
     stream.write(pcapngHeader(options.interfaceName ?? "net0", this.#snapLength));
   }

@@ -1,7 +1,7 @@
 import type { HostEndKind, HostEndOptions } from "@northbridge/sdk";
 import * as v from "valibot";
 import { capture, type CaptureOptions } from "../capture/capture.ts";
-import { type CommonNetConfig, defineNetKind } from "./define-net-kind.ts";
+import { type CommonNetConfig, defineNetKind, logLine } from "./define-net-kind.ts";
 
 /** `{ kind: capture, path: net0.pcapng, link: { kind: user } }`. */
 export interface CaptureConfig extends Pick<CaptureOptions, "path" | "snapLength"> {
@@ -17,11 +17,15 @@ export const captureKind: HostEndKind<"net", CaptureConfig & CommonNetConfig> = 
     link: v.looseObject({ kind: v.string() }),
   },
   ends: { link: "net" },
-  async open({ path, snapLength, link }, { ends, device, clock }) {
+  async open({ path, snapLength, link }, context) {
+    const { ends, device, clock } = context;
     const inner = await ends.net(link);
     try {
       const nowMs = (): number => clock.epochMs + clock.nowNs() / 1e6;
-      const backend = await capture(inner, { path, snapLength, interfaceName: device, nowMs });
+      const warn = (line: string): void => {
+        logLine(context, line);
+      };
+      const backend = await capture(inner, { path, snapLength, interfaceName: device, nowMs, warn });
       return { backend, stats: () => ({ ...backend.stats }) };
     } catch (error) {
       await inner.close();

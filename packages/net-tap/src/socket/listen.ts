@@ -1,5 +1,6 @@
-import { rmSync, statSync } from "node:fs";
+import { existsSync, rmSync, statSync } from "node:fs";
 import { connect, createServer, type Server, type ServerOpts, type Socket } from "node:net";
+import { dirname } from "node:path";
 import { NorthbridgeError } from "@northbridge/sdk";
 
 /** `struct sockaddr_un` (unix(7)), less the byte that ends it. */
@@ -26,7 +27,12 @@ export async function listenAt(
   options: ServerOpts,
   { onPeer, refusal, onError }: ListenEvents,
 ): Promise<Server> {
-  if ("path" in at) await removeStale(at.path);
+  if ("path" in at) {
+    // Node calls that a lack of rights.
+    if (!existsSync(dirname(at.path)))
+      throw refusal(Object.assign(new Error("there is no such directory"), { code: "ENOENT" }));
+    await removeStale(at.path);
+  }
   const server = createServer(options, onPeer);
   await new Promise<void>((resolve, reject) => {
     const onRefused = (error: NodeJS.ErrnoException): void => {
