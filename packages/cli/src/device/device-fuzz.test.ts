@@ -165,7 +165,7 @@ it("prints tests that compile, and fail in the same words", { timeout: 300_000 }
   );
   const tests = run(join(root, "node_modules/vitest/vitest.mjs"), "run", "--root", directory);
   expect(tests.stdout).toMatch(/Tests +5 failed \(5\)/);
-  for (const message of messages) expect(tests.stdout + tests.stderr).toContain(`Error: ${message}`);
+  for (const message of messages) expect(tests.stdout + tests.stderr).toContain(`: ${message}`);
   await writeFile(
     join(directory, "tsconfig.json"),
     JSON.stringify({
