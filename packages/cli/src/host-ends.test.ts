@@ -50,6 +50,7 @@ it("makes a file guest memory, all of which has storage, and flushes what is wri
   await disk.read(MIB - 512, [into]);
   expect(into[511]).toBe(7);
   await disk.close();
+  await (await openDisk(path)).close(); // the mapping is there yet, and keeps nobody from the file
   mapping.unmap();
   close(memory);
 });

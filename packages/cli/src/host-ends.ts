@@ -29,8 +29,11 @@ const mapper: FileMapper = {
 
 /** As QEMU locks raw images, so that neither it nor another machine has the same disk. */
 const lock: FileBlockOptions["lock"] = async (path, fd, writes) => {
-  const { lockImage } = await import("@northbridge/storage-qcow2");
+  const { lockImage, weakenLock } = await import("@northbridge/storage-qcow2");
   lockImage(path, fd, writes, "readers");
+  return () => {
+    weakenLock(path, fd, false, "anything");
+  };
 };
 
 /**

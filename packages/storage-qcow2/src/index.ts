@@ -1,7 +1,7 @@
 export { type OpenImageOptions, openImage, probeFormat } from "./chain/open-image.ts";
 export type { DiskImage, Extent, ImageFormat } from "./disk-image.ts";
 export type { BlockFile, FileExtent } from "./file/block-file.ts";
-export { lockImage, type Sharing } from "./file/image-lock.ts";
+export { lockImage, type Sharing, weakenLock } from "./file/image-lock.ts";
 export { MemoryFile } from "./file/memory-file.ts";
 export { NodeFile, type NodeFileOptions } from "./file/node-file.ts";
 export { backup, type BackupOptions } from "./graph/backup-job.ts";

@@ -1,9 +1,11 @@
 import type { WatchedConsole } from "@northbridge/core";
 
-/** How Linux begins to say that it panics: a line of the kernel's, behind time and context (`kernel/panic.c`). */
-const FIRST = /^(?:\[ *\d+\.\d+\](?:\[ *[TC]\d+\])? )?Kernel panic - not syncing(?:: (.*))?$/;
-/** The last that it says, with nothing behind it for good or until it resets. */
+/** How Linux says that it panics (`kernel/panic.c`); a prompt may stand before it. */
+const FIRST = /(?<!end )Kernel panic - not syncing(?:: (.*))?$/;
+/** The last that it says before it stands still or resets. */
 const LAST = /---\[ end Kernel panic|Rebooting in \d+ seconds/;
+/** Kernels before 5.1 warn behind that; with times, their lines can be told from others'. */
+const KERNEL_LINE = /^\[ *\d+\.\d+\]/;
 /** What a kernel says that ends in good order, and a panicking one never does (`kernel/reboot.c`). */
 const ORDERLY = /reboot: (?:Restarting|Power|System halted)/;
 const LONGEST_LINE = 512;
@@ -29,29 +31,34 @@ export interface PanicListener {
 export function detectPanic(console: WatchedConsole, { onBegin, onEnd, onWithdraw }: PanicListener): void {
   let line = "";
   let reason: string | undefined;
+  /** Runs while nothing but the kernel has written behind its last line. */
   let silence: NodeJS.Timeout | undefined;
 
+  const goOn = (): void => {
+    clearTimeout(silence);
+    silence = undefined;
+  };
+  const endIfSilent = (): void => {
+    silence = undefined;
+    if (reason !== undefined && (line === "" || KERNEL_LINE.test(line))) onEnd(reason);
+  };
   const see = (text: string): void => {
     const first = FIRST.exec(text);
     if (first !== null) {
       reason = first[1] ?? "Kernel panic";
       onBegin(reason);
     } else if (reason !== undefined && LAST.test(text)) {
-      const given = reason;
-      silence = setTimeout(() => {
-        onEnd(given);
-      }, SILENCE_MS).unref();
+      goOn();
+      silence = setTimeout(endIfSilent, SILENCE_MS).unref();
     } else if (reason !== undefined && ORDERLY.test(text)) {
       reason = undefined;
+      goOn();
       onWithdraw();
-    }
+    } else if (!KERNEL_LINE.test(text)) goOn();
   };
 
   console.tap((byte) => {
-    if (silence !== undefined && byte !== NEWLINE && byte !== RETURN) {
-      clearTimeout(silence);
-      silence = undefined;
-    }
+    silence?.refresh();
     if (byte === NEWLINE) {
       if (line.length > 0) see(line);
       line = "";

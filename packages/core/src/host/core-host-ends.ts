@@ -106,9 +106,7 @@ const fileOutput: HostEndKind<"char", unknown, At> = {
       flush: () => {
         sink.flush();
       },
-      close: () => {
-        sink.close();
-      },
+      close: () => sink.close(),
     };
   }),
   tryOpen: ({ path }) => tryAppend(path),

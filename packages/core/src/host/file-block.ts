@@ -49,8 +49,11 @@ export interface FileBlockOptions {
   readonly holes?: HolePuncher;
   /** @defaultValue the file cannot be guest memory */
   readonly mapper?: FileMapper;
-  /** Keeps others from using the open file in a way that excludes ours; throws. @defaultValue nobody is kept from it */
-  readonly lock?: (path: string, fd: number, writes: boolean) => void | Promise<void>;
+  /**
+   * Keeps others from using the open file in a way that excludes ours, until what it gives is called: a mapping of the file
+   * may outlive its descriptor. Throws. @defaultValue nobody is kept from it
+   */
+  readonly lock?: (path: string, fd: number, writes: boolean) => Promise<() => void>;
 }
 
 /**
@@ -66,6 +69,7 @@ export class FileBlock implements BlockBackend {
   readonly #file: FileHandle;
   readonly #holes: HolePuncher | undefined;
   readonly #isVirtual: boolean;
+  readonly #unlock: (() => void) | undefined;
   #size: number;
   /** Slow requests in a row so far. */
   #slowInARow = 0;
@@ -77,7 +81,14 @@ export class FileBlock implements BlockBackend {
   readonly #underWay = new Set<Promise<void>>();
   #isClosed = false;
 
-  private constructor(path: string, file: FileHandle, size: number, options: FileBlockOptions) {
+  private constructor(
+    path: string,
+    file: FileHandle,
+    size: number,
+    options: FileBlockOptions,
+    unlock: (() => void) | undefined,
+  ) {
+    this.#unlock = unlock;
     this.#path = path;
     this.#file = file;
     this.#size = size;
@@ -113,13 +124,14 @@ export class FileBlock implements BlockBackend {
       await file.close();
       throw new NorthbridgeError("NB_CONFIG", `${path}: ${fault}`);
     }
+    let unlock: (() => void) | undefined;
     try {
-      await options.lock?.(path, file.fd, !readOnly);
+      unlock = await options.lock?.(path, file.fd, !readOnly);
     } catch (error) {
       await file.close();
       throw error;
     }
-    return new FileBlock(path, file, (await file.stat()).size, options);
+    return new FileBlock(path, file, (await file.stat()).size, options, unlock);
   }
 
   get size(): number {
@@ -192,8 +204,10 @@ export class FileBlock implements BlockBackend {
 
   /** What is under way on the pool is done before: the descriptor's number may be another file's after. */
   async close(): Promise<void> {
+    if (this.#isClosed) return;
     this.#isClosed = true;
     while (this.#underWay.size > 0) await Promise.allSettled(this.#underWay);
+    this.#unlock?.();
     await this.#file.close();
   }
 

@@ -1,10 +1,11 @@
-import { execFileSync, spawnSync } from "node:child_process";
+import { execFileSync, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { connect, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { PassThrough } from "node:stream";
+import { buffer } from "node:stream/consumers";
 import * as fc from "fast-check";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { FileSink } from "./file-sink.ts";
@@ -99,14 +100,14 @@ describe("FileSink", () => {
     for (const text of ["one\n", "two\n"]) {
       const sink = new FileSink(path);
       type(sink, text);
-      sink.close();
-      sink.close();
+      await sink.close();
+      await sink.close();
     }
     expect(await readFile(path, "utf8")).toBe("one\ntwo\n");
     expect(() => new FileSink(directory)).toThrow(expect.objectContaining({ code: "NB_HOST" }));
   });
 
-  it("outlives a disk that is full, says so once, and what is lost is counted", () => {
+  it("outlives a disk that is full, says so once, and what is lost is counted", async () => {
     const said: string[] = [];
     const sink = new FileSink("/dev/full", (message) => said.push(message)); // full(4)
     for (const text of ["one", "two"]) {
@@ -114,10 +115,33 @@ describe("FileSink", () => {
       sink.flush();
     }
     type(sink, "three");
-    sink.close();
+    await sink.close();
     expect([said, sink.lostBytes]).toEqual([
       ["/dev/full: its disk is full: the guest's output is lost until that changes"],
       11,
+    ]);
+  });
+
+  it("loses nothing of a FIFO whose reader keeps up, and what one that has gone does not read", async () => {
+    const path = join(directory, "fifo");
+    execFileSync("mkfifo", [path]);
+    const reader = spawn("cat", [path], { stdio: ["ignore", "pipe", "ignore"] });
+    const read = buffer(reader.stdout);
+    let sink: FileSink | undefined;
+    while (sink === undefined) {
+      try {
+        sink = new FileSink(path);
+      } catch {
+        await new Promise((done) => setImmediate(done)); // cat has not opened it yet
+      }
+    }
+    for (let i = 0; i < 512 << 10; i++) sink.write(i & 0xff);
+    await sink.close();
+    const bytes = await read;
+    expect([bytes.length, bytes.every((byte, i) => byte === (i & 0xff)), sink.lostBytes]).toEqual([
+      512 << 10,
+      true,
+      0,
     ]);
   });
 
