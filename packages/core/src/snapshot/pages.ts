@@ -3,6 +3,7 @@ import { setImmediate as nextTurn } from "node:timers/promises";
 import { crc32 } from "node:zlib";
 import { RestoreError } from "../contracts/index.ts";
 import { MOST_PAGES_PER_RUN, PAGE_BYTES, type PageRun, PAGES_FILE } from "./manifest.ts";
+import type { ReplacedPages } from "./replaced-pages.ts";
 
 /** Looked at in one turn of the event loop: a process has other machines, and signals. */
 const PAGES_PER_TURN = 4096;
@@ -56,7 +57,7 @@ export class PageReader {
     this.#directory = directory;
   }
 
-  /** Throws `RestoreError` where the file ends early or a checksum is wrong. */
+  /** Into memory that is all zeros. Throws `RestoreError` where the file ends early or a checksum is wrong. */
   async read(
     runs: readonly PageRun[],
     into: Uint8Array,
@@ -64,17 +65,36 @@ export class PageReader {
   ): Promise<void> {
     for (const run of runs) {
       const { offset, length } = rangeOf(run, into.length);
-      const start = this.#position;
-      for (let done = 0; done < length; ) {
-        const { bytesRead } = await this.#file.read(into, offset + done, length - done, start + done);
-        if (bytesRead === 0) throw new RestoreError(this.#directory, `${PAGES_FILE} ends early`);
-        done += bytesRead;
-      }
-      if (crc32(into.subarray(offset, offset + length)) !== run[2]) {
-        throw new RestoreError(this.#directory, `${PAGES_FILE} is damaged: wrong checksum at byte ${start}`);
-      }
-      this.#position += length;
+      await this.#readRun(run, into.subarray(offset, offset + length));
       onRead(offset, length);
     }
+  }
+
+  /** In the place of what is there, checked before. Throws as `read` does. */
+  async replace(runs: readonly PageRun[], pages: ReplacedPages): Promise<void> {
+    const piece = new Uint8Array(MOST_PAGES_PER_RUN * PAGE_BYTES);
+    let end = 0;
+    for (const run of runs) {
+      const { offset, length } = rangeOf(run, pages.length);
+      const saved = piece.subarray(0, length);
+      await this.#readRun(run, saved);
+      await pages.clear(end, offset);
+      pages.replace(offset, saved);
+      end = offset + length;
+    }
+    await pages.clear(end, pages.length);
+  }
+
+  async #readRun([, , checksum]: PageRun, into: Uint8Array): Promise<void> {
+    const start = this.#position;
+    for (let done = 0; done < into.length; ) {
+      const { bytesRead } = await this.#file.read(into, done, into.length - done, start + done);
+      if (bytesRead === 0) throw new RestoreError(this.#directory, `${PAGES_FILE} ends early`);
+      done += bytesRead;
+    }
+    if (crc32(into) !== checksum) {
+      throw new RestoreError(this.#directory, `${PAGES_FILE} is damaged: wrong checksum at byte ${start}`);
+    }
+    this.#position += into.length;
   }
 }

@@ -15,7 +15,11 @@ import {
 } from "./manifest.ts";
 import { memoryDisks } from "./memory-disks.ts";
 import { PageReader, rangeOf } from "./pages.ts";
+import { ReplacedPages } from "./replaced-pages.ts";
 import type { SnapshotSubject } from "./snapshot-subject.ts";
+
+/** What devices have of memory of their own, in the places of the slots. Other memory is zeros as it was made. */
+type OwnPages = readonly (ReplacedPages | undefined)[];
 
 /** The manifest of a snapshot directory. Throws `RestoreError`. */
 export async function readManifest(directory: string): Promise<ManifestV2> {
@@ -42,10 +46,14 @@ export async function readSnapshot(subject: SnapshotSubject, directory: string):
   const manifest = await readManifest(directory);
   checkShape(subject, manifest, directory);
   const file = await openPages(manifest, directory);
-  const takeBack = rememberAsMade(subject, manifest);
+  const { memory, vm } = subject;
+  const own = memory.slots.map((slot) =>
+    slot.device === undefined ? undefined : new ReplacedPages(slot, vm),
+  );
+  const takeBack = rememberAsMade(subject, manifest, own);
   try {
-    if (manifest.cpuModel !== undefined) subject.vm.setCpuModel?.(manifest.cpuModel);
-    await loadPages(subject, manifest, new PageReader(file, directory));
+    if (manifest.cpuModel !== undefined) vm.setCpuModel?.(manifest.cpuModel);
+    await loadPages(subject, manifest, own, new PageReader(file, directory));
     loadStates(subject, manifest);
   } catch (error) {
     await takeBack();
@@ -73,7 +81,7 @@ function loadStates(subject: SnapshotSubject, manifest: ManifestV2): void {
 }
 
 /** Of a machine that has just been made: what makes it so again. */
-function rememberAsMade(subject: SnapshotSubject, manifest: ManifestV2): () => Promise<void> {
+function rememberAsMade(subject: SnapshotSubject, manifest: ManifestV2, own: OwnPages): () => Promise<void> {
   const { vm, clock, devices, memory, keyStream } = subject;
   const drawn = keyStream?.position;
   const [irqchip, schedule] = [vm.irqchip.save(), vm.schedule?.save()];
@@ -81,8 +89,12 @@ function rememberAsMade(subject: SnapshotSubject, manifest: ManifestV2): () => P
   const nowNs = clock.nowNs();
   const { cpuModel } = vm;
   return async () => {
-    for (const { device } of devices) await device.pause?.(); // as in a reset: no host operation outlives it
-    for (const { device } of devices) device.reset?.();
+    try {
+      for (const { device } of devices) await device.pause?.(); // as in a reset: no host operation outlives it
+      for (const { device } of devices) device.reset?.();
+    } finally {
+      for (const pages of own) pages?.putBack(); // a device that fails does not keep a file from being as it was
+    }
     vm.irqchip.restore(irqchip);
     vm.schedule?.restore(schedule);
     if (cpuModel !== undefined) vm.setCpuModel?.(cpuModel);
@@ -91,6 +103,7 @@ function rememberAsMade(subject: SnapshotSubject, manifest: ManifestV2): () => P
     if (drawn !== undefined) keyStream?.moveTo(drawn);
     for (const { bytes } of memoryDisks(subject.hostEnds)) bytes.fill(0);
     for (const [index, slot] of memory.slots.entries()) {
+      if (own[index] !== undefined) continue;
       for (const [first, count] of manifest.memory.slots[index]?.runs ?? []) {
         slot.bytes.fill(0, first * PAGE_BYTES, (first + count) * PAGE_BYTES);
         vm.memoryWritten(slot.gpa + first * PAGE_BYTES, count * PAGE_BYTES);
@@ -205,12 +218,18 @@ async function openPages(manifest: ManifestV2, directory: string): Promise<FileH
 async function loadPages(
   { vm, memory, hostEnds }: SnapshotSubject,
   manifest: ManifestV2,
+  own: OwnPages,
   pages: PageReader,
 ): Promise<void> {
   for (const [index, { bytes, gpa }] of memory.slots.entries()) {
-    await pages.read(manifest.memory.slots[index]?.runs ?? [], bytes, (offset, length) => {
-      vm.memoryWritten(gpa + offset, length);
-    });
+    const runs = manifest.memory.slots[index]?.runs ?? [];
+    const held = own[index];
+    if (held !== undefined) await pages.replace(runs, held);
+    else {
+      await pages.read(runs, bytes, (offset, length) => {
+        vm.memoryWritten(gpa + offset, length);
+      });
+    }
   }
   for (const [index, { bytes }] of memoryDisks(hostEnds).entries())
     await pages.read(manifest.disks[index]?.runs ?? [], bytes, () => undefined);
