@@ -104,6 +104,19 @@ describe("northbridge validate refuses what run refuses, in the same words", () 
     expect(codes).toEqual([2, 2]);
   });
 
+  it("persistent memory that is not its file's size, also behind others", async () => {
+    const file =
+      "{ kind: faulty, disk: { kind: throttled, requestsPerSec: 5, disk: { kind: file, path: pmem.img } } }";
+    const { run, validate, codes } = await validated(
+      "machine.yaml",
+      yaml(`{ plugin: virtioPmem, file: ${file}, mib: 4 }`),
+      (directory) => writeFile(join(directory, "pmem.img"), new Uint8Array(2 << 20)),
+    );
+    expect(validate).toBe(run);
+    expect(validate).toContain("file: expected 4 MiB, found 2097152 bytes");
+    expect(codes).toEqual([2, 2]);
+  });
+
   it("a disk under another that is no image", async () => {
     const disk = "{ kind: faulty, disk: { kind: qcow2, path: raw.img } }";
     const { run, validate, codes } = await validated(
@@ -140,6 +153,13 @@ it("northbridge validate changes nothing of the host, and nobody notices", async
     },
     { plugin: "virtioBlk", disk: { kind: "nbd", path: "server.sock" } },
     { plugin: "virtioPmem", file: { kind: "file", path: "disk.img" }, mib: 2 },
+    // Of whatever size the server's is.
+    { plugin: "virtioPmem", file: { kind: "nbd", path: "server.sock" }, mib: 2 },
+    {
+      plugin: "virtioPmem",
+      file: { kind: "faulty", disk: { kind: "nbd", path: "server.sock" } },
+      mib: 2,
+    },
     { plugin: "virtioConsole", to: { kind: "file", path: "output.txt" } },
     { plugin: "virtioConsole", to: { kind: "file", path: "new.txt" } },
     { plugin: "virtioConsole", to: { kind: "socket", path: "server.sock" } },

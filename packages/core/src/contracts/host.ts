@@ -34,6 +34,8 @@ export interface CharBackend extends ByteSink, ByteSource {
 /** Block storage of the host. Offsets and lengths are bytes, multiples of `blockSize`. */
 export interface BlockBackend {
   readonly size: number;
+  /** `size` stands for any: a machine is only checked, and nobody looked. @defaultValue false */
+  readonly isSizeUnknown?: boolean | undefined;
   /** Smallest addressable unit, a power of two from 512. */
   readonly blockSize: number;
   readonly readOnly: boolean;

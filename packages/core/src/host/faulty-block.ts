@@ -76,6 +76,10 @@ export class FaultyBlock implements BlockBackend {
     return this.#disk.size;
   }
 
+  get isSizeUnknown(): boolean {
+    return this.#disk.isSizeUnknown ?? false;
+  }
+
   get blockSize(): number {
     return this.#disk.blockSize;
   }

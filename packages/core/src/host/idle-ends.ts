@@ -14,7 +14,7 @@ const done = (): Promise<void> => Promise.resolve();
 
 /** Ends at which nobody is and nothing happens, for kinds that cannot be tried. */
 const IDLE: { readonly [Sort in Exclude<HostEndSort, "directory">]: () => HostEndBackends[Sort] } = {
-  block: () => idleDisk({ size: SOME_SIZE, blockSize: 512, close: done }, false),
+  block: () => idleDisk({ size: SOME_SIZE, isSizeUnknown: true, blockSize: 512, close: done }, false),
   char: () => ({ write: nothing, connect: nothing, resume: nothing }),
   net: () => ({ mtu: 1500, send: () => true, connect: nothing, resume: nothing, close: done }),
   vsock: () => ({
@@ -40,12 +40,13 @@ export async function idleEnd(
 
 /** A disk of that size, of which nothing is read and to which nothing is written. */
 function idleDisk(
-  disk: Pick<BlockBackend, "size" | "blockSize" | "location" | "close">,
+  disk: Pick<BlockBackend, "size" | "isSizeUnknown" | "blockSize" | "location" | "close">,
   readOnly: boolean,
 ): BlockBackend {
-  const { size, blockSize, location } = disk;
+  const { size, isSizeUnknown, blockSize, location } = disk;
   return {
     size,
+    isSizeUnknown,
     blockSize,
     readOnly,
     location,

@@ -38,7 +38,7 @@ export const virtioPmem: DevicePlugin<VirtioPmemConfig> = definePlugin({
     if (slot === undefined) throw new NorthbridgeError("NB_CONFIG", "this host gives devices no memory");
     const backend = await ctx.get(HostEnds).block(file, { readOnly: false });
     ctx.onClose(() => backend.close());
-    if (backend.size !== mib * MIB) {
+    if (!backend.isSizeUnknown && backend.size !== mib * MIB) {
       throw new NorthbridgeError("NB_CONFIG", `file: expected ${mib} MiB, found ${backend.size} bytes`);
     }
     const content = await loadContent(slot, ctx.memory, backend);
