@@ -1,4 +1,5 @@
 import { writeSync } from "node:fs";
+import { types } from "node:util";
 import { type Address, libc } from "./libc.ts";
 import { close, ftruncate } from "./files.ts";
 import { check, errnoName, SystemCallError } from "./system-call-error.ts";
@@ -155,9 +156,11 @@ export function mapUnder(bytes: Uint8Array, fd: number, what: string): void {
   mapOver(bytes, fd, what);
 }
 
-/** As `mapUnder`, and the file stays what it is: what the bytes held is gone. */
+/** As `mapUnder`, and the file stays what it is: what the bytes held is gone. `EINVAL` also for memory that is not shared. */
 export function mapOver(bytes: Uint8Array, fd: number, what: string): void {
   const address = wholePages(bytes, what);
+  if (!types.isSharedArrayBuffer(bytes.buffer))
+    throw new SystemCallError("mmap", "EINVAL", `${what}: not shared memory`); // an allocator's, which gives it to others
   map({ address, length: bytes.length, flags: MAP_SHARED | MAP_FIXED | MAP_NORESERVE, fd, offset: 0 }, what);
 }
 
