@@ -26,12 +26,35 @@ const IFF_LOWER_UP = 0x1_0000;
 /** More than the kernel writes about one interface. */
 const MOST_BYTES = 32_768;
 
+const EPOLL_CLOEXEC = 0o2000000;
+const EPOLL_CTL_ADD = 1;
+/** `struct epoll_event`, packed on x86-64 (sys/epoll.h); EPOLLERR needs not be asked for. */
+const EPOLL_EVENT_BYTES = 12;
+const EPOLLIN = 1;
+
+/** A descriptor that is readable whenever `fd` is, or has an error (epoll(7)). */
+function epollOf(fd: number): number {
+  const epoll = check(libc().epoll_create1(EPOLL_CLOEXEC), "epoll_create1", "events");
+  const event = new RootedBuffer(EPOLL_EVENT_BYTES);
+  event.view.setUint32(0, EPOLLIN, true);
+  try {
+    const added = event.lend((at) => libc().epoll_ctl(epoll, EPOLL_CTL_ADD, fd, at));
+    check(added, "epoll_ctl", "rtnetlink");
+  } catch (error) {
+    close(epoll);
+    throw error;
+  }
+  return epoll;
+}
+
 /** `up`: frames pass. `gone`: not in this network namespace any more. */
 export type InterfaceState = "up" | "down" | "gone";
 
 /** Watches an interface of this thread's network namespace, over rtnetlink(7). Needs no rights, keeps no process alive. */
 export class InterfaceWatch {
   readonly #fd: number;
+  /** Readable when the socket has something to tell or an error: the event loop gives up a descriptor with an error. */
+  readonly #events: number;
   readonly #index: number;
   readonly #changed: (state: InterfaceState) => void;
   readonly #watch: FdWatch;
@@ -54,13 +77,20 @@ export class InterfaceWatch {
       // What changes after the question is told of, what changed before is in the answer.
       this.#ask();
       this.#hear();
-      this.#watch = new FdWatch(this.#fd, () => {
+      this.#events = epollOf(this.#fd);
+    } catch (error) {
+      close(this.#fd);
+      throw error;
+    }
+    try {
+      this.#watch = new FdWatch(this.#events, () => {
         const before = this.#state;
         this.#hear();
         if (this.#state !== before) this.#changed(this.#state);
       });
       this.#watch.unref();
     } catch (error) {
+      close(this.#events);
       close(this.#fd);
       throw error;
     }
@@ -74,6 +104,7 @@ export class InterfaceWatch {
     if (this.#isClosed) return;
     this.#isClosed = true;
     this.#watch.close();
+    close(this.#events);
     close(this.#fd);
   }
 
@@ -89,17 +120,23 @@ export class InterfaceWatch {
 
   /** Reads what the kernel has told until there is no more. */
   #hear(): void {
+    let isLost = false;
     for (;;) {
       let length: number | undefined;
       try {
         length = read(this.#fd, this.#messages);
       } catch (error) {
-        // More was told than the socket holds: some of it is lost.
+        // More was told than the socket holds: some of it is lost, as the answer would be until it is empty.
         if (!(error instanceof SystemCallError) || error.errno !== "ENOBUFS") throw error;
+        isLost = true;
+        continue;
+      }
+      if (length === undefined) {
+        if (!isLost) return;
+        isLost = false;
         this.#ask();
         continue;
       }
-      if (length === undefined) return;
       const { view } = this.#messages;
       for (let at = 0; at + Message.BYTES <= length; ) {
         this.#take(at);

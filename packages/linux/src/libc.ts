@@ -43,6 +43,8 @@ export interface Libc {
   readonly socketpair: (domain: number, type: number, protocol: number, fds: Address) => number;
   readonly socket: (domain: number, type: number, protocol: number) => number;
   readonly bind: (fd: number, address: Address, length: number) => number;
+  readonly epoll_create1: (flags: number) => number;
+  readonly epoll_ctl: (epoll: number, operation: number, fd: number, event: Address) => number;
   readonly listen: (fd: number, backlog: number) => number;
   readonly connect: (fd: number, address: Address, length: number) => number;
   readonly accept4: (fd: number, address: Address, length: Address, flags: number) => number;
@@ -112,6 +114,8 @@ function load(): Libc {
     socketpair: declare("int socketpair(int domain, int type, int protocol, uintptr_t fds)"),
     socket: declare("int socket(int domain, int type, int protocol)"),
     bind: declare("int bind(int fd, uintptr_t address, uint32_t length)"),
+    epoll_create1: declare("int epoll_create1(int flags)"),
+    epoll_ctl: declare("int epoll_ctl(int epoll, int operation, int fd, uintptr_t event)"),
     listen: declare("int listen(int fd, int backlog)"),
     connect: declare("int connect(int fd, uintptr_t address, uint32_t length)"),
     accept4: declare("int accept4(int fd, uintptr_t address, uintptr_t length, int flags)"),

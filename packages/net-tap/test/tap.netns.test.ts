@@ -164,6 +164,19 @@ describe.skipIf(obstacle !== undefined)(`a tap${obstacle === undefined ? "" : `:
     await there.close();
   });
 
+  it("hears of its carrier though more has changed meanwhile than the kernel keeps to tell", async () => {
+    const [net, noise] = [tap({ name: freshName() }), tap({ name: freshName() })];
+    const states: boolean[] = [];
+    net.watchLink((isUp) => states.push(isUp));
+    const changes = `link set ${noise.name} mtu 1400\nlink set ${noise.name} mtu 1300\n`.repeat(400);
+    execFileSync(IP, ["-batch", "-"], { input: changes }); // the event loop hears of none of it until it is over
+    await new Promise((resolve) => setImmediate(resolve));
+    ip("link", "set", net.name, "down");
+    await expect.poll(() => states, { timeout: 20_000 }).toEqual([true, false]);
+    await net.close();
+    await noise.close();
+  });
+
   it("carries datagrams that are to be segmented whole, where both ends take them", async (context) => {
     context.skip(namespaceObstacle("perl") !== undefined, "needs perl");
     const ends = await Promise.all(

@@ -368,6 +368,36 @@ it("a backup that ends early leaves no target, and the next one has all that it 
   });
 });
 
+it("a backup whose target does not close is none, and the next one has what it had", async () => {
+  await inDirectory(async (directory) => {
+    const at = (name: string): string => join(directory, name);
+    let isFailing = false;
+    const disk = new ManagedDisk(openImage(make(at("a")), { format: "qcow2" }), (name, more) => {
+      const image = openImage(name, more);
+      if (isFailing && more.readOnly !== true)
+        image.close = () => Promise.reject(new Error("EIO at the end"));
+      return image;
+    });
+    const { image } = disk.jobs;
+    if (!(image instanceof Qcow2Image)) throw new Error("no qcow2 image");
+    image.bitmaps.add("b", 65536);
+    fill(image, new Random(1));
+    disk.jobs.backup(at("full"), "b");
+    expect(await ended(disk)).toMatchObject({ state: "done" });
+    await disk.write(0, [new Uint8Array(65536).fill(77)]);
+    isFailing = true;
+    disk.jobs.backup(at("more"), "b", at("full"));
+    expect(await ended(disk)).toMatchObject({ state: "failed", error: "EIO at the end" });
+    isFailing = false;
+    disk.jobs.backup(at("most"), "b", at("full"));
+    expect(await ended(disk)).toMatchObject({ state: "done" });
+    const copy = open(at("most"), { readOnly: true });
+    expect(same(contentOf(copy), contentOf(image))).toBe(true);
+    copy.closeNow();
+    await disk.close();
+  });
+});
+
 it("what cannot be the last backup is refused, and leaves the bitmap alone", async () => {
   await inDirectory(async (directory) => {
     const at = (name: string): string => join(directory, name);

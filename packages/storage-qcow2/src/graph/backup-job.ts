@@ -13,6 +13,8 @@ export interface BackupOptions extends JobOptions {
   readonly bitmap?: Bitmap;
   /** Copies everything, and begins the bitmap anew: for the first of such backups. */
   readonly isFull?: boolean;
+  /** Closes the target: only then the backup is one. */
+  readonly close?: () => Promise<void>;
 }
 
 /**
@@ -51,6 +53,7 @@ export async function backup(
     }
     await copies.finished();
     await target.flush();
+    await options.close?.();
   } catch (error) {
     bitmap?.merge(wanted, size);
     throw error;

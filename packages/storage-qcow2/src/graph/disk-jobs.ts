@@ -172,8 +172,8 @@ export class DiskJobs {
         await backup(this.#disk, target, {
           ...job,
           ...(bits === undefined ? {} : { bitmap: bits, isFull: base === undefined }),
+          close: () => target.close(),
         });
-        await target.close();
       } catch (error) {
         // What it has of the disk looks like all of it.
         await target.close().catch(() => undefined);
