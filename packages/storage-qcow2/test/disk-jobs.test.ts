@@ -179,6 +179,7 @@ it("a disk goes on at an NBD server, and a job is given up when told so", async 
     await expect(disk.resize(1 << 22)).rejects.toThrow("the disk has a job");
     await disk.jobs.cancel();
     expect(disk.jobs.last).toMatchObject({ state: "cancelled" });
+    expect(existsSync(at("given-up"))).toBe(false); // it has a part of the disk, and looks like all of it
     await expect(disk.jobs.cancel()).rejects.toThrow("no job is under way");
     await expect(disk.jobs.complete(true)).rejects.toThrow("no mirror is ready");
     expect(() => disk.jobs.commit()).toThrow("the image stands on nothing");

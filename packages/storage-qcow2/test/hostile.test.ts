@@ -144,6 +144,28 @@ describe("a hostile image", () => {
     }
   });
 
+  it("has two blocks on one cluster: a repair parts them, also where another entry must stay as it is", () => {
+    for (const stays of [false, true]) {
+      const file = new MemoryFile("hostile");
+      createQcow2(file, { size: 1 << 20, clusterSize: 4096 });
+      const image = Qcow2Image.open(file);
+      for (const block of [0, 1, 2]) image.writeAt(block * 4096, new Uint8Array(4096).fill(block + 1));
+      const l2 = image.meta.l2TableOffset(0);
+      image.closeNow();
+      const entry = new Uint8Array(8);
+      file.read(l2, entry);
+      file.write(l2 + 8, entry);
+      if (stays) file.write(l2 + 16, Uint8Array.of(0x80, 0, 0, 0, 0x40)); // far outside of the file
+      expect(checkQcow2(file, "all").corruptions).toBe(stays ? 1 : 0);
+      const repaired = Qcow2Image.open(file);
+      repaired.writeAt(0, new Uint8Array(4096).fill(7));
+      const other = new Uint8Array(1);
+      repaired.readAt(4096, other);
+      expect(other[0]).toBe(1);
+      repaired.closeNow();
+    }
+  });
+
   it.each([2, 3] as const)(
     "is corrupt where reserved bits of an L2 entry are set, in version %i",
     (version) => {

@@ -1,4 +1,4 @@
-import { closeSync, fstatSync, ftruncateSync, openSync, unlinkSync, writeSync } from "node:fs";
+import { closeSync, fstatSync, ftruncateSync, openSync, rmSync, writeSync } from "node:fs";
 import { fileErrorReason, type MachineOptions } from "@northbridge/core";
 import { NorthbridgeError } from "@northbridge/core/contracts";
 import { recordedPlugin } from "@northbridge/sdk/recording";
@@ -64,7 +64,7 @@ export class FileRecording implements Disposable {
 
   [Symbol.dispose](): void {
     closeSync(this.#fd);
-    if (this.#isNew && !this.#isBegun) unlinkSync(this.#options.file);
+    if (this.#isNew && !this.#isBegun) rmSync(this.#options.file, { force: true });
   }
 }
 

@@ -37,7 +37,7 @@ describe("a device whose author had no compiler", () => {
     ["a date", new Date(0), "state is a Date"],
     ["a hole", { list: [1, undefined] }, "state.list[1] is undefined"],
   ])("may not save %s", (_what, state, problem) => {
-    expect(() => guardedDevice({ save: () => state }, "gadget").save?.()).toThrow(
+    expect(() => guardedDevice({ save: () => state, restore: () => undefined }, "gadget").save?.()).toThrow(
       expect.objectContaining({
         code: "NB_DEVICE",
         message: `device gadget: save: expected a state that JSON holds, found that ${problem}`,
@@ -45,9 +45,19 @@ describe("a device whose author had no compiler", () => {
     );
   });
 
+  it("may not save what nobody could restore", () => {
+    const save = (own: Device): unknown => guardedDevice(own, "gadget").save?.();
+    expect(() => save({ save: () => undefined, restore: () => undefined })).toThrow(
+      "device gadget: save: gave nothing that could be restored",
+    );
+    expect(() => save({ save: () => 1 })).toThrow(
+      "device gadget: save: there is no restore that would take it",
+    );
+  });
+
   it("may not save what holds itself; the same twice is no such thing", () => {
     const state: Record<string, unknown> = { inner: {} };
-    const save = () => guardedDevice({ save: () => state }, "gadget").save?.();
+    const save = () => guardedDevice({ save: () => state, restore: () => undefined }, "gadget").save?.();
     state["again"] = state["inner"];
     expect(save()).toBe(state);
     state["again"] = [state];

@@ -38,6 +38,12 @@ export function guardedDevice(device: Device, id: string): Device {
     const call = calls[name]?.bind(device);
     if (call === undefined) continue;
     const fault = (error: unknown): NorthbridgeError => deviceFault(id, name, error);
+    if (name === "save" && calls.restore === undefined) {
+      guarded.save = () => {
+        throw fault(new TypeError("there is no restore that would take it"));
+      };
+      continue;
+    }
     guarded[name] = how === "as it is" ? call : named(CHECKS[how](call), fault);
   }
   return guarded as Device;
@@ -58,6 +64,7 @@ const asState =
   (call: Call): Call =>
   (...args) => {
     const state = atOnce(call)(...args);
+    if (state === undefined) throw new TypeError("gave nothing that could be restored");
     const problem = whatJsonDrops(state);
     if (problem !== undefined) throw new TypeError(`expected a state that JSON holds, found that ${problem}`);
     return state;

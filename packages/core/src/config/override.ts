@@ -59,6 +59,9 @@ export function overrideBehind(error: ConfigError, overrides: readonly string[])
 /** Parts of a device that a module made (`DeviceEntry`). */
 const ENTRY: ReadonlySet<string | number> = new Set<keyof DeviceEntry>(["spec", "input", "id"]);
 
+const isEntry = ({ spec }: Container): boolean =>
+  typeof spec === "object" && spec !== null && "setup" in spec && typeof spec.setup === "function";
+
 function replaced(
   inside: unknown,
   keys: readonly (string | number)[],
@@ -87,7 +90,7 @@ function replaced(
   }
   const copy: Container = { ...(inside as Container | undefined) };
   // A device of a module: what data would say of it, and `--set` says, is its input.
-  if ("spec" in copy && !ENTRY.has(key)) {
+  if (isEntry(copy) && !ENTRY.has(key)) {
     copy["input"] = replaced(copy["input"], keys, value, override);
     return copy;
   }

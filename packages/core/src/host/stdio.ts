@@ -45,9 +45,7 @@ export class StdioBackend implements CharBackend {
     this.#input.push(this.#filter(chunk));
   };
   readonly #onDrain = (): void => {
-    const lost = this.#lostBytes;
-    this.#lostBytes = 0;
-    if (lost > 0) this.#onLoss(lost);
+    this.#sayLoss();
     this.#sayRoom();
   };
 
@@ -87,6 +85,7 @@ export class StdioBackend implements CharBackend {
   close(): void {
     this.flush();
     if (!this.#isOpen) return;
+    this.#sayLoss();
     this.#isOpen = false;
     this.#stdin.off("data", this.#onData);
     this.#stdin.off("end", this.#onEnd);
@@ -125,6 +124,12 @@ export class StdioBackend implements CharBackend {
   watchRoom(listener: (hasRoom: boolean) => void): void {
     this.#onRoom = listener;
     listener(this.#hasRoom);
+  }
+
+  #sayLoss(): void {
+    const lost = this.#lostBytes;
+    this.#lostBytes = 0;
+    if (lost > 0) this.#onLoss(lost);
   }
 
   #sayRoom(): void {

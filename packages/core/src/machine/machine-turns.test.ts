@@ -213,25 +213,30 @@ describe("operations that meet", () => {
     await machine.stop();
   });
 
-  it("a pause stops guest time before devices: what they have to finish takes none of it", async () => {
-    const hypervisor = new FakeHypervisor(Array.from({ length: 10_000 }, (): FakeStep => () => undefined));
-    const times: unknown[] = [];
-    const slow = fakePlugin("@fake/devices/slow", (ctx) => ({
-      pause: async () => {
-        times.push(hypervisor.vms[0]?.told.at(-1), ctx.clock.nowNs());
-        for (let turn = 0; turn < 20; turn++) await new Promise((done) => setImmediate(done));
-        times.push(hypervisor.vms[0]?.told.at(-1), ctx.clock.nowNs());
-      },
-    }));
-    const machine = await createMachine({
-      config: { machine: "bare-1", memory: { mib: 1 }, devices: [slow()] },
-      hypervisor,
-      registry: new PluginRegistry(),
-    });
-    await machine.start();
-    await machine.pause();
-    const now = machine.clock.nowNs();
-    expect(times).toEqual(["pause", now, "pause", now]);
-    await machine.stop();
-  });
+  it.each(["pause", "reset"] as const)(
+    "a %s stops guest time before devices: what they have to finish takes none of it",
+    async (what) => {
+      const hypervisor = new FakeHypervisor(Array.from({ length: 10_000 }, (): FakeStep => () => undefined));
+      const times: unknown[] = [];
+      const slow = fakePlugin("@fake/devices/slow", (ctx) => ({
+        pause: async () => {
+          times.push(hypervisor.vms[0]?.told.at(-1), ctx.clock.nowNs());
+          for (let turn = 0; turn < 20; turn++) await new Promise((done) => setImmediate(done));
+          times.push(hypervisor.vms[0]?.told.at(-1), ctx.clock.nowNs());
+        },
+      }));
+      const machine = await createMachine({
+        config: { machine: "bare-1", memory: { mib: 1 }, devices: [slow()] },
+        hypervisor,
+        registry: new PluginRegistry(),
+      });
+      await machine.start();
+      if (what === "pause") await machine.pause();
+      else machine.power.reset();
+      await expect.poll(() => times.length).toBe(4);
+      expect(times).toEqual(["pause", times[1], "pause", times[1]]);
+      if (what === "reset") await expect.poll(() => hypervisor.vms[0]?.told.at(-1)).toBe("resume");
+      await machine.stop();
+    },
+  );
 });

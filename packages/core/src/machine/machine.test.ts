@@ -208,7 +208,7 @@ describe("Machine", () => {
     await machine.resume();
     machine.power.reset();
     await machine.pause();
-    expect(vm!.told).toEqual(["resume", "reset", "pause"]);
+    expect(vm!.told).toEqual(["resume", "pause", "reset", "resume", "pause"]);
     await machine.stop();
   });
 

@@ -366,15 +366,9 @@ export class Machine {
     this.#inTurn(async () => {
       const { state } = this.#lifecycle;
       if (!this.#isResetDue || (state !== "running" && state !== "paused")) return;
-      const { devices } = this.#parts;
-      if (state === "running") {
-        await this.#runner.quiesce();
-        for (const { device } of devices) await device.pause?.(); // no host operation reaches the next guest's memory
-      }
+      if (state === "running") await this.#hold(); // no host operation reaches the next guest's memory
       await this.#resetOrEnd();
-      if (state === "paused" || this.#isEnding) return;
-      for (const { device } of devices) device.resume?.();
-      this.#runner.start();
+      if (state === "running") this.#go();
     }).catch((error: unknown) => {
       this.#fail(error);
     });

@@ -113,7 +113,10 @@ describe("a saved machine", () => {
 
   it("is not written where a device's state is none, which is named; the machine goes on", async () => {
     const [counter, to] = [new Map([[1, 2]]), join(directory, "deep", "snap")];
-    const odd = fakePlugin("@fake/devices/odd", () => ({ save: () => ({ timers: [{ counter }] }) }));
+    const odd = fakePlugin("@fake/devices/odd", () => ({
+      save: () => ({ timers: [{ counter }] }),
+      restore: () => undefined,
+    }));
     const { machine, console } = await make({ devices: [debugConsole(), odd({}, { id: "gadget" })] });
     await machine.start();
     await expect(machine.save(to)).rejects.toMatchObject({
@@ -154,6 +157,7 @@ describe("saving", () => {
       save: () => {
         throw new Error("cannot be saved");
       },
+      restore: () => undefined,
     }));
     const { machine } = await make({ devices: [failing()] });
     await machine.start();

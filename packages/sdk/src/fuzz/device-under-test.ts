@@ -66,6 +66,8 @@ export async function clone(device: DeviceUnderTest, bench: TestBench): Promise<
 /** What the device saves. Throws where a snapshot would hold something else. */
 export function savedState({ device }: TestBench): unknown {
   const state: unknown = device.save?.();
+  if (device.save !== undefined && state === undefined)
+    throw new Error("`save` gave nothing that could be restored");
   const dropped = whatJsonDrops(state);
   if (dropped !== undefined) throw new Error(`what 'save' gave does not survive JSON: ${dropped}`);
   return state;

@@ -231,7 +231,9 @@ export class DiskJobs {
         job.mirror = { job: mirror, target };
         job.state = "ready";
       } catch (error) {
-        await target.close();
+        // What it has of the disk looks like all of it.
+        await target.close().catch(() => undefined);
+        if (server === undefined) rmSync(to, { force: true });
         throw error;
       }
     });

@@ -454,7 +454,7 @@ function repairUnclosed(file: BlockFile): void {
     throw new ImageError(
       file.path,
       "corrupt",
-      `the image was not closed, and a repair left ${corruptions} corruptions and ${checkErrors} errors`,
+      `the image was not closed, and a repair left ${corruptions} corruptions and ${checkErrors} errors; it can be read, and so copied to another`,
     );
   }
 }

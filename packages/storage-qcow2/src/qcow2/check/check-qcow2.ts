@@ -87,22 +87,22 @@ function runOnce(file: BlockFile, repair: Repair): CheckReport {
     // New refcounts would lie where an entry points that may yet be right.
     note(report, "ERROR the refcounts cannot be made anew: nobody can tell everything that is in use");
     if (!walk.isComplete) report.checkErrors += 1;
-    walk.checkCopied((cluster) => stored.get(cluster), false);
+    walk.checkCopied((cluster) => stored.get(cluster), "none");
   } else if (repair === "all" && walk.needsRebuild) {
     file.sync();
     walk.forgetRefcountTable();
     rebuildRefcounts(file, header, tally);
     report.corruptionsFixed += 1;
-    walk.checkCopied((cluster) => tally.get(cluster), true);
+    walk.checkCopied((cluster) => tally.get(cluster), "all");
   } else if (repair === "all" && mayRepair) {
     for (const { cluster, count } of raise) stored.set(cluster, count);
     stored.writeBack();
     file.sync();
     report.corruptionsFixed += raise.length;
-    walk.checkCopied((cluster) => tally.get(cluster), mayFree);
+    walk.checkCopied((cluster) => tally.get(cluster), mayFree ? "all" : "clear");
   } else if (repair === "leaks" && isSound) {
-    walk.checkCopied((cluster) => tally.get(cluster), true);
-  } else walk.checkCopied((cluster) => stored.get(cluster), false);
+    walk.checkCopied((cluster) => tally.get(cluster), "all");
+  } else walk.checkCopied((cluster) => stored.get(cluster), "none");
   const isToFree = repair === "leaks" || (repair === "all" && !walk.needsRebuild && report.checkErrors === 0);
   if (isToFree && walk.isComplete && !walk.keepsEntries) {
     file.sync();

@@ -24,6 +24,12 @@ const L1_RESERVED_HI = 0x7f000000;
 const L1_RESERVED_LO = 0x1ff;
 
 /**
+ * Which copied flags are set right: all, or only those that are set and may not be. Two that write to one cluster in place
+ * change each other's data; a flag that is missing costs a copy.
+ */
+export type CopiedRepair = "all" | "clear" | "none";
+
+/**
  * A walk over every table of an image that counts the references to each host cluster and finds pointers that cannot
  * be. Those stay as they are, as QEMU leaves them, for one bit put right may be all that they need. With `repair`, entries
  * that have no data lose what is wrong with them.
@@ -93,7 +99,7 @@ export class TableWalk {
   }
 
   /** Visits the L1 entries and L2 entries of the active table that have a cluster of their own. */
-  checkCopied(refcount: (cluster: number) => number, repair: boolean): void {
+  checkCopied(refcount: (cluster: number) => number, repair: CopiedRepair): void {
     const { l1TableOffset, l1Size } = this.#header;
     const l1 = this.#read(l1TableOffset, l1Size * 8);
     const seen = new Set<number>();
@@ -104,6 +110,9 @@ export class TableWalk {
       if (seen.has(table) || this.#isHole(table)) continue;
       seen.add(table);
       const l2 = this.#read(table, this.#clusterSize);
+      // What is used otherwise too may be a guest's data, which a damaged entry names as a table.
+      const isTable = refcount(Math.floor(table / this.#clusterSize)) === 1;
+      const mayWrite = repair === "clear" && !isTable ? "none" : repair;
       for (let at = 0; at < this.#clusterSize; at += this.#entryBytes) {
         const hi = l2.getUint32(at);
         if ((hi & COMPRESSED_HI) !== 0) continue;
@@ -112,7 +121,7 @@ export class TableWalk {
         if (offset % this.#clusterSize !== 0) continue;
         const what = `L2 entry ${at / this.#entryBytes} of the table at ${table}`;
         const count = hasDataFile(this.#header) ? (): number => 1 : refcount;
-        this.#fixCopied(l2, at, table, offset, count, repair, what);
+        this.#fixCopied(l2, at, table, offset, count, mayWrite, what);
       }
     }
   }
@@ -123,7 +132,7 @@ export class TableWalk {
     tableOffset: number,
     offset: number,
     refcount: (cluster: number) => number,
-    repair: boolean,
+    repair: CopiedRepair,
     what: string,
   ): void {
     const count = refcount(Math.floor(offset / this.#clusterSize));
@@ -132,7 +141,7 @@ export class TableWalk {
     this.#corruption(
       `${what}: refcount ${count}, but the copied flag is ${(hi & COPIED_HI) !== 0 ? "set" : "clear"}`,
     );
-    if (!repair) return;
+    if (repair === "none" || (repair === "clear" && (hi & COPIED_HI) === 0)) return;
     table.setUint32(at, (hi ^ COPIED_HI) >>> 0);
     this.#file.write(tableOffset + at, new Uint8Array(table.buffer, table.byteOffset + at, 8));
     this.#report.corruptionsFixed += 1;
