@@ -87,22 +87,25 @@ function runOnce(file: BlockFile, repair: Repair): CheckReport {
     // New refcounts would lie where an entry points that may yet be right.
     note(report, "ERROR the refcounts cannot be made anew: nobody can tell everything that is in use");
     if (!walk.isComplete) report.checkErrors += 1;
-    walk.checkCopied((cluster) => stored.get(cluster), "none");
+    walk.checkCopied((cluster) => stored.get(cluster), false);
   } else if (repair === "all" && walk.needsRebuild) {
     file.sync();
     walk.forgetRefcountTable();
     rebuildRefcounts(file, header, tally);
     report.corruptionsFixed += 1;
-    walk.checkCopied((cluster) => tally.get(cluster), "all");
+    walk.checkCopied((cluster) => tally.get(cluster), true);
   } else if (repair === "all" && mayRepair) {
     for (const { cluster, count } of raise) stored.set(cluster, count);
     stored.writeBack();
     file.sync();
     report.corruptionsFixed += raise.length;
-    walk.checkCopied((cluster) => tally.get(cluster), mayFree ? "all" : "clear");
+    walk.checkCopied((cluster) => tally.get(cluster), mayFree);
+    // What looks like its table may be a guest's data that a damaged entry names: no flag in it is changed, and nothing
+    // is written to the image until it has been settled.
+    if (walk.sharesInPlace) markCorrupt(file);
   } else if (repair === "leaks" && isSound) {
-    walk.checkCopied((cluster) => tally.get(cluster), "all");
-  } else walk.checkCopied((cluster) => stored.get(cluster), "none");
+    walk.checkCopied((cluster) => tally.get(cluster), true);
+  } else walk.checkCopied((cluster) => stored.get(cluster), false);
   const isToFree = repair === "leaks" || (repair === "all" && !walk.needsRebuild && report.checkErrors === 0);
   if (isToFree && walk.isComplete && !walk.keepsEntries) {
     file.sync();
@@ -112,6 +115,14 @@ function runOnce(file: BlockFile, repair: Repair): CheckReport {
   }
   if (repair !== "none") file.sync();
   return report;
+}
+
+function markCorrupt(file: BlockFile): void {
+  const header: Qcow2Header = readHeader(file);
+  if (header.version < 3) return;
+  header.incompatible |= Incompatible.CORRUPT;
+  writeHeaderFields(file, header);
+  file.sync();
 }
 
 /** Takes the dirty and corrupt bits away from an image that has nothing wrong with it. */

@@ -24,12 +24,6 @@ const L1_RESERVED_HI = 0x7f000000;
 const L1_RESERVED_LO = 0x1ff;
 
 /**
- * Which copied flags are set right: all, or only those that are set and may not be. Two that write to one cluster in place
- * change each other's data; a flag that is missing costs a copy.
- */
-export type CopiedRepair = "all" | "clear" | "none";
-
-/**
  * A walk over every table of an image that counts the references to each host cluster and finds pointers that cannot
  * be. Those stay as they are, as QEMU leaves them, for one bit put right may be all that they need. With `repair`, entries
  * that have no data lose what is wrong with them.
@@ -44,6 +38,7 @@ export class TableWalk {
   keepsEntries = false;
   /** References that the refcount table and its blocks made, one by one: a rebuild takes them back. */
   readonly #refcountClusters: number[] = [];
+  #sharesInPlace = false;
   /** L2 tables by offset: how often they are named, and by what first. */
   readonly #l2Tables = new Map<
     number,
@@ -98,8 +93,13 @@ export class TableWalk {
     for (const cluster of this.#refcountClusters) this.tally.remove(cluster);
   }
 
+  /** A write to one block would go to a cluster that is another's too, and was left so. */
+  get sharesInPlace(): boolean {
+    return this.#sharesInPlace;
+  }
+
   /** Visits the L1 entries and L2 entries of the active table that have a cluster of their own. */
-  checkCopied(refcount: (cluster: number) => number, repair: CopiedRepair): void {
+  checkCopied(refcount: (cluster: number) => number, repair: boolean): void {
     const { l1TableOffset, l1Size } = this.#header;
     const l1 = this.#read(l1TableOffset, l1Size * 8);
     const seen = new Set<number>();
@@ -110,9 +110,6 @@ export class TableWalk {
       if (seen.has(table) || this.#isHole(table)) continue;
       seen.add(table);
       const l2 = this.#read(table, this.#clusterSize);
-      // What is used otherwise too may be a guest's data, which a damaged entry names as a table.
-      const isTable = refcount(Math.floor(table / this.#clusterSize)) === 1;
-      const mayWrite = repair === "clear" && !isTable ? "none" : repair;
       for (let at = 0; at < this.#clusterSize; at += this.#entryBytes) {
         const hi = l2.getUint32(at);
         if ((hi & COMPRESSED_HI) !== 0) continue;
@@ -121,7 +118,7 @@ export class TableWalk {
         if (offset % this.#clusterSize !== 0) continue;
         const what = `L2 entry ${at / this.#entryBytes} of the table at ${table}`;
         const count = hasDataFile(this.#header) ? (): number => 1 : refcount;
-        this.#fixCopied(l2, at, table, offset, count, mayWrite, what);
+        this.#fixCopied(l2, at, table, offset, count, repair, what);
       }
     }
   }
@@ -132,7 +129,7 @@ export class TableWalk {
     tableOffset: number,
     offset: number,
     refcount: (cluster: number) => number,
-    repair: CopiedRepair,
+    repair: boolean,
     what: string,
   ): void {
     const count = refcount(Math.floor(offset / this.#clusterSize));
@@ -141,7 +138,10 @@ export class TableWalk {
     this.#corruption(
       `${what}: refcount ${count}, but the copied flag is ${(hi & COPIED_HI) !== 0 ? "set" : "clear"}`,
     );
-    if (repair === "none" || (repair === "clear" && (hi & COPIED_HI) === 0)) return;
+    if (!repair) {
+      if (count > 1) this.#sharesInPlace = true;
+      return;
+    }
     table.setUint32(at, (hi ^ COPIED_HI) >>> 0);
     this.#file.write(tableOffset + at, new Uint8Array(table.buffer, table.byteOffset + at, 8));
     this.#report.corruptionsFixed += 1;
