@@ -231,6 +231,7 @@ export class VirtioNet implements VirtioDevice {
   }
 
   #updateLink(): void {
+    if (this.#isPaused) return; // `resume` looks again
     if ((this.#isPlugged && this.#isPeerThere) === this.isLinkUp) return;
     this.#setStatus(this.#status ^ LinkStatus.LINK_UP);
     this.#session?.configChanged();

@@ -29,6 +29,9 @@ export class EventState {
   injectInterrupt(vector: number): void {
     this.fetch();
     this.#setInterrupt(vector, false);
+    // An NMI that another processor has sent since the look stays.
+    const { view } = this.#events;
+    view.setUint32(Event.FLAGS, view.getUint32(Event.FLAGS, true) & ~EventFlag.NMI_PENDING, true);
     this.#set();
   }
 

@@ -53,6 +53,21 @@ describe("the time of a machine's back ends", () => {
     expect(fired[2]).toBeLessThanOrEqual(1020 + 60);
   });
 
+  it("has a timer that another one cancels never fire, though both were late", () => {
+    const time = new PausedTime();
+    const fired: string[] = [];
+    time.isPaused = true;
+    time.scheduler.after(10, () => {
+      fired.push("first");
+      second.cancel();
+    });
+    const second = time.scheduler.after(10, () => fired.push("second"));
+    time.pass(200);
+    time.isPaused = false;
+    time.pass(200);
+    expect(fired).toEqual(["first"]);
+  });
+
   it("is the host's under a virtual clock, which executed instructions drive", () => {
     const time = new PausedTime("virtual");
     let fired = 0;

@@ -13,7 +13,9 @@ export class MachineScheduler implements Scheduler {
   readonly #clock: Clock;
   readonly #host: Scheduler;
   /** Timers that came due on the host and not here. */
-  readonly #late = new Set<() => void>();
+  #late = new Set<() => void>();
+  /** Those of them that are looked at just now. */
+  #looking = new Set<() => void>();
 
   constructor(clock: Clock, host: Scheduler = hostScheduler) {
     this.#clock = clock;
@@ -40,6 +42,7 @@ export class MachineScheduler implements Scheduler {
       cancel: () => {
         timer?.cancel();
         this.#late.delete(look);
+        this.#looking.delete(look);
       },
     };
   }
@@ -53,9 +56,8 @@ export class MachineScheduler implements Scheduler {
     this.#late.add(look);
     if (this.#late.size > 1) return;
     this.#host.after(LOOK_MS, () => {
-      const late = [...this.#late];
-      this.#late.clear();
-      for (const again of late) again();
+      [this.#looking, this.#late] = [this.#late, new Set()];
+      for (const again of this.#looking) again(); // but those that one of them cancels
     });
   }
 }
