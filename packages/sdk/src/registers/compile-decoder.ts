@@ -33,7 +33,7 @@ ${byWidth(layouts, (layout, at) => readStatements(layout, at, hooks[layout.name]
   },
   write(offset, width, value) {
 ${byWidth(layouts, (layout, at) => writeStatements(layout, at, hooks[layout.name], hasSync))}
-    partial.write(offset, width, value);
+    return partial.write(offset, width, value);
   },
 };`;
   // eslint-disable-next-line @typescript-eslint/no-implied-eval -- the point of this file: see above
@@ -81,15 +81,20 @@ function readStatements(
   hasSync: boolean,
   readsOnes: boolean,
 ): string {
-  const shown = hooks?.read ? `read_${name}.read(stored, ${index})` : "stored";
+  const shown = hooks?.read ? "shown" : "stored";
+  // What is no number goes as it is to the bus, which says so.
+  const show = hooks?.read
+    ? `const shown = read_${name}.read(stored, ${index}); if (!Number.isFinite(shown)) return shown;`
+    : "";
   const all = 2 ** (8 * width) - 1;
   // A stored value always fits; what a hook returns is made to.
   const ones = readsOnes && masks.show !== all ? ` | ${(all & ~masks.show) | 0}` : "";
   const result = hooks?.read || masks.show !== all ? `(${shown} & ${masks.show | 0}${ones}) >>> 0` : shown;
-  if (masks.rc === 0) return ` const stored = ${value}; return ${result}; `;
+  if (masks.rc === 0) return ` const stored = ${value}; ${show} return ${result}; `;
   return ` const stored = ${value};
             const cleared = (stored & ${~masks.rc}) >>> 0;
             ${value} = cleared;
+            ${show}
             const result = ${result};
             ${hasSync ? "if (cleared !== stored) sync();" : ""}
             return result; `;
@@ -116,7 +121,11 @@ function writeStatements(
             const written = (${cut}) >>> 0;
             const next = (${next}) >>> 0;
             ${next === "previous" ? "" : `${value} = next;`}
-            ${hooks?.write ? `write_${name}.write(next, previous, written, ${index});` : ""}
-            ${hasSync ? "sync();" : ""}
+            ${hooks?.write ? passOn(`write_${name}.write(next, previous, written, ${index})`) : ""}
+            ${hasSync ? passOn("sync()") : ""}
             return; `;
 }
+
+/** A call that must be done when it returns: a promise goes to the bus, which refuses it by the device's name. */
+const passOn = (call: string): string =>
+  `{ const done = ${call}; if (done instanceof Promise) return done; }`;

@@ -48,14 +48,18 @@ export class PartialAccess implements IoHandler {
       const element = this.#elements[at];
       if (element === undefined) continue;
       const shift = 8 * (element.offset - offset);
-      result |= shiftLeft(this.#readElement(element, laneOf(element, offset, width)), shift);
+      const part = this.#readElement(element, laneOf(element, offset, width));
+      if (!Number.isFinite(part)) return part; // no number: the bus says so
+      result |= shiftLeft(part, shift);
     }
     if (last < 0) this.unhandled++;
     return width === 4 ? result >>> 0 : result & (2 ** (8 * width) - 1);
   }
 
-  write(offset: number, width: IoWidth, value: number): void {
+  /** Gives on what a hook gave that must not be: a promise. */
+  write(offset: number, width: IoWidth, value: number): unknown {
     let last = -1;
+    let promise: unknown;
     for (let byte = 0; byte < width; byte++) {
       const at = this.#at[offset + byte] ?? -1;
       if (at === last || at < 0) continue;
@@ -63,9 +67,11 @@ export class PartialAccess implements IoHandler {
       const element = this.#elements[at];
       if (element === undefined) continue;
       const lane = laneOf(element, offset, width);
-      this.#writeElement(element, lane, shiftLeft(value, 8 * (offset - element.offset)) & lane);
+      const bits = shiftLeft(value, 8 * (offset - element.offset)) & lane;
+      promise = this.#writeElement(element, lane, bits) ?? promise;
     }
     if (last < 0) this.unhandled++;
+    return promise;
   }
 
   #readElement({ layout, index }: Element, lane: number): number {
@@ -76,12 +82,13 @@ export class PartialAccess implements IoHandler {
     if (cleared !== stored) this.#store(layout.name, index, cleared);
     const hook = hooks[layout.name];
     const shown = hook?.read === undefined ? stored : hook.read(stored, index);
+    if (!Number.isFinite(shown)) return shown;
     if (cleared !== stored) sync?.();
     const ones = this.#readsOnes ? ~layout.masks.show : 0;
     return ((shown & layout.masks.show) | ones) & lane;
   }
 
-  #writeElement({ layout, index }: Element, lane: number, written: number): void {
+  #writeElement({ layout, index }: Element, lane: number, written: number): Promise<unknown> | undefined {
     const { values, hooks, sync } = this.#parts;
     const { masks, name } = layout;
     const held = values[name];
@@ -90,8 +97,9 @@ export class PartialAccess implements IoHandler {
     const next =
       (((previous & ~store) | (written & store) | (written & masks.w1s)) & ~(written & masks.w1c)) >>> 0;
     this.#store(name, index, next);
-    hooks[name]?.write?.(next, previous, written >>> 0, index);
-    sync?.();
+    const done: unknown = hooks[name]?.write?.(next, previous, written >>> 0, index);
+    const synced: unknown = sync?.();
+    return done instanceof Promise ? done : synced instanceof Promise ? synced : undefined;
   }
 
   #store(name: string, index: number, value: number): void {

@@ -1,4 +1,10 @@
-import type { IoHandler, IoWidth, Resettable, Snapshottable } from "@northbridge/core/contracts";
+import type {
+  IoHandler,
+  IoWidth,
+  Resettable,
+  Snapshottable,
+  UntrustedHandler,
+} from "@northbridge/core/contracts";
 import { RestoreError } from "@northbridge/core/contracts";
 import type { RegisterSpecs, RegisterValues } from "./declaration.ts";
 import type { RegisterLayout } from "./register-layout.ts";
@@ -53,7 +59,7 @@ export class RegisterFile<R extends RegisterSpecs>
   }
 
   write(offset: number, width: IoWidth, value: number): void {
-    this.#decoder.write(offset, width, value);
+    return (this.#decoder as UntrustedHandler).write(offset, width, value) as undefined; // a promise goes on to the bus
   }
 
   /** Gives every register its reset value. Hooks and `sync` are not called. */

@@ -32,6 +32,42 @@ const timer = registerMap("timer", {
 });
 
 describe("registerMap()", () => {
+  it.each([
+    [
+      "a write hook that is async",
+      { hooks: { CTRL: { write: () => Promise.resolve() as never } } },
+      "gave a promise",
+    ],
+    ["a sync that is async", { sync: () => Promise.resolve() as never }, "gave a promise"],
+    [
+      "a read hook that is async",
+      { hooks: { CTRL: { read: () => Promise.resolve(1) as never } } },
+      "gave a promise",
+    ],
+    ["a read hook that gives NaN", { hooks: { CTRL: { read: () => NaN } } }, "gave NaN"],
+    [
+      "a read hook that gives a bigint",
+      { hooks: { CTRL: { read: () => 5n as never } } },
+      "gave the bigint 5n",
+    ],
+  ] as const)(
+    "has the bus refuse %s, through the file and through its decoder",
+    (_what, behaviour, words) => {
+      const file = timer.create(behaviour);
+      for (const handler of [file, file.handler]) {
+        for (const width of [4, 2] as const) {
+          const bus = new FakeBus();
+          bus.map({ name: "timer", base: 0, length: timer.length }, handler);
+          const access = (): void => {
+            bus.write(0, width, 1);
+            bus.read(0, width);
+          };
+          expect(access).toThrow(words);
+        }
+      }
+    },
+  );
+
   it("applies the rules of each access", () => {
     const regs = timer.create();
     expect(regs.read(4, 4)).toBe(0x8000_0001);
