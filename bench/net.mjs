@@ -1,10 +1,12 @@
 /**
- * `pnpm bench:net`: one Linux sends and receives over TCP, with iperf3, under Northbridge's software CPU and under QEMU's
- * TCG, alternately: through `user()` beside QEMU's user network, and as root through `tap()` beside QEMU's tap, in a
- * network namespace of its own. Reports bytes per second, and per CPU second of the emulator; judges nothing.
+ * `pnpm bench:net`: one Linux pings its host, and sends and receives over TCP with iperf3, under Northbridge's software
+ * CPU and under QEMU's TCG, alternately: through `user()` beside QEMU's user network, and as root through `tap()` beside
+ * QEMU's tap, in a network namespace of its own. Reports the median round trip of pings to an idle machine, pings a
+ * second without a pause, and bytes a second, both also per CPU second of the emulator; judges nothing.
  *
  * Options: `--kernel FILE --initrd FILE` (default: the guest of examples/linux-serial), `--runs N` (1), `--seconds N` (8),
- * `--links user,tap`, `--json FILE`. Runs the command from its sources. Needs iperf3; the guest gets the host's.
+ * `--links user,tap`, `--json FILE`. Runs the command from its sources. Needs iperf3 and iputils' ping; the guest gets
+ * the host's.
  */
 import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
@@ -29,7 +31,29 @@ const NAMESPACE = `nbb${process.pid}`;
 const IP = "ip";
 const TAP = "bench0";
 const MAC = "52:54:00:12:34:56";
-const TESTS = ["send", "receive"];
+/** Pings of an idle guest, one each 20 ms, and pings without a pause. */
+const [PINGS, FLOOD] = [250, 5000];
+/**
+ * What the guest runs, and what its words say: a time in microseconds, or an amount and the seconds it took, which
+ * are told by second and by CPU second.
+ */
+const TESTS = {
+  ping: {
+    script: ({ server }) =>
+      `${ping} -c ${PINGS} -i 0.02 ${server} | sed -n 's/.* time=\\([0-9.]*\\) ms/\\1/p' | sort -n |
+        sed -n '${PINGS / 2}s/^/median /p'`,
+    read: (said) => ({ us: Number(/^median ([\d.]+)/m.exec(said)?.[1]) * 1000 }),
+  },
+  flood: {
+    script: ({ server }) => `${ping} -q -f -c ${FLOOD} ${server}`,
+    read: (said) => {
+      const [, pings, ms] = /(\d+) received, .* time (\d+)ms/.exec(said) ?? [];
+      return { amount: Number(pings), unit: "pings", seconds: Number(ms) / 1000 };
+    },
+  },
+  send: { script: iperf, read: readIperf },
+  receive: { script: (ends) => `${iperf(ends)} -R`, read: readIperf },
+};
 /** Where the guest is, where it finds the server, and where that listens. */
 const LINKS = {
   user: { address: "10.0.2.15/24", server: "10.0.2.2", host: "127.0.0.1" },
@@ -45,7 +69,7 @@ const { values } = parseArgs({
     json: { type: "string" },
   },
 });
-const iperf3 = findProgram("iperf3");
+const [iperf3, ping] = ["iperf3", "ping"].map(findProgram);
 const directory = await mkdtemp(join(tmpdir(), "northbridge-bench-"));
 try {
   await compare();
@@ -55,6 +79,7 @@ try {
 
 async function compare() {
   if (iperf3 === undefined) throw new Error("iperf3 is not installed");
+  if (ping === undefined) throw new Error("ping is not installed");
   const contestants = contestantsOf({ command: northbridge }, (qemu) => ({
     command: (setting) => tcg(qemu, setting),
   }));
@@ -69,25 +94,18 @@ async function compare() {
       for (const { name, command } of contestants) {
         for (const result of await measure(link, command)) {
           results.push({ link, name, ...result });
-          const { test, mbit, perCpu } = result;
-          console.log(
-            `${link.padEnd(5)}${name.padEnd(12)} ${test.padEnd(8)} ${mbit.toFixed(0)} Mbit/s, ${perCpu.toFixed(0)} Mbit per CPU second`,
-          );
+          console.log(`${link.padEnd(5)}${name.padEnd(12)} ${result.test.padEnd(8)} ${inWords(result)}`);
         }
       }
     }
   }
   console.log("");
   for (const link of links) {
-    for (const test of TESTS) {
+    for (const test of Object.keys(TESTS)) {
       const [ours, theirs] = contestants.map(({ name }) =>
-        mediansOf(results.filter((each) => each.link === link && each.name === name && each.test === test)),
+        results.filter((each) => each.link === link && each.name === name && each.test === test),
       );
-      if (theirs === undefined) continue;
-      const ratio = (key) => (ours[key] / theirs[key]).toFixed(2);
-      console.log(
-        `${link} ${test}: ${ratio("mbit")} times TCG's rate, ${ratio("perCpu")} times per CPU second`,
-      );
+      if (theirs !== undefined) console.log(`${link} ${test}: ${compared(ours, theirs)}`);
     }
   }
   if (values.json !== undefined) {
@@ -95,12 +113,22 @@ async function compare() {
   }
 }
 
-function mediansOf(results) {
-  const middle = (key) => results.map((each) => each[key]).sort((a, b) => a - b)[results.length >> 1];
-  return { mbit: middle("mbit"), perCpu: middle("perCpu") };
+function inWords({ us, unit, perSecond, perCpu }) {
+  if (us !== undefined) return `${us.toFixed(0)} µs, there and back`;
+  return `${perSecond.toFixed(0)} ${unit}/s, ${perCpu.toFixed(0)} ${unit} per CPU second`;
 }
 
-/** Boots a guest that sends for a while and then receives. */
+function compared(ours, theirs) {
+  const ratio = (key) => (medianOf(ours, key) / medianOf(theirs, key)).toFixed(2);
+  if (ours[0].us !== undefined) return `${ratio("us")} times TCG's round trip`;
+  return `${ratio("perSecond")} times TCG's rate, ${ratio("perCpu")} times per CPU second`;
+}
+
+function medianOf(results, key) {
+  return results.map((each) => each[key]).sort((a, b) => a - b)[results.length >> 1];
+}
+
+/** Boots a guest that runs each test. */
 async function measure(link, command) {
   const isTap = link === "tap";
   const port = isTap ? 5201 : await freePort();
@@ -133,16 +161,31 @@ async function watch([program, ...args]) {
   });
   await once(child, "close");
   clearTimeout(timer);
-  return TESTS.map((test) => {
+  return Object.entries(TESTS).map(([test, { read }]) => {
     const part = said.slice(said.indexOf(`BEGIN ${test}`), said.indexOf(`END ${test}`));
-    const [, rate] = /([\d.]+) Mbits\/sec .* receiver/.exec(part) ?? [];
-    if (rate === undefined) throw new Error(`no result of ${test}:\n${said.slice(-2000)}`);
+    const { us, amount, unit, seconds } = read(part);
+    if (!((us ?? amount) > 0)) throw new Error(`no result of ${test}:\n${said.slice(-2000)}`);
+    if (us !== undefined) return { test, us };
     const cpuSeconds = (costs.get(`END ${test}`) - costs.get(`BEGIN ${test}`)) / 1000;
-    return { test, mbit: Number(rate), perCpu: (Number(rate) * Number(values.seconds)) / cpuSeconds };
+    return { test, unit, perSecond: amount / seconds, perCpu: amount / cpuSeconds };
   });
 }
 
+function iperf({ server, port }) {
+  return `iperf3 -c ${server} -p ${port} -t ${values.seconds} -i 0 -f m`;
+}
+
+function readIperf(said) {
+  const [, rate] = /([\d.]+) Mbits\/sec .* receiver/.exec(said) ?? [];
+  const seconds = Number(values.seconds);
+  return { amount: Number(rate) * seconds, unit: "Mbit", seconds };
+}
+
 async function writeInitrd({ address, server }, port) {
+  const tests = Object.entries(TESTS).map(
+    ([name, { script }]) =>
+      `echo; echo "BEGIN ${name}"; ${script({ server, port })}; echo; echo "END ${name}"`,
+  );
   const init = `#!/bin/busybox sh
 export PATH=/bin:/sbin:/usr/bin
 mount -t proc proc /proc; mount -t sysfs sysfs /sys; mount -t devtmpfs devtmpfs /dev; mkdir -p /tmp
@@ -151,14 +194,11 @@ ip link set lo up; ip addr add ${address} dev eth0; ip link set eth0 up
 until ping -c 1 -W 1 ${server} > /dev/null; do sleep 0.2; done
 # iperf3 asks for random bytes: what a guest of a second does to have some is no part of the tests.
 head -c 16 /dev/random > /dev/null
-for test in ${TESTS.join(" ")}; do
-  echo; echo "BEGIN $test"
-  iperf3 -c ${server} -p ${port} -t ${values.seconds} -i 0 -f m $([ $test = receive ] && echo -R)
-  echo; echo "END $test"
-done
+${tests.join("\n")}
 poweroff -f
 `;
-  return benchInitrd(directory, values.initrd, init, await hostProgram(iperf3));
+  const programs = [...(await hostProgram(iperf3)), ...(await hostProgram(ping))];
+  return benchInitrd(directory, values.initrd, init, programs);
 }
 
 function makeNamespace(address) {
