@@ -9,7 +9,10 @@ export const OpenFlag = {
   O_RDWR: 2,
   O_CREAT: 0o100,
   O_NONBLOCK: 0o4000,
+  O_DIRECTORY: 0o200000,
+  O_NOFOLLOW: 0o400000,
   O_CLOEXEC: 0o2000000,
+  O_PATH: 0o10000000,
 } as const;
 
 /** open(2). Throws `SystemCallError` naming the path. */

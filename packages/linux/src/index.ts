@@ -1,4 +1,5 @@
 export { HostDirectory, type HostDirectoryOptions } from "./directory/host-directory.ts";
+export { DirectoryLock } from "./directory-lock.ts";
 export { EventFd, FdWatch, poll, PollEvent } from "./events.ts";
 export {
   canLockRange,
@@ -31,7 +32,14 @@ export {
   setInterfaceMtu,
   setInterfaceUp,
 } from "./interfaces.ts";
-export type { Address } from "./libc.ts";
+export { type Address, hasSystemCalls } from "./libc.ts";
+export {
+  CannotListen,
+  listenAt,
+  ListeningSocket,
+  whyNoSocketAt,
+  whySocketPathTooLong,
+} from "./listening-socket.ts";
 export {
   addressOf,
   addSeals,

@@ -70,6 +70,7 @@ export interface Libc {
   readonly tgkill: (tgid: number, tid: number, signal: number) => number;
   readonly sigaction: (signal: number, action: Address, old: Address) => number;
   readonly setns: (fd: number, type: number) => number;
+  readonly flock: (fd: number, operation: number) => number;
   readonly prctl: (option: number, argument: Address) => number;
   /** `errno` of this thread's last failed call: ask at once. */
   readonly errno: () => number;
@@ -85,6 +86,22 @@ let loaded: Libc | undefined;
 /** libc of this process, loaded at the first call: a machine without koffi's binary can import this package. */
 export function libc(): Libc {
   return (loaded ??= load());
+}
+
+let isThere: boolean | undefined;
+
+/** Whether this host has the system calls of this package: Linux on x86-64 with koffi's binary. */
+export function hasSystemCalls(): boolean {
+  return (isThere ??= process.platform === "linux" && process.arch === "x64" && canLoad());
+}
+
+function canLoad(): boolean {
+  try {
+    libc();
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 function load(): Libc {
@@ -141,6 +158,7 @@ function load(): Libc {
     tgkill: declare("int tgkill(int tgid, int tid, int signal)"),
     sigaction: declare("int sigaction(int signal, uintptr_t action, uintptr_t old)"),
     setns: declare("int setns(int fd, int type)"),
+    flock: declare("int flock(int fd, int operation)"),
     prctl: declare("int prctl(int option, uintptr_t argument)"),
     errno: () => koffi.errno(),
     errnoNames,

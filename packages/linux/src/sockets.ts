@@ -109,6 +109,14 @@ export function connectUnix(path: string): number {
   return withAddress(path, connectTo, "connect");
 }
 
+/**
+ * A socket connected to who listens at `path`, now or not at all. Throws `SystemCallError`: `EAGAIN` where the queue is
+ * full, `EPROTOTYPE` where datagrams are taken, `ECONNREFUSED` where the socket is nobody's (connect(2)).
+ */
+export function probeUnix(path: string): number {
+  return withAddress(path, connectTo, "connect", SOCK_STREAM | SOCK_NONBLOCK);
+}
+
 /** A message header, with its vector behind it, over one buffer and over control data where there is some. */
 function header(data: RootedBuffer, control: RootedBuffer | undefined): RootedBuffer {
   const message = new RootedBuffer(MSGHDR_BYTES + IOVEC_BYTES);

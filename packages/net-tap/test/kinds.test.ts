@@ -125,7 +125,7 @@ describe("network kinds of a machine's config", () => {
     [
       "user",
       { forwards: [{ guestPort: 22, path: `/${"x".repeat(110)}` }] },
-      /^forwards\[0\]\.path: expected at most 107 bytes/,
+      /^forwards\[0\]\.path: \/x+: its path has 111 bytes, and a Unix socket's may have 107$/,
     ],
     [
       "user",
@@ -135,7 +135,7 @@ describe("network kinds of a machine's config", () => {
     [
       "user",
       { hostPorts: [{ guestPort: 5, path: `/${"x".repeat(110)}` }] },
-      /^hostPorts\[0\]\.path: expected at most 107 bytes/,
+      /^hostPorts\[0\]\.path: \/x+: its path has 111 bytes, and a Unix socket's may have 107$/,
     ],
     [
       "user",
@@ -189,7 +189,11 @@ describe("network kinds of a machine's config", () => {
       { local: "here", remote: "127.0.0.1:1" },
       'local: expected an address such as 127.0.0.1:4444, found "here"',
     ],
-    ["switch", { path: "/nowhere/lan.sock" }, /^path: cannot listen on \/nowhere\/lan\.sock/],
+    [
+      "switch",
+      { path: "/nowhere/lan.sock" },
+      /^path: \/nowhere\/lan\.sock: cannot listen: there is no directory \/nowhere$/,
+    ],
     ["capture", { path: "/nowhere/x", link: { kind: "user" } }, /^path: cannot write \/nowhere\/x/],
   ] as const)("%s refuses %j in one line that names the option", async (kind, options, message) => {
     const failure = await open(kind, options, machine().context).then(

@@ -1,6 +1,5 @@
-import { readFileSync, rmSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { listenAt } from "@northbridge/core";
 import { exportImage, NbdServer, type NbdTls, Qcow2Image } from "@northbridge/storage-qcow2";
 import { collect } from "../commands/validate.ts";
 import type { RegisterCommand } from "../commands/register-command.ts";
@@ -45,7 +44,6 @@ export const registerNbd: RegisterCommand = (program, host) => {
         const bitmaps =
           image instanceof Qcow2Image ? options.bitmap.map((name) => image.bitmaps.get(name)) : [];
         const server = await NbdServer.listen(options.socket, {
-          listen: listenAt,
           exports: [exportImage(image, options.exportName, bitmaps)],
           ...(options.tlsDir === undefined
             ? {}
@@ -55,7 +53,6 @@ export const registerNbd: RegisterCommand = (program, host) => {
         if (options.quiet !== true) host.stderr.write(`northbridge: serving ${path} at ${options.socket}\n`);
         await untilSignal();
         await server.close();
-        rmSync(options.socket, { force: true });
       } finally {
         image.closeNow();
       }

@@ -232,10 +232,22 @@ describe("clients of a SocketBackend", () => {
     await backend.close();
   });
 
+  it("share no socket that a process left which was killed, however many look at it at once", async () => {
+    const path = join(directory, "console.sock");
+    leaveSocket(path);
+    const tries = await Promise.allSettled(Array.from({ length: 4 }, () => SocketBackend.listen(path)));
+    const reasons = tries.flatMap((one) => (one.status === "rejected" ? [one.reason as Error] : []));
+    expect(reasons.map(({ message }) => message)).toEqual(
+      Array.from({ length: 3 }, () => `${path}: cannot listen: somebody listens there`),
+    );
+    const client = await clientOf(path);
+    client.destroy();
+    for (const one of tries) if (one.status === "fulfilled") await one.value.close();
+  });
+
   it("find the socket of a process that was killed made anew, and one that is used refused", async () => {
     const path = join(directory, "console.sock");
-    const leave = `require("node:net").createServer().listen(process.argv[1], () => process.kill(process.pid, "SIGKILL"))`;
-    spawnSync(process.execPath, ["-e", leave, path]);
+    leaveSocket(path);
     const backend = await SocketBackend.listen(path);
     const client = await clientOf(path);
     await expect(SocketBackend.listen(path)).rejects.toThrow(
@@ -249,6 +261,11 @@ describe("clients of a SocketBackend", () => {
     );
   });
 });
+
+function leaveSocket(path: string): void {
+  const leave = `require("node:net").createServer().listen(process.argv[1], () => process.kill(process.pid, "SIGKILL"))`;
+  spawnSync(process.execPath, ["-e", leave, path]);
+}
 
 describe("a slow client of a SocketBackend", () => {
   it("gets all that is written while there is room", async () => {

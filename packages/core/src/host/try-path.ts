@@ -1,13 +1,13 @@
-import { access, constants, lstat, stat } from "node:fs/promises";
+import { access, constants, stat } from "node:fs/promises";
 import { dirname } from "node:path";
+import { whyNoSocketAt } from "@northbridge/linux";
 import { NorthbridgeError } from "../contracts/index.ts";
 import { fileErrorReason } from "./file-error.ts";
 
 /** Whether a socket can be made at `path`, but for another that is there: that may go. Throws `NB_HOST`. */
 export async function tryListen(path: string): Promise<undefined> {
-  const found = await lstat(path).catch(() => undefined);
-  if (found !== undefined && !found.isSocket())
-    throw cannot("listen", path, new Error("there is a file of that name"));
+  const reason = whyNoSocketAt(path);
+  if (reason !== undefined) throw cannot("listen", path, new Error(reason));
   await expectRoomBeside("listen", path);
 }
 

@@ -1,9 +1,6 @@
-import { once } from "node:events";
-import { existsSync, lstatSync, unlinkSync } from "node:fs";
-import { createConnection, type Server, type Socket } from "node:net";
-import { dirname } from "node:path";
+import type { Server, Socket } from "node:net";
+import { CannotListen, listenAt as listenAtPath } from "@northbridge/linux";
 import { NorthbridgeError } from "../contracts/index.ts";
-import { fileErrorReason } from "./file-error.ts";
 
 /** How long a client may take to read the last of what it was sent. */
 const GRACE_MS = 1000;
@@ -45,48 +42,9 @@ export class Clients {
  */
 export async function listenAt(server: Server, path: string): Promise<void> {
   try {
-    await listen(server, path);
-  } catch (error) {
-    if (!(await isForsaken(path))) throw cannotListen(path, error);
-    try {
-      unlinkSync(path);
-      await listen(server, path);
-    } catch (cause) {
-      throw cannotListen(path, cause);
-    }
+    await listenAtPath(server, path);
+  } catch (cause) {
+    if (cause instanceof CannotListen) throw new NorthbridgeError("NB_HOST", cause.message, { cause });
+    throw cause;
   }
-}
-
-async function listen(server: Server, path: string): Promise<void> {
-  server.listen(path);
-  await once(server, "listening");
-}
-
-/** Whether there is a socket at `path` that refuses connections. */
-async function isForsaken(path: string): Promise<boolean> {
-  if (lstatSync(path, { throwIfNoEntry: false })?.isSocket() !== true) return false;
-  const probe = createConnection(path);
-  try {
-    await once(probe, "connect");
-    return false;
-  } catch (error) {
-    return error instanceof Error && "code" in error && error.code === "ECONNREFUSED";
-  } finally {
-    probe.destroy();
-  }
-}
-
-function cannotListen(path: string, cause: unknown): NorthbridgeError {
-  const found = lstatSync(path, { throwIfNoEntry: false });
-  const isTaken =
-    cause instanceof Error && "code" in cause && cause.code === "EADDRINUSE" && found !== undefined;
-  // A directory that is not there Node calls a lack of rights.
-  const reason = !existsSync(dirname(path))
-    ? `there is no directory ${dirname(path)}`
-    : !isTaken
-      ? fileErrorReason(cause)
-      : found.isSocket()
-        ? "somebody listens there"
-        : "there is a file of that name";
-  return new NorthbridgeError("NB_HOST", `${path}: cannot listen: ${reason}`, { cause });
 }

@@ -58,7 +58,7 @@ export async function listenOn(
     const reason = error.code === "EADDRINUSE" ? "somebody listens there already" : error.message;
     return new NorthbridgeError("NB_HOST", `${name}: cannot listen on ${text}: ${reason}`, { cause: error });
   };
-  return listenAt(at, {}, { onPeer, refusal });
+  return listenAt(at, {}, { onPeer, name, refusal });
 }
 
 /** A link to one peer over a stream socket, in the framing of QEMU and passt. */

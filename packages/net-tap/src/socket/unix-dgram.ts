@@ -1,17 +1,17 @@
-import { rmSync, statSync } from "node:fs";
 import {
-  bindUnixDatagrams,
-  close,
+  CannotListen,
   connectUnixDatagrams,
   FdWatch,
+  ListeningSocket,
   read,
   RootedBuffer,
   SystemCallError,
   write,
 } from "@northbridge/linux";
-import { type NetBackend, NorthbridgeError } from "@northbridge/sdk";
+import type { NetBackend } from "@northbridge/sdk";
 import { gather, lengthOf, LONGEST_FRAME } from "../link/frame.ts";
 import { RoomWatch } from "../link/room-watch.ts";
+import { cannotListen } from "./listen.ts";
 
 /** Frames of one wake-up: what else the event loop has to do comes in between. */
 const BATCH = 64;
@@ -19,9 +19,8 @@ const BATCH = 64;
 /** Frames as datagrams between two Unix sockets, as QEMU's `-netdev dgram` has them with `local.type=unix`. */
 export class UnixDgramNet implements NetBackend {
   readonly mtu: number;
-  readonly #local: string;
   readonly #remote: string;
-  readonly #fd: number;
+  readonly #socket: ListeningSocket;
   readonly #incoming = new RootedBuffer(LONGEST_FRAME);
   readonly #outgoing = new RootedBuffer(LONGEST_FRAME);
   /** Bytes in `incoming` that the guest has had no room for. */
@@ -34,19 +33,14 @@ export class UnixDgramNet implements NetBackend {
   #isClosed = false;
   framesDropped = 0;
 
-  /** Throws `NB_HOST` where something is at `local`. */
+  /** Throws `NB_HOST` where something is at `local` that somebody has. */
   constructor(local: string, remote: string, mtu: number) {
-    this.#local = local;
     this.#remote = remote;
     this.mtu = mtu;
     try {
-      this.#fd = bindUnixDatagrams(local);
+      this.#socket = ListeningSocket.forDatagrams(local);
     } catch (error) {
-      const reason = error instanceof Error ? error.message : String(error);
-      const remedy = "remove what is there, or choose another path";
-      throw new NorthbridgeError("NB_HOST", `local: cannot listen on ${local}: ${reason}: ${remedy}`, {
-        cause: error,
-      });
+      throw error instanceof CannotListen ? cannotListen("local", error) : error;
     }
   }
 
@@ -60,10 +54,10 @@ export class UnixDgramNet implements NetBackend {
     gather(frame, this.#outgoing.bytes, 0);
     for (let tries = 0; tries < 2; tries += 1) {
       try {
-        if (!this.#isConnected) connectUnixDatagrams(this.#fd, this.#remote);
+        if (!this.#isConnected) connectUnixDatagrams(this.#socket.fd, this.#remote);
         this.#isConnected = true;
-        if (write(this.#fd, this.#outgoing, length) !== undefined) return true;
-        this.#room.wait(this.#fd, () => {
+        if (write(this.#socket.fd, this.#outgoing, length) !== undefined) return true;
+        this.#room.wait(this.#socket.fd, () => {
           this.#onWritable();
         });
         return false;
@@ -90,7 +84,7 @@ export class UnixDgramNet implements NetBackend {
       if (!this.#receive(this.#incoming.bytes.subarray(0, this.#pending))) return;
       this.#pending = 0;
     }
-    this.#readable ??= new FdWatch(this.#fd, () => {
+    this.#readable ??= new FdWatch(this.#socket.fd, () => {
       this.#drain();
     });
   }
@@ -100,9 +94,7 @@ export class UnixDgramNet implements NetBackend {
     this.#isClosed = true;
     this.#readable?.close();
     this.#room.close();
-    close(this.#fd);
-    if (statSync(this.#local, { throwIfNoEntry: false })?.isSocket() === true)
-      rmSync(this.#local, { force: true });
+    this.#socket.close();
     return Promise.resolve();
   }
 
@@ -110,7 +102,7 @@ export class UnixDgramNet implements NetBackend {
     for (let left = BATCH; left > 0 && !this.#isClosed; left -= 1) {
       let length: number | undefined;
       try {
-        length = read(this.#fd, this.#incoming);
+        length = read(this.#socket.fd, this.#incoming);
       } catch {
         // The peer that was there is gone (ECONNRESET); another may come.
         this.#isConnected = false;

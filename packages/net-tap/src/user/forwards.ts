@@ -76,6 +76,7 @@ export class Forwards {
         onPeer: (stream) => {
           this.#tcp.forward({ kind, stream }, guest, guestPort);
         },
+        name: path,
         refusal: (error) => refusal(path, where, error),
         onError: this.#sayOnce(path, where),
       },
@@ -163,9 +164,8 @@ function guestOf(forward: PortForward, path: string, network: UserNetwork): Ip {
 
 const remedies: Readonly<Record<string, string>> = {
   EADDRINUSE: "it is taken: stop its owner, choose another, or 0 for any free port",
-  EACCES: "this user may not: choose a port from 1024 on, or a directory of your own",
+  EACCES: "this user may not: choose a port from 1024 on",
   EADDRNOTAVAIL: "this host has no such address",
-  ENOENT: "there is no such directory",
 };
 
 function refusal(path: string, where: string, error: NodeJS.ErrnoException): NorthbridgeError {

@@ -1,6 +1,5 @@
-import { existsSync } from "node:fs";
 import { createServer, type Server, type Socket } from "node:net";
-import { dirname } from "node:path";
+import { CannotListen, listenAt } from "@northbridge/linux";
 import { type BlockBackend, NorthbridgeError } from "@northbridge/sdk";
 import { BlockOrder } from "./block-order.ts";
 import { type NbdTls, negotiate } from "./handshake.ts";
@@ -12,8 +11,6 @@ export interface NbdServerOptions {
   readonly exports: readonly NbdExport[];
   /** With certificates, only clients that use TLS are served. */
   readonly tls?: NbdTls;
-  /** Listens in place of `node:net`, as for a socket that a killed process left. Rejects where the host refuses. */
-  readonly listen?: (server: Server, path: string) => Promise<void>;
   /** Hears why a connection ended early. */
   readonly onError?: (error: Error) => void;
 }
@@ -35,9 +32,12 @@ export class NbdServer {
   /** @throws {@link NorthbridgeError} with code `NB_HOST` where the socket cannot be made */
   static async listen(path: string, options: NbdServerOptions): Promise<NbdServer> {
     const server = new NbdServer(options);
-    // libuv says that access is denied where there is no such directory.
-    if (!existsSync(dirname(path))) throw cannotListen(path, `there is no directory ${dirname(path)}`);
-    await (options.listen ?? listen)(server.#server, path);
+    try {
+      await listenAt(server.#server, path);
+    } catch (cause) {
+      if (cause instanceof CannotListen) throw new NorthbridgeError("NB_HOST", cause.message, { cause });
+      throw cause;
+    }
     return server;
   }
 
@@ -83,15 +83,3 @@ export class NbdServer {
     return order;
   }
 }
-
-async function listen(server: Server, path: string): Promise<void> {
-  await new Promise<void>((resolve, reject) => {
-    server.once("error", (error) => {
-      reject(cannotListen(path, error.message, error));
-    });
-    server.listen(path, resolve);
-  });
-}
-
-const cannotListen = (path: string, reason: string, cause?: Error): NorthbridgeError =>
-  new NorthbridgeError("NB_HOST", `${path}: cannot listen: ${reason}`, { cause });

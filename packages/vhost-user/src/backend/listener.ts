@@ -1,5 +1,4 @@
-import { lstatSync, unlinkSync } from "node:fs";
-import { acceptUnix, close, connectUnix, FdWatch, listenUnix, SystemCallError } from "@northbridge/linux";
+import { acceptUnix, CannotListen, FdWatch, ListeningSocket, SystemCallError } from "@northbridge/linux";
 import { NorthbridgeError } from "@northbridge/sdk";
 
 /** accept(2): this process, or the system, has no room for another connection. */
@@ -8,30 +7,24 @@ const RETRY_MS = 1000;
 
 /** A Unix socket that connections come to, one after the other: the next one waits until the last has ended. */
 export class Listener {
-  readonly #path: string;
-  readonly #fd: number;
+  readonly #socket: ListeningSocket;
   readonly #serve: (fd: number) => Promise<void>;
-  /** Device and inode of the socket, so that nobody else's is removed at the end. */
-  readonly #identity: string;
   #watch: FdWatch | undefined;
   #later: NodeJS.Timeout | undefined;
   #isClosed = false;
 
   /**
-   * Listens at `path`. A socket that is there and that nobody listens at any more is removed. Throws `NB_CONFIG` where
-   * something else is there or somebody listens, `NB_HOST` where the host refuses.
+   * Listens at `path`. A socket that is there and that nobody listens at any more gives way. Throws `NB_HOST`.
    * @param serve resolves when the connection has ended
    */
   constructor(path: string, serve: (fd: number) => Promise<void>) {
-    this.#path = path;
     this.#serve = serve;
-    removeStale(path);
     try {
-      this.#fd = listenUnix(path);
+      this.#socket = ListeningSocket.at(path);
     } catch (cause) {
-      throw new NorthbridgeError("NB_HOST", `cannot listen at ${reasonOf(cause)}`, { cause });
+      if (cause instanceof CannotListen) throw new NorthbridgeError("NB_HOST", cause.message, { cause });
+      throw cause;
     }
-    this.#identity = identityOf(path) ?? "";
     this.#listen();
   }
 
@@ -41,13 +34,12 @@ export class Listener {
     this.#isClosed = true;
     this.#watch?.close();
     clearTimeout(this.#later);
-    close(this.#fd);
-    if (identityOf(this.#path) === this.#identity) unlinkSync(this.#path);
+    this.#socket.close();
   }
 
   #listen(): void {
     if (this.#isClosed) return;
-    this.#watch = new FdWatch(this.#fd, () => {
+    this.#watch = new FdWatch(this.#socket.fd, () => {
       this.#accept();
     });
   }
@@ -55,7 +47,7 @@ export class Listener {
   #accept(): void {
     let fd: number | undefined;
     try {
-      fd = acceptUnix(this.#fd);
+      fd = acceptUnix(this.#socket.fd);
     } catch (error) {
       // It was gone before it was there.
       if (error instanceof SystemCallError && error.errno === "ECONNABORTED") return;
@@ -73,37 +65,4 @@ export class Listener {
       this.#listen();
     });
   }
-}
-
-const reasonOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
-
-function identityOf(path: string): string | undefined {
-  const found = lstatSync(path, { throwIfNoEntry: false });
-  return found === undefined ? undefined : `${found.dev}:${found.ino}`;
-}
-
-function removeStale(path: string): void {
-  const found = lstatSync(path, { throwIfNoEntry: false });
-  if (found === undefined) return;
-  if (!found.isSocket()) {
-    throw new NorthbridgeError(
-      "NB_CONFIG",
-      `${path}: expected nothing or a socket nobody uses, found a file`,
-    );
-  }
-  let fd: number;
-  try {
-    fd = connectUnix(path);
-  } catch (cause) {
-    if (cause instanceof SystemCallError && cause.errno === "ECONNREFUSED") {
-      unlinkSync(path);
-      return;
-    }
-    throw new NorthbridgeError("NB_HOST", reasonOf(cause), { cause });
-  }
-  close(fd);
-  throw new NorthbridgeError(
-    "NB_CONFIG",
-    `${path}: expected a socket nobody uses, found one that somebody listens at`,
-  );
 }

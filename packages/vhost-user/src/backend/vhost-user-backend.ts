@@ -40,7 +40,7 @@ export class VhostUserBackend {
     });
   }
 
-  /** Listens at a Unix socket. Throws `NB_CONFIG` where it is in use, `NB_HOST` where the host refuses. */
+  /** Listens at a Unix socket. Throws `NB_HOST` where it cannot be had. */
   listen(path: string): void {
     this.#listener = new Listener(path, async (fd) => {
       await this.serve(fd).catch((error: unknown) => {
