@@ -2,9 +2,12 @@ import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { FakeHypervisor, type FakeStep } from "@northbridge/core/testing";
+import { PluginRegistry } from "@northbridge/core";
+import { debugConsole, FakeHypervisor, type FakeStep, powerPort } from "@northbridge/core/testing";
+import { definePlugin, Log, logLine } from "@northbridge/sdk";
+import * as v from "valibot";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { CliHarness, power, print, runFake } from "./testing/cli-harness.ts";
+import { CliHarness, fake1, power, print, runFake } from "./testing/cli-harness.ts";
 
 let directory: string;
 let machine: string;
@@ -36,6 +39,27 @@ describe("northbridge run", () => {
       code: 0,
       out: "hello\n",
       err: "",
+    });
+  });
+
+  it("writes what devices log as they said it", async () => {
+    const sayer = definePlugin({
+      name: "test/sayer",
+      config: v.strictObject({}),
+      setup(ctx) {
+        logLine(ctx.find(Log), ctx.id, "no network: /run/réseau.sock");
+        return {};
+      },
+    });
+    const registry = new PluginRegistry([debugConsole, powerPort, sayer], [fake1]);
+    const harness = new CliHarness(new FakeHypervisor([OFF]), { registry });
+    const path = await file(
+      "log.json",
+      '{"machine":"fake-1","memory":{"mib":1},"devices":[{"plugin":"sayer","id":"net0"}]}',
+    );
+    expect(await harness.run("run", path)).toMatchObject({
+      code: 0,
+      err: "net0: no network: /run/réseau.sock\n",
     });
   });
 

@@ -92,7 +92,7 @@ it("says which job the end of the machine ended, and which file a disk is on", a
     expect(disk.location).toBe(join(directory, "over"));
     disk.jobs.backup(join(directory, "copy"));
     await disk.close();
-    const begins = `northbridge: disk0: the disk was closed and backup to ${join(directory, "copy")} cancelled at `;
+    const begins = `disk0: the disk was closed and backup to ${join(directory, "copy")} cancelled at `;
     expect(new TextDecoder().decode(Uint8Array.from(said))).toContain(begins);
   });
 });

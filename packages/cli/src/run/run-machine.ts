@@ -161,7 +161,7 @@ class Run {
       },
     });
     this.console = new WatchedConsole(this.#stdio);
-    this.log = { write: (byte) => void host.stderr.write(String.fromCharCode(byte)) };
+    this.log = { write: (byte) => void host.stderr.write(Uint8Array.of(byte)) };
   }
 
   async toEnd(machine: Machine, statistics: RunStatistics, options: RunOptions): Promise<number> {

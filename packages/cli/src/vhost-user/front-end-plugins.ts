@@ -5,6 +5,7 @@ import {
   type DeviceContext,
   type DevicePlugin,
   Log,
+  logLine,
   type Token,
   token,
 } from "@northbridge/sdk";
@@ -65,9 +66,7 @@ export async function sharedRam(ctx: DeviceContext): Promise<SharedRam> {
 /** Puts what a person should know of a device into the machine's log. */
 export function sayTo(ctx: DeviceContext): (line: string) => void {
   return (line) => {
-    const log = ctx.find(Log);
-    for (const byte of new TextEncoder().encode(`${ctx.id}: ${line}\n`)) log?.write(byte);
-    log?.flush?.();
+    logLine(ctx.find(Log), ctx.id, line);
   };
 }
 

@@ -7,6 +7,7 @@ export * from "./memory.ts";
 export * from "./interrupt.ts";
 export * from "./clock.ts";
 export * from "./host.ts";
+export * from "./log-line.ts";
 export * from "./directory.ts";
 export * from "./vsock.ts";
 export * from "./host-ends.ts";

@@ -1,5 +1,12 @@
 import * as v from "valibot";
-import type { CharEnd, ConfigSchema, HostEndKind, HostEndOptions, HostEndSort } from "../contracts/index.ts";
+import {
+  type CharEnd,
+  type ConfigSchema,
+  type HostEndKind,
+  type HostEndOptions,
+  type HostEndSort,
+  logLine,
+} from "../contracts/index.ts";
 import { FaultyBlock } from "./faulty-block.ts";
 import { FileBlock, type FileBlockOptions } from "./file-block.ts";
 import { FileSink } from "./file-sink.ts";
@@ -95,7 +102,7 @@ const unixVsock: HostEndKind<"vsock", unknown, At> = {
 const fileOutput: HostEndKind<"char", unknown, At> = {
   ...kind("char", "file", At, ({ path }, context) => {
     const sink = new FileSink(path, (message) => {
-      for (const byte of new TextEncoder().encode(`${context.device}: ${message}\n`)) context.log.write(byte);
+      logLine(context.log, context.device, message);
     });
     context.onStats(() => ({ lostBytes: sink.lostBytes }));
     return {

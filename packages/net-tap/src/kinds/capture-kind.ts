@@ -1,7 +1,7 @@
-import type { HostEndKind, HostEndOptions } from "@northbridge/sdk";
+import { type HostEndKind, type HostEndOptions, logLine } from "@northbridge/sdk";
 import * as v from "valibot";
 import { capture, type CaptureOptions } from "../capture/capture.ts";
-import { type CommonNetConfig, defineNetKind, logLine } from "./define-net-kind.ts";
+import { type CommonNetConfig, defineNetKind } from "./define-net-kind.ts";
 
 /** `{ kind: capture, path: net0.pcapng, link: { kind: user } }`. */
 export interface CaptureConfig extends Pick<CaptureOptions, "path" | "snapLength"> {
@@ -23,7 +23,7 @@ export const captureKind: HostEndKind<"net", CaptureConfig & CommonNetConfig> = 
     try {
       const nowMs = (): number => clock.epochMs + clock.nowNs() / 1e6;
       const warn = (line: string): void => {
-        logLine(context, line);
+        logLine(context.log, context.device, line);
       };
       const backend = await capture(inner, { path, snapLength, interfaceName: device, nowMs, warn });
       return { backend, stats: () => ({ ...backend.stats }) };

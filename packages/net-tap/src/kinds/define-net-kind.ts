@@ -4,6 +4,7 @@ import {
   type HostEndContext,
   type HostEndKind,
   type HostEndSlots,
+  logLine,
   type NetBackend,
   NorthbridgeError,
 } from "@northbridge/sdk";
@@ -61,12 +62,6 @@ export interface NetKindSpec<Entries extends v.ObjectEntries> {
   ): Promise<NetBackend | undefined>;
 }
 
-/** Writes a line for a person, with the device in front. */
-export function logLine({ device, log }: HostEndContext, line: string): void {
-  for (const byte of new TextEncoder().encode(`${device}: ${line}\n`)) log.write(byte);
-  log.flush?.();
-}
-
 const parseMacs = (macs: readonly string[] | undefined): readonly Uint8Array[] | undefined =>
   macs?.map((mac, index) => parseMac(mac, `macs[${index}]`));
 
@@ -97,7 +92,7 @@ export function defineNetKind<const Entries extends v.ObjectEntries, Config exte
       const opened = await opening.catch((error: unknown): OpenedNet => {
         if (required !== false || !(error instanceof NorthbridgeError) || error.code !== "NB_HOST")
           throw error;
-        logLine(context, `no network: ${error.message}`);
+        logLine(context.log, context.device, `no network: ${error.message}`);
         return { backend: new Unplugged() };
       });
       const link = new ControlledLink(opened.backend, { macs: parseMacs(macs), limit, scheduler });

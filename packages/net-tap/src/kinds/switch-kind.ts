@@ -1,9 +1,9 @@
-import type { HostEndKind, HostEndOptions, NetBackend } from "@northbridge/sdk";
+import { type HostEndKind, type HostEndOptions, type NetBackend, logLine } from "@northbridge/sdk";
 import * as v from "valibot";
 import { socketAddress, type StreamOptions } from "../socket/stream.ts";
 import { EthernetSwitch, type SwitchOptions } from "../switch/ethernet-switch.ts";
 import { serveSwitch } from "../switch/served-switch.ts";
-import { type CommonNetConfig, defineNetKind, logLine } from "./define-net-kind.ts";
+import { type CommonNetConfig, defineNetKind } from "./define-net-kind.ts";
 
 /** `{ kind: switch, path: lan.sock, uplink: { kind: user } }`. */
 export interface SwitchConfig
@@ -35,7 +35,11 @@ export const switchKind: HostEndKind<"net", SwitchConfig & CommonNetConfig> = de
     const { ends } = context;
     const onLoop = (address: string): void => {
       const remedy = "end one of two connections that lead to the same place";
-      logLine(context, `a forwarding loop: frames of ${address} go round; a port is cut off: ${remedy}`);
+      logLine(
+        context.log,
+        context.device,
+        `a forwarding loop: frames of ${address} go round; a port is cut off: ${remedy}`,
+      );
     };
     const fabric = new EthernetSwitch({ learns, mtu, onLoop, scheduler });
     const served = await serveSwitch(fabric, { path, host, port });

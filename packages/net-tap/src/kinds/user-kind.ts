@@ -1,9 +1,9 @@
-import type { HostEndKind } from "@northbridge/sdk";
+import { type HostEndKind, logLine } from "@northbridge/sdk";
 import * as v from "valibot";
 import type { UserNetOptions } from "../user/options.ts";
 import { checkUserOptions } from "../user/check-options.ts";
 import { user } from "../user/user-net.ts";
-import { type CommonNetConfig, defineNetKind, logLine } from "./define-net-kind.ts";
+import { type CommonNetConfig, defineNetKind } from "./define-net-kind.ts";
 
 /** `{ kind: user, … }`: the options of `user()` that are data. */
 export type UserNetConfig = Omit<UserNetOptions, "allow" | "scheduler" | "warn">;
@@ -75,7 +75,7 @@ export const userKind: HostEndKind<"net", UserNetConfig & CommonNetConfig> = def
   check: checkUserOptions,
   async open(own, context, scheduler) {
     const warn = (line: string): void => {
-      logLine(context, line);
+      logLine(context.log, context.device, line);
     };
     const backend = await user({ ...own, warn, scheduler });
     return { backend, stats: () => ({ ...backend.stats }) };

@@ -1,4 +1,4 @@
-import { defineHostEnd, type HostEndKind } from "@northbridge/sdk";
+import { defineHostEnd, type HostEndKind, logLine } from "@northbridge/sdk";
 import { readFileSync } from "node:fs";
 import * as v from "valibot";
 import { openImage, type OpenImageOptions } from "../chain/open-image.ts";
@@ -56,8 +56,7 @@ export const qcow2: HostEndKind<"block", Qcow2EndOptions, Qcow2EndOptions> = def
       (path, more) => openImage(path, { ...shared, ...more }),
       ({ what, done, total }) => {
         const percent = Math.floor((100 * done) / Math.max(1, total));
-        const line = `northbridge: ${device}: the disk was closed and ${what} cancelled at ${percent} %\n`;
-        for (const byte of new TextEncoder().encode(line)) log.write(byte);
+        logLine(log, device, `the disk was closed and ${what} cancelled at ${percent} %`);
       },
     );
   },
