@@ -13,6 +13,7 @@ export interface BootRequest {
   readonly memoryMap: readonly MemoryMapEntry[];
   readonly firmware: readonly FirmwareEntry[];
   readonly vcpus: number;
+  /** The same bytes at every boot of a machine: not to be changed. */
   readFile(path: string): Promise<Uint8Array>;
 }
 
