@@ -1,6 +1,19 @@
-import { spawnSync } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
 import { existsSync, readlinkSync } from "node:fs";
-import { mkdir, mkdtemp, open, readdir, readFile, realpath, rm, symlink, writeFile } from "node:fs/promises";
+import {
+  chmod,
+  chown,
+  mkdir,
+  mkdtemp,
+  open,
+  readdir,
+  readFile,
+  realpath,
+  rm,
+  symlink,
+  writeFile,
+} from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
@@ -15,6 +28,10 @@ afterEach(async () => {
   vi.restoreAllMocks();
   await rm(directory, { recursive: true, force: true });
 });
+
+/** A program of its own, with this module in it. */
+const RUN = ["--conditions=northbridge-source", "--input-type=module", "-e"];
+const MODULE = JSON.stringify(new URL("snapshot-directory.ts", import.meta.url).href);
 
 const fill = (partial: string): Promise<void> => writeFile(join(partial, "ram.pages"), "x");
 
@@ -40,12 +57,12 @@ describe("the directory of a snapshot", () => {
   it("takes the place of what a process that died left of it, and of nothing else", async () => {
     // A process that is killed in the middle of its save, as by a second signal.
     const source = `
-      import { makeDirectory } from ${JSON.stringify(new URL("snapshot-directory.ts", import.meta.url).href)};
+      import { makeDirectory } from ${MODULE};
       await makeDirectory(process.argv[1], async () => process.kill(process.pid, "SIGKILL"));`;
-    const args = ["--conditions=northbridge-source", "--input-type=module", "-e", source];
+    const args = [...RUN, source];
     expect(spawnSync(process.execPath, [...args, join(directory, "snap")]).signal).toBe("SIGKILL");
     expect(spawnSync(process.execPath, [...args, join(directory, "other")]).signal).toBe("SIGKILL");
-    const others = [".snap.partial-mine", `.snap.partial-00000000-1-abcdef`];
+    const others = [".snap.partial-mine", ".snap.partial-00000000-1-abcdef"];
     for (const name of others) await mkdir(join(directory, name));
     expect(await readdir(directory)).toHaveLength(4);
     await makeDirectory(join(directory, "snap"), async (partial) => {
@@ -58,6 +75,71 @@ describe("the directory of a snapshot", () => {
     const left = await readdir(directory);
     expect(left.filter((name) => name.includes("snap"))).toEqual([...others.sort(), "snap"]);
     expect(left.filter((name) => name.startsWith(".other.partial-"))).toHaveLength(1);
+  });
+
+  it("is left to a process of another name space of process ids that fills it", async () => {
+    // Its process id is nobody's here, or somebody else's: what says that it lives is the lock.
+    const source = `
+      import { writeFileSync } from "node:fs";
+      import { makeDirectory } from ${MODULE};
+      await makeDirectory(process.argv[1], async (partial) => {
+        writeFileSync(partial + "/ram.pages", "theirs");
+        console.log("filling");
+        await new Promise((resolve) => process.stdin.resume().once("end", resolve));
+      });`;
+    const args = [...RUN, source, join(directory, "snap")];
+    // A name space of one's own needs rights; the kernel's answer to "is there such a process?" is played instead.
+    const other = spawn(process.execPath, args, { stdio: ["pipe", "pipe", "inherit"] });
+    try {
+      await once(other.stdout, "data");
+      vi.spyOn(process, "kill").mockImplementation(() => {
+        throw Object.assign(new Error("no such process"), { code: "ESRCH" });
+      });
+      await expect(
+        makeDirectory(join(directory, "snap"), () => Promise.reject(new Error("late"))),
+      ).rejects.toThrow("late");
+      vi.restoreAllMocks();
+      other.stdin.end();
+      expect(await once(other, "exit")).toEqual([0, null]);
+      expect(await readFile(join(directory, "snap", "ram.pages"), "utf8")).toBe("theirs");
+    } finally {
+      other.kill("SIGKILL");
+    }
+  });
+
+  it("may be in one that may be written and not read", async () => {
+    const closed = join(directory, "closed");
+    await mkdir(closed);
+    const source = `
+      import { writeFile } from "node:fs/promises";
+      import { makeDirectory } from ${MODULE};
+      if (process.getuid() === 0) process.setuid(65534); // root reads everything
+      await makeDirectory(process.argv[1], (partial) => writeFile(partial + "/ram.pages", "x"));`;
+    await chown(closed, process.getuid?.() === 0 ? 65534 : -1, -1);
+    await chmod(directory, 0o711);
+    await chmod(closed, 0o333);
+    const { stderr } = spawnSync(process.execPath, [...RUN, source, join(closed, "snap")], {
+      encoding: "utf8",
+    });
+    await chmod(closed, 0o700);
+    expect(stderr).toBe("");
+    expect(await readFile(join(closed, "snap", "ram.pages"), "utf8")).toBe("x");
+  });
+
+  it("stays where it is once it has its name, also where the host fails to write that down", async () => {
+    const probe = await open(directory, "r");
+    const handles = Object.getPrototypeOf(probe) as { sync(): Promise<void> };
+    await probe.close();
+    vi.spyOn(handles, "sync")
+      .mockResolvedValueOnce()
+      .mockRejectedValueOnce(Object.assign(new Error("EIO: i/o error, fsync"), { code: "EIO" }));
+    const path = join(directory, "snap");
+    await expect(makeDirectory(path, fill)).rejects.toMatchObject({
+      code: "NB_SNAPSHOT",
+      message: `${path}: the machine is saved, but may be lost in a power failure: EIO: i/o error, fsync`,
+    });
+    expect(await readdir(directory)).toEqual(["snap"]);
+    expect(await readFile(join(path, "ram.pages"), "utf8")).toBe("x");
   });
 
   it("is where a symbolic link leads", async () => {

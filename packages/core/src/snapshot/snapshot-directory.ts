@@ -1,7 +1,7 @@
+import { existsSync } from "node:fs";
 import { lstat, mkdir, mkdtemp, open, readdir, realpath, rename, rm, rmdir, stat } from "node:fs/promises";
-import { hostname } from "node:os";
 import { basename, dirname, join, resolve } from "node:path";
-import { crc32 } from "node:zlib";
+import { DirectoryLock, hasSystemCalls, SystemCallError } from "@northbridge/linux";
 import { NorthbridgeError } from "../contracts/index.ts";
 import { fileErrorReason } from "../host/file-error.ts";
 
@@ -44,7 +44,8 @@ async function placeOf(directory: string): Promise<string> {
 /**
  * Makes a directory that `fill` has filled: beside its place, and renamed when whole, so that a failure leaves nothing, not
  * even directories above it. What a process that has died left of the same one is removed. On return it is there also
- * after a power failure, if `fill` has synced its files. Throws `NB_SNAPSHOT`.
+ * after a power failure, if `fill` has synced its files and the directories above it may be read. Throws `NB_SNAPSHOT`:
+ * once it is in its place it stays, also where the host cannot say that it will outlive a power failure.
  */
 export async function makeDirectory(
   directory: string,
@@ -52,49 +53,81 @@ export async function makeDirectory(
 ): Promise<void> {
   const place = await placeOf(directory);
   const parent = dirname(place);
-  let made: string | undefined;
+  let partial: Partial | undefined;
   let firstMade: string | undefined;
   try {
     firstMade = await mkdir(parent, { recursive: true });
-    const prefix = `.${basename(place)}.partial-`;
-    await removeAbandoned(parent, prefix);
-    made = await mkdtemp(join(parent, `${prefix}${hostMark()}-${process.pid}-`));
-    await fill(made);
-    await sync(made);
-    await rename(made, place);
-    made = place;
+    await removeAbandoned(parent, basename(place));
+    partial = await makePartial(parent, basename(place));
+    await fill(partial.path);
+    await sync(partial.path);
+    await rename(partial.path, place);
+  } catch (error) {
+    if (partial !== undefined) await rm(partial.path, { recursive: true, force: true });
+    if (firstMade !== undefined) await removeEmpty(parent, firstMade);
+    if (error instanceof NorthbridgeError && error.code === "NB_SNAPSHOT") throw error;
+    throw refusal(directory, fileErrorReason(error), error);
+  } finally {
+    partial?.lock?.release();
+  }
+  try {
     const last = firstMade === undefined ? parent : dirname(firstMade);
     for (let path = parent; path.length >= last.length; path = dirname(path)) {
       await sync(path);
       if (path === last) break;
     }
   } catch (error) {
-    if (made !== undefined) await rm(made, { recursive: true, force: true });
-    if (firstMade !== undefined) await removeEmpty(parent, firstMade);
-    if (error instanceof NorthbridgeError && error.code === "NB_SNAPSHOT") throw error;
-    throw refusal(directory, fileErrorReason(error), error);
+    const reason = `the machine is saved, but may be lost in a power failure: ${fileErrorReason(error)}`;
+    throw new NorthbridgeError("NB_SNAPSHOT", `${directory}: ${reason}`, { cause: error });
   }
 }
 
-/** A process id says something on its own host only. */
-const hostMark = (): string => crc32(hostname()).toString(16);
+/** A directory that is being filled, and the lock that says so as long as this process lives. */
+interface Partial {
+  readonly path: string;
+  readonly lock: DirectoryLock | undefined;
+}
 
-/** Removes what processes of this host that are no more began to write: a guest's memory, which nobody will ask for. */
-async function removeAbandoned(parent: string, prefix: string): Promise<void> {
-  for (const name of await readdir(parent)) {
-    if (!name.startsWith(prefix)) continue;
-    const [, host, pid] = /^([0-9a-f]+)-(\d+)-[^-]+$/.exec(name.slice(prefix.length)) ?? [];
-    if (host !== hostMark() || isAlive(Number(pid))) continue;
-    await rm(join(parent, name), { recursive: true, force: true }).catch(() => undefined); // not what was asked for
+/** Of names that say of a directory that its maker held a lock of it. */
+const partialPrefix = (name: string): string => `.${name}.partial-`;
+const RANDOM = /^[A-Za-z0-9]{6}$/;
+
+async function makePartial(parent: string, name: string): Promise<Partial> {
+  if (!hasSystemCalls()) return { path: await mkdtemp(join(parent, `.${name}.unlocked-`)), lock: undefined };
+  for (;;) {
+    const path = await mkdtemp(join(parent, partialPrefix(name)));
+    let lock: DirectoryLock;
+    try {
+      lock = DirectoryLock.take(path);
+    } catch (error) {
+      if (!(error instanceof SystemCallError)) throw error;
+      if (error.errno === "EAGAIN" || error.errno === "ENOENT") continue; // taken for abandoned, and removed
+      return { path, lock: undefined }; // a file system where nobody can lock it
+    }
+    if (existsSync(path)) return { path, lock };
+    lock.release();
   }
 }
 
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return codeOf(error) !== "ESRCH";
+/** Removes what processes that are no more began to write: a guest's memory, which nobody will ask for. */
+async function removeAbandoned(parent: string, name: string): Promise<void> {
+  const prefix = partialPrefix(name);
+  const found = await readdir(parent).catch((error: unknown) => {
+    if (codeOf(error) === "EACCES") return []; // it may be written and not read
+    throw error;
+  });
+  if (!hasSystemCalls()) return;
+  for (const entry of found) {
+    if (!entry.startsWith(prefix) || !RANDOM.test(entry.slice(prefix.length))) continue;
+    const path = join(parent, entry);
+    let lock: DirectoryLock;
+    try {
+      lock = DirectoryLock.take(path);
+    } catch {
+      continue; // somebody is filling it
+    }
+    await rm(path, { recursive: true, force: true }).catch(() => undefined); // not what was asked for
+    lock.release();
   }
 }
 
@@ -107,9 +140,13 @@ async function removeEmpty(directory: string, last: string): Promise<void> {
   }
 }
 
-/** Names in a directory outlive a power failure only when it is synced itself. */
+/** Names in a directory outlive a power failure only when it is synced itself, for which it must be read. */
 async function sync(directory: string): Promise<void> {
-  const handle = await open(directory, "r");
+  const handle = await open(directory, "r").catch((error: unknown) => {
+    if (codeOf(error) === "EACCES") return undefined;
+    throw error;
+  });
+  if (handle === undefined) return;
   try {
     await handle.sync();
   } catch (error) {
