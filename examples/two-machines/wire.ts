@@ -1,52 +1,82 @@
 import { defineHostEnd, type HostEndKind, type NetBackend } from "@northbridge/sdk";
 import * as v from "valibot";
 
+/** Frames on their way to an end whose guest has no buffer; then the wire is full. */
+const MOST_WAITING = 256;
+
 /** One end of a cable: what it sends arrives at the other, in order. */
-class WireEnd implements NetBackend {
+export class WireEnd implements NetBackend {
   readonly mtu = 1500;
-  peer: WireEnd | undefined;
+  readonly #waiting: Uint8Array[] = [];
+  #peer: WireEnd | undefined;
   #receive: ((frame: Uint8Array) => boolean) | undefined;
   #onWritable: (() => void) | undefined;
-  readonly #waiting: Uint8Array[] = [];
+  #onLink: ((isUp: boolean) => void) | undefined;
+  /** The guest had no buffer: it says when it has. */
+  #isBlocked = false;
+
+  /** Plugs both ends in. */
+  join(peer: WireEnd): void {
+    this.#plug(peer);
+    peer.#plug(this);
+  }
 
   send(frame: readonly Uint8Array[]): boolean {
-    const { peer } = this;
-    if (peer === undefined) return true;
+    const peer = this.#peer;
+    if (peer === undefined) return true; // lost, as on a cable that leads nowhere
     if (peer.#waiting.length >= MOST_WAITING) return false;
     peer.#waiting.push(Buffer.concat(frame));
     // The other machine hears of it in a turn of its own.
-    queueMicrotask(() => peer.resume());
+    queueMicrotask(() => {
+      peer.#offer();
+    });
     return true;
   }
 
   connect(receive: (frame: Uint8Array) => boolean, onWritable: () => void): void {
     this.#receive = receive;
     this.#onWritable = onWritable;
+    this.#isBlocked = false;
   }
 
   resume(): void {
-    const wasFull = this.#waiting.length >= MOST_WAITING;
-    for (
-      let frame = this.#waiting[0];
-      frame !== undefined && this.#receive?.(frame);
-      frame = this.#waiting[0]
-    )
-      this.#waiting.shift();
-    if (wasFull && this.#waiting.length < MOST_WAITING) this.peer?.hasRoom();
+    this.#isBlocked = false;
+    this.#offer();
   }
 
-  hasRoom(): void {
-    this.#onWritable?.();
+  watchLink(listener: (isUp: boolean) => void): void {
+    this.#onLink = listener;
+    listener(this.#peer !== undefined);
   }
 
   close(): Promise<void> {
-    if (this.peer !== undefined) this.peer.peer = undefined;
-    this.peer = undefined;
+    const peer = this.#peer;
+    this.#receive = undefined;
+    this.#peer = undefined;
+    if (peer !== undefined) peer.#plug(undefined);
+    this.#waiting.length = 0;
     return Promise.resolve();
   }
-}
 
-const MOST_WAITING = 256;
+  #plug(peer: WireEnd | undefined): void {
+    this.#peer = peer;
+    this.#onLink?.(peer !== undefined);
+    // What waited for room goes on, or is lost.
+    this.#onWritable?.();
+  }
+
+  #offer(): void {
+    const wasFull = this.#waiting.length >= MOST_WAITING;
+    while (!this.#isBlocked && this.#receive !== undefined) {
+      const [frame] = this.#waiting;
+      if (frame === undefined) break;
+      this.#isBlocked = !this.#receive(frame);
+      if (!this.#isBlocked) this.#waiting.shift();
+    }
+    const peer = this.#peer;
+    if (peer !== undefined && wasFull && this.#waiting.length < MOST_WAITING) peer.#onWritable?.();
+  }
+}
 
 /** A kind of network link for configs, `{ kind: wire }`: the first two machines that open it are joined, then the next two. */
 export function wire(): HostEndKind {
@@ -59,8 +89,7 @@ export function wire(): HostEndKind {
       const end = new WireEnd();
       if (free === undefined) free = end;
       else {
-        end.peer = free;
-        free.peer = end;
+        end.join(free);
         free = undefined;
       }
       return end;

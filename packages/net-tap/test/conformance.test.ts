@@ -1,10 +1,24 @@
+import { createSocket } from "node:dgram";
+import { once } from "node:events";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { NetBackend } from "@northbridge/sdk";
-import { type LinkUnderTest, netConformance } from "@northbridge/sdk/conformance";
+import { netConformance, unpluggedConformance } from "@northbridge/sdk/conformance";
 import { afterAll, describe, it } from "vitest";
-import { capture, ControlledLink, dgram, ethernetSwitch, hub, serveSwitch, stream } from "../src/index.ts";
+import {
+  capture,
+  ControlledLink,
+  dgram,
+  DgramNet,
+  ethernetSwitch,
+  hub,
+  serveSwitch,
+  stream,
+  Unplugged,
+} from "../src/index.ts";
+import { type Cable, cableUnderTest, turns } from "./cable-end.ts";
+import { machine, open } from "./config-machine.ts";
 
 const directory = mkdtempSync(join(tmpdir(), "northbridge-net-"));
 afterAll(() => {
@@ -13,21 +27,20 @@ afterAll(() => {
 let count = 0;
 const newPath = (): string => join(directory, `${count++}`);
 
-/** The two ends of a cable. */
-interface Cable {
-  readonly net: NetBackend;
-  readonly far: NetBackend;
+/** Resolves once a link has a peer, or has none. */
+function linkIs(isWanted: boolean, net: NetBackend): Promise<void> {
+  return new Promise((resolve) => {
+    net.watchLink?.((isUp) => {
+      if (isUp === isWanted) resolve();
+    });
+  });
 }
 
 async function streams(): Promise<Cable> {
   const path = newPath();
   const net = await stream({ path, listen: true });
   const far = await stream({ path });
-  await new Promise<void>((resolve) => {
-    net.watchLink((isUp) => {
-      if (isUp) resolve();
-    });
-  });
+  await linkIs(true, net);
   return { net, far };
 }
 
@@ -44,17 +57,17 @@ async function served(): Promise<Cable> {
   const fabric = ethernetSwitch();
   const server = await serveSwitch(fabric, { path });
   const net = await stream({ path });
-  const far = fabric.port();
-  const close = far.close.bind(far);
-  far.close = async () => {
-    await close();
-    await server.close();
-  };
-  await new Promise<void>((resolve) => {
-    net.watchLink((isUp) => {
-      if (isUp) resolve();
-    });
-  });
+  await linkIs(true, net);
+  return { net, far: fabric.port(), close: () => server.close() };
+}
+
+/** The switch of a machine's config, which another machine has joined. */
+async function switchOfConfig(): Promise<Cable> {
+  const path = newPath();
+  const net = await open("switch", { path }, machine().context);
+  const far = await stream({ path });
+  // The switch has a port for the peer once it has answered for it.
+  await turns();
   return { net, far };
 }
 
@@ -65,9 +78,14 @@ function ports(fabric: ReturnType<typeof hub>): Promise<Cable> {
 const links: Readonly<Record<string, () => Promise<Cable>>> = {
   "a port of a hub": () => ports(hub()),
   "a port of a switch": () => ports(ethernetSwitch()),
-  "a stream": streams,
-  datagrams: datagrams,
+  "a stream that listens": streams,
+  "a stream that connects": async () => {
+    const { net, far } = await streams();
+    return { net: far, far: net };
+  },
+  "datagrams between Unix sockets": datagrams,
   "a stream to a switch": served,
+  "the switch of a config": switchOfConfig,
   "a capture": async () => {
     const { net, far } = await ports(hub());
     return { net: await capture(net, { path: newPath() }), far };
@@ -78,81 +96,53 @@ const links: Readonly<Record<string, () => Promise<Cable>>> = {
   },
 };
 
-/** A back end that says when it has offered a frame, and whether it now waits for its consumer. */
-class Watched implements NetBackend {
-  readonly #net: NetBackend;
-  readonly #far: NetBackend;
-  #offered: (() => void) | undefined;
-  #isWaiting = false;
-
-  constructor({ net, far }: Cable) {
-    this.#net = net;
-    this.#far = far;
-  }
-
-  get mtu(): number {
-    return this.#net.mtu;
-  }
-
-  send(frame: readonly Uint8Array[]): boolean {
-    return this.#net.send(frame);
-  }
-
-  connect(receive: (frame: Uint8Array) => boolean, onWritable: () => void): void {
-    this.#net.connect((frame) => {
-      const isTaken = receive(frame);
-      this.#isWaiting = !isTaken;
-      this.#offered?.();
-      return isTaken;
-    }, onWritable);
-  }
-
-  resume(): void {
-    this.#isWaiting = false;
-    this.#net.resume();
-  }
-
-  async close(): Promise<void> {
-    await this.#net.close();
-    await this.#far.close();
-  }
-
-  /** Resolves when the consumer was offered the frame, or is not going to be before it calls `resume`. */
-  async deliver(frame: Uint8Array): Promise<void> {
-    const offered = new Promise<void>((resolve) => (this.#offered = resolve));
-    this.#far.send([frame]);
-    if (!this.#isWaiting) await offered;
-  }
-}
-
-/** What arrives at the far end, in order. */
-function arrivals(far: NetBackend): () => Promise<Uint8Array> {
-  const frames: Uint8Array[] = [];
-  let look = (): void => undefined;
-  far.connect(
-    (frame) => {
-      frames.push(frame.slice());
-      look();
-      return true;
-    },
-    () => undefined,
-  );
-  return () =>
-    new Promise((resolve) => {
-      look = () => {
-        const frame = frames.shift();
-        if (frame === undefined) return;
-        look = () => undefined;
-        resolve(frame);
-      };
-      look();
-    });
-}
-
 describe.each(Object.entries(links))("%s", (_name, create) => {
-  netConformance({ describe, it }, async (): Promise<LinkUnderTest> => {
-    const cable = await create();
-    const net = new Watched(cable);
-    return { net, deliver: (frame) => net.deliver(frame), sent: arrivals(cable.far) };
+  netConformance({ describe, it }, async () => cableUnderTest(await create()));
+});
+
+/** The other end is a socket of the host, which says each datagram as it came. */
+describe("datagrams over UDP", () => {
+  netConformance({ describe, it }, async () => {
+    const far = createSocket("udp4");
+    const arrived: Uint8Array[] = [];
+    far.on("message", (frame) => arrived.push(frame));
+    far.bind(0, "127.0.0.1");
+    await once(far, "listening");
+    const net = await DgramNet.open({ local: "127.0.0.1:0", remote: `127.0.0.1:${far.address().port}` });
+    const { port } = net;
+    return {
+      net,
+      deliver: async (frame) => {
+        await new Promise((resolve) => {
+          far.send(frame, port, "127.0.0.1", resolve);
+        });
+        await turns();
+      },
+      sent: async () => {
+        for (;;) {
+          const frame = arrived.shift();
+          if (frame !== undefined) return frame;
+          await once(far, "message");
+        }
+      },
+      close: () => new Promise((resolve) => void far.close(resolve)),
+    };
   });
+});
+
+const unplugged: Readonly<Record<string, () => Promise<NetBackend>>> = {
+  "a link that the host refused": () => Promise.resolve(new Unplugged()),
+  "a link of a config that need not be there": () =>
+    open("stream", { path: join(directory, "nobody"), required: false }, machine().context),
+  "a stream that nobody has joined": () => stream({ path: newPath(), listen: true }),
+  "a stream whose peer has gone": async () => {
+    const { net, far } = await streams();
+    await far.close();
+    await linkIs(false, net);
+    return net;
+  },
+};
+
+describe.each(Object.entries(unplugged))("%s", (_name, create) => {
+  unpluggedConformance({ describe, it }, create);
 });

@@ -1,72 +1,10 @@
 import { createServer } from "node:net";
 import { once } from "node:events";
-import { type HostEndContext, type HostEndKind, type NetBackend, NorthbridgeError } from "@northbridge/sdk";
 import { describe, expect, it } from "vitest";
-import * as netTap from "../src/index.ts";
+import { ControlledLink, hub } from "../src/index.ts";
+import { kinds, machine, open } from "./config-machine.ts";
 import { arp, ethernet, GuestCard, guestMac, otherMac } from "./guest-card.ts";
 import { VirtualTime } from "./virtual-time.ts";
-
-const kinds = new Map(
-  Object.values(netTap as Readonly<Record<string, unknown>>)
-    .filter(
-      (one): one is HostEndKind<"net"> =>
-        typeof one === "object" && one !== null && "open" in one && "of" in one,
-    )
-    .map((one) => [one.kind, one]),
-);
-
-/** What a machine gives a kind, with what was logged and counted. */
-function machine(): {
-  readonly context: HostEndContext;
-  readonly log: () => string;
-  readonly stats: () => Readonly<Record<string, number>>;
-} {
-  const bytes: number[] = [];
-  let counters: () => Readonly<Record<string, number>> = () => ({});
-  const context: HostEndContext = {
-    device: "net0",
-    readOnly: false,
-    clock: {
-      kind: "realtime",
-      epochMs: 0,
-      nowNs: () => 0,
-      createTimer: () => ({ arm: () => undefined, disarm: () => undefined, deadlineNs: undefined }),
-    },
-    console: { write: () => undefined, connect: () => undefined, resume: () => undefined },
-    log: { write: (byte) => bytes.push(byte) },
-    ends: {
-      block: () => Promise.reject(new Error("no block")),
-      char: () => Promise.reject(new Error("no char")),
-      directory: () => Promise.reject(new Error("no directory")),
-      vsock: () => Promise.reject(new Error("no vsock")),
-      net: ({ kind, ...options }) => open(kind, options, context),
-    },
-    onStats: (give) => (counters = give),
-  };
-  return { context, log: () => String.fromCharCode(...bytes), stats: () => counters() };
-}
-
-async function open(kind: string, options: unknown, context: HostEndContext): Promise<NetBackend> {
-  const found = kinds.get(kind);
-  if (found === undefined) throw new Error(`no kind ${kind}`);
-  const checked = (await found.options["~standard"].validate(options)) as {
-    readonly value?: unknown;
-    readonly issues?: readonly {
-      readonly message: string;
-      readonly path?: readonly { readonly key: string | number }[];
-    }[];
-  };
-  if (checked.issues !== undefined) {
-    const lines = checked.issues.map(({ message, path = [] }) => {
-      const keys = path.map(({ key }) =>
-        typeof key === "number" ? `[${key}]` : /^\w+$/.test(key) ? `.${key}` : `["${key}"]`,
-      );
-      return `${keys.join("").replace(/^\./, "")}: ${message}`;
-    });
-    throw new NorthbridgeError("NB_CONFIG", lines.join("\n"));
-  }
-  return found.open(checked.value, context);
-}
 
 describe("network kinds of a machine's config", () => {
   it("are these", () => {
@@ -260,9 +198,9 @@ describe("network kinds of a machine's config", () => {
 describe("a controlled link", () => {
   it("lets pass what its limits say, in both directions, and holds back the rest", () => {
     const scheduler = new VirtualTime();
-    const wire = netTap.hub();
+    const wire = hub();
     const limit = { framesPerSecond: 100 };
-    const link = new netTap.ControlledLink(wire.port(), {
+    const link = new ControlledLink(wire.port(), {
       limit: { fromGuest: limit, toGuest: limit },
       scheduler,
     });
@@ -286,8 +224,8 @@ describe("a controlled link", () => {
 
   it("takes limits and addresses at the monitor, and shows its counters there", async () => {
     const scheduler = new VirtualTime();
-    const wire = netTap.hub();
-    const link = new netTap.ControlledLink(wire.port(), { scheduler });
+    const wire = hub();
+    const link = new ControlledLink(wire.port(), { scheduler });
     const ask = (line: string): Promise<string> => link.monitorCommand(line.split(" "));
     const peer = new GuestCard(wire.port());
     const frame = ethernet(otherMac, guestMac, 0x88b5, [1]);

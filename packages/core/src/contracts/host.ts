@@ -85,14 +85,16 @@ export interface NetBackend {
   setOffloads?(taken: NetOffloads): void;
   /**
    * Sends one frame gathered from parts, which are the caller's again when it returns. False: the link is full;
-   * `onWritable` tells when to try again.
+   * `onWritable` tells when to try again. What is no frame is lost, and so is everything while the cable is not plugged in:
+   * a guest's mistake neither throws nor has anybody wait.
    * @param header what was left undone, within `offloads`: struct virtio_net_hdr with `num_buffers`, 12 bytes,
    * little-endian (virtio 1.3 §5.1.6). Offsets count from the start of the frame.
    */
   send(frame: readonly Uint8Array[], header?: Uint8Array): boolean;
   /**
-   * Connects the one consumer. It returns false while it has no buffer; the backend then waits for `resume`. A header
-   * as in `send` comes with frames that were left undone, or whose checksums are known to be right.
+   * Connects the one consumer, in the place of the one before. It returns false while it has no buffer; the backend then
+   * waits for `resume`. A header as in `send` comes with frames that were left undone, or whose checksums are known to be
+   * right. Both are lent for the call, in which the consumer may send.
    */
   connect(receive: (frame: Uint8Array, header?: Uint8Array) => boolean, onWritable: () => void): void;
   resume(): void;
@@ -100,5 +102,6 @@ export interface NetBackend {
   watchLink?(listener: (isUp: boolean) => void): void;
   /** Answers what its card is asked at the monitor and has no answer to itself. Rejects with `NB_CONFIG`. */
   monitorCommand?(words: readonly string[]): Promise<string>;
+  /** Gives the host's resources up. The consumer is offered nothing more, and what it calls all the same does nothing. */
   close(): Promise<void>;
 }

@@ -7,10 +7,14 @@ const MOST_WAITING = 256;
 export class LoopbackNet implements NetBackend {
   readonly mtu: number = 1500;
   readonly #waiting: Uint8Array[] = [];
-  #receive: (frame: Uint8Array) => boolean = () => false;
+  #receive: ((frame: Uint8Array) => boolean) | undefined;
+  /** The guest had no buffer: nothing is offered before it says that it has. */
+  #isBlocked = false;
   #isOffering = false;
+  #isClosed = false;
 
   send(frame: readonly Uint8Array[]): boolean {
+    if (this.#isClosed) return true;
     if (this.#waiting.length < MOST_WAITING) {
       const whole = new Uint8Array(frame.reduce((sum, part) => sum + part.length, 0));
       let at = 0;
@@ -21,30 +25,35 @@ export class LoopbackNet implements NetBackend {
       this.#waiting.push(whole);
     }
     queueMicrotask(() => {
-      this.resume();
+      this.#offer();
     });
     return true;
   }
 
   connect(receive: (frame: Uint8Array) => boolean): void {
     this.#receive = receive;
+    this.#isBlocked = false;
   }
 
   resume(): void {
-    if (this.#isOffering) return;
-    this.#isOffering = true;
-    for (
-      let frame = this.#waiting[0];
-      frame !== undefined && this.#receive(frame);
-      frame = this.#waiting[0]
-    ) {
-      this.#waiting.shift();
-    }
-    this.#isOffering = false;
+    this.#isBlocked = false;
+    this.#offer();
   }
 
   close(): Promise<void> {
+    this.#isClosed = true;
     this.#waiting.length = 0;
     return Promise.resolve();
+  }
+
+  #offer(): void {
+    if (this.#isOffering || this.#isBlocked || this.#receive === undefined) return;
+    this.#isOffering = true;
+    for (let frame = this.#waiting[0]; frame !== undefined; frame = this.#waiting[0]) {
+      this.#isBlocked = !this.#receive(frame);
+      if (this.#isBlocked) break;
+      this.#waiting.shift();
+    }
+    this.#isOffering = false;
   }
 }

@@ -9,6 +9,8 @@ export class FakeNet implements NetBackend {
   #isFull = false;
   #receive: ((frame: Uint8Array) => boolean) | undefined;
   #onWritable: (() => void) | undefined;
+  /** The device had no buffer: nothing is offered before it says that it has. */
+  #isBlocked = false;
   readonly #held: Uint8Array[] = [];
 
   constructor(mtu = 1500) {
@@ -45,20 +47,29 @@ export class FakeNet implements NetBackend {
   }
 
   resume(): void {
-    for (let frame = this.#held[0]; frame !== undefined; frame = this.#held[0]) {
-      if (this.#receive?.(frame) !== true) return;
-      this.#held.shift();
-    }
+    this.#isBlocked = false;
+    this.#offer();
   }
 
-  /** A frame arrives; it waits until the device has a buffer. */
+  /** A frame arrives; it waits until the device has a buffer, and has said so. */
   deliver(frame: Uint8Array): void {
+    if (this.isClosed) return;
     this.#held.push(frame);
-    this.resume();
+    this.#offer();
   }
 
   close(): Promise<void> {
     this.isClosed = true;
+    this.#held.length = 0;
     return Promise.resolve();
+  }
+
+  #offer(): void {
+    if (this.#isBlocked || this.#receive === undefined) return;
+    for (let frame = this.#held[0]; frame !== undefined; frame = this.#held[0]) {
+      this.#isBlocked = !this.#receive(frame);
+      if (this.#isBlocked) return;
+      this.#held.shift();
+    }
   }
 }

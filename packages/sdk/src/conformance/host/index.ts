@@ -1,4 +1,5 @@
 export { blockConformance } from "./block.ts";
 export { clockConformance, type ClockUnderTest } from "./clock.ts";
 export type { SuiteHooks } from "./conformance-hooks.ts";
-export { type LinkUnderTest, netConformance } from "./net.ts";
+export { type LinkUnderTest, netConformance, unpluggedConformance } from "./net.ts";
+export { type LinkFrames, type UnsummedFrame, unsummedHeader } from "./net-frames.ts";
