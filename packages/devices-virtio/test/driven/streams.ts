@@ -5,7 +5,7 @@ import fc from "fast-check";
 import { type DrivenDevice, u16, u32 } from "./driven-device.ts";
 
 /** The host's ends of streams: whatever comes from the device is accepted, and some of it answered. */
-class Streams implements VsockBackend {
+export class Streams implements VsockBackend {
   readonly #listeners: HostStreamListener[] = [];
   #accept: (port: number, stream: HostStream) => HostStreamListener | undefined = () => undefined;
 

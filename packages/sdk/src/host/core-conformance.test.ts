@@ -2,15 +2,23 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import {
+  createMachine,
   FaultyBlock,
   FileBlock,
   LoopbackNet,
+  type Machine,
   MemoryBlock,
+  PluginRegistry,
   RealtimeClock,
   VirtualClock,
 } from "@northbridge/core";
+import type { Clock } from "@northbridge/core/contracts";
+import { FakeHypervisor } from "@northbridge/core/testing";
 import { afterAll, beforeAll, describe, it } from "vitest";
 import { blockConformance, clockConformance, netConformance } from "../conformance/host/index.ts";
+import { definePlugin } from "../define.ts";
+import { recordedPlugin } from "../recording/index.ts";
+import { ReloadableDevice } from "../reload/index.ts";
 
 describe("VirtualClock", () => {
   clockConformance({ describe, it }, () => {
@@ -38,6 +46,46 @@ describe("RealtimeClock", () => {
       },
     };
   });
+});
+
+type Adapt = NonNullable<Parameters<typeof createMachine>[0]["adapt"]>;
+
+/** What a machine may put between a device and the clock. */
+const adapters: Readonly<Record<string, Adapt>> = {
+  "a device": (spec) => spec,
+  "a recorded device": (spec) => recordedPlugin(spec, () => undefined),
+  "a device whose code can be replaced": (spec) => new ReloadableDevice(spec).spec,
+};
+
+describe.each(Object.entries(adapters))("the clock of %s in a machine", (_name, adapt) => {
+  const clock = new VirtualClock();
+  let shown: Clock | undefined;
+  let machine: Machine;
+  beforeAll(async () => {
+    const device = definePlugin({
+      name: "test/clock",
+      config: { "~standard": { version: 1, vendor: "test", validate: (value) => ({ value }) } },
+      setup(ctx) {
+        shown = ctx.clock;
+        return {};
+      },
+    });
+    machine = await createMachine({
+      config: { machine: "bare-1", memory: { mib: 1 }, devices: [device({})] },
+      hypervisor: new FakeHypervisor([]),
+      registry: new PluginRegistry(),
+      clock,
+      adapt,
+    });
+  });
+  afterAll(() => machine.stop());
+  clockConformance({ describe, it }, () => ({
+    clock: shown ?? clock,
+    advanceTo: (nowNs) => {
+      clock.skipTo(nowNs);
+      clock.runDue();
+    },
+  }));
 });
 
 const DISK_BYTES = 2 ** 16;
