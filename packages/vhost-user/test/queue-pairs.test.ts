@@ -8,7 +8,9 @@ import { DirtyLog } from "../src/backend/dirty-log.ts";
 import { RegionTable } from "../src/backend/region-table.ts";
 import { FrontEnd } from "../src/frontend/front-end.ts";
 import { VhostUserBackend } from "../src/index.ts";
+import { Request } from "../src/protocol/spec.ts";
 import { createMemory } from "./devices.ts";
+import { RawFrontEnd, turn } from "./raw-front-end.ts";
 
 const isHere = process.platform === "linux" && process.arch === "x64";
 // Virtio 1.3 §5.1.3.
@@ -104,3 +106,38 @@ it.skipIf(!isHere)(
     close(memfd);
   },
 );
+
+it.skipIf(!isHere)("takes every region it says there may be, each once for every queue pair", async () => {
+  const PAGE = 4096;
+  const [NEED_REPLY, REPLY_ACK] = [8, 1 << 3];
+  const words = (...values: readonly number[]): Uint8Array =>
+    new Uint8Array(BigUint64Array.from(values, BigInt).buffer);
+  const [device, front] = [
+    new VirtioNet({ backend: new LoopbackNet(), mac: Uint8Array.from(MAC), pairs: 2 }),
+    new RawFrontEnd(),
+  ];
+  const backend = new VhostUserBackend({ device, createMemory });
+  const served = backend.serve(front.theirs);
+  const ask = async (request: number, payload?: Uint8Array, fds?: readonly number[]): Promise<number> => {
+    front.send(request, payload, fds, NEED_REPLY);
+    for (;;) {
+      const [answer] = front.received();
+      if (answer !== undefined) return new DataView(answer.buffer, answer.byteOffset).getUint32(0, true);
+      await turn();
+    }
+  };
+  front.send(Request.SET_PROTOCOL_FEATURES, words(REPLY_ACK));
+  const most = await ask(Request.GET_MAX_MEM_SLOTS);
+  const memfd = createMemfd("many regions", (most + 1) * PAGE);
+  const add = (index: number): Promise<number> =>
+    ask(Request.ADD_MEM_REG, words(0, index * PAGE, PAGE, (1 << 30) + index * PAGE, index * PAGE), [memfd]);
+  const answers: number[] = [];
+  for (let pair = 0; pair < 2; pair++)
+    for (let region = 0; region < most; region++) answers.push(await add(region));
+  expect(answers).toEqual(new Array<number>(2 * most).fill(0));
+  expect(await add(most)).toBe(1);
+  close(memfd);
+  front.close();
+  await served;
+  await backend.close();
+});

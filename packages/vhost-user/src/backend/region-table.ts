@@ -1,6 +1,7 @@
 import { fstatSync } from "node:fs";
 import { close, PAGE_SIZE, Seal, sealsOf, SharedMapping } from "@northbridge/linux";
 import type { GuestMemory, MemorySlot } from "@northbridge/sdk";
+import { MAX_MEM_SLOTS } from "../protocol/spec.ts";
 import type { DirtyLog } from "./dirty-log.ts";
 
 /** Makes guest memory of slots; `written` hears of what a device wrote. `SlottedGuestMemory` of core is one. */
@@ -98,7 +99,8 @@ export class RegionTable {
     const known = this.#regions.find((region) => region.file === found.file && same(region, description));
     const others = this.#regions.filter((region) => region !== known);
     if (others.some((other) => overlaps(other, description))) return "regionOverlap";
-    if (this.#regions.length >= MOST_ADDED) return "regions";
+    const isFull = known === undefined && this.count >= MAX_MEM_SLOTS;
+    if (isFull || this.#regions.length >= MOST_ADDED) return "regions";
     const region = known ?? map(description, fd, found.file);
     if (region === undefined) return "regionNotMapped";
     return new RegionTable([...this.#regions, region], options.createMemory, options.log);

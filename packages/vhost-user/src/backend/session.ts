@@ -312,7 +312,7 @@ export class BackendSession {
     if (request === Request.SET_MEM_TABLE && regions.length === payload.getUint32(0, true)) {
       next = regions.length > MAX_TABLE_REGIONS ? "regions" : table.replaced(regions, fds, options);
     } else if (first !== undefined && request === Request.ADD_MEM_REG) {
-      next = table.count >= MAX_MEM_SLOTS ? "regions" : table.with(first, fds[0] ?? -1, options);
+      next = table.with(first, fds[0] ?? -1, options);
     } else if (first !== undefined) {
       next = table.without(first, options.createMemory, this.#log) ?? "noSuchRegion";
     }
