@@ -1,6 +1,7 @@
 export { attach as attachVirtio, type PlacementConfig } from "./attach.ts";
 export { virtioBalloon, type VirtioBalloonConfig } from "./balloon/plugin.ts";
 export { VirtioBalloon, type VirtioBalloonStateV1 } from "./balloon/virtio-balloon.ts";
+export * as blkSpec from "./blk/spec.ts";
 export { virtioBlk, type VirtioBlkConfig } from "./blk/plugin.ts";
 export { type OnError, VirtioBlk, type VirtioBlkDeps, type VirtioBlkStateV1 } from "./blk/virtio-blk.ts";
 export { virtioConsole, type VirtioConsoleConfig } from "./console/plugin.ts";

@@ -1,119 +1,29 @@
-import { mkdtempSync, rmSync } from "node:fs";
-import { createServer, type Server, type Socket } from "node:net";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { rmSync } from "node:fs";
 import { VirtioBlk, VirtioFs } from "@northbridge/devices-virtio";
 import { close, createMemfd } from "@northbridge/linux";
 import type { BlockBackend } from "@northbridge/sdk";
 import { VirtioBench } from "@northbridge/sdk/testing";
-import type { VirtioDevice } from "@northbridge/sdk/virtio";
-import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
-import { ExternalDevice, SharedRam, type SocketDeviceOptions, VhostUserBackend } from "../src/index.ts";
-import { createMemory, memoryDisk } from "./devices.ts";
+import { describe, expect, it, vi } from "vitest";
+import { SharedRam } from "../src/index.ts";
+import { memoryDisk } from "./devices.ts";
 import { turn } from "./raw-front-end.ts";
 import { sharedMemory } from "./shared-memory.ts";
+import { RETRY_MS, socketBench } from "./socket-bench.ts";
 
-const [BLOCK, FS] = [2, 26];
-const SECTOR = 512;
-const RETRY_MS = 1000;
+const FS = 26;
 const FLUSH = 9;
 
 const isHere = process.platform === "linux" && process.arch === "x64";
 
 describe.skipIf(!isHere)("a device whose back end is not what it should be (needs Linux on x86-64)", () => {
-  let directory: string;
-  let socket: string;
-  const closers: (() => void | Promise<void>)[] = [];
-
-  beforeEach(() => {
-    directory = mkdtempSync(join(tmpdir(), "northbridge-vhost-user-"));
-    socket = join(directory, "s.sock");
-    vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
-  });
-  afterEach(async () => {
-    for (const close of closers.splice(0).reverse()) await close();
-    vi.useRealTimers();
-    rmSync(directory, { recursive: true });
-  });
-
-  const serve = (device: VirtioDevice): VhostUserBackend => {
-    const backend = new VhostUserBackend({ device, createMemory });
-    backend.listen(socket);
-    closers.push(() => backend.close());
-    return backend;
-  };
-  const connect = async (
-    options: Partial<SocketDeviceOptions> & Pick<SocketDeviceOptions, "ram">,
-  ): Promise<ExternalDevice> => {
-    const device = await ExternalDevice.connect({
-      socket,
-      deviceId: BLOCK,
-      queues: [16],
-      config: 60,
-      ...options,
-    });
-    closers.push(() => {
-      device.close();
-    });
-    return device;
-  };
-  const inMachine = async (
-    options: Partial<SocketDeviceOptions> = {},
-  ): Promise<{ device: ExternalDevice; bench: VirtioBench }> => {
-    const memory = sharedMemory();
-    const ram = new SharedRam(memory.slots);
-    closers.push(() => {
-      ram.close();
-    });
-    const device = await connect({ ram, ...options });
-    return { device, bench: new VirtioBench(device, { memory }).start() };
-  };
-  const until = async (what: () => boolean): Promise<void> => {
-    for (let patience = 5000; patience > 0; patience--) {
-      if (what()) return;
-      await turn();
-    }
-    expect.fail(`never came: ${what.toString()}`);
-  };
-  /** A read of a sector: whether it has been answered. */
-  const read = (bench: VirtioBench, sector = 0): (() => boolean) => {
-    const header = bench.allocBytes(Uint8Array.of(0, 0, 0, 0, 0, 0, 0, 0, sector, 0, 0, 0, 0, 0, 0, 0));
-    const data = bench.alloc(SECTOR);
-    const status = bench.allocBytes(Uint8Array.of(0xff));
-    bench.queue(0).add(
-      [{ gpa: header, length: 16 }],
-      [
-        { gpa: data, length: SECTOR },
-        { gpa: status, length: 1 },
-      ],
-    );
-    bench.endpoint.notify(0);
-    return () => bench.memory.readU8(status) === 0;
-  };
-  /** A back end that does as `act` says with each connection. */
-  const impostor = async (act: (connection: Socket) => void): Promise<Server> => {
-    const server = createServer((connection) => {
-      connection.on("error", () => undefined);
-      act(connection);
-    });
-    await new Promise<void>((resolve) => server.listen(socket, resolve));
-    closers.push(
-      () =>
-        new Promise((resolve) =>
-          server.close(() => {
-            resolve();
-          }),
-        ),
-    );
-    return server;
-  };
+  const { socket, closers, serve, connect, inMachine, until, read, impostor } = socketBench();
 
   it("is waited for once a second, however it hangs up", async () => {
     const backend = serve(new VirtioBlk({ backend: memoryDisk(), serial: "d" }));
     const { bench } = await inMachine();
     await until(read(bench));
     await backend.close();
-    rmSync(socket, { force: true });
+    rmSync(socket(), { force: true });
     let connections = 0;
     await impostor((connection) => {
       connections++;
@@ -143,7 +53,7 @@ describe.skipIf(!isHere)("a device whose back end is not what it should be (need
       await until(() => device.stats()["refusals"] === times);
     }
     expect(lines).toEqual([
-      `${socket}: vhost-user GET_FEATURES: expected the features the driver uses, found none of ${FLUSH}`,
+      `${socket()}: vhost-user GET_FEATURES: expected the features the driver uses, found none of ${FLUSH}`,
     ]);
     await second.close();
 

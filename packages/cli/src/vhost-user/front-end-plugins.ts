@@ -1,4 +1,4 @@
-import { attachVirtio } from "@northbridge/devices-virtio";
+import { attachVirtio, blkSpec } from "@northbridge/devices-virtio";
 import {
   type ConfigSchema,
   definePlugin,
@@ -14,8 +14,7 @@ import type { SharedRam } from "@northbridge/vhost-user";
 import * as v from "valibot";
 
 const { DeviceId } = virtioSpec;
-/** struct virtio_blk_config (virtio 1.3 §5.2.4). */
-const BLOCK_CONFIG = 60;
+const { Config: Space, Feature } = blkSpec;
 /** struct virtio_fs_config (§5.11.4): the tag, then the number of request queues. */
 const FS_TAG = 36;
 
@@ -81,7 +80,18 @@ export const vhostUserBlk: DevicePlugin<VhostUserDeviceConfig> = definePlugin({
       socket: path,
       deviceId: DeviceId.BLOCK,
       queues: new Array<number>(queues).fill(256),
-      config: BLOCK_CONFIG,
+      config: Space.LENGTH,
+      identity: [
+        { name: "capacity", offset: Space.CAPACITY, length: 8 },
+        { name: "limits and topology", offset: Space.SIZE_MAX, length: Space.WRITEBACK - Space.SIZE_MAX },
+        { name: "number of queues", offset: Space.NUM_QUEUES, length: 2 },
+        {
+          name: "limits of discards and zeroes",
+          offset: Space.MAX_DISCARD_SECTORS,
+          length: Space.WRITE_ZEROES_MAY_UNMAP + 1 - Space.MAX_DISCARD_SECTORS,
+        },
+      ],
+      writable: [{ name: "writeback", offset: Space.WRITEBACK, length: 1, feature: Feature.CONFIG_WCE }],
       ram,
       say: sayTo(ctx),
     });

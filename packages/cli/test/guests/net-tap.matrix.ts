@@ -256,16 +256,18 @@ it("joins a stock guest to user() in another process by vhost-user, which sees i
   const { link, place } = await userNetwork(server);
   const path = join(directory.path, "net.sock");
   const serve = async (): Promise<GuestProcess> => {
-    const config = ["--set", `link=${JSON.stringify(link)}`];
+    const config = ["--set", `link=${JSON.stringify(link)}`, "--set", "queuePairs=2"];
     const process = new GuestProcess(["vhost-user", "net", "--socket", path, ...config], { stdin: "ignore" });
     await process.waitFor(/listening at/);
     return process;
   };
   let backEnd = await serve();
   try {
-    const card = { plugin: "vhostUserNet", mac: MAC, path };
+    const card = { plugin: "vhostUserNet", mac: MAC, path, queuePairs: 2 };
     const { args } = await networkMachine(guest.files, directory.path, [card]);
-    await using shell = await GuestShell.boot(args);
+    await using shell = await GuestShell.boot([...args, "--set", "vcpus=2"]);
+    expect(await shell.ask("ls /sys/class/net/eth0/queues | wc -l")).toBe("4");
+    expect(await shell.ask("grep -c 'virtio.*-[io].*put' /proc/interrupts")).toBe("4");
     expect(await shell.ask("cat /sys/class/net/eth0/address")).toBe(MAC);
     expect(await shell.ask("udhcpc -i eth0 -n -q 2>&1")).toContain("lease of 10.0.2.15 obtained");
     await exerciseNetwork(shell, directory.path, server, place);

@@ -278,14 +278,15 @@ export class VirtioEndpoint {
 
   /** Of a device as it was made, which stands still until `resume`. Sends no interrupt. Throws `RestoreError`. */
   restore(state: EndpointStateV1): void {
-    const found = state as { readonly version: unknown };
-    if (found.version !== 1) this.#refuse(`version ${String(found.version)}, expected 1`);
+    const { version } = state as { readonly version: unknown };
+    if (version !== 1) this.#refuse(`version ${String(version)}, expected 1`);
     const { device, offered } = this;
     if (state.deviceId !== device.deviceId) {
       this.#refuse(`virtio device ${state.deviceId}, expected ${device.deviceId}`);
     }
     if (state.offered[0] !== offered.low || state.offered[1] !== offered.high) {
-      this.#refuse(`offered features ${hex(state.offered)}, expected ${hex([offered.low, offered.high])}`);
+      const found = `offered features ${hex(state.offered)}, expected ${hex([offered.low, offered.high])}`;
+      this.#refuse(`${found}: they differ in bits ${differing(offered, state.offered).join(", ")}`);
     }
     if (state.queues.length !== this.queues.length) {
       this.#refuse(`${state.queues.length} queues, expected ${this.queues.length}`);
@@ -444,6 +445,11 @@ export class VirtioEndpoint {
     throw new RestoreError(this.#name, reason);
   }
 }
+
+const differing = ({ low, high }: FeatureSet, other: readonly [low: number, high: number]): number[] => {
+  const both = new FeatureSet(low ^ other[0], high ^ other[1]);
+  return Array.from({ length: 64 }, (_, bit) => bit).filter((bit) => both.has(bit));
+};
 
 const hex = ([low, high]: readonly [number, number]): string =>
   `0x${high.toString(16)}${low.toString(16).padStart(8, "0")}`;

@@ -1,12 +1,12 @@
 import { type IoWidth, NorthbridgeError } from "@northbridge/sdk";
 import {
-  type DescriptorChain,
+  type ConfigPart,
   FeatureSet,
   type VirtioDevice,
   type VirtioSession,
   virtioSpec,
 } from "@northbridge/sdk/virtio";
-import { MAX_TABLE_REGIONS } from "../protocol/spec.ts";
+import { MAX_TABLE_REGIONS, ProtocolFeature } from "../protocol/spec.ts";
 import { FrontEnd, type FrontEndOptions } from "./front-end.ts";
 import { RingRegion } from "./ring-region.ts";
 import type { RingServer, SharedRegion } from "./ring-server.ts";
@@ -23,6 +23,10 @@ export interface ExternalDeviceOptions {
   readonly queues: readonly number[];
   /** The configuration space, where it is not the back end's; else as many bytes of the back end's. */
   readonly config: Uint8Array | number;
+  /** Parts of the back end's that have to be a saved machine's. @defaultValue none */
+  readonly identity?: readonly ConfigPart[];
+  /** Parts of the back end's that a driver with the feature may write: a new back end is told of them. @defaultValue none */
+  readonly writable?: readonly (ConfigPart & { readonly feature: number })[];
   /** The machine's memory, as the back end is told of it. */
   readonly ram: { readonly regions: readonly SharedRegion[] };
   /** Which features of the device's own the guest is offered. @defaultValue all that the back end has */
@@ -65,6 +69,7 @@ export class ExternalDevice implements VirtioDevice {
   readonly features: readonly number[];
   readonly queues: readonly number[];
   readonly config: Uint8Array;
+  readonly identity: readonly ConfigPart[];
   readonly #options: ExternalDeviceOptions;
   /** Features that the back end does not hear of. */
   readonly #ours: readonly number[];
@@ -77,6 +82,8 @@ export class ExternalDevice implements VirtioDevice {
   #session: VirtioSession | undefined;
   #region: RingRegion | undefined;
   #rings: ShadowRing[] = [];
+  /** Rings that the back end serves, from the first on. */
+  #inUse: number;
   /** By ring: where the back end that knows it goes on. */
   #bases: number[] | undefined;
   /** The back end serves the rings. */
@@ -101,7 +108,9 @@ export class ExternalDevice implements VirtioDevice {
     this.#origin = origin;
     this.deviceId = options.deviceId;
     this.queues = options.queues;
+    this.#inUse = options.queues.length;
     this.config = config;
+    this.identity = options.identity ?? [];
     const bits = Array.from({ length: 64 }, (_, bit) => bit);
     const { theirs, ours = [] } = options.features ?? {};
     this.#ours = ours;
@@ -137,7 +146,7 @@ export class ExternalDevice implements VirtioDevice {
       open: (events) => FrontEnd.connect(socket, events),
       agree: async (front) => {
         await front.negotiate();
-        await expectQueues(front, options);
+        await expectProtocol(front, options);
       },
     };
     const events = new LinkEvents();
@@ -155,12 +164,20 @@ export class ExternalDevice implements VirtioDevice {
   }
 
   writeConfig(offset: number, width: IoWidth, value: number): void {
-    const bytes = Uint8Array.from({ length: width }, (_, i) => (value >>> (8 * i)) & 0xff);
-    this.config.set(bytes, offset);
-    // One that does not take it has said nothing of the rings.
+    const isWithin = (part: ConfigPart): boolean =>
+      offset >= part.offset && offset + width <= part.offset + part.length;
+    if (this.#options.writable?.some(isWithin) !== true) return;
+    for (let i = 0; i < width; i++) this.config[offset + i] = value >>> (8 * i);
+    this.#say(() => this.#tellWritten());
+  }
+
+  /** Has the back end serve so many of the rings, from the first on, and no other. Resolves once it knows. */
+  useRings(count: number): Promise<void> {
+    this.#inUse = count;
     this.#say(async () => {
-      if (this.#isThere) await this.#server.setConfig?.(offset, bytes).catch(() => undefined);
+      if (this.#isServing) await this.#enableRings();
     });
+    return this.#work;
   }
 
   start(session: VirtioSession): void {
@@ -193,13 +210,21 @@ export class ExternalDevice implements VirtioDevice {
     this.#closeRings();
   }
 
+  /** A back end cannot be told to forget one ring's requests: it gets new rings, and in them all others' requests. */
+  async resetQueue(index: number): Promise<void> {
+    await this.#work;
+    await this.#stopRings();
+    this.#collectAll();
+    this.#rings[index]?.takeBack();
+    this.#bases = undefined;
+    this.#say(() => this.#serve());
+  }
+
   async pause(): Promise<void> {
     this.#isPaused = true;
     await this.#work;
     await this.#stopRings();
-    this.#rings.forEach((_, index) => {
-      this.#collect(index);
-    });
+    this.#collectAll();
   }
 
   resume(): void {
@@ -252,7 +277,8 @@ export class ExternalDevice implements VirtioDevice {
     for (const [index, ring] of this.#rings.entries()) {
       await server.startRing(index, ring.place(bases[index] ?? 0), ring.kick, ring.call);
     }
-    for (const index of this.#rings.keys()) await server.enableRing(index, true);
+    await this.#enableRings();
+    await this.#tellWritten(); // not before: a back end that starts anew forgets it
     this.#isServing = true;
     this.#lastRefusal = undefined;
     this.#setConnected(true);
@@ -262,16 +288,34 @@ export class ExternalDevice implements VirtioDevice {
     });
   }
 
+  async #enableRings(): Promise<void> {
+    for (const index of this.#rings.keys()) await this.#server.enableRing(index, index < this.#inUse);
+  }
+
+  /** Tells the back end what the driver has written, or what an earlier one had there. */
+  async #tellWritten(): Promise<void> {
+    const session = this.#session;
+    if (session === undefined || !this.#isThere) return;
+    for (const { offset, length, feature } of this.#options.writable ?? []) {
+      if (!session.features.has(feature)) continue;
+      // One that does not take it has said nothing of the rings.
+      await this.#server
+        .setConfig?.(offset, this.config.slice(offset, offset + length))
+        .catch(() => undefined);
+    }
+  }
+
   /** New rings, for a back end that has none of this device's. */
   async #giveRings(session: VirtioSession): Promise<void> {
     const server = this.#server;
+    this.#expectFeatures(server);
     const hasEventIdx = server.features.has(Feature.EVENT_IDX);
     const bits = this.#chosen(session);
     this.#options.started?.(session.features);
     await server.setFeatures(
       FeatureSet.of([...bits, Feature.VERSION_1, ...(hasEventIdx ? [Feature.EVENT_IDX] : [])]),
     );
-    const waiting = this.#takeBack(); // and from here to the new rings nothing is waited for
+    this.#takeBack(session);
     this.#closeRings();
     const region = new RingRegion(this.queues.length);
     this.#region = region;
@@ -281,9 +325,6 @@ export class ExternalDevice implements VirtioDevice {
           this.#collect(index);
         }),
     );
-    this.#rings.forEach((ring, index) => {
-      for (const chain of waiting[index] ?? []) ring.add(chain);
-    });
     await server.setMemory([...this.#options.ram.regions, region.region]);
   }
 
@@ -305,6 +346,10 @@ export class ExternalDevice implements VirtioDevice {
     if (this.#isServing) this.notify(index); // there is room again
   }
 
+  #collectAll(): void {
+    for (const index of this.#rings.keys()) this.#collect(index);
+  }
+
   async #stopRings(): Promise<void> {
     if (!this.#isServing) return;
     this.#isServing = false;
@@ -317,8 +362,14 @@ export class ExternalDevice implements VirtioDevice {
     }
   }
 
-  #takeBack(): readonly (readonly DescriptorChain[])[] {
-    return this.#rings.map((ring) => ring.takeBack());
+  /** What a back end had not used is for the next one, before all that comes after it. */
+  #takeBack(session: VirtioSession): void {
+    this.#rings.forEach((ring, index) => {
+      for (const chain of ring.takeBack()) {
+        this.#counts.requests--;
+        session.queue(index)?.unpop(chain);
+      }
+    });
   }
 
   /** What the connection there is has to say. */
@@ -334,9 +385,7 @@ export class ExternalDevice implements VirtioDevice {
     this.#isThere = false;
     this.#isServing = false;
     this.#bases = undefined;
-    this.#rings.forEach((_, index) => {
-      this.#collect(index);
-    });
+    this.#collectAll();
     this.#setConnected(false);
     this.#retryLater();
   }
@@ -397,7 +446,7 @@ export class ExternalDevice implements VirtioDevice {
   }
 
   /** The driver cannot be told that a feature has gone. Throws `NB_HOST`. */
-  #expectFeatures({ features }: FrontEnd): void {
+  #expectFeatures({ features }: RingServer): void {
     const session = this.#session;
     const missing = session && this.#chosen(session).filter((bit) => !features.has(bit));
     if (missing === undefined || missing.length === 0) return;
@@ -407,6 +456,8 @@ export class ExternalDevice implements VirtioDevice {
 
   async #refreshConfig(): Promise<void> {
     const bytes = await this.#server.config?.(this.config.length).catch(() => undefined);
+    for (const { offset, length } of this.#options.writable ?? [])
+      bytes?.set(this.config.subarray(offset, offset + length), offset);
     if (bytes === undefined || bytes.every((byte, i) => byte === this.config[i])) return;
     this.config.set(bytes);
     this.#counts.configChanges++;
@@ -426,14 +477,17 @@ class LinkEvents implements FrontEndOptions {
   };
 }
 
-/** Throws `NB_HOST` where the back end has too few queues. */
-async function expectQueues(
+/** Throws `NB_HOST` where the back end has too few queues, or no configuration space although it should. */
+async function expectProtocol(
   front: FrontEnd,
-  { socket, deviceId, queues }: SocketDeviceOptions,
+  { socket, deviceId, queues, config }: SocketDeviceOptions,
 ): Promise<void> {
+  if (typeof config === "number" && !front.has(ProtocolFeature.CONFIG))
+    throw new NorthbridgeError("NB_HOST", `${socket}: expected the protocol feature CONFIG, found none`);
+  const isCard = deviceId === virtioSpec.DeviceId.NET;
   const said = await front.queueNum();
-  // Back ends of network cards count pairs.
-  const most = said !== undefined && deviceId === virtioSpec.DeviceId.NET ? 2 * said : said;
+  // Back ends of network cards count pairs, and have one where they do not say.
+  const most = isCard ? 2 * (said ?? 1) : said;
   if (most === undefined || most >= queues.length) return;
   throw new NorthbridgeError("NB_HOST", `${socket}: expected ${queues.length} queues, found ${most}`);
 }
