@@ -1,9 +1,11 @@
-import type { BlockBackend, MemorySlot } from "@northbridge/sdk";
+import type { BlockBackend, Clock, MemorySlot, Timer } from "@northbridge/sdk";
 import type { PmemContent } from "./pmem-content.ts";
 
 const PAGE = 4096;
-/** Looked through before the event loop comes round again. */
+/** Looked through before others have their turn: a few milliseconds. */
 const PIECE = 4 << 20;
+/** Guest time until it goes on: timers that are due at once have their turn before. */
+const BREATH_NS = 1000;
 
 /** A copy of the storage in guest memory: a flush writes back the pages that differ from it. */
 export class CopiedContent implements PmemContent {
@@ -13,16 +15,25 @@ export class CopiedContent implements PmemContent {
   readonly #stored: Uint8Array;
   /** Pages whose write failed: the storage may have either content. */
   readonly #unknown = new Set<number>();
+  readonly #clock: Clock;
+  readonly #breath: Timer;
+  /** Ends the breath that is being taken. */
+  #goOn: () => void = () => undefined;
+  #isPaused = false;
   #pagesWritten = 0;
 
-  private constructor(bytes: Uint8Array, backend: BlockBackend) {
+  private constructor(bytes: Uint8Array, backend: BlockBackend, clock: Clock) {
     this.#bytes = bytes;
     this.#backend = backend;
+    this.#clock = clock;
+    this.#breath = clock.createTimer(() => {
+      this.#goOn();
+    });
     this.#stored = new Uint8Array(bytes.length);
   }
 
-  static async load({ bytes }: MemorySlot, backend: BlockBackend): Promise<CopiedContent> {
-    const content = new CopiedContent(bytes, backend);
+  static async load({ bytes }: MemorySlot, backend: BlockBackend, clock: Clock): Promise<CopiedContent> {
+    const content = new CopiedContent(bytes, backend, clock);
     for (let at = 0; at < bytes.length; at += PIECE) {
       await backend.read(at, [bytes.subarray(at, Math.min(at + PIECE, bytes.length))]);
     }
@@ -34,11 +45,21 @@ export class CopiedContent implements PmemContent {
     return { mapped: 0, pagesWritten: this.#pagesWritten };
   }
 
-  /** Writes runs of pages, from copies: the guest goes on meanwhile. */
+  pause(): void {
+    this.#isPaused = true;
+    this.#goOn();
+  }
+
+  resume(): void {
+    this.#isPaused = false;
+  }
+
+  /** Writes runs of pages, from copies: the guest goes on meanwhile, and while its memory is looked through. */
   async flush(): Promise<void> {
     const bytes = this.#bytes;
     const stored = this.#stored;
     for (let piece = 0; piece < bytes.length; piece += PIECE) {
+      if (piece > 0) await this.#breathe();
       const end = Math.min(piece + PIECE, bytes.length);
       for (let at = this.#nextDirty(piece, end); at < end; ) {
         let stop = at + PAGE;
@@ -53,6 +74,14 @@ export class CopiedContent implements PmemContent {
       }
     }
     await this.#backend.flush();
+  }
+
+  #breathe(): Promise<void> | undefined {
+    if (this.#isPaused) return undefined;
+    return new Promise((resolve) => {
+      this.#goOn = resolve;
+      this.#breath.arm(this.#clock.nowNs() + BREATH_NS);
+    });
   }
 
   #isDirty(at: number): boolean {

@@ -1,4 +1,4 @@
-import type { BlockBackend, GuestMemory, MemorySlot } from "@northbridge/sdk";
+import type { BlockBackend, Clock, GuestMemory, MemorySlot } from "@northbridge/sdk";
 import { CopiedContent } from "./copied-content.ts";
 import type { PmemContent } from "./pmem-content.ts";
 
@@ -7,11 +7,12 @@ export async function loadContent(
   slot: MemorySlot,
   memory: GuestMemory,
   backend: BlockBackend,
+  clock: Clock,
 ): Promise<PmemContent> {
   const isMapped = backend.mapUnder?.(slot.bytes) === true;
   const content: PmemContent = isMapped
     ? { flush: () => backend.flush(), stats: () => ({ mapped: 1 }) }
-    : await CopiedContent.load(slot, backend);
+    : await CopiedContent.load(slot, backend, clock);
   memory.written(slot.gpa, slot.length);
   return content;
 }

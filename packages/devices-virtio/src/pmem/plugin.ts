@@ -41,7 +41,7 @@ export const virtioPmem: DevicePlugin<VirtioPmemConfig> = definePlugin({
     if (!backend.isSizeUnknown && backend.size !== mib * MIB) {
       throw new NorthbridgeError("NB_CONFIG", `file: expected ${mib} MiB, found ${backend.size} bytes`);
     }
-    const content = await loadContent(slot, ctx.memory, backend);
+    const content = await loadContent(slot, ctx.memory, backend, ctx.clock);
     return attach(ctx, new VirtioPmem({ slot, content }), place);
   },
 });

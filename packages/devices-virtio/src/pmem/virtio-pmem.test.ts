@@ -1,39 +1,46 @@
-import { FakeDisk, FakeMemory, VirtioBench } from "@northbridge/sdk/testing";
+import { FakeClock, FakeDisk, FakeMemory, VirtioBench } from "@northbridge/sdk/testing";
 import fc from "fast-check";
 import { expect, it } from "vitest";
 import { loadContent } from "./load-content.ts";
+import { settle } from "../../test/driven/held-answers.ts";
 import { VirtioPmem } from "./virtio-pmem.ts";
 
 const PAGE = 4096;
 const PAGES = 64;
 
-async function setup() {
-  const disk = new FakeDisk(PAGES * PAGE);
+async function setup(pages = PAGES) {
+  const clock = new FakeClock();
+  const disk = new FakeDisk(pages * PAGE);
   disk.bytes.forEach((_, i, bytes) => (bytes[i] = (i >> 12) + 1));
   const slot = {
     name: "pmem",
     gpa: 0x1_4000_0000,
-    length: PAGES * PAGE,
+    length: pages * PAGE,
     readOnly: false,
-    bytes: new Uint8Array(PAGES * PAGE),
+    bytes: new Uint8Array(pages * PAGE),
   };
-  const content = await loadContent(slot, new FakeMemory(PAGE), disk);
+  const content = await loadContent(slot, new FakeMemory(PAGE), disk, clock);
   const bench = new VirtioBench(new VirtioPmem({ slot, content })).start();
   disk.requests.length = 0;
-  /** The `ret` of a request (virtio 1.3 §5.19.6). */
-  const request = async (type: number): Promise<number> => {
+  /** Puts a request into the queue: where its answer comes. */
+  const offer = (type: number): number => {
     const header = bench.alloc(4);
     bench.memory.writeU32(header, type);
     const reply = bench.alloc(4);
     bench.queue(0).add([{ gpa: header, length: 4 }], [{ gpa: reply, length: 4 }]);
     bench.kick(0);
+    return reply;
+  };
+  /** The `ret` of a request (virtio 1.3 §5.19.6). */
+  const request = async (type: number): Promise<number> => {
+    const reply = offer(type);
     for (let waits = 0; bench.queue(0).collect().length === 0; waits++) {
       expect(waits).toBeLessThan(10_000);
       await Promise.resolve();
     }
     return bench.memory.readU32(reply);
   };
-  return { disk, slot, bench, request, flush: () => request(0) };
+  return { clock, disk, slot, bench, offer, request, flush: () => request(0) };
 }
 
 it("is where its configuration says, and holds what the file has", async () => {
@@ -118,10 +125,43 @@ it("leaves memory to storage that can be mapped, and has nothing to write back",
   const disk = Object.assign(new FakeDisk(PAGE), { mapUnder: (bytes: Uint8Array) => bytes.length === PAGE });
   const slot = { name: "pmem", gpa: 0, length: PAGE, readOnly: false, bytes: new Uint8Array(PAGE) };
   const memory = new FakeMemory(PAGE);
-  const content = await loadContent(slot, memory, disk);
+  const content = await loadContent(slot, memory, disk, new FakeClock());
   expect(memory.writes).toEqual([{ gpa: 0, length: PAGE }]); // its bytes are others now
   slot.bytes[0] = 1;
   await content.flush();
   expect(disk.requests.map(({ operation }) => operation)).toEqual(["flush"]);
   expect(content.stats()).toEqual({ mapped: 1 });
+});
+
+const MIB_PAGES = 256;
+
+it("looks through much memory in pieces, between which others have their turn", async () => {
+  const { clock, disk, slot, bench, offer } = await setup(9 * MIB_PAGES);
+  slot.bytes.fill(0x5a, 8 << 20);
+  offer(0);
+  let turns = 0;
+  for (; bench.queue(0).collect().length === 0; turns++) {
+    await settle();
+    expect(disk.requests.some(({ operation }) => operation === "flush")).toBe(turns === 2);
+    clock.advanceTo(clock.nextDeadlineNs() === Infinity ? clock.nowNs() : clock.nextDeadlineNs());
+  }
+  expect(turns).toBe(3);
+  expect(disk.bytes.every((byte, at) => byte === slot.bytes[at])).toBe(true);
+});
+
+it("ends its flushes without more guest time where the machine is paused, and takes its time again later", async () => {
+  const { clock, disk, slot, bench, offer } = await setup(9 * MIB_PAGES);
+  slot.bytes.fill(0x5a);
+  offer(0);
+  offer(0);
+  await settle();
+  const flushes = (): number => disk.requests.filter(({ operation }) => operation === "flush").length;
+  expect(flushes()).toBe(0);
+  await bench.endpoint.pause();
+  expect([flushes(), bench.queue(0).collect().length]).toEqual([2, 2]);
+  expect(disk.bytes.every((byte) => byte === 0x5a)).toBe(true);
+  bench.endpoint.resume();
+  offer(0);
+  await settle();
+  expect([flushes(), clock.nextDeadlineNs()]).toEqual([2, clock.nowNs() + 1000]);
 });

@@ -64,11 +64,13 @@ export class VirtioPmem implements VirtioDevice {
 
   async pause(): Promise<void> {
     this.#isPaused = true;
+    this.#content.pause?.();
     await this.#flushing;
   }
 
   resume(): void {
     this.#isPaused = false;
+    this.#content.resume?.();
   }
 
   stats(): Readonly<Record<string, number>> {
