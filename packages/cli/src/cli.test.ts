@@ -270,6 +270,7 @@ describe("northbridge run", () => {
       }
     }
     expect((await ended).code).toBe(0);
+    expect(await readdir(directory)).not.toContain("monitor");
     const [status, stats, quit] = answers.split("\n");
     expect(status).toMatch(/^running, guest time/);
     expect(JSON.parse(stats ?? "")).toMatchObject({ backend: { instructions: 7 } });

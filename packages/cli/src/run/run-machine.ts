@@ -169,7 +169,7 @@ class Run {
     this.#statistics = statistics;
     this.#hasTimeout = options.timeout !== undefined;
     this.#observe(machine, statistics, options);
-    const cleanUps: (() => void)[] = [
+    const cleanUps: (() => unknown)[] = [
       () => {
         this.#stdio.close();
       },
@@ -188,7 +188,7 @@ class Run {
       );
       if (options.monitor !== undefined) {
         const endMonitor = await serveMonitor(options.monitor, new Monitor(machine));
-        cleanUps.push(() => void endMonitor());
+        cleanUps.push(endMonitor);
       }
       if (options.restore !== undefined) await machine.restore(options.restore);
       const timeout = options.timeout;
@@ -209,11 +209,11 @@ class Run {
       // Not before: a terminal that is raw, and a word on input that has ended, are for machines that run.
       this.#stdio.open();
       const reason = await machine.stopped;
-      for (const cleanUp of cleanUps.splice(0).reverse()) cleanUp();
+      for (const cleanUp of cleanUps.splice(0).reverse()) await cleanUp();
       return await this.#conclude(reason, statistics, options);
     } finally {
       await machine.stop();
-      for (const cleanUp of cleanUps.reverse()) cleanUp();
+      for (const cleanUp of cleanUps.reverse()) await cleanUp();
     }
   }
 

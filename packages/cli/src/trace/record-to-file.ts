@@ -64,7 +64,12 @@ export class FileRecording implements Disposable {
 
   [Symbol.dispose](): void {
     closeSync(this.#fd);
-    if (this.#isNew && !this.#isBegun) rmSync(this.#options.file, { force: true });
+    if (!this.#isNew || this.#isBegun) return;
+    try {
+      rmSync(this.#options.file, { force: true });
+    } catch {
+      // Its directory has gone, or is somebody else's: no reason to hide why nothing was recorded.
+    }
   }
 }
 

@@ -1,7 +1,7 @@
-import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { fakePlugin, FakeHypervisor } from "@northbridge/core/testing";
+import { debugConsole, fakePlugin, FakeHypervisor, powerPort } from "@northbridge/core/testing";
 import { PluginRegistry } from "@northbridge/core";
 import { afterEach, beforeEach, expect, it } from "vitest";
 import { CliHarness, fake1, power, print } from "../testing/cli-harness.ts";
@@ -37,6 +37,33 @@ export const debugConsole = Object.assign(() => undefined, {
   },
 });
 `.replace("@northbridge/core/contracts", import.meta.resolve("@northbridge/core/contracts"));
+
+it("says why it records nothing, also where the directory of the trace has gone meanwhile", async () => {
+  const machine = await write("machine.json", JSON.stringify({ machine: "fake-1", memory: { mib: 1 } }));
+  const place = join(directory, "traces");
+  await mkdir(place);
+  const vanishing = fakePlugin("test/vanishing", async () => {
+    await rm(place, { recursive: true });
+    await writeFile(place, "");
+    throw new Error("no such luck");
+  });
+  const type = {
+    ...fake1,
+    devices: () => [vanishing({}, { id: "first" }), ...fake1.devices(undefined as never)],
+  };
+  const registry = new PluginRegistry([debugConsole, powerPort, vanishing], [type]);
+  const harness = new CliHarness(new FakeHypervisor([power(0)]), { registry });
+  const { code, err } = await harness.run(
+    "trace",
+    "record",
+    machine,
+    "--device",
+    "console",
+    "--out",
+    join(place, "t"),
+  );
+  expect([code, err]).toEqual([1, expect.stringContaining("no such luck")]);
+});
 
 it("records a device of a machine, shows it, replays it and cuts it", async () => {
   const machine = await write("machine.json", JSON.stringify({ machine: "fake-1", memory: { mib: 1 } }));

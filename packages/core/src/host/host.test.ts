@@ -399,6 +399,23 @@ describe("StdioBackend", () => {
     backend.close();
   });
 
+  it("says at its end what nobody has read, also of what came after it", () => {
+    const { options } = streams();
+    const lost: number[] = [];
+    const backend = new StdioBackend({ ...options, onLoss: (bytes) => lost.push(bytes) });
+    backend.open();
+    const fill = (): void => {
+      for (let i = 0; i < 2 << 20; i++) backend.write(0x61);
+    };
+    fill();
+    backend.close();
+    expect(lost).toHaveLength(1);
+    fill();
+    backend.close();
+    expect(lost).toHaveLength(2);
+    expect(lost[1]).toBe(2 << 20);
+  });
+
   it("leaves nothing of its own at the streams", () => {
     const { stdin, stdout, options } = streams();
     for (let i = 0; i < 20; i++) {

@@ -84,8 +84,8 @@ export class StdioBackend implements CharBackend {
   /** Writes what is left and gives the terminal back as it was. Callable twice and inside a signal handler. */
   close(): void {
     this.flush();
-    if (!this.#isOpen) return;
     this.#sayLoss();
+    if (!this.#isOpen) return;
     this.#isOpen = false;
     this.#stdin.off("data", this.#onData);
     this.#stdin.off("end", this.#onEnd);
