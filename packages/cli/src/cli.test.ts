@@ -80,7 +80,7 @@ describe("northbridge run", () => {
     const text =
       "[ 1.0] Kernel panic - not syncing: VFS: Unable to mount root fs\r\nCall Trace:\r\n" +
       "[ 1.1] ---[ end Kernel panic - not syncing: VFS ]---\r\n";
-    const { code, out, err } = await runFake(print(text), "run", machine);
+    const { code, out, err } = await runFake(print(text), "run", machine, "--clock", "realtime");
     expect([code, err]).toEqual([3, "northbridge: the guest panicked: VFS: Unable to mount root fs\n"]);
     expect(out.slice(0, text.length)).toBe(text);
   });

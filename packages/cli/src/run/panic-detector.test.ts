@@ -1,5 +1,6 @@
-import { RingBufferBackend, WatchedConsole } from "@northbridge/core";
-import { afterEach, beforeEach, expect, it, vi } from "vitest";
+import { RealtimeClock, RingBufferBackend, WatchedConsole } from "@northbridge/core";
+import type { VcpuState } from "@northbridge/core/contracts";
+import { beforeEach, expect, it } from "vitest";
 import { detectPanic } from "./panic-detector.ts";
 
 // As stock Debian 12 kernels wrote them to a serial console.
@@ -9,24 +10,56 @@ const LAST =
   "[    1.300000] ---[ end Kernel panic - not syncing: VFS: Unable to mount root fs on unknown-block(0,0) ]---";
 const REASON = "VFS: Unable to mount root fs on unknown-block(0,0)";
 
+const processor = (mpState: VcpuState["mpState"], privilege: number, interrupts: boolean): VcpuState =>
+  ({
+    mpState,
+    regs: { rflags: interrupts ? 0x202n : 2n },
+    sregs: { cs: { selector: privilege === 0 ? 0x10 : 0x33 } },
+  }) as VcpuState;
+const IN_KERNEL = processor("runnable", 0, true);
+const IN_PROGRAM = processor("runnable", 3, true);
+const IDLE = processor("halted", 0, true);
+const STOPPED = processor("halted", 0, false);
+const NEVER_STARTED = processor("waitForSipi", 0, false);
+
+let nowNs: number;
+let clock: RealtimeClock;
 let console: WatchedConsole;
 let heard: string[];
+/** What the processors do; `undefined`: they do not run. */
+let processors: readonly VcpuState[] | undefined;
 const print = (...lines: string[]): void => {
   for (const byte of new TextEncoder().encode(lines.map((line) => `${line}\r\n`).join("")))
     console.write(byte);
 };
+/** Lets guest time go on, in steps that are shorter than anything that is waited for. */
+const pass = async (seconds: number): Promise<void> => {
+  for (let step = 0; step < seconds * 20; step++) {
+    nowNs += 5e7;
+    clock.runDue();
+    for (let turn = 0; turn < 5; turn++) await Promise.resolve();
+  }
+};
 
 beforeEach(() => {
-  vi.useFakeTimers();
+  nowNs = 0;
+  clock = new RealtimeClock({ nowNs: () => nowNs, wallMs: () => 0 });
+  clock.resume();
   console = new WatchedConsole(new RingBufferBackend());
   heard = [];
-  detectPanic(console, {
-    onBegin: (reason) => heard.push(`begins: ${reason}`),
-    onEnd: (reason) => heard.push(`ends: ${reason}`),
-    onWithdraw: () => heard.push("withdrawn"),
-  });
+  processors = [IN_KERNEL];
+  const look = (): Promise<readonly VcpuState[]> =>
+    processors === undefined ? Promise.reject(new Error("it has paused")) : Promise.resolve(processors);
+  detectPanic(
+    console,
+    { clock, look },
+    {
+      onBegin: (reason) => heard.push(`begins: ${reason}`),
+      onEnd: (reason) => heard.push(`ends: ${reason}`),
+      onWithdraw: () => heard.push("withdrawn"),
+    },
+  );
 });
-afterEach(() => vi.useRealTimers());
 
 it.each([
   ["with times", [FIRST, TRACE, LAST]],
@@ -38,28 +71,66 @@ it.each([
     [FIRST, TRACE, LAST, "[    1.400000] ------------[ cut here ]------------"],
   ],
   ["and wait to reset", [FIRST, TRACE, "[    1.300000] Rebooting in 10 seconds.."]],
-])("hears a kernel panic %s", (_how, lines) => {
+  ["that say nothing at its end", [FIRST.slice(15), "CPU: 0 PID: 1 Comm: swapper/0", "Call Trace:"]],
+])("hears a kernel panic %s", async (_how, lines) => {
   print("Run /init as init process", ...lines);
   expect(heard).toEqual([`begins: ${REASON}`]);
-  vi.advanceTimersByTime(2000);
+  await pass(2);
   expect(heard).toEqual([`begins: ${REASON}`, `ends: ${REASON}`]);
 });
 
-it("does not take a log for a panic that somebody prints and goes on", () => {
+it("hears it once the other processors have stopped, those that never ran among them", async () => {
+  processors = [IN_PROGRAM, IN_KERNEL, NEVER_STARTED];
   print(FIRST, TRACE, LAST);
-  vi.advanceTimersByTime(500);
-  print("~ #");
-  vi.advanceTimersByTime(60_000);
+  await pass(1.2);
+  processors = [STOPPED, IN_KERNEL, NEVER_STARTED];
+  await pass(3);
+  expect(heard).toEqual([`begins: ${REASON}`, `ends: ${REASON}`]);
+});
+
+it.each<[string, readonly VcpuState[]]>([
+  ["waits, as cat old-panic.log; sleep 60 does", [IDLE]],
+  ["waits on another processor", [IN_KERNEL, IDLE]],
+  ["computes", [IN_PROGRAM]],
+  ["computes on another processor", [IN_KERNEL, IN_PROGRAM]],
+])("takes it back where a guest that has printed a log %s", async (_what, states) => {
+  processors = states;
+  print(FIRST, TRACE, LAST);
+  await pass(60);
+  expect(heard).toEqual([`begins: ${REASON}`, "withdrawn"]);
+  processors = [IN_KERNEL];
+  await pass(60);
+  expect(heard).toHaveLength(2);
+});
+
+it("looks at no guest that goes on writing", async () => {
+  processors = [IDLE];
+  print(FIRST, TRACE, LAST);
+  for (let times = 0; times < 20; times++) {
+    print("still here");
+    await pass(0.5);
+  }
   expect(heard).toEqual([`begins: ${REASON}`]);
 });
 
-it("does not take words for a panic", () => {
-  print("# grep panic old.log", `old.log:${FIRST}`, `old.log:${LAST}`, "it said so");
-  vi.advanceTimersByTime(60_000);
+it("takes no pause of the machine for silence", async () => {
+  print(FIRST, TRACE, LAST);
+  await pass(0.5);
+  clock.pause();
+  processors = undefined;
+  await pass(60);
+  clock.resume();
   expect(heard).toEqual([`begins: ${REASON}`]);
+  await pass(0.8); // it pauses once more, in the middle of a look
+  processors = [IN_KERNEL];
+  await pass(0.4);
+  expect(heard).toHaveLength(1);
+  await pass(2);
+  expect(heard).toEqual([`begins: ${REASON}`, `ends: ${REASON}`]);
 });
 
-it("takes it back where the guest ends in good order", () => {
+it("takes it back where the guest ends in good order", async () => {
   print(FIRST, "~ # reboot", "[   99.000000] reboot: Restarting system");
+  await pass(60);
   expect(heard).toEqual([`begins: ${REASON}`, "withdrawn"]);
 });

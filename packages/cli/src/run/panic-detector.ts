@@ -1,67 +1,110 @@
-import type { WatchedConsole } from "@northbridge/core";
+import type { Machine, WatchedConsole } from "@northbridge/core";
+import type { VcpuState } from "@northbridge/core/contracts";
 
 /** How Linux says that it panics (`kernel/panic.c`); a prompt may stand before it. */
 const FIRST = /(?<!end )Kernel panic - not syncing(?:: (.*))?$/;
-/** The last that it says before it stands still or resets. */
-const LAST = /---\[ end Kernel panic|Rebooting in \d+ seconds/;
-/** Kernels before 5.1 warn behind that; with times, their lines can be told from others'. */
-const KERNEL_LINE = /^\[ *\d+\.\d+\]/;
 /** What a kernel says that ends in good order, and a panicking one never does (`kernel/reboot.c`). */
 const ORDERLY = /reboot: (?:Restarting|Power|System halted)/;
 const LONGEST_LINE = 512;
 const NEWLINE = 0x0a;
 const RETURN = 0x0d;
-/** So long nobody writes behind a last line that the kernel wrote; a shell or a log would. */
-const SILENCE_MS = 1000;
+
+/** Guest time, in ns. So long the console is silent before its processors are looked at; between two looks. */
+const SILENCE_NS = 1e9;
+const PERIOD_NS = 1e8;
+/** So many looks in a row find a kernel that waits for nothing. */
+const LOOKS = 5;
+/** So many times a guest is looked at in vain before it is believed to go on. */
+const TRIES = 3;
+
+/** Interrupts are on (Intel SDM 3A §2.3). */
+const RFLAGS_IF = 1n << 9n;
 
 /** Who hears of a panic. */
 export interface PanicListener {
   /** The kernel has said why. */
   readonly onBegin: (reason: string) => void;
-  /** It has said all of it, and nothing more follows. */
+  /** It has said all that it will. */
   readonly onEnd: (reason: string) => void;
   /** The guest goes on: somebody only printed what a panic looks like. */
   readonly onWithdraw: () => void;
 }
 
 /**
- * Sees Linux panic on the console, where a guest has no pvpanic. Anybody may print the same lines there, from an old log for
- * one: what counts is a console that is silent behind them.
+ * Sees Linux panic on the console, where a guest has no pvpanic. Anybody may print the same lines there, from an old log
+ * for one. What nobody else does: behind them the console is silent for a second of guest time, and whenever one looks
+ * then, a processor turns in the kernel, the others have stopped with interrupts off, and no program runs (`panic()`).
+ * That holds for kernels of any age, with and without an end line, and for those that wait for their reset.
  */
-export function detectPanic(console: WatchedConsole, { onBegin, onEnd, onWithdraw }: PanicListener): void {
+export function detectPanic(
+  console: WatchedConsole,
+  machine: Pick<Machine, "clock" | "look">,
+  { onBegin, onEnd, onWithdraw }: PanicListener,
+): void {
+  const { clock } = machine;
   let line = "";
   let reason: string | undefined;
-  /** Runs while nothing but the kernel has written behind its last line. */
-  let silence: NodeJS.Timeout | undefined;
+  /** Bytes written since a panic was said to begin. */
+  let written = 0;
+  let looks = 0;
+  let tries = 0;
 
-  const goOn = (): void => {
-    clearTimeout(silence);
-    silence = undefined;
+  const timer = clock.createTimer(() => void look());
+  const waitFor = (ns: number): void => {
+    timer.arm(clock.nowNs() + ns);
   };
-  const endIfSilent = (): void => {
-    silence = undefined;
-    if (reason !== undefined && (line === "" || KERNEL_LINE.test(line))) onEnd(reason);
+  const waitForSilence = (): void => {
+    looks = 0;
+    waitFor(SILENCE_NS);
+  };
+  const withdraw = (): void => {
+    reason = undefined;
+    timer.disarm();
+    onWithdraw();
+  };
+  const look = async (): Promise<void> => {
+    const before = written;
+    const states = await machine.look().catch(() => undefined);
+    if (reason === undefined || before !== written) return; // the guest has said more meanwhile
+    // Of a machine that pauses, there is nothing to see until it goes on.
+    if (states === undefined) waitForSilence();
+    else if (isPanicking(states)) {
+      looks += 1;
+      if (looks === LOOKS) onEnd(reason);
+      else waitFor(PERIOD_NS);
+    } else {
+      tries += 1;
+      if (tries === TRIES) withdraw();
+      else waitForSilence();
+    }
   };
   const see = (text: string): void => {
     const first = FIRST.exec(text);
     if (first !== null) {
       reason = first[1] ?? "Kernel panic";
+      tries = 0;
+      waitForSilence();
       onBegin(reason);
-    } else if (reason !== undefined && LAST.test(text)) {
-      goOn();
-      silence = setTimeout(endIfSilent, SILENCE_MS).unref();
-    } else if (reason !== undefined && ORDERLY.test(text)) {
-      reason = undefined;
-      goOn();
-      onWithdraw();
-    } else if (!KERNEL_LINE.test(text)) goOn();
+    } else if (reason !== undefined && ORDERLY.test(text)) withdraw();
   };
 
   console.tap((byte) => {
-    silence?.refresh();
+    if (reason !== undefined) {
+      written += 1;
+      waitForSilence();
+    }
     if (byte === NEWLINE) {
       if (line.length > 0) see(line);
       line = "";
     } else if (byte !== RETURN && line.length < LONGEST_LINE) line += String.fromCharCode(byte);
   });
+}
+
+/** Whether some processor executes the kernel, and nobody else will ever do anything. */
+const isPanicking = (states: readonly VcpuState[]): boolean =>
+  states.some(({ mpState }) => mpState === "runnable") && states.every(isKernelOrStopped);
+
+function isKernelOrStopped({ mpState, regs, sregs }: VcpuState): boolean {
+  if (mpState === "runnable") return (sregs.cs.selector & 3) === 0;
+  return mpState !== "halted" || (regs.rflags & RFLAGS_IF) === 0n;
 }

@@ -258,7 +258,7 @@ class Run {
         statistics.reach(text);
       });
     }
-    detectPanic(this.console, {
+    detectPanic(this.console, machine, {
       onBegin: (reason) => {
         machine.power.panicBegins(reason);
       },

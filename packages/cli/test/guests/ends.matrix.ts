@@ -43,11 +43,25 @@ it.each([1, 2])("boots again on %i vCPUs where the config says restart", async (
   expect(code).toBe(0);
 });
 
-it.each(["", " panic=-1", " panic=1"])("says that the kernel panicked, with%s: 3", async (option) => {
-  expect(await endBy("echo c > /proc/sysrq-trigger", { cmdline: TUNED + option })).toMatchObject({
+it.each([
+  [1, ""],
+  [2, ""],
+  [1, " panic=-1"],
+  [1, " panic=1"],
+])("says that the kernel panicked, on %i vCPUs with%s: 3", async (vcpus, option) => {
+  expect(await endBy("echo c > /proc/sysrq-trigger", { vcpus, cmdline: TUNED + option })).toMatchObject({
     code: 3,
     err: expect.stringContaining("the guest panicked: sysrq triggered crash"),
   });
+});
+
+it("takes no log of a panic that a program prints for one, however silent it is then: 0", async () => {
+  const log = [
+    "[ 1.0] Kernel panic - not syncing: old",
+    "[ 1.1] ---[ end Kernel panic - not syncing: old ]---",
+  ];
+  const printed = log.map((line) => `echo '${line}'`).join("; ");
+  expect(await endBy(`${printed}; sleep 5; poweroff -f`)).toMatchObject({ code: 0, err: "" });
 });
 
 it("says that the guest triple-faulted: 3", async () => {

@@ -190,6 +190,25 @@ describe("operations that meet", () => {
     }
   });
 
+  it("a look at the processors gives the state of each, and the guest goes on from it", async () => {
+    const machine = await createMachine({
+      config: { machine: "bare-1", vcpus: 2, memory: { mib: 1 } },
+      hypervisor: new FakeHypervisor(Array.from({ length: 10_000 }, (): FakeStep => () => undefined)),
+      registry: new PluginRegistry(),
+    });
+    await expect(machine.look()).rejects.toMatchObject({ code: "NB_LIFECYCLE" });
+    await machine.start();
+    const [first, second] = [await machine.look(), await machine.look()];
+    expect(first.map(({ mpState }) => mpState)).toEqual(["runnable", "waitForSipi"]);
+    await expect
+      .poll(async () => (await machine.look())[0]?.regs.rip)
+      .toBeGreaterThan(second[0]?.regs.rip ?? 0n);
+    const looking = machine.look();
+    await Promise.all([looking, machine.pause()]);
+    expect(machine.state).toBe("paused");
+    await machine.stop();
+  });
+
   it("a line that no device drops in a reset is high for the controllers again", async () => {
     const lines: InterruptLine[] = [];
     const holding = fakePlugin("@fake/devices/holding", (ctx) => {

@@ -6,6 +6,7 @@ import type {
   PowerControl,
   StopReason,
   Vcpu,
+  VcpuState,
   VirtualMachine,
   VmExit,
 } from "../contracts/index.ts";
@@ -186,6 +187,24 @@ export class Machine {
       this.#go();
       return Promise.resolve();
     });
+  }
+
+  /** The states of its vCPUs at this moment: they stop for it, and go on. Only of a machine that runs. */
+  async look(): Promise<readonly VcpuState[]> {
+    let states: readonly VcpuState[] = [];
+    this.#release();
+    await this.#inTurn(async () => {
+      this.#lifecycle.expect("looking", "running");
+      await this.#runner.quiesce();
+      if (this.#isEnding) return;
+      try {
+        states = this.#parts.vm.vcpus.map((vcpu) => vcpu.getState());
+      } finally {
+        this.#parked.clear();
+        this.#runner.start();
+      }
+    });
+    return states;
   }
 
   /** Ends the machine, as if its plug were pulled. Resolves when all is closed; a stopped machine stays as it is. */

@@ -1,5 +1,6 @@
 import type {
   DirtyLog,
+  DrivenClock,
   Hypervisor,
   MemorySlot,
   Snapshottable,
@@ -18,12 +19,14 @@ export type FakeStep = (vm: FakeVm, options: VmOptions) => VmExit | undefined;
 class FakeVcpu implements Vcpu {
   readonly index: number;
   readonly #step: (rip: number) => VmExit | undefined;
+  readonly #clock: DrivenClock;
   #state: VcpuState;
   #kicked = false;
   #isPending = false;
 
-  constructor(index: number, step: (rip: number) => VmExit | undefined) {
+  constructor(index: number, clock: DrivenClock, step: (rip: number) => VmExit | undefined) {
     this.index = index;
+    this.#clock = clock;
     this.#step = step;
     this.#state = this.#atReset();
   }
@@ -41,6 +44,7 @@ class FakeVcpu implements Vcpu {
         this.#state = { ...this.#state, regs: { ...this.#state.regs, rip: rip + 1n } };
         const exit = this.#step(Number(rip));
         if (exit !== undefined) return exit;
+        this.#clock.runDue();
         await new Promise((done) => setImmediate(done));
       }
     } finally {
@@ -98,7 +102,10 @@ export class FakeVm implements VirtualMachine {
   constructor(options: VmOptions, program: readonly FakeStep[]) {
     this.vcpus = Array.from(
       { length: options.vcpus },
-      (_, index) => new FakeVcpu(index, (rip) => (index === 0 ? program[rip]?.(this, options) : undefined)),
+      (_, index) =>
+        new FakeVcpu(index, options.clock, (rip) =>
+          index === 0 ? program[rip]?.(this, options) : undefined,
+        ),
     );
   }
 
