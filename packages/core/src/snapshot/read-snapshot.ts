@@ -1,7 +1,8 @@
 import { type FileHandle, open, readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { missingFeatures, RestoreError } from "../contracts/index.ts";
+import { type CpuModel, missingFeatures, RestoreError } from "../contracts/index.ts";
 import { describeCpu } from "../cpu/configured-cpu.ts";
+import { physicalAddressBits, vendorOf } from "../cpu/processor-identity.ts";
 import { fileErrorReason } from "../host/file-error.ts";
 import {
   DIGEST_FILE,
@@ -112,16 +113,31 @@ function rememberAsMade(subject: SnapshotSubject, manifest: ManifestV2, own: Own
   };
 }
 
+/**
+ * Why a guest of one processor cannot go on on another. Of another vendor are other system calls, registers and flaws, on
+ * which a guest has settled when it booted; an address that page tables cannot hold ends it when it is first used.
+ */
+function whatKeepsOut(shown: CpuModel, here: CpuModel): readonly string[] {
+  const reasons: string[] = [];
+  const [vendor, ours] = [vendorOf(shown), vendorOf(here)];
+  if (vendor !== ours) reasons.push(`is of ${ours}, not of ${vendor}`);
+  const [bits, least] = [physicalAddressBits(here), physicalAddressBits(shown)];
+  if (bits < least) reasons.push(`has ${bits} physical address bits, not ${least}`);
+  const missing = missingFeatures(shown, here);
+  if (missing.length > 0) reasons.push(`lacks ${missing.join(", ")}`);
+  return reasons;
+}
+
 /** A guest goes on where the machine's processor has all that it was told; what else there is, it is not shown. */
 function checkProcessor(subject: SnapshotSubject, manifest: ManifestV2, directory: string): void {
   const shown = manifest.cpuModel;
   const here = subject.vm.cpuModel;
   if (shown !== undefined && here !== undefined) {
-    const missing = missingFeatures(shown, here);
-    if (missing.length > 0) {
+    const reasons = whatKeepsOut(shown, here);
+    if (reasons.length > 0) {
       throw new RestoreError(
         directory,
-        `cpu: the saved guest knows its processor as ${shown.name}; this machine's (${subject.backend}, ${here.name}) lacks ${missing.join(", ")}`,
+        `cpu: the saved guest knows its processor as ${shown.name}; this machine's (${subject.backend}, ${here.name}) ${reasons.join("; ")}`,
       );
     }
   }

@@ -7,10 +7,12 @@ import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import {
   type BlockBackend,
   type ConfigSchema,
+  type CpuModel,
   type DeviceReference,
   Entropy,
   type HostEndOptions,
   HostEnds,
+  type Hypervisor,
   type MachineConfig,
 } from "../contracts/index.ts";
 import { PluginRegistry } from "../composition/plugin-registry.ts";
@@ -242,6 +244,39 @@ describe("a saved guest", () => {
     for (let i = 0; i < 3; i++) await draw(again);
     await again.stop();
     expect(drawn).toEqual(then);
+  });
+
+  it("goes on on a processor of the same vendor, with no fewer physical address bits", async () => {
+    const word = (text: string): number => Buffer.from(text).readUInt32LE();
+    const cpu = (vendor: readonly [string, string, string], physicalBits?: number): CpuModel => {
+      const [ebx, edx, ecx] = vendor.map(word) as [number, number, number];
+      const width = { leaf: 0x8000_0008, eax: 0x3000 | (physicalBits ?? 0), ebx: 0, ecx: 0, edx: 0 };
+      const leaves = [{ leaf: 0, eax: 0x10, ebx, ecx, edx }, ...(physicalBits === undefined ? [] : [width])];
+      return { name: "played", leaves };
+    };
+    const hypervisorOf = (cpuModel: CpuModel): Hypervisor => {
+      const fake = new FakeHypervisor();
+      return {
+        name: "fake",
+        createVm: async (options) => Object.assign(await fake.createVm(options), { cpuModel }),
+      };
+    };
+    const [intel, amd] = [["Genu", "ineI", "ntel"] as const, ["Auth", "enti", "cAMD"] as const];
+    const create = (cpuModel: CpuModel): Promise<Machine> =>
+      make([], {}, { hypervisor: hypervisorOf(cpuModel) });
+    await save(await create(cpu(intel, 40)));
+    const known = "cpu: the saved guest knows its processor as played; this machine's (fake, played)";
+    expect(await refusal(await create(cpu(intel, 39)))).toBe(`${known} has 39 physical address bits, not 40`);
+    // Without the leaf there are 36 (SDM 3A §4.1.4).
+    expect(await refusal(await create(cpu(intel)))).toBe(`${known} has 36 physical address bits, not 40`);
+    expect(await refusal(await create(cpu(amd, 48)))).toBe(
+      `${known} is of AuthenticAMD, not of GenuineIntel`,
+    );
+    for (const bits of [40, 46]) {
+      const machine = await create(cpu(intel, bits));
+      await machine.restore(snap());
+      await machine.stop();
+    }
   });
 
   it("has its images in one order, whichever was read first", async () => {
