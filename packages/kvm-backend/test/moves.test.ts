@@ -117,6 +117,7 @@ describe.skipIf(!hasKvm)("a machine that is saved", () => {
     vcpu!.setState(await atHostTsc(vcpu!.getState()));
     await first.machine.start();
     await first.untilCountedTo(100n);
+    expect((await first.machine.look()).map(({ mpState }) => mpState)).toEqual(["runnable"]);
     await first.machine.save(saved);
     await first.machine.pause();
     const before = first.seen;
