@@ -78,6 +78,7 @@ export {
   TunOffload,
   TunRequest,
 } from "./tap.ts";
+export { enterNamespaceOfTap } from "./tap-namespace.ts";
 export {
   type VhostChannel,
   VhostNet,

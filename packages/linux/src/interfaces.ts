@@ -2,7 +2,7 @@ import { close, ioctlBuffer } from "./files.ts";
 import { libc } from "./libc.ts";
 import type { RootedBuffer } from "./rooted-buffer.ts";
 import { check } from "./system-call-error.ts";
-import { interfaceRequest } from "./tap.ts";
+import { addressIn, interfaceRequest, SIOCGIFHWADDR } from "./tap.ts";
 
 const AF_INET = 2;
 const SOCK_DGRAM = 2;
@@ -36,6 +36,14 @@ export function interfaceMtu(name: string): number {
   return request(name, (fd, ifreq) => {
     ioctlBuffer(fd, Request.SIOCGIFMTU, ifreq, `SIOCGIFMTU of ${name}`);
     return ifreq.view.getInt32(VALUE_AT, true);
+  });
+}
+
+/** Hardware address of an interface of this network namespace, in hexadecimal digits. Throws `SystemCallError`. */
+export function interfaceAddress(name: string): string {
+  return request(name, (fd, ifreq) => {
+    ioctlBuffer(fd, SIOCGIFHWADDR, ifreq, `SIOCGIFHWADDR of ${name}`);
+    return addressIn(ifreq);
   });
 }
 

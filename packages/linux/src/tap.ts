@@ -9,6 +9,7 @@ export const TunRequest = {
   TUNGETIFF: 0x8004_54d2,
   TUNSETVNETHDRSZ: 0x4004_54d8,
   TUNSETVNETLE: 0x4004_54dc,
+  TUNGETDEVNETNS: 0x54e3,
 } as const;
 
 /** Flags of TUNSETIFF (linux/if_tun.h). */
@@ -35,6 +36,9 @@ export const TunOffload = {
 /** `struct ifreq` of x86-64: 16 bytes of name, then the request's own. */
 const IFREQ_BYTES = 40;
 const NAME_BYTES = 16;
+/** Behind the name and the family of a `struct sockaddr`. */
+const ADDRESS_AT = 18;
+const ADDRESS_BYTES = 6;
 
 /** One queue of a tap interface. */
 export interface TapQueue {
@@ -67,6 +71,21 @@ export function adoptTapQueue(fd: number): TapQueue {
   const request = new RootedBuffer(IFREQ_BYTES);
   ioctlBuffer(fd, TunRequest.TUNGETIFF, request, `TUNGETIFF of fd ${fd}`);
   return { fd, name: nameOf(request), flags: request.view.getUint16(NAME_BYTES, true) };
+}
+
+/** SIOCGIFHWADDR (linux/sockios.h): a queue answers for its interface, wherever that is. */
+export const SIOCGIFHWADDR = 0x8927;
+
+/** Hardware address of a queue's interface. Throws `SystemCallError`. */
+export function tapAddress(fd: number): string {
+  const request = new RootedBuffer(IFREQ_BYTES);
+  ioctlBuffer(fd, SIOCGIFHWADDR, request, `SIOCGIFHWADDR of fd ${fd}`);
+  return addressIn(request);
+}
+
+/** `ifr_hwaddr.sa_data`, in hexadecimal digits. */
+export function addressIn(request: RootedBuffer): string {
+  return Buffer.from(request.bytes.subarray(ADDRESS_AT, ADDRESS_AT + ADDRESS_BYTES)).toString("hex");
 }
 
 /** Keeps the interface, or lets it go with its last queue. */

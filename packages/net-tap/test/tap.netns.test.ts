@@ -1,6 +1,7 @@
 import { execFileSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
+import { close, enterNetworkNamespace, openTapQueue, TunFlag } from "@northbridge/linux";
 import type { NetBackend } from "@northbridge/sdk";
 import { describe, expect, it } from "vitest";
 import { patch, tap, type TapNet, user } from "../src/index.ts";
@@ -163,6 +164,67 @@ describe.skipIf(obstacle !== undefined)(`a tap${obstacle === undefined ? "" : `:
     await told(false, () => namespace.run("ip", "link", "set", name, "down"));
     await there.close();
   });
+
+  it("watches the interface that was opened elsewhere, and none that has only its name", async () => {
+    await using namespace = await NetworkNamespace.make();
+    const name = freshName();
+    const leave = enterNetworkNamespace(`/run/netns/${namespace.name}`);
+    const { fd } = openTapQueue(name, TunFlag.IFF_VNET_HDR);
+    leave();
+    const own = tap({ name, mtu: 1300 });
+    await namespace.run("ip", "link", "set", name, "mtu", "1400", "up");
+    const adopted = tap({ fds: [fd] });
+    const states: boolean[] = [];
+    adopted.watchLink((isUp) => states.push(isUp));
+    expect([adopted.mtu, states]).toEqual([1400, [true]]);
+    ip("link", "set", name, "carrier", "off");
+    await namespace.run("ip", "link", "set", name, "carrier", "off");
+    await expect.poll(() => states.at(-1)).toBe(false);
+    ip("link", "set", name, "carrier", "on");
+    await namespace.run("ip", "link", "set", name, "mtu", "1401");
+    await namespace.run("ip", "link", "set", name, "carrier", "on");
+    await expect.poll(() => states.at(-1)).toBe(true);
+    expect(states).toEqual([true, false, true]);
+    await adopted.close();
+    await own.close();
+  });
+
+  it.skipIf(!has(SETPRIV))(
+    "watches none of another network namespace that its user may not enter (needs setpriv)",
+    async () => {
+      await using namespace = await NetworkNamespace.make();
+      const name = freshName();
+      const leave = enterNetworkNamespace(`/run/netns/${namespace.name}`);
+      const there = openTapQueue(name, TunFlag.IFF_VNET_HDR);
+      leave();
+      // One of the same name here, without a carrier.
+      const here = openTapQueue(name, TunFlag.IFF_VNET_HDR);
+      ip("link", "set", name, "mtu", "1300", "up");
+      ip("link", "set", name, "carrier", "off");
+      const adoptedBy = (fd: number, options = ""): string => {
+        const source = `import { tap } from ${JSON.stringify(join(import.meta.dirname, "..", "src", "index.ts"))};
+          try {
+            const net = tap({ fds: [3] ${options} });
+            net.watchLink((isUp) => console.log(net.mtu, isUp));
+            await net.close();
+          } catch (error) { console.log(error.code, error.message); }`;
+        const without = "-net_admin,-sys_admin";
+        const args = ["--bounding-set", without, "--inh-caps", without, process.execPath];
+        const node = ["--conditions=northbridge-source", "--input-type=module", "-e", source];
+        return execFileSync(SETPRIV, [...args, ...node], {
+          encoding: "utf8",
+          stdio: ["ignore", "pipe", "inherit", fd],
+        });
+      };
+      expect(adoptedBy(there.fd)).toBe("1500 true\n");
+      expect(adoptedBy(there.fd, ", mtu: 1400")).toMatch(
+        /^NB_CONFIG mtu: the interface of fds is in a network/,
+      );
+      expect(adoptedBy(here.fd)).toBe("1300 false\n");
+      close(there.fd);
+      close(here.fd);
+    },
+  );
 
   it("hears of its carrier though more has changed meanwhile than the kernel keeps to tell", async () => {
     const [net, noise] = [tap({ name: freshName() }), tap({ name: freshName() })];

@@ -2,6 +2,7 @@ import {
   adoptTapQueue,
   attachToBridge,
   close,
+  enterNamespaceOfTap,
   enterNetworkNamespace,
   interfaceMtu,
   InterfaceWatch,
@@ -17,10 +18,13 @@ import {
   TunFlag,
   TunOffload,
 } from "@northbridge/linux";
-import type { NetOffloads } from "@northbridge/sdk";
+import { type NetOffloads, NorthbridgeError } from "@northbridge/sdk";
 import { checkTapOptions, type TapOptions } from "./tap-options.ts";
 import { explainTapError } from "./tap-error.ts";
 import { VnetHeader } from "../wire/spec.ts";
+
+/** Of Ethernet, where nobody can ask the interface (RFC 894). */
+const USUAL_MTU = 1500;
 
 /** `struct virtio_net_hdr_v1` (virtio 1.3 §5.1.6). */
 export const TAP_HEADER_LENGTH: number = VnetHeader.LENGTH;
@@ -63,10 +67,12 @@ export class OpenTap {
   readonly headerLength: number;
   /** Work that the kernel takes on, and leaves to who reads; `undefined` where frames have no headers. */
   readonly offloads: NetOffloads | undefined;
-  readonly #watch: InterfaceWatch;
+  /** `undefined` where the interface cannot be seen. */
+  readonly #watch: InterfaceWatch | undefined;
   #onLink: ((isUp: boolean) => void) | undefined;
 
-  private constructor(queues: readonly TapQueue[], options: TapOptions) {
+  /** @param isInReach whether this thread is in the interface's network namespace */
+  private constructor(queues: readonly TapQueue[], options: TapOptions, isInReach: boolean) {
     const [first] = queues;
     this.name = first?.name ?? "";
     this.fds = queues.map(({ fd }) => fd);
@@ -80,20 +86,21 @@ export class OpenTap {
     if (options.mtu !== undefined) setInterfaceMtu(this.name, options.mtu);
     if (options.bridge !== undefined) attachToBridge(options.bridge, this.name);
     if (options.up !== false && options.fds === undefined) setInterfaceUp(this.name);
-    this.mtu = interfaceMtu(this.name);
-    this.#watch = new InterfaceWatch(this.name, () => this.#onLink?.(this.isUp));
+    this.mtu = isInReach ? interfaceMtu(this.name) : USUAL_MTU;
+    if (isInReach) this.#watch = new InterfaceWatch(this.name, () => this.#onLink?.(this.isUp));
     if (options.persistent === undefined) return;
     try {
       // Last: where the host refused any of the above, nothing is left behind.
       for (const fd of this.fds) setTapPersistent(fd, options.persistent);
     } catch (error) {
-      this.#watch.close();
+      this.#watch?.close();
       throw error;
     }
   }
 
-  /** Whether the interface is up and has a carrier, as far as that is seen from where it was opened. */
+  /** Whether the interface is up and has a carrier, as far as that is seen. */
   get isUp(): boolean {
+    if (this.#watch === undefined) return true;
     const { state } = this.#watch;
     return state === "up" || (state === "gone" && this.#isElsewhere());
   }
@@ -103,6 +110,7 @@ export class OpenTap {
     checkTapOptions(options);
     const opened: TapQueue[] = [];
     let leave: (() => void) | undefined;
+    let isInReach = true;
     try {
       if (options.namespace !== undefined) leave = enterNetworkNamespace(namespacePath(options.namespace));
       if (options.fds !== undefined) {
@@ -110,6 +118,9 @@ export class OpenTap {
           opened.push(adoptTapQueue(fd));
           setNonBlocking(fd);
         }
+        leave = enterNamespaceOfTap(opened[0]?.fd ?? -1);
+        isInReach = leave !== undefined;
+        if (!isInReach) checkUnreached(options);
       } else {
         const count = options.queues ?? 1;
         const flags = TunFlag.IFF_VNET_HDR | (count > 1 ? TunFlag.IFF_MULTI_QUEUE : 0);
@@ -118,7 +129,7 @@ export class OpenTap {
           opened.push(openTapQueue(opened[0]?.name ?? options.name ?? "nb%d", flags));
         }
       }
-      return new OpenTap(opened, options);
+      return new OpenTap(opened, options, isInReach);
     } catch (error) {
       for (const { fd } of opened) if (options.fds === undefined) close(fd);
       throw explainTapError(error, options);
@@ -139,7 +150,7 @@ export class OpenTap {
   }
 
   close(): void {
-    this.#watch.close();
+    this.#watch?.close();
     for (const fd of this.fds) close(fd);
   }
 
@@ -152,6 +163,16 @@ export class OpenTap {
       return false;
     }
   }
+}
+
+/** Throws `NB_CONFIG` for what only who sees an interface can do to it. */
+function checkUnreached({ mtu, bridge }: TapOptions): void {
+  const path = mtu === undefined ? "bridge" : "mtu";
+  if (mtu === undefined && bridge === undefined) return;
+  throw new NorthbridgeError(
+    "NB_CONFIG",
+    `${path}: the interface of fds is in a network namespace that this user may not enter: leave it to who opened it`,
+  );
 }
 
 /** Where iproute2 keeps the namespaces that it has names for (ip-netns(8)). */

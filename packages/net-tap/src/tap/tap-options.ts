@@ -6,7 +6,7 @@ export interface TapOptions {
   readonly name?: string | undefined;
   /** Network namespace that the interface is in: a name of `ip netns`, or a path. Not with `fds`. @defaultValue ours */
   readonly namespace?: string | undefined;
-  /** Descriptors of queues that another process opened, instead of a name. */
+  /** Descriptors of queues that another process opened, instead of a name; in its network namespace, if this one may. */
   readonly fds?: readonly number[] | undefined;
   /** Queues, 1 to 8. @defaultValue 1 */
   readonly queues?: number | undefined;
