@@ -1,44 +1,21 @@
-import {
-  type Clock,
-  type NetBackend,
-  type NetOffloads,
-  NorthbridgeError,
-  RestoreError,
-} from "@northbridge/sdk";
+import { type Clock, type NetBackend, NorthbridgeError, RestoreError } from "@northbridge/sdk";
 import {
   type ConfigPart,
-  type DescriptorChain,
   FeatureSet,
   type VirtioDevice,
   type VirtioSession,
   virtioSpec,
 } from "@northbridge/sdk/virtio";
 import { RateLimiter, type RateLimiterStateV1, type RateLimits } from "../rate-limiter.ts";
+import { expectVersion } from "../saved-state.ts";
+import { Card } from "./card.ts";
 import { NetControl } from "./control.ts";
-import {
-  both,
-  GUEST_OFFLOAD_FEATURES,
-  guestOffloads,
-  hostOffloads,
-  NO_OFFLOADS,
-  OffloadHeader,
-} from "./offload-header.ts";
+import { both, GUEST_OFFLOAD_FEATURES, guestOffloads, hostOffloads, NO_OFFLOADS } from "./offload-header.ts";
 import { ReceiveFilter, type ReceiveFilterStateV1 } from "./receive-filter.ts";
 import { Receiver } from "./receiver.ts";
 import { Segmenter } from "./segmenter.ts";
-import {
-  Config,
-  Feature,
-  FULL_DUPLEX,
-  Header,
-  HeaderFlag,
-  LinkStatus,
-  MAX_FRAME,
-  MIN_FRAME,
-  REQUIRES,
-  UNKNOWN,
-} from "./spec.ts";
-import { Steering } from "./steering.ts";
+import { Config, Feature, FULL_DUPLEX, Header, LinkStatus, REQUIRES, UNKNOWN } from "./spec.ts";
+import { Transmitter } from "./transmitter.ts";
 
 const QUEUE_SIZE = 256;
 const CONTROL_QUEUE_SIZE = 64;
@@ -90,51 +67,29 @@ export class VirtioNet implements VirtioDevice {
   readonly deviceId: number = virtioSpec.DeviceId.NET;
   readonly features: readonly number[];
   readonly queues: readonly number[];
-  readonly config: Uint8Array = new Uint8Array(Config.LENGTH);
+  readonly config: Uint8Array;
   readonly identity: readonly ConfigPart[] = [{ name: "speed", offset: Config.SPEED, length: 4 }];
+  readonly #card: Card;
   readonly #backend: NetBackend;
   readonly #mac: Uint8Array;
-  readonly #maxPairs: number;
-  readonly #view: DataView = new DataView(this.config.buffer);
-  readonly #counts = {
-    framesIn: 0,
-    framesOut: 0,
-    bytesIn: 0,
-    bytesOut: 0,
-    dropped: 0,
-    filtered: 0,
-    segmented: 0,
-    throttled: 0,
-  };
   readonly #filter: ReceiveFilter;
   readonly #control: NetControl;
-  readonly #receiver = new Receiver();
-  readonly #segmenter = new Segmenter();
-  readonly #steering = new Steering();
-  readonly #undone = new OffloadHeader();
-  readonly #header: Uint8Array = new Uint8Array(Header.LENGTH);
-  readonly #sentPieces: number[];
+  readonly #receiver: Receiver;
+  readonly #transmitter: Transmitter;
   readonly #limiters: { readonly receive?: RateLimiter; readonly transmit?: RateLimiter };
-  /** Of the header in front of each frame. */
-  #headerLength: number = Header.LENGTH;
-  #session: VirtioSession | undefined;
-  #isPaused = false;
   /** The link is up where both are so. */
   #isPlugged = true;
   #isPeerThere = true;
-  #pairs = 1;
+  /** GUEST_* features in effect. */
   #guestFeatures = new FeatureSet();
-  /** What the driver may leave to us, and what to it may be left now. */
-  #hostOffloads: NetOffloads = NO_OFFLOADS;
-  #guestOffloads: NetOffloads = NO_OFFLOADS;
-  /** Where the turn of transmit queues begins that waited for the link. */
-  #turn = 0;
 
   constructor(options: VirtioNetOptions) {
     const { backend, mac, pairs = 1, speedMbps, offloads = true, limits } = options;
+    const card = new Card(backend, pairs);
+    this.#card = card;
     this.#backend = backend;
     this.#mac = mac.slice();
-    this.#maxPairs = pairs;
+    this.config = card.config;
     this.features = [
       ...[Feature.MTU, Feature.MAC, Feature.MRG_RXBUF, Feature.STATUS, Feature.CTRL_VQ, Feature.CTRL_RX],
       ...[Feature.CTRL_VLAN, Feature.CTRL_RX_EXTRA, Feature.GUEST_ANNOUNCE, Feature.CTRL_MAC_ADDR],
@@ -144,12 +99,11 @@ export class VirtioNet implements VirtioDevice {
     ];
     this.queues = [...new Array<number>(2 * pairs).fill(QUEUE_SIZE), CONTROL_QUEUE_SIZE];
     this.config.set(mac, Config.MAC);
-    this.#view.setUint16(Config.STATUS, LinkStatus.LINK_UP, true);
-    this.#view.setUint16(Config.MAX_VIRTQUEUE_PAIRS, pairs, true);
-    this.#view.setUint16(Config.MTU, backend.mtu, true);
-    this.#view.setUint32(Config.SPEED, speedMbps ?? UNKNOWN.SPEED, true);
-    this.#view.setUint8(Config.DUPLEX, speedMbps === undefined ? UNKNOWN.DUPLEX : FULL_DUPLEX);
-    this.#sentPieces = new Array<number>(pairs).fill(0);
+    card.status = LinkStatus.LINK_UP;
+    card.view.setUint16(Config.MAX_VIRTQUEUE_PAIRS, pairs, true);
+    card.view.setUint16(Config.MTU, backend.mtu, true);
+    card.view.setUint32(Config.SPEED, speedMbps ?? UNKNOWN.SPEED, true);
+    card.view.setUint8(Config.DUPLEX, speedMbps === undefined ? UNKNOWN.DUPLEX : FULL_DUPLEX);
     this.#filter = new ReceiveFilter(this.config.subarray(Config.MAC, Config.MAC + 6));
     this.#control = new NetControl({
       filter: this.#filter,
@@ -158,7 +112,7 @@ export class VirtioNet implements VirtioDevice {
         this.config.set(address, Config.MAC);
       },
       announced: () => {
-        this.#setStatus(this.#status & ~LinkStatus.ANNOUNCE);
+        card.status &= ~LinkStatus.ANNOUNCE;
       },
       setPairs: (count) => {
         this.#setPairs(count);
@@ -173,13 +127,16 @@ export class VirtioNet implements VirtioDevice {
       this.#backend.resume();
     });
     const transmit = limiter(limits?.rates.transmit, () => {
-      this.#transmitAll();
+      this.#transmitter.transmitAll();
     });
     this.#limiters = { ...(receive && { receive }), ...(transmit && { transmit }) };
+    const segmenter = new Segmenter();
+    this.#receiver = new Receiver(card, { filter: this.#filter, segmenter, limiter: receive });
+    this.#transmitter = new Transmitter(card, segmenter, transmit);
     backend.connect(
-      (frame, header) => this.#receive(frame, header),
+      (frame, header) => this.#receiver.receive(frame, header),
       () => {
-        this.#transmitAll();
+        this.#transmitter.transmitAll();
       },
     );
     backend.watchLink?.((isUp) => {
@@ -197,31 +154,30 @@ export class VirtioNet implements VirtioDevice {
   useQueues(inUse: readonly boolean[]): void {
     let pairs = 1;
     while (inUse[2 * pairs] === true && inUse[2 * pairs + 1] === true) pairs++;
-    pairs = Math.min(pairs, this.#maxPairs);
-    if (pairs !== this.#pairs) this.#setPairs(pairs);
+    pairs = Math.min(pairs, this.#card.maxPairs);
+    if (pairs !== this.#card.pairs) this.#setPairs(pairs);
   }
 
   start(session: VirtioSession): void {
-    this.#session = session;
+    const card = this.#card;
+    card.session = session;
     const { features } = session;
     const hasBuffers = features.has(virtioSpec.Feature.VERSION_1) || features.has(Feature.MRG_RXBUF);
-    this.#headerLength = hasBuffers ? Header.LENGTH : Header.LEGACY_LENGTH;
-    this.#receiver.headerLength = this.#headerLength;
-    this.#hostOffloads = hostOffloads(features);
+    card.headerLength = hasBuffers ? Header.LENGTH : Header.LEGACY_LENGTH;
+    this.#receiver.start();
+    this.#transmitter.offloads = hostOffloads(features);
     this.#setGuestFeatures(FeatureSet.of(GUEST_OFFLOAD_FEATURES.filter((bit) => features.has(bit))));
   }
 
   notify(index: number): void {
-    const features = this.#session?.features;
-    if (features === undefined) return;
-    const control = features.has(Feature.MQ) ? 2 * this.#maxPairs : 2;
-    if (index === control && features.has(Feature.CTRL_VQ)) this.#serveControl();
+    if (this.#card.session === undefined) return;
+    if (index === this.#controlQueue) this.#serveControl();
     else if (index % 2 === 0) this.#backend.resume();
-    else this.#transmit(index >> 1);
+    else this.#transmitter.transmit(index >> 1);
   }
 
   get isLinkUp(): boolean {
-    return (this.#status & LinkStatus.LINK_UP) !== 0;
+    return this.#card.isLinkUp;
   }
 
   /** Plugs or pulls the cable. What is sent or comes without one, or with nobody at its other end, is lost. */
@@ -231,17 +187,19 @@ export class VirtioNet implements VirtioDevice {
   }
 
   #updateLink(): void {
-    if (this.#isPaused) return; // `resume` looks again
-    if ((this.#isPlugged && this.#isPeerThere) === this.isLinkUp) return;
-    this.#setStatus(this.#status ^ LinkStatus.LINK_UP);
-    this.#session?.configChanged();
+    const card = this.#card;
+    if (card.isPaused) return; // `resume` looks again
+    if ((this.#isPlugged && this.#isPeerThere) === card.isLinkUp) return;
+    card.status ^= LinkStatus.LINK_UP;
+    card.session?.configChanged();
   }
 
   /** Asks the driver to tell the network where it is now (§5.1.6.5.4). */
   announce(): void {
-    if (this.#session?.features.has(Feature.GUEST_ANNOUNCE) !== true) return;
-    this.#setStatus(this.#status | LinkStatus.ANNOUNCE);
-    this.#session.configChanged();
+    const card = this.#card;
+    if (card.session?.features.has(Feature.GUEST_ANNOUNCE) !== true) return;
+    card.status |= LinkStatus.ANNOUNCE;
+    card.session.configChanged();
   }
 
   /** `link up`, `link down`, `announce`, and what the back end answers. */
@@ -266,49 +224,45 @@ export class VirtioNet implements VirtioDevice {
   }
 
   reset(): void {
-    this.#session = undefined;
-    this.#pairs = 1;
+    this.#card.session = undefined;
+    this.#setPairs(1);
     this.#filter.reset();
-    this.#steering.reset();
-    this.#sentPieces.fill(0);
-    this.#turn = 0;
-    this.#hostOffloads = NO_OFFLOADS;
+    this.#transmitter.reset();
     this.#setGuestFeatures(new FeatureSet());
     this.config.set(this.#mac, Config.MAC);
-    this.#setStatus(this.#status & ~LinkStatus.ANNOUNCE);
+    this.#card.status &= ~LinkStatus.ANNOUNCE;
   }
 
   resetQueue(index: number): void {
-    if (index % 2 === 1) this.#sentPieces[index >> 1] = 0;
+    if (index % 2 === 1) this.#transmitter.resetQueue(index >> 1);
   }
 
   pause(): void {
-    this.#isPaused = true;
+    this.#card.isPaused = true;
   }
 
   resume(): void {
-    this.#isPaused = false;
+    this.#card.isPaused = false;
     this.#updateLink(); // of a restored machine: who is at the other end now need not have been there
-    if (this.#session === undefined) return;
+    if (this.#card.session === undefined) return;
     this.#serveControl();
     this.#backend.resume();
-    this.#transmitAll();
+    this.#transmitter.transmitAll();
   }
 
   stats(): Readonly<Record<string, number>> {
-    return { ...this.#counts, commandsRefused: this.#control.refused };
+    return { ...this.#card.counts, commandsRefused: this.#control.refused };
   }
 
   save(): VirtioNetStateV1 {
     const { receive, transmit } = this.#limiters;
     return {
       version: 1,
-      pairs: this.#pairs,
+      pairs: this.#card.pairs,
       filter: this.#filter.save(),
       guestOffloads: [this.#guestFeatures.low, this.#guestFeatures.high],
-      steering: this.#steering.save(),
-      sentPieces: [...this.#sentPieces],
-      turn: this.#turn,
+      steering: this.#card.steering.save(),
+      ...this.#transmitter.save(),
       isPlugged: this.#isPlugged,
       limiters: {
         ...(receive && { receive: receive.save() }),
@@ -319,195 +273,52 @@ export class VirtioNet implements VirtioDevice {
 
   restore(state: unknown): void {
     const saved = state as VirtioNetStateV1;
-    const { version, pairs, filter, guestOffloads: guest, steering, sentPieces, turn = 0, limiters } = saved;
+    expectVersion("virtioNet", saved.version);
+    const { pairs, filter, guestOffloads: guest, steering, sentPieces, turn = 0, limiters } = saved;
     const { isPlugged = true } = saved;
-    const found: unknown = version;
-    if (found !== 1) throw new RestoreError("virtioNet", `version ${String(found)}, expected 1`);
-    if (sentPieces.length !== this.#maxPairs || pairs < 1 || pairs > this.#maxPairs) {
-      throw new RestoreError("virtioNet", `${sentPieces.length} queue pairs, expected ${this.#maxPairs}`);
+    const card = this.#card;
+    if (sentPieces.length !== card.maxPairs || pairs < 1 || pairs > card.maxPairs) {
+      throw new RestoreError("virtioNet", `${sentPieces.length} queue pairs, expected ${card.maxPairs}`);
     }
-    const mtu = this.#view.getUint16(Config.MTU, true); // what the driver has been told
+    const mtu = card.view.getUint16(Config.MTU, true); // what the driver has been told
     if (mtu > this.#backend.mtu)
       throw new RestoreError(
         "virtioNet",
         `an MTU of ${mtu}, expected at most the link's ${this.#backend.mtu}`,
       );
     this.#isPlugged = isPlugged;
-    this.#pairs = pairs;
+    card.pairs = pairs;
     this.#filter.restore(filter);
-    this.#steering.restore(steering);
-    sentPieces.forEach((count, pair) => (this.#sentPieces[pair] = count));
-    this.#turn = turn % this.#maxPairs;
+    card.steering.restore(steering);
+    this.#transmitter.restore(sentPieces, turn);
     this.#setGuestFeatures(new FeatureSet(...guest));
     if (limiters?.receive !== undefined) this.#limiters.receive?.restore(limiters.receive);
     if (limiters?.transmit !== undefined) this.#limiters.transmit?.restore(limiters.transmit);
   }
 
-  get #status(): number {
-    return this.#view.getUint16(Config.STATUS, true);
-  }
-
-  #setStatus(status: number): void {
-    this.#view.setUint16(Config.STATUS, status, true);
-  }
-
   #setGuestFeatures(features: FeatureSet): void {
     this.#guestFeatures = features;
-    this.#guestOffloads = guestOffloads(features);
-    this.#backend.setOffloads?.(both(this.#backend.offloads ?? NO_OFFLOADS, this.#guestOffloads));
+    this.#receiver.offloads = guestOffloads(features);
+    this.#backend.setOffloads?.(both(this.#backend.offloads ?? NO_OFFLOADS, this.#receiver.offloads));
   }
 
   #setPairs(count: number): void {
-    this.#pairs = count;
-    this.#steering.reset();
+    this.#card.pairs = count;
+    this.#card.steering.reset();
+  }
+
+  /** Behind all pairs that the driver knows of; undefined where it takes none (§5.1.2). */
+  get #controlQueue(): number | undefined {
+    const features = this.#card.session?.features;
+    if (features?.has(Feature.CTRL_VQ) !== true) return undefined;
+    return features.has(Feature.MQ) ? 2 * this.#card.maxPairs : 2;
   }
 
   #serveControl(): void {
-    const features = this.#session?.features;
-    if (features?.has(Feature.CTRL_VQ) !== true) return;
-    const queue = this.#session?.queue(features.has(Feature.MQ) ? 2 * this.#maxPairs : 2);
-    if (queue !== undefined) this.#control.serve(queue, features);
-  }
-
-  /** Whatever waits in the transmit queues, beginning with another one each time. */
-  #transmitAll(): void {
-    for (let i = 0; i < this.#maxPairs; i++) {
-      if (!this.#transmit((this.#turn + i) % this.#maxPairs)) break;
-    }
-    this.#turn = (this.#turn + 1) % this.#maxPairs;
-  }
-
-  /** False where the link is full, or enough has been sent for now. */
-  #transmit(pair: number): boolean {
-    if (pair > 0 && this.#session?.features.has(Feature.MQ) !== true) return true;
-    const queue = this.#session?.queue(2 * pair + 1);
-    if (queue === undefined || this.#isPaused) return true;
-    do {
-      queue.disableNotifications();
-      for (let chain = queue.pop(); chain !== undefined; chain = queue.pop()) {
-        const length = Math.max(0, chain.readableBytes - this.#headerLength); // what is shorter is no frame
-        const isAllowed = this.#limiters.transmit?.allows(length) ?? true;
-        if (!isAllowed) this.#counts.throttled++;
-        if (!isAllowed || !this.#send(chain, pair)) {
-          queue.unpop(chain);
-          queue.flush();
-          return false; // the limiter or the back end says when there is room
-        }
-        this.#limiters.transmit?.pay(length);
-        queue.push(chain, 0);
-      }
-    } while (!queue.enableNotifications());
-    queue.flush();
-    return true;
-  }
-
-  /** Sends one frame, or drops what is none. False where the link is full. */
-  #send(chain: DescriptorChain, pair: number): boolean {
-    const length = chain.readableBytes - this.#headerLength;
-    if (length < MIN_FRAME || length > MAX_FRAME || !this.isLinkUp) return this.#dropSent(pair);
-    if (chain.readU16(Header.FLAGS) !== 0) return this.#sendUndone(chain, length, pair);
-    const parts = chain.readable(this.#headerLength, length);
-    if (this.#pairs > 1 && parts[0] !== undefined) this.#steering.sent(parts[0], pair);
-    if (!this.#backend.send(parts)) return false;
-    this.#counts.framesOut++;
-    this.#counts.bytesOut += length;
-    return true;
-  }
-
-  /** As `#send`, of a frame whose checksum or segmentation is left to us. */
-  #sendUndone(chain: DescriptorChain, length: number, pair: number): boolean {
-    const header = this.#header;
-    const undone = this.#undone;
-    chain.read(0, header);
-    undone.read(header);
-    if (!undone.fits(length) || !undone.isWithin(this.#hostOffloads)) return this.#dropSent(pair);
-    if (undone.isWithin(this.#backend.offloads ?? NO_OFFLOADS)) {
-      header[Header.FLAGS] = undone.flags & HeaderFlag.NEEDS_CSUM;
-      header.fill(0, Header.NUM_BUFFERS);
-      const parts = chain.readable(this.#headerLength, length);
-      if (this.#pairs > 1 && parts[0] !== undefined) this.#steering.sent(parts[0], pair);
-      if (!this.#backend.send(parts, header)) return false;
-      this.#counts.framesOut++;
-      this.#counts.bytesOut += length;
-      return true;
-    }
-    const segmenter = this.#segmenter;
-    chain.read(this.#headerLength, segmenter.frame.subarray(0, length));
-    if (this.#pairs > 1) this.#steering.sent(segmenter.frame, pair);
-    if (!segmenter.begin(length, undone)) return this.#dropSent(pair);
-    for (let index = this.#sentPieces[pair] ?? 0; index < segmenter.count; index++) {
-      if (!this.#backend.send(segmenter.piece(index))) {
-        this.#sentPieces[pair] = index;
-        return false;
-      }
-      this.#counts.framesOut++;
-    }
-    this.#sentPieces[pair] = 0;
-    if (segmenter.count > 1) this.#counts.segmented++;
-    this.#counts.bytesOut += length;
-    return true;
-  }
-
-  /** A frame of which some pieces may have left, before the cable was pulled. */
-  #dropSent(pair: number): true {
-    this.#sentPieces[pair] = 0;
-    return this.#drop();
-  }
-
-  #drop(): true {
-    this.#counts.dropped++;
-    return true;
-  }
-
-  /** Puts a frame into the driver's buffers. False where there are not enough of them. */
-  #receive(frame: Uint8Array, header: Uint8Array | undefined): boolean {
-    const session = this.#session;
-    if (session === undefined || this.#isPaused) return false;
-    const { features } = session;
-    if (frame.length < MIN_FRAME || frame.length > MAX_FRAME || !this.isLinkUp) return this.#drop();
-    if (!this.#filter.wants(frame, features.has(Feature.CTRL_VLAN))) {
-      this.#counts.filtered++;
-      return true;
-    }
-    if (this.#limiters.receive?.allows(frame.length) === false) {
-      this.#counts.throttled++;
-      return false;
-    }
-    const pair = this.#pairs > 1 ? this.#steering.pairOf(frame) % this.#pairs : 0;
-    const queue = session.queue(2 * pair);
-    if (queue === undefined) return false;
-    const whole = this.#prepare(frame, header);
-    if (whole === undefined) return this.#drop();
-    const delivery = this.#receiver.deliver(queue, whole, features.has(Feature.MRG_RXBUF));
-    if (delivery === "noBuffers") return false;
-    if (delivery === "tooSmall") return this.#drop();
-    this.#limiters.receive?.pay(frame.length);
-    this.#counts.framesIn++;
-    this.#counts.bytesIn += frame.length;
-    return true;
-  }
-
-  /** The frame as the driver takes it, its header in the receiver's; undefined where it takes no such frame. */
-  #prepare(frame: Uint8Array, header: Uint8Array | undefined): Uint8Array | undefined {
-    const out = this.#receiver.header;
-    out.fill(0);
-    if (header === undefined) return frame;
-    const undone = this.#undone;
-    undone.read(header);
-    if (!undone.needsChecksum && !undone.isLarge) {
-      if (this.#guestOffloads.checksum) out[Header.FLAGS] = undone.flags & HeaderFlag.DATA_VALID;
-      return frame;
-    }
-    if (!undone.fits(frame.length)) return undefined;
-    if (undone.isWithin(this.#guestOffloads)) {
-      out.set(header.subarray(0, Header.NUM_BUFFERS));
-      return frame;
-    }
-    if (undone.isLarge) return undefined; // the back end was told not to
-    const { frame: copy } = this.#segmenter;
-    copy.set(frame);
-    this.#segmenter.begin(frame.length, undone);
-    return copy.subarray(0, frame.length);
+    const { session } = this.#card;
+    const index = this.#controlQueue;
+    const queue = index === undefined ? undefined : session?.queue(index);
+    if (session !== undefined && queue !== undefined) this.#control.serve(queue, session.features);
   }
 }
 
