@@ -187,3 +187,36 @@ export class ScsiDriver {
 
   readonly #ended = new Map<number, number>();
 }
+
+/** A disk whose power-on unit attention has been heard. */
+export async function startedDisk(
+  backend: TestDisk = new TestDisk(),
+  options: ConstructorParameters<typeof ScsiDriver>[1] = {},
+): Promise<{ readonly driver: ScsiDriver; readonly backend: TestDisk }> {
+  const driver = new ScsiDriver([{ type: "disk", backend, serial: "SER1" }], options);
+  const { sense } = await driver.run({ cdb: [0] });
+  if (String(sense) !== "6,41,0") throw new Error(`SPC-4 §5.14: sense ${String(sense)}`);
+  return { driver, backend };
+}
+
+/** How a command ends that is done, with all data but `residual` bytes. */
+export const good = (data: readonly number[] = [], residual = 0): ScsiEnd => ({
+  response: 0,
+  status: 0,
+  sense: undefined,
+  residual,
+  data: [...data],
+});
+
+/** Sense of an illegal request (SPC-4 §4.5.6): key, code and qualifier. */
+export const INVALID_OPERATION: readonly number[] = [5, 0x20, 0];
+export const OUT_OF_RANGE: readonly number[] = [5, 0x21, 0];
+export const INVALID_FIELD: readonly number[] = [5, 0x24, 0];
+
+export const be16 = (value: number): number[] => [(value >> 8) & 0xff, value & 0xff];
+export const be32 = (value: number): number[] => [...be16(value >>> 16), ...be16(value & 0xffff)];
+export const be64 = (value: number): number[] => [...be32(Math.floor(value / 2 ** 32)), ...be32(value >>> 0)];
+
+/** Bytes that differ from their neighbours. */
+export const pattern = (length: number, seed = 1): Uint8Array =>
+  Uint8Array.from({ length }, (_, i) => (i * 7 + seed) & 0xff);
