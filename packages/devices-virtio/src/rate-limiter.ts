@@ -1,4 +1,5 @@
 import { type Clock, RestoreError, type Timer } from "@northbridge/sdk";
+import type { DescriptorChain, VirtQueue } from "@northbridge/sdk/virtio";
 import * as v from "valibot";
 
 /** How much a device may ask of the host. Absent: any amount. */
@@ -91,6 +92,32 @@ export class RateLimiter {
     this.#operations.level = operations;
     this.#bytes.level = bytes;
   }
+}
+
+/**
+ * As `serve`, for as long as there are tokens. False where one was put back for the lack of them: `onReady` says when to
+ * go on, until when the driver need not notify.
+ * @param bytesOf what a request costs
+ */
+export function serveWithin(
+  limiter: RateLimiter | undefined,
+  queue: VirtQueue,
+  bytesOf: (chain: DescriptorChain) => number,
+  handle: (chain: DescriptorChain) => void,
+): boolean {
+  do {
+    queue.disableNotifications();
+    for (let chain = queue.pop(); chain !== undefined; chain = queue.pop()) {
+      if (limiter?.take(bytesOf(chain)) === false) {
+        queue.unpop(chain);
+        queue.flush();
+        return false;
+      }
+      handle(chain);
+    }
+  } while (!queue.enableNotifications());
+  queue.flush();
+  return true;
 }
 
 class Bucket {

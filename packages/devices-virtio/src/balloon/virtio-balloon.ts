@@ -1,11 +1,4 @@
-import {
-  type Clock,
-  type IoWidth,
-  NorthbridgeError,
-  type ReclaimPages,
-  RestoreError,
-  type Timer,
-} from "@northbridge/sdk";
+import { type Clock, type IoWidth, NorthbridgeError, type ReclaimPages, type Timer } from "@northbridge/sdk";
 import {
   type DescriptorChain,
   serve,
@@ -13,6 +6,7 @@ import {
   type VirtioSession,
   virtioSpec,
 } from "@northbridge/sdk/virtio";
+import { expectVersion } from "../saved-state.ts";
 import { PageReclaimer } from "./page-reclaimer.ts";
 import {
   Config,
@@ -223,8 +217,7 @@ export class VirtioBalloon implements VirtioDevice {
 
   restore(state: unknown): void {
     const { version, inflated, deflated, statistics, reclaimed = 0, isAsked } = state as VirtioBalloonStateV1;
-    const found: unknown = version;
-    if (found !== 1) throw new RestoreError("virtioBalloon", `version ${String(found)}, expected 1`);
+    expectVersion("virtioBalloon", version);
     this.#inflated = inflated;
     this.#deflated = deflated;
     this.#reclaimed = reclaimed;

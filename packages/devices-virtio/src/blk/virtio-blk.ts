@@ -13,7 +13,9 @@ import {
   virtioSpec,
   type VirtQueue,
 } from "@northbridge/sdk/virtio";
-import { RateLimiter, type RateLimiterStateV1, type RateLimits } from "../rate-limiter.ts";
+import { HostOperations } from "../host-operations.ts";
+import { RateLimiter, type RateLimiterStateV1, type RateLimits, serveWithin } from "../rate-limiter.ts";
+import { expectVersion } from "../saved-state.ts";
 import { parseSize } from "../parse-size.ts";
 import {
   Config,
@@ -100,8 +102,7 @@ export class VirtioBlk implements VirtioDevice {
   };
   readonly #limiter: RateLimiter | undefined;
   readonly #blockSize: number;
-  /** By queue: host operations under way. */
-  readonly #busy: Set<Promise<void>>[];
+  readonly #busy: HostOperations;
   #session: VirtioSession | undefined;
   #isPaused = false;
 
@@ -114,7 +115,7 @@ export class VirtioBlk implements VirtioDevice {
     this.#stop = deps.stop ?? (() => undefined);
     this.#id = Uint8Array.from({ length: ID_LENGTH }, (_, i) => deps.serial.charCodeAt(i) & 0xff); // NaN is 0
     this.queues = new Array<number>(queues).fill(queueSize);
-    this.#busy = this.queues.map(() => new Set());
+    this.#busy = new HostOperations(queues);
     this.features = [
       Feature.SEG_MAX,
       Feature.BLK_SIZE,
@@ -157,35 +158,26 @@ export class VirtioBlk implements VirtioDevice {
   notify(index: number): void {
     const queue = this.#session?.queue(index);
     if (queue === undefined || this.#isPaused) return;
-    do {
-      queue.disableNotifications();
-      for (let chain = queue.pop(); chain !== undefined; chain = queue.pop()) {
-        if (this.#limiter?.take(payload(chain)) === false) {
-          this.#counts.throttled++;
-          queue.unpop(chain); // the limiter notifies once it has tokens: until then the driver need not
-          queue.flush();
-          return;
-        }
-        this.#begin(index, queue, chain);
-      }
-    } while (!queue.enableNotifications());
-    queue.flush();
+    const isServed = serveWithin(this.#limiter, queue, payload, (chain) => {
+      this.#begin(index, queue, chain);
+    });
+    if (!isServed) this.#counts.throttled++;
   }
 
   reset(): Promise<void> | undefined {
     this.#session = undefined;
     this.#view.setUint8(Config.WRITEBACK, 1);
-    return this.#idle(this.#busy.flatMap((busy) => [...busy]));
+    return this.#busy.over();
   }
 
   resetQueue(index: number): Promise<void> | undefined {
-    return this.#idle([...(this.#busy[index] ?? [])]);
+    return this.#busy.over(index);
   }
 
   async pause(): Promise<void> {
     this.#isPaused = true;
     this.#backend.hurry?.();
-    await this.#idle(this.#busy.flatMap((busy) => [...busy]));
+    await this.#busy.over();
   }
 
   resume(): void {
@@ -236,8 +228,7 @@ export class VirtioBlk implements VirtioDevice {
 
   restore(state: unknown): void {
     const { version, capacity, writeback, limiter } = state as VirtioBlkStateV1;
-    const found: unknown = version;
-    if (found !== 1) throw new RestoreError("virtioBlk", `version ${String(found)}, expected 1`);
+    expectVersion("virtioBlk", version);
     if (capacity * SECTOR !== this.#backend.size) {
       throw new RestoreError(
         "virtioBlk",
@@ -259,22 +250,19 @@ export class VirtioBlk implements VirtioDevice {
       this.#complete(queue, chain, operation);
       return;
     }
-    const busy = this.#busy[index];
     const data = chain.readU32(Header.TYPE) === RequestType.IN ? chain.writableBytes - 1 : 0;
     const settled = operation.then(
       () => {
-        busy?.delete(settled);
         chain.written(0, data); // though the driver may have reset the queue meanwhile
         this.#complete(queue, chain, RequestStatus.OK);
         queue.flush();
       },
       (error: unknown) => {
-        busy?.delete(settled);
         chain.written(0, data); // some of it
         this.#failed(queue, chain, error);
       },
     );
-    busy?.add(settled);
+    this.#busy.add(index, settled);
   }
 
   /** What the request asks of the backend, or the status it ends with at once. */
@@ -391,10 +379,6 @@ export class VirtioBlk implements VirtioDevice {
     const sectors = Math.floor(bytes / SECTOR);
     this.#view.setUint32(Config.CAPACITY, sectors >>> 0, true);
     this.#view.setUint32(Config.CAPACITY + 4, Math.floor(sectors / 2 ** 32), true);
-  }
-
-  #idle(busy: readonly Promise<void>[]): Promise<void> | undefined {
-    return busy.length === 0 ? undefined : Promise.all(busy).then(() => undefined);
   }
 }
 

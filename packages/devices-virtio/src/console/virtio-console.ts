@@ -1,5 +1,6 @@
 import { type CharBackend, type IoWidth, NorthbridgeError, RestoreError } from "@northbridge/sdk";
 import { type VirtioDevice, type VirtioSession, type VirtQueue, virtioSpec } from "@northbridge/sdk/virtio";
+import { expectVersion } from "../saved-state.ts";
 import { ALL_PENDING, ConsoleControl } from "./control.ts";
 import { ConsolePort, type PortStateV1 } from "./port.ts";
 import { Config, Feature, MAX_NAME, MAX_PORTS, Queue, receiveQueue } from "./spec.ts";
@@ -134,8 +135,7 @@ export class VirtioConsole implements VirtioDevice {
 
   restore(state: unknown): void {
     const { version, ports } = state as VirtioConsoleStateV1;
-    const found: unknown = version;
-    if (found !== 1) throw new RestoreError("virtioConsole", `version ${String(found)}, expected 1`);
+    expectVersion("virtioConsole", version);
     if (ports.length !== this.#ports.length) {
       throw new RestoreError("virtioConsole", `${ports.length} ports, expected ${this.#ports.length}`);
     }

@@ -1,4 +1,4 @@
-import { type DirectoryBackend, RestoreError } from "@northbridge/sdk";
+import type { DirectoryBackend } from "@northbridge/sdk";
 import {
   type ConfigPart,
   type DescriptorChain,
@@ -8,6 +8,8 @@ import {
   virtioSpec,
   type VirtQueue,
 } from "@northbridge/sdk/virtio";
+import { HostOperations } from "../host-operations.ts";
+import { expectVersion } from "../saved-state.ts";
 import { FuseServer } from "./fuse-server.ts";
 import { Config, HIPRIO_QUEUE, InHeader, TAG_LENGTH } from "./spec.ts";
 
@@ -32,8 +34,7 @@ export class VirtioFs implements VirtioDevice {
   readonly identity: readonly ConfigPart[] = [{ name: "tag", offset: Config.TAG, length: TAG_LENGTH }];
   readonly #tree: DirectoryBackend;
   readonly #server: FuseServer;
-  /** By queue: host operations under way. */
-  readonly #busy: Set<Promise<void>>[];
+  readonly #busy: HostOperations;
   readonly #counts = { requests: 0, syncs: 0 };
   #session: VirtioSession | undefined;
   #isPaused = false;
@@ -50,7 +51,7 @@ export class VirtioFs implements VirtioDevice {
     this.#tree = tree;
     this.#server = new FuseServer(tree, { cacheMs });
     this.queues = [HIPRIO_SIZE, ...new Array<number>(requestQueues).fill(QUEUE_SIZE)];
-    this.#busy = this.queues.map(() => new Set());
+    this.#busy = new HostOperations(this.queues.length);
     this.config.set(
       Uint8Array.from(tag, (char) => char.charCodeAt(0)),
       Config.TAG,
@@ -72,24 +73,20 @@ export class VirtioFs implements VirtioDevice {
 
   reset(): Promise<void> | undefined {
     this.#session = undefined;
-    const busy = this.#busy.flatMap((operations) => [...operations]);
-    if (busy.length > 0) {
-      return Promise.all(busy).then(() => {
-        this.#tree.forgetAll();
-      });
-    }
-    this.#tree.forgetAll();
-    return undefined;
+    const over = this.#busy.over();
+    if (over === undefined) this.#tree.forgetAll();
+    return over?.then(() => {
+      this.#tree.forgetAll();
+    });
   }
 
   resetQueue(index: number): Promise<void> | undefined {
-    const busy = [...(this.#busy[index] ?? [])];
-    return busy.length === 0 ? undefined : Promise.all(busy).then(() => undefined);
+    return this.#busy.over(index);
   }
 
   async pause(): Promise<void> {
     this.#isPaused = true;
-    await Promise.all(this.#busy.flatMap((busy) => [...busy]));
+    await this.#busy.over();
   }
 
   resume(): void {
@@ -106,8 +103,7 @@ export class VirtioFs implements VirtioDevice {
 
   restore(state: unknown): void {
     const { version, tree } = state as VirtioFsStateV1;
-    const found: unknown = version;
-    if (found !== 1) throw new RestoreError("virtioFs", `version ${String(found)}, expected 1`);
+    expectVersion("virtioFs", version);
     this.#tree.restore(tree);
   }
 
@@ -123,12 +119,12 @@ export class VirtioFs implements VirtioDevice {
       return;
     }
     this.#counts.syncs++;
-    const busy = this.#busy[index];
-    const settled = outcome.then((written) => {
-      busy?.delete(settled);
-      queue.push(chain, written);
-      queue.flush();
-    });
-    busy?.add(settled);
+    this.#busy.add(
+      index,
+      outcome.then((written) => {
+        queue.push(chain, written);
+        queue.flush();
+      }),
+    );
   }
 }

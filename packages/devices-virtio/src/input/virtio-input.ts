@@ -1,5 +1,6 @@
 import { type IoWidth, RestoreError } from "@northbridge/sdk";
 import { serve, type VirtioDevice, type VirtioSession, virtioSpec } from "@northbridge/sdk/virtio";
+import { expectVersion } from "../saved-state.ts";
 import { describe, has, type InputKind } from "./capabilities.ts";
 import { carryOut } from "./commands.ts";
 import type { InputEvent } from "./input-event.ts";
@@ -124,8 +125,7 @@ export class VirtioInput implements VirtioDevice {
 
   restore(state: unknown): void {
     const { version, pending, leds } = state as VirtioInputStateV1;
-    const found: unknown = version;
-    if (found !== 1) throw new RestoreError("virtioInput", `version ${String(found)}, expected 1`);
+    expectVersion("virtioInput", version);
     if (pending.length > MAX_PENDING) {
       throw new RestoreError("virtioInput", `${pending.length} events, expected at most ${MAX_PENDING}`);
     }

@@ -5,9 +5,9 @@ import {
   type InterruptLine,
   type IoHandler,
   type IoWidth,
-  RestoreError,
 } from "@northbridge/sdk";
 import { type EndpointStateV1, type VirtioDevice, VirtioEndpoint, virtioSpec } from "@northbridge/sdk/virtio";
+import { expectVersion } from "../saved-state.ts";
 import { Interrupt, MAGIC, Reg, VENDOR_ID, VERSION } from "./spec.ts";
 
 /** Saved form, version 1. Frozen: add a `V2` and an upgrade instead of editing it. */
@@ -110,8 +110,7 @@ export class VirtioMmio implements Device, IoHandler {
 
   restore(state: unknown): void {
     const { version, endpoint, ...regs } = state as VirtioMmioStateV1;
-    const found: unknown = version;
-    if (found !== 1) throw new RestoreError(this.#name, `virtio-mmio: version ${String(found)}, expected 1`);
+    expectVersion(this.#name, version, "virtio-mmio");
     this.#r = { ...regs };
     this.endpoint.restore(endpoint);
     this.#irq.adopt(this.#r.interruptStatus !== 0);

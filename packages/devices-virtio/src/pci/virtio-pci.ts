@@ -8,6 +8,7 @@ import {
 } from "@northbridge/sdk";
 import { type BarOptions, type PciCapability, PciFunction, pciSpec } from "@northbridge/sdk/pci";
 import { type EndpointStateV1, type VirtioDevice, VirtioEndpoint, virtioSpec } from "@northbridge/sdk/virtio";
+import { expectVersion } from "../saved-state.ts";
 import { LegacyRegisters } from "./legacy-registers.ts";
 import { lowBytes } from "./low-bytes.ts";
 import {
@@ -196,10 +197,7 @@ export class VirtioPci implements Device {
 
   restore(state: unknown): void {
     const saved = state as VirtioPciStateV1;
-    const found = saved as { readonly version: unknown };
-    if (found.version !== 1) {
-      throw new RestoreError(this.function.name, `virtio-pci: version ${String(found.version)}, expected 1`);
-    }
+    expectVersion(this.function.name, saved.version, "virtio-pci");
     if (saved.queueVectors.length !== this.#device.queues.length) {
       throw new RestoreError(
         this.function.name,

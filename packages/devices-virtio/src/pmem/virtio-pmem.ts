@@ -1,4 +1,4 @@
-import { type MemorySlot, RestoreError } from "@northbridge/sdk";
+import type { MemorySlot } from "@northbridge/sdk";
 import {
   type DescriptorChain,
   serve,
@@ -7,6 +7,7 @@ import {
   virtioSpec,
   type VirtQueue,
 } from "@northbridge/sdk/virtio";
+import { expectVersion } from "../saved-state.ts";
 import type { PmemContent } from "./pmem-content.ts";
 import { Config, Request, Response } from "./spec.ts";
 
@@ -83,8 +84,7 @@ export class VirtioPmem implements VirtioDevice {
   }
 
   restore(state: unknown): void {
-    const { version } = state as { readonly version: unknown };
-    if (version !== 1) throw new RestoreError("virtioPmem", `version ${String(version)}, expected 1`);
+    expectVersion("virtioPmem", (state as { readonly version: unknown }).version);
   }
 
   #begin(queue: VirtQueue, chain: DescriptorChain): void {

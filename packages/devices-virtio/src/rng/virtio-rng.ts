@@ -1,6 +1,12 @@
-import { type Clock, type EntropySource, RestoreError } from "@northbridge/sdk";
-import { type VirtioDevice, type VirtioSession, virtioSpec } from "@northbridge/sdk/virtio";
-import { RateLimiter, type RateLimiterStateV1, type RateLimits } from "../rate-limiter.ts";
+import type { Clock, EntropySource } from "@northbridge/sdk";
+import {
+  type DescriptorChain,
+  type VirtioDevice,
+  type VirtioSession,
+  virtioSpec,
+} from "@northbridge/sdk/virtio";
+import { RateLimiter, type RateLimiterStateV1, type RateLimits, serveWithin } from "../rate-limiter.ts";
+import { expectVersion } from "../saved-state.ts";
 import { MAX_BYTES, REQUEST_QUEUE } from "./spec.ts";
 
 const QUEUE_SIZE = 8;
@@ -44,23 +50,14 @@ export class VirtioRng implements VirtioDevice {
   notify(): void {
     const queue = this.#session?.queue(REQUEST_QUEUE);
     if (queue === undefined) return;
-    do {
-      queue.disableNotifications();
-      for (let chain = queue.pop(); chain !== undefined; chain = queue.pop()) {
-        const length = Math.min(chain.writableBytes, MAX_BYTES);
-        if (this.#limiter?.take(length) === false) {
-          this.#throttled++;
-          queue.unpop(chain); // the limiter notifies once it has tokens: until then the driver need not
-          queue.flush();
-          return;
-        }
-        for (const view of chain.writable(0, length)) this.#entropy.fill(view);
-        chain.written(0, length);
-        this.#bytes += length;
-        queue.push(chain, length);
-      }
-    } while (!queue.enableNotifications());
-    queue.flush();
+    const isServed = serveWithin(this.#limiter, queue, lengthOf, (chain) => {
+      const length = lengthOf(chain);
+      for (const view of chain.writable(0, length)) this.#entropy.fill(view);
+      chain.written(0, length);
+      this.#bytes += length;
+      queue.push(chain, length);
+    });
+    if (!isServed) this.#throttled++;
   }
 
   reset(): void {
@@ -79,8 +76,9 @@ export class VirtioRng implements VirtioDevice {
   restore(state: unknown): void {
     if (state === undefined) return;
     const { version, limiter } = state as VirtioRngStateV1;
-    const found: unknown = version;
-    if (found !== 1) throw new RestoreError("virtioRng", `version ${String(found)}, expected 1`);
+    expectVersion("virtioRng", version);
     this.#limiter?.restore(limiter);
   }
 }
+
+const lengthOf = (chain: DescriptorChain): number => Math.min(chain.writableBytes, MAX_BYTES);

@@ -8,6 +8,7 @@ import {
   type VirtQueue,
 } from "@northbridge/sdk/virtio";
 import { parseSize } from "../parse-size.ts";
+import { expectVersion } from "../saved-state.ts";
 import { ScsiCdRom } from "./cd-rom.ts";
 import { ChainData } from "./chain-data.ts";
 import { ScsiDisk } from "./disk.ts";
@@ -239,8 +240,7 @@ export class VirtioScsi implements VirtioDevice {
 
   restore(state: unknown): void {
     const { version, units, changed } = state as VirtioScsiStateV1;
-    const found: unknown = version;
-    if (found !== 1) throw new RestoreError("virtioScsi", `version ${String(found)}, expected 1`);
+    expectVersion("virtioScsi", version);
     if (units.length !== this.#units.length) {
       throw new RestoreError("virtioScsi", `${units.length} targets, expected ${this.#units.length}`);
     }

@@ -2,7 +2,6 @@ import {
   type HostStream,
   type HostStreamListener,
   NorthbridgeError,
-  RestoreError,
   type VsockBackend,
 } from "@northbridge/sdk";
 import {
@@ -13,6 +12,7 @@ import {
   type VirtQueue,
   virtioSpec,
 } from "@northbridge/sdk/virtio";
+import { expectVersion } from "../saved-state.ts";
 import { type Connection, OPERATION, Owed } from "./connection.ts";
 import { Connections } from "./connections.ts";
 import {
@@ -122,8 +122,7 @@ export class VirtioVsock implements VirtioDevice {
 
   restore(state: unknown): void {
     const { version, wasStarted } = state as VirtioVsockStateV1;
-    const found: unknown = version;
-    if (found !== 1) throw new RestoreError("virtioVsock", `version ${String(found)}, expected 1`);
+    expectVersion("virtioVsock", version);
     this.#owesTransportReset = wasStarted;
   }
 
