@@ -1,5 +1,10 @@
 import { existsSync } from "node:fs";
+import { mkdtempDisposable, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { PassThrough } from "node:stream";
 import { describe, expect, it } from "vitest";
+import { QmpClient } from "./qmp-client.ts";
 import { QtestMachine } from "./qtest-machine.ts";
 
 const isHere = QtestMachine.isInstalled();
@@ -37,5 +42,39 @@ describe.skipIf(!isHere)("a QEMU without a guest (needs qemu-system-x86_64)", ()
       }),
     ).rejects.toThrow(/^qemu-system-x86_64 ended with 1: .*unsupported machine type/);
     expect(existsSync(directory)).toBe(false);
+  });
+});
+
+/** What a test has in QEMU's place: reads no command of its monitor, and ends with the first of its qtest socket. */
+const MORTAL = `
+const path = process.argv[process.argv.indexOf("-qtest") + 1].slice("unix:".length);
+require("node:fs").closeSync(0);
+require("node:net").connect(path).once("data", () => { console.error("out of luck"); process.exit(3); });
+`;
+
+describe("a QEMU that ends", () => {
+  it("is told of by whatever it is asked from then on", async () => {
+    await using directory = await mkdtempDisposable(join(tmpdir(), "northbridge-mortal-"));
+    const program = join(directory.path, "mortal.cjs");
+    await writeFile(program, `#!${process.execPath}\n${MORTAL}`, { mode: 0o755 });
+    await using qemu = await QtestMachine.start(program, () => Promise.resolve([]));
+    const ended = `${program} ended with 3: out of luck`;
+    const asked = expect(qemu.objectOf("edu")).rejects.toThrow(ended);
+    await new Promise(setImmediate); // the pipe is broken: that alone says nothing
+    await expect(qemu.read(0, 4)).rejects.toThrow(ended);
+    await asked;
+    await expect(qemu.objectOf("edu")).rejects.toThrow(ended);
+    await expect(qemu.portOut(0x70, 1, 0)).rejects.toThrow(ended);
+  });
+
+  it("leaves no command at its monitor without an answer", async () => {
+    const [commands, answers] = [new PassThrough(), new PassThrough()];
+    const qmp = new QmpClient(commands, answers);
+    answers.write('{"QMP": {}}\n{"return": {}}\n');
+    const waiting = qmp.execute("query-status");
+    commands.destroy(new Error("write EPIPE"));
+    answers.end('{"return": ');
+    await expect(waiting).rejects.toThrow("qmp: query-status: QEMU has ended");
+    await expect(qmp.execute("quit")).rejects.toThrow("qmp: quit: QEMU has ended");
   });
 });

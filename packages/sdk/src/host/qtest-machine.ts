@@ -89,7 +89,14 @@ export class QtestMachine implements AsyncDisposable {
     const directory = await mkdtemp(join(tmpdir(), "northbridge-qtest-"));
     const path = join(directory, "qtest.sock");
     const server = createServer();
-    await new Promise<void>((resolve) => void server.listen(path, resolve));
+    try {
+      await new Promise<void>((resolve, reject) => void server.once("error", reject).listen(path, resolve));
+    } catch (error) {
+      await rm(directory, { recursive: true, force: true });
+      throw error;
+    }
+    // Whoever could not be taken ends: its exit says more.
+    server.on("error", () => undefined);
     const connected = new Promise<Socket>((resolve) => void server.once("connection", resolve));
     const qtest = ["-display", "none", "-qtest", `unix:${path}`, "-qtest-log", "none", "-qmp", "stdio"];
     const child = spawn(program, [...qtest, ...(await argsFor(directory))], {
@@ -120,7 +127,11 @@ export class QtestMachine implements AsyncDisposable {
   /** The object of that type in QEMU's tree that was made first. */
   async objectOf(type: string): Promise<string> {
     const path = "/machine/unattached";
-    const all = await Promise.race([this.#qmp.execute("qom-list", { path }), this.#ended]);
+    const all = await this.#qmp.execute("qom-list", { path }).catch(async (error: unknown) => {
+      // Its own last words, and how it ended.
+      if (this.#qmp.hasEnded) await this.#ended;
+      throw error;
+    });
     const numbers = (all as readonly { readonly name: string; readonly type: string }[])
       .filter((object) => object.type === `child<${type}>`)
       .map(({ name }) => Number(/\[(\d+)\]/.exec(name)?.[1]));
