@@ -148,4 +148,22 @@ describe("VirtioEndpoint", () => {
       setup(new EchoDevice(7)).endpoint.restore(state);
     }).toThrow(/address: bytes 1,0, expected 7,0/);
   });
+
+  it("says whose pause failed where nobody waited for it: restored, before it goes on", async () => {
+    const { endpoint, start } = setup();
+    start();
+    const state = endpoint.save();
+    class Restless extends EchoDevice {
+      pause(): Promise<void> {
+        return Promise.reject(new Error("the host hangs"));
+      }
+    }
+    const restored = setup(new Restless()).endpoint;
+    restored.restore(state);
+    await new Promise(setImmediate); // an unhandled rejection would be told of by now
+    expect(() => {
+      restored.resume();
+    }).toThrow("device echo: pause: the host hangs");
+    await expect(restored.pause()).rejects.toThrow("the host hangs");
+  });
 });

@@ -1,5 +1,6 @@
 import {
   type Clock,
+  DeviceFault,
   type GuestMemory,
   type IoWidth,
   NorthbridgeError,
@@ -83,6 +84,8 @@ export class VirtioEndpoint {
   /** Resets whose host operations are still under way. */
   #resetting = 0;
   #notifications = 0;
+  /** The pause of a device that was restored failed. */
+  #unpaused: DeviceFault | undefined;
 
   constructor(options: EndpointOptions) {
     const { device, name } = options;
@@ -242,10 +245,13 @@ export class VirtioEndpoint {
   }
 
   async pause(): Promise<void> {
-    await this.device.pause?.();
+    if (this.#unpaused !== undefined) throw this.#unpaused;
+    await this.#paused();
   }
 
+  /** Throws `NB_DEVICE` where the device was restored and could not stand still. */
   resume(): void {
+    if (this.#unpaused !== undefined) throw this.#unpaused;
     this.device.resume?.();
     if (this.#isStarted) this.#lookAtQueues();
   }
@@ -323,7 +329,14 @@ export class VirtioEndpoint {
       device.start(this.#session);
     }
     device.restore(state.device ?? undefined);
-    void device.pause?.(); // with nothing under way it is at once
+    // With nothing under way it is at once, and nobody waits for it.
+    void this.#paused().catch((error: unknown) => {
+      this.#unpaused = new DeviceFault(this.#name, `pause: ${reasonOf(error)}`, [], { cause: error });
+    });
+  }
+
+  async #paused(): Promise<void> {
+    await this.device.pause?.();
   }
 
   #acceptsFeatures(): boolean {
@@ -453,3 +466,5 @@ const differing = ({ low, high }: FeatureSet, other: readonly [low: number, high
 
 const hex = ([low, high]: readonly [number, number]): string =>
   `0x${high.toString(16)}${low.toString(16).padStart(8, "0")}`;
+
+const reasonOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
