@@ -82,6 +82,8 @@ export function describeRecord(record: TraceRecord, names: TraceNames): string {
       return `${record.service}.${record.method}${record.args === null ? "" : short(record.args)}${record.outcome === undefined ? "" : ` → ${short(record.outcome)}`}`;
     case "now":
       return `now ${ms(record.ns)}`;
+    case "epoch":
+      return `epoch ${record.ms}`;
     case "memory":
       return `memory ${hex(record.gpa)} holds ${bytes(record.bytes, record.bytes.length)}`;
     case "end":

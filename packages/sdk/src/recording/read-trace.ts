@@ -157,6 +157,9 @@ function readRecord(input: Input, records: TraceRecord[], open: EntryRecord[]): 
     case Op.NOW_ABSOLUTE:
       records.push({ kind: "now", ns: input.atTime(input.float()) });
       return;
+    case Op.EPOCH:
+      records.push({ kind: "epoch", ms: input.float() });
+      return;
     case Op.MEMORY:
       records.push({ kind: "memory", gpa: input.varint(), bytes: input.bytes(input.varint()) });
       return;

@@ -50,6 +50,7 @@ class DeviceRecorder {
   #timers = 0;
   #lines = 0;
   #functions = 0;
+  /** As the trace has it so far. */
   #epochMs: number;
 
   constructor(ctx: DeviceContext, sink: TraceSink) {
@@ -63,14 +64,6 @@ class DeviceRecorder {
         this.#memory.noteViews();
       },
     });
-  }
-
-  /** The wall clock at guest time 0, where it is another one since the machine stood still. */
-  #epochMoved(): number | undefined {
-    const { epochMs } = this.#ctx.clock;
-    if (epochMs === this.#epochMs) return undefined;
-    this.#epochMs = epochMs;
-    return epochMs;
   }
 
   async setUp(spec: DevicePluginSpec<never, never>, config: never): Promise<Device> {
@@ -111,7 +104,7 @@ class DeviceRecorder {
       }),
       ...(device.resume && {
         resume: () => {
-          enter("resume", this.#epochMoved());
+          enter("resume");
           device.resume?.();
         },
       }),
@@ -192,10 +185,16 @@ class DeviceRecorder {
 
   #clock(inner: Clock): Clock {
     const writer = this.#writer;
+    const epochMs = (): number => {
+      const now = inner.epochMs;
+      if (now !== this.#epochMs) writer.epoch(now);
+      this.#epochMs = now;
+      return now;
+    };
     return {
       kind: inner.kind,
       get epochMs() {
-        return inner.epochMs;
+        return epochMs();
       },
       nowNs: () => {
         const ns = inner.nowNs();

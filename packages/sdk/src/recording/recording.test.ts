@@ -134,13 +134,73 @@ describe("a recorded device", () => {
       expect(bench.mmio.read(0xfe00_0000, 4)).toBe(epochMs);
     }
     await bench.close();
-    expect(describeTrace(readTrace(recording())).filter((line) => line.startsWith("resume"))).toEqual([
-      "resume",
-      "resume 5000",
-      "resume",
-      "resume 7000",
+    const lines = describeTrace(readTrace(recording())).map((line) => line.trim());
+    expect(lines.filter((line) => /^(resume|epoch)/.test(line))).toEqual([
+      ...["resume", "resume", "epoch 5000", "resume", "resume", "epoch 7000"],
     ]);
     await expectSameAsTrace(recording(), wall);
+  });
+
+  it("has the wall clock that the device finds whenever it looks, and the time beside it", async () => {
+    const wall = definePlugin({
+      name: "test/wall",
+      config: AnyConfig,
+      setup({ clock, mapMmio }) {
+        let restored = 0;
+        const read = (offset: number): number =>
+          offset === 0 ? restored : clock.nowNs() + clock.epochMs + 1000 * clock.nowNs();
+        mapMmio({ base: 0xfe00_0000, length: 8 }, { read, write: () => undefined });
+        return {
+          save: () => ({}),
+          restore: () => {
+            restored = clock.epochMs;
+          },
+        };
+      },
+    })();
+    const bench = await testBench(recordedDevice(wall, sink));
+    const shown = (): number[] => [0, 4].map((offset) => bench.mmio.read(0xfe00_0000 + offset, 4));
+    Object.assign(bench.clock, { epochMs: 5000 });
+    bench.device.restore?.({});
+    expect(shown()).toEqual([5000, 5000]);
+    bench.clock.advance(3);
+    Object.assign(bench.clock, { epochMs: 7000 });
+    expect(shown()).toEqual([5000, 10_003]);
+    Object.assign(bench.clock, { epochMs: 4000 });
+    expect(shown()).toEqual([5000, 7003]);
+    await bench.close();
+    await expectSameAsTrace(recording(), wall);
+  });
+
+  it("has every reading of a clock that goes on meanwhile", async () => {
+    const stopwatch = (passed: (ns: number) => void): DeviceEntry =>
+      definePlugin({
+        name: "test/stopwatch",
+        config: AnyConfig,
+        setup({ clock, mapMmio }) {
+          const read = (): number => {
+            const start = clock.nowNs();
+            passed(5);
+            return clock.nowNs() - start;
+          };
+          mapMmio({ base: 0xfe00_0000, length: 4 }, { read, write: () => undefined });
+          return {};
+        },
+      })();
+    const bench = await testBench(
+      recordedDevice(
+        stopwatch((ns) => {
+          bench.clock.jump(ns);
+        }),
+        sink,
+      ),
+    );
+    for (let turn = 0; turn < 3; turn++) expect(bench.mmio.read(0xfe00_0000, 4)).toBe(5);
+    await bench.close();
+    await expectSameAsTrace(
+      recording(),
+      stopwatch(() => undefined),
+    );
   });
 
   it("takes six bytes for an access in which nothing else happens", async () => {

@@ -4,6 +4,22 @@ import type { InputRecord, OutputRecord, Trace, TraceRecord } from "./trace-reco
 /** Outputs whose order a replay judges. Regions and lines are known by name and number instead. */
 export type JudgedOutput = Exclude<OutputRecord, { kind: "map" | "unmap" | "line" }>;
 
+/** What a device learns when it looks at its clock. */
+type Reading = Extract<InputRecord, { kind: "now" | "epoch" }>;
+
+const isReading = (record: TraceRecord): record is Reading =>
+  record.kind === "now" || record.kind === "epoch";
+
+const UNJUDGED: ReadonlySet<TraceRecord["kind"]> = new Set([
+  "now",
+  "epoch",
+  "memory",
+  "map",
+  "unmap",
+  "line",
+]);
+const isUnjudged = (record: TraceRecord): boolean => UNJUDGED.has(record.kind);
+
 /** Where a replayed device first did something else than the recorded one. */
 export interface ReplayFailure {
   /** Of the record in which it did. */
@@ -19,6 +35,8 @@ export class ReplayCursor {
   /** What comes behind the last record is not known: nothing is wrong there. */
   readonly #isTruncated: boolean;
   #at = 0;
+  /** Those that were passed and the device has not looked at yet. */
+  readonly #readings: Reading[] = [];
   #failure: ReplayFailure | undefined;
 
   constructor(trace: Trace, names: TraceNames, onInput: (record: InputRecord) => void) {
@@ -42,6 +60,7 @@ export class ReplayCursor {
   }
 
   advance(): void {
+    this.#leaveReadings();
     this.#at++;
   }
 
@@ -50,45 +69,38 @@ export class ReplayCursor {
     this.#failure ??= { at: this.#at, reason };
   }
 
-  /** Gives the device what it learns here, and passes over what is not judged. */
+  /** Gives the device the memory that it learns here, and passes over what is not judged. Readings wait until it looks. */
   takeInputs(): void {
     for (let record = this.record; record !== undefined; record = this.record) {
-      switch (record.kind) {
-        case "memory":
-        case "now":
-          this.#onInput(record);
-          break;
-        case "map":
-        case "unmap":
-        case "line":
-          break;
-        default:
-          return;
-      }
-      this.#at++;
+      if (!isUnjudged(record)) return;
+      this.#pass(record);
     }
   }
 
-  /** The device reads its clock: time goes on to the next reading, if one comes before anything that is judged. */
-  takeReading(): void {
-    for (let at = this.#at; ; at++) {
-      const record = this.#records[at];
-      if (record?.kind === "now") {
-        while (this.#at <= at) {
-          const passed = this.record;
-          if (passed?.kind === "now" || passed?.kind === "memory") this.#onInput(passed);
-          this.#at++;
-        }
+  /** The device reads its clock: it goes on to the next reading of that sort, if one comes before anything that is judged. */
+  takeReading(sort: Reading["kind"]): void {
+    for (;;) {
+      const at = this.#readings.findIndex(({ kind }) => kind === sort);
+      const [reading] = at < 0 ? [] : this.#readings.splice(at, 1);
+      if (reading !== undefined) {
+        this.#onInput(reading);
         return;
       }
-      if (
-        record?.kind !== "memory" &&
-        record?.kind !== "map" &&
-        record?.kind !== "unmap" &&
-        record?.kind !== "line"
-      )
-        return;
+      const { record } = this;
+      if (record === undefined || !isUnjudged(record)) return;
+      this.#pass(record);
     }
+  }
+
+  /** What the device has not looked at by now it never saw, or is other code: time has passed all the same. */
+  #leaveReadings(): void {
+    for (const reading of this.#readings.splice(0)) this.#onInput(reading);
+  }
+
+  #pass(record: TraceRecord): void {
+    if (record.kind === "memory") this.#onInput(record);
+    else if (isReading(record)) this.#readings.push(record);
+    this.#at++;
   }
 
   /** The device does this. Returns what the trace has in its place, where that is the same. */
@@ -98,6 +110,7 @@ export class ReplayCursor {
   ): Extract<JudgedOutput, { kind: K }> | undefined {
     if (this.#failure !== undefined) return undefined;
     this.takeInputs();
+    this.#leaveReadings();
     const record = this.record;
     if (record === undefined && this.#isTruncated) return undefined;
     const expected = record?.kind === found.kind ? (record as Extract<JudgedOutput, { kind: K }>) : undefined;
@@ -113,6 +126,7 @@ export class ReplayCursor {
   end(): TraceRecord | undefined {
     if (this.#failure !== undefined) return undefined;
     this.takeInputs();
+    this.#leaveReadings();
     const record = this.record;
     if (record === undefined && this.#isTruncated) return undefined;
     if (record?.kind !== "end") {

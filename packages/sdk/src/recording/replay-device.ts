@@ -84,6 +84,7 @@ class DeviceReplay {
       if (record.kind === "map") this.#regions.set(record.region, `${record.space} ${record.name}`);
     this.#cursor = new ReplayCursor(trace, this.#names, (input) => {
       if (input.kind === "now") this.#nowNs = input.ns;
+      else if (input.kind === "epoch") this.#epochMs = input.ms;
       else this.#memory.fill(input.gpa, input.bytes);
     });
     this.#memory = new ReplayMemory(trace.header.memory, {
@@ -166,6 +167,7 @@ class DeviceReplay {
         cursor.advance();
         return false;
       case "now":
+      case "epoch":
       case "memory":
       case "map":
       case "unmap":
@@ -190,6 +192,8 @@ class DeviceReplay {
   ): void {
     const cursor = this.#cursor;
     cursor.takeInputs();
+    // Guest time as it was when the timer fired.
+    if (record.kind === "timer") cursor.takeReading("now");
     let answer: unknown;
     let error: unknown;
     let hasThrown = false;
@@ -315,7 +319,10 @@ class DeviceReplay {
   #context(): DeviceContext {
     const cursor = this.#cursor;
     const { device, clock } = this.#trace.header;
-    const epochMs = (): number => this.#epochMs ?? clock.epochMs;
+    const epochMs = (): number => {
+      cursor.takeReading("epoch");
+      return this.#epochMs ?? clock.epochMs;
+    };
     const power = (request: PowerRequest, detail = ""): void => {
       cursor.output(
         { kind: "power", request, detail },
@@ -332,7 +339,7 @@ class DeviceReplay {
           return epochMs();
         },
         nowNs: () => {
-          cursor.takeReading();
+          cursor.takeReading("now");
           return this.#nowNs;
         },
         createTimer: (callback) => this.#timer(callback),

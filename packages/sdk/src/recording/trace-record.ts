@@ -36,7 +36,7 @@ export type EntryRecord =
       value: number;
     }
   | { readonly kind: "timer"; readonly timer: number }
-  /** Has no `end`: a device may go on after the call. The state of `resume` is the clock's `epochMs` where that has changed. */
+  /** Has no `end`: a device may go on after the call. Older traces have the clock's `epochMs` as the state of `resume`. */
   | { readonly kind: "lifecycle"; readonly call: LifecycleCall; readonly state: unknown }
   /** A service calls what the device gave it. */
   | { readonly kind: "callback"; readonly callback: number; readonly args: unknown; result: unknown }
@@ -93,6 +93,8 @@ export type OutputRecord =
 /** What the device learns meanwhile. A replay gives it the same. */
 export type InputRecord =
   | { readonly kind: "now"; readonly ns: number }
+  /** The clock's `epochMs` where it is not the last one any more. */
+  | { readonly kind: "epoch"; readonly ms: number }
   /** Guest memory that the device is about to read holds this. */
   | { readonly kind: "memory"; readonly gpa: number; readonly bytes: Uint8Array };
 
@@ -150,6 +152,7 @@ export const Op = {
   NOW: 0x20,
   NOW_ABSOLUTE: 0x21,
   MEMORY: 0x22,
+  EPOCH: 0x23,
   END: 0x30,
   /** With an error. */
   THROWN: 0x31,

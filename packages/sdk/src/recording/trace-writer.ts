@@ -168,6 +168,13 @@ export class TraceWriter {
     this.#lastNs = ns;
   }
 
+  epoch(ms: number): void {
+    this.#flushPending();
+    this.#fixed();
+    this.#byte(Op.EPOCH);
+    this.#float(ms);
+  }
+
   /** Outputs that are rare enough to be written as text. */
   rare(record: Extract<OutputRecord, { kind: "map" | "unmap" | "line" | "power" | "call" }>): void {
     this.#flushPending();
