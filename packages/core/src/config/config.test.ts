@@ -171,6 +171,15 @@ describe("loadMachineConfig", () => {
     expect(config.devices?.[0]).toMatchObject({ id: "y", input: { at: 2, to: { kind: null } } });
   });
 
+  it("takes a device of data with an option called spec for what it is", async () => {
+    const path = await file(
+      "spec.yaml",
+      "memory: { mib: 64 }\ndevices: [{ plugin: a, spec: { setup: x } }]\n",
+    );
+    const { config } = await loadMachineConfig(path, ["devices[0].at=1", "devices[0].spec.setup=y"]);
+    expect(config.devices).toEqual([{ plugin: "a", at: 1, spec: { setup: "y" } }]);
+  });
+
   it("changes single values first", async () => {
     const path = await file("set.yaml", "memory: { mib: 64 }\ndevices: [{ plugin: a, at: 1 }]\n");
     const load = async (...overrides: string[]): Promise<unknown> =>
