@@ -1,11 +1,12 @@
-import type {
-  BlockBackend,
-  CharEnd,
-  DirectoryBackend,
-  HostEndOptions,
-  HostEnds,
-  NetBackend,
-  VsockBackend,
+import {
+  type BlockBackend,
+  type CharEnd,
+  type DirectoryBackend,
+  type HostEndOptions,
+  type HostEnds,
+  type NetBackend,
+  NorthbridgeError,
+  type VsockBackend,
 } from "@northbridge/core/contracts";
 import { WiredEnd } from "./wiring.ts";
 
@@ -13,58 +14,74 @@ type Opened = BlockBackend | CharEnd | NetBackend | VsockBackend;
 
 interface KeptEnd {
   readonly key: string;
-  readonly end: Opened;
+  readonly sort: "block" | "char" | "net" | "vsock";
+  readonly open: () => Promise<Opened>;
+  /** Absent while the new code has what it kept others from, such as a file. */
+  end: Opened | undefined;
   readonly wired: WiredEnd<Opened>;
 }
 
 /** Host ends that stay open while the code of their device is replaced: who opens the same again gets the same. */
 export class KeptHostEnds implements HostEnds {
   readonly #inner: HostEnds;
+  /** Of the code that was set up last. */
   #kept: KeptEnd[] = [];
-  /** Of the code that may be replaced. */
+  /** Of the code that may be replaced, while it may. */
   #old: readonly KeptEnd[] = [];
-  #next = 0;
 
   constructor(inner: HostEnds) {
     this.#inner = inner;
   }
 
-  /** New code opens its ends from here on, in the order of the old. */
+  /** New code opens its ends from here on. */
   begin(): void {
-    this.#next = 0;
-    this.#old = [...this.#kept];
+    this.#old = this.#kept;
+    this.#kept = [];
     for (const { wired } of this.#old) wired.remember();
   }
 
   /** The new code has taken over: what it has no use for is closed. */
   async commit(): Promise<void> {
-    this.#kept.length = this.#next;
-    await closeThose(this.#old, this.#kept);
+    const left = this.#old.filter((kept) => !this.#kept.includes(kept));
+    this.#old = [];
+    for (const kept of left) await release(kept);
   }
 
-  /** The old code goes on: with its own ends, and as their consumer. */
+  /**
+   * The old code goes on: with its own ends, and as their consumer. Throws what the host says where one that was given up
+   * for the new code cannot be had again.
+   */
   async rollBack(): Promise<void> {
-    const opened = this.#kept;
+    const opened = this.#kept.filter((kept) => !this.#old.includes(kept));
     this.#kept = [...this.#old];
-    this.#next = this.#kept.length;
-    await closeThose(opened, this.#kept);
-    for (const { wired } of this.#kept) wired.takeBack();
+    this.#old = [];
+    for (const kept of opened) await release(kept);
+    const problems: unknown[] = [];
+    for (const kept of this.#kept) {
+      try {
+        if (kept.end === undefined) kept.wired.replace((kept.end = await kept.open()));
+        kept.wired.takeBack();
+      } catch (error) {
+        problems.push(error);
+      }
+    }
+    if (problems.length > 0) throw problems[0];
   }
 
   block(options: HostEndOptions, use: { readonly readOnly: boolean }): Promise<BlockBackend> {
-    return this.#open(["block", options, use], () => this.#inner.block(options, use));
+    return this.#open("block", [options, use], () => this.#inner.block(options, use));
   }
 
   char(options: HostEndOptions): Promise<CharEnd> {
-    return this.#open(["char", options], () => this.#inner.char(options));
+    return this.#open("char", [options], () => this.#inner.char(options));
   }
 
   net(options: HostEndOptions): Promise<NetBackend> {
-    return this.#open(["net", options], () => this.#inner.net(options));
+    return this.#open("net", [options], () => this.#inner.net(options));
   }
 
   vsock(options: HostEndOptions): Promise<VsockBackend> {
-    return this.#open(["vsock", options], () => this.#inner.vsock(options));
+    return this.#open("vsock", [options], () => this.#inner.vsock(options));
   }
 
   directory(options: HostEndOptions, use: { readonly readOnly: boolean }): Promise<DirectoryBackend> {
@@ -74,22 +91,43 @@ export class KeptHostEnds implements HostEnds {
 
   /** Gives all up with the machine. */
   async close(): Promise<void> {
-    for (const { end } of this.#kept.splice(0)) await end.close?.();
+    for (const kept of this.#kept.splice(0)) await release(kept);
   }
 
-  async #open<E extends Opened>(what: unknown, open: () => Promise<E>): Promise<E> {
-    const key = JSON.stringify(what);
-    const at = this.#next++;
-    const known = this.#kept[at];
-    if (known?.key === key) return known.wired.shown as E;
-    const end = await open();
+  async #open<E extends Opened>(sort: KeptEnd["sort"], what: unknown, open: () => Promise<E>): Promise<E> {
+    const key = JSON.stringify([sort, what]);
+    const known = this.#old.find(
+      (kept) => kept.key === key && kept.end !== undefined && !this.#kept.includes(kept),
+    );
+    if (known !== undefined) {
+      this.#kept.push(known);
+      return known.wired.shown as E;
+    }
+    const end = await open().catch(async (error: unknown) => {
+      if (!(await this.#makeWay(sort, error))) throw error;
+      return await open();
+    });
     const wired = new WiredEnd<Opened>(end);
-    this.#kept[at] = { key, end, wired };
+    this.#kept.push({ key, sort, open, end, wired });
     return wired.shown as E;
+  }
+
+  /**
+   * The host refuses: an image is one disk's at a time, a port one listener's, and the old code may have it. Gives up what
+   * of that sort the new code has not asked for. False where there is nothing.
+   */
+  async #makeWay(sort: KeptEnd["sort"], error: unknown): Promise<boolean> {
+    if (!(error instanceof NorthbridgeError) || error.code !== "NB_HOST") return false;
+    const inTheWay = this.#old.filter(
+      (kept) => kept.sort === sort && kept.end !== undefined && !this.#kept.includes(kept),
+    );
+    for (const kept of inTheWay) await release(kept);
+    return inTheWay.length > 0;
   }
 }
 
-/** Closes ends that are not among those to keep. */
-async function closeThose(ends: readonly KeptEnd[], toKeep: readonly KeptEnd[]): Promise<void> {
-  for (const kept of ends) if (!toKeep.includes(kept)) await kept.end.close?.();
+async function release(kept: KeptEnd): Promise<void> {
+  const { end } = kept;
+  kept.end = undefined;
+  await end?.close?.();
 }

@@ -113,11 +113,11 @@ export class ReloadableDevice {
     } catch (error) {
       detach(next);
       await runClosers(next);
-      await this.#ends?.rollBack();
+      const loss: unknown = await this.#ends?.rollBack().catch((problem: unknown) => problem);
       this.#console?.takeBack();
       this.#takeBackLines(lines);
       attach(old);
-      throw error;
+      throw loss === undefined ? error : withLoss(error, loss);
     }
     next.functions.forEach((fn, at) => {
       const socket = this.#sockets[at];
@@ -324,6 +324,16 @@ function clockOf(clock: Clock, generation: Generation): Clock {
     },
   };
 }
+
+/** Why the old code goes on, and what it lacks from now on. */
+const withLoss = (error: unknown, loss: unknown): NorthbridgeError =>
+  new NorthbridgeError(
+    "NB_HOST",
+    `${reasonOf(error)}; and what the old code had open is gone: ${reasonOf(loss)}`,
+    { cause: error },
+  );
+
+const reasonOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
 
 const refuse = (reason: string): NorthbridgeError =>
   new NorthbridgeError("NB_RESTORE", `the device cannot be replaced: ${reason}`);

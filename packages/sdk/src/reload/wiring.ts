@@ -1,5 +1,8 @@
-/** Methods by which a device gives a host end its functions: the last call of each counts. */
-const WIRING: ReadonlySet<string> = new Set(["connect", "watchPeer", "watchLink", "setOffloads"]);
+/** Methods by which a device gives a host end its functions, or memory: the last call of each counts. */
+const WIRING: ReadonlySet<string> = new Set([
+  ...["connect", "watchPeer", "watchRoom", "watchLink", "setOffloads"],
+  "mapUnder",
+]);
 /** A vsock back end's `connect` opens a stream. */
 const VSOCK_WIRING: ReadonlySet<string> = new Set(["onConnect"]);
 
@@ -9,26 +12,24 @@ type Calls = Map<string, readonly unknown[]>;
 export class WiredEnd<E extends object> {
   /** For the device. */
   readonly shown: E;
-  readonly #end: E;
+  #end: E;
+  readonly #wiring: ReadonlySet<string>;
   #calls: Calls = new Map();
   #before: Calls = new Map();
 
   constructor(end: E) {
     this.#end = end;
-    const wiring = "onConnect" in end ? VSOCK_WIRING : WIRING;
+    this.#wiring = "onConnect" in end ? VSOCK_WIRING : WIRING;
     this.shown = new Proxy(end, {
-      get: (target, key): unknown => {
-        if (key === "close") return () => Promise.resolve();
-        const value: unknown = Reflect.get(target, key, target);
-        if (typeof value !== "function") return value;
-        const method = (value as (...args: unknown[]) => unknown).bind(target);
-        if (typeof key !== "string" || !wiring.has(key)) return method;
-        return (...args: unknown[]) => {
-          this.#calls.set(key, args);
-          return method(...args);
-        };
-      },
+      has: (_first, key) => Reflect.has(this.#end, key),
+      get: (_first, key) => this.#get(key),
     });
+  }
+
+  /** Puts another end, opened like the one before, in its place; `takeBack` connects it. */
+  replace(end: E): void {
+    this.#end = end;
+    this.#calls = new Map();
   }
 
   /** What is connected now is what `takeBack` goes back to. */
@@ -44,5 +45,19 @@ export class WiredEnd<E extends object> {
       call.apply(this.#end, [...args]);
     }
     this.#calls = this.#before;
+  }
+
+  #get(key: string | symbol): unknown {
+    if (key === "close") return () => Promise.resolve();
+    const end = this.#end;
+    const value: unknown = Reflect.get(end, key, end);
+    if (typeof value !== "function") return value;
+    const isWiring = typeof key === "string" && this.#wiring.has(key);
+    return (...args: unknown[]) => {
+      if (isWiring) this.#calls.set(key, args);
+      // A device may have kept the method of the end before.
+      const now = this.#end;
+      return (Reflect.get(now, key, now) as (...args: unknown[]) => unknown).apply(now, args);
+    };
   }
 }

@@ -1,0 +1,182 @@
+import {
+  type BlockBackend,
+  type HostEndOptions,
+  HostEnds,
+  NorthbridgeError,
+} from "@northbridge/core/contracts";
+import { beforeEach, describe, expect, it } from "vitest";
+import { type ConfigSchema, definePlugin, type DevicePluginSpec } from "../index.ts";
+import { FakeDisk, FakeNet, testBench } from "../testing/index.ts";
+import { ReloadableDevice } from "./index.ts";
+
+const AnyConfig: ConfigSchema<object, object> = {
+  "~standard": { version: 1, vendor: "test", validate: (value) => ({ value: value as object }) },
+};
+
+/** Files of a host, of which each is one disk's at a time, as images are. */
+class Files {
+  readonly log: string[] = [];
+  readonly bytes = new Map<string, Uint8Array>();
+  readonly #inUse = new Set<string>();
+  /** Files that cannot be opened any more. */
+  readonly gone = new Set<string>();
+
+  open({ path, disk }: HostEndOptions): FakeDisk {
+    const file = String(path ?? (disk as HostEndOptions)["path"]);
+    if (this.gone.has(file)) throw new NorthbridgeError("NB_HOST", `${file}: there is no such file`);
+    if (this.#inUse.has(file)) throw new NorthbridgeError("NB_HOST", `${file}: image is in use`);
+    this.#inUse.add(file);
+    this.log.push(`open ${file}`);
+    const bytes = this.bytes.get(file) ?? new Uint8Array(4096);
+    this.bytes.set(file, bytes);
+    const backend = new FakeDisk(4096);
+    backend.bytes.set(bytes);
+    const close = backend.close.bind(backend);
+    backend.close = () => {
+      this.log.push(`close ${file}`);
+      this.#inUse.delete(file);
+      bytes.set(backend.bytes);
+      return close();
+    };
+    return backend;
+  }
+}
+
+let files = new Files();
+beforeEach(() => {
+  files = new Files();
+});
+const nets: FakeNet[] = [];
+
+/** A device with these disks, and a card. `fails` when it is restored. */
+const box = (
+  disks: readonly HostEndOptions[],
+  fails = false,
+): DevicePluginSpec<never, never> & { disks: BlockBackend[] } => {
+  const found: BlockBackend[] = [];
+  const { spec } = definePlugin({
+    name: "test/box",
+    config: AnyConfig,
+    async setup(ctx) {
+      const ends = ctx.get(HostEnds);
+      for (const options of disks) found.push(await ends.block(options, { readOnly: false }));
+      (await ends.net({ kind: "fake" })).connect(
+        () => true,
+        () => undefined,
+      );
+      return {
+        save: () => ({}),
+        restore: () => {
+          if (fails) throw new Error("not today");
+        },
+      };
+    },
+  });
+  return { ...spec, disks: found };
+};
+
+async function start(first: DevicePluginSpec<never, never>) {
+  const reloadable = new ReloadableDevice(first);
+  const bench = await testBench(
+    { spec: reloadable.spec, input: {} },
+    {
+      prepare: (machine) =>
+        machine.provide(HostEnds, {
+          block: (options) => Promise.resolve().then(() => files.open(options)),
+          char: () => Promise.reject(new Error("none")),
+          net: () => {
+            nets.push(new FakeNet());
+            return Promise.resolve(nets.at(-1)!);
+          },
+          directory: () => Promise.reject(new Error("none")),
+          vsock: () => Promise.reject(new Error("none")),
+        }),
+    },
+  );
+  return { reloadable, bench };
+}
+
+const A = { kind: "file", path: "a.img" };
+const B = { kind: "file", path: "b.img" };
+const block = (value: number): Uint8Array => new Uint8Array(512).fill(value);
+async function contentOf(disk: BlockBackend | undefined): Promise<number | undefined> {
+  const found = new Uint8Array(512);
+  await disk?.read(0, [found]);
+  return found[0];
+}
+
+describe("disks of a device whose code is replaced", () => {
+  it.each([
+    ["other options", { ...A, readOnly: true }],
+    ["another kind around it", { kind: "faulty", disk: A }],
+  ])("may be the same file with %s", async (_what, changed) => {
+    const old = box([A]);
+    const { reloadable, bench } = await start(old);
+    await old.disks[0]?.write(0, [block(7)]);
+    const next = box([changed]);
+    await reloadable.replace(next, {});
+    expect(files.log).toEqual(["open a.img", "close a.img", "open a.img"]);
+    expect(await contentOf(next.disks[0])).toBe(7);
+    await bench.close();
+    expect(files.log.slice(3)).toEqual(["close a.img"]);
+  });
+
+  it("are the same ones in another order, beside a new one", async () => {
+    const { reloadable, bench } = await start(box([A]));
+    await reloadable.replace(box([B, A]), {});
+    await reloadable.replace(box([A, B]), {});
+    expect(files.log).toEqual(["open a.img", "open b.img"]);
+    await reloadable.replace(box([B]), {});
+    expect(files.log.slice(2)).toEqual(["close a.img"]);
+    await bench.close();
+    expect(files.log.slice(3)).toEqual(["close b.img"]);
+  });
+
+  it.each([
+    [
+      "cannot be opened",
+      [
+        { ...A, readOnly: true },
+        { kind: "file", path: "none.img" },
+      ],
+      false,
+      "none.img: there is no such file",
+    ],
+    ["fails", [{ ...A, readOnly: true }, B], true, "not today"],
+  ] as const)(
+    "are the old code's again, with what is in them, where the new %s",
+    async (_what, disks, fails, reason) => {
+      files.gone.add("none.img");
+      const old = box([A, B]);
+      const { reloadable, bench } = await start(old);
+      await old.disks[0]?.write(0, [block(7)]);
+      await expect(reloadable.replace(box(disks, fails), {})).rejects.toThrow(reason);
+      expect(await contentOf(old.disks[0])).toBe(7);
+      await old.disks[0]?.write(0, [block(8)]);
+      expect(await contentOf(old.disks[0])).toBe(8);
+      const next = box([{ ...A, readOnly: true }, B]);
+      await reloadable.replace(next, {});
+      expect(await contentOf(next.disks[0])).toBe(8);
+      await bench.close();
+      const count = (what: string): number => files.log.filter((line) => line === what).length;
+      expect(count("open a.img")).toBe(count("close a.img"));
+      expect(count("open b.img")).toBe(count("close b.img"));
+    },
+  );
+
+  it("are told of where the old code cannot have them back", async () => {
+    const old = box([A]);
+    const { reloadable, bench } = await start(old);
+    const changed = { ...A, readOnly: true };
+    const next = box([changed]);
+    const setup: typeof next.setup = async (ctx, config) => {
+      await next.setup(ctx, config);
+      files.gone.add("a.img");
+      throw new Error("not today");
+    };
+    await expect(reloadable.replace({ ...next, setup }, {})).rejects.toThrow(
+      "not today; and what the old code had open is gone: a.img: there is no such file",
+    );
+    await bench.close();
+  });
+});
