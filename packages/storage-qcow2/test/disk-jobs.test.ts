@@ -1,108 +1,27 @@
-import { existsSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, it } from "vitest";
 import { openImage } from "../src/chain/open-image.ts";
 import { ManagedDisk } from "../src/graph/disk-jobs.ts";
-import { NodeFile } from "../src/file/node-file.ts";
-import type { ImageOpener } from "../src/graph/job.ts";
 import { ImageError } from "../src/image-error.ts";
 import { exportImage } from "../src/nbd/nbd-export.ts";
 import { NbdServer } from "../src/nbd/nbd-server.ts";
-import { checkQcow2 } from "../src/qcow2/check/check-qcow2.ts";
 import { Qcow2Image } from "../src/qcow2/qcow2-image.ts";
 import { inDirectory, qemu, qemuImg, Random, seeds } from "./qemu.ts";
-import { contentOf, ended, expectClean, fill, Guest, make, open, same, SIZE, turn } from "./writing-guest.ts";
-
-const managed = (path: string): ManagedDisk =>
-  new ManagedDisk(openImage(path, { format: "qcow2" }), (name, more) => openImage(name, more));
-
-/** Lets the guest write, and stop in between, so that what it wrote can be compared. */
-async function some(guest: Guest, writes = 20): Promise<void> {
-  const until = guest.writes + writes;
-  while (guest.writes < until) await turn();
-}
-
-it("an encrypted disk is copied with its keys, or in the clear where that is said", {
-  timeout: 60_000,
-}, async () => {
-  await inDirectory(async (directory) => {
-    const at = (name: string): string => join(directory, name);
-    const passphrase = new TextEncoder().encode("open sesame");
-    make(at("base"), { encryption: { passphrase, iterationMs: 1 } });
-    const opener: ImageOpener = (name, more) => openImage(name, { passphrase, ...more });
-    const locked = { passphrase };
-    const disk = new ManagedDisk(opener(at("base"), { format: "qcow2" }), opener);
-    fill(disk.image, new Random(1));
-    if (!(disk.image instanceof Qcow2Image)) throw new Error("no qcow2 image");
-    disk.image.bitmaps.add("b", 65536);
-    const done = async (): Promise<void> =>
-      expect(await ended(disk)).toMatchObject({ state: "done", error: undefined });
-
-    disk.jobs.backup(at("full"), "b");
-    await done();
-    await using guest = new Guest(disk, 1);
-    await some(guest);
-    await guest.stop();
-    disk.jobs.backup(at("more"), "b", at("full"));
-    await done();
-    disk.jobs.snapshot(at("top"));
-    disk.jobs.backup(at("clear"), undefined, undefined, { plain: true });
-    await done();
-    for (const name of ["more", "top", "clear"]) {
-      const copy = open(at(name), { readOnly: true, forceShare: true, ...(name === "clear" ? {} : locked) });
-      expect(same(contentOf(copy), guest.model), name).toBe(true);
-      expect(copy.meta.isEncrypted).toBe(name !== "clear");
-      copy.closeNow();
-    }
-    disk.jobs.stream();
-    await done();
-    await disk.jobs.mirror(at("copy"));
-    await ended(disk);
-    await disk.jobs.complete(true);
-    expect(disk.location).toBe(at("copy"));
-    expect(same(contentOf(disk.image), guest.model)).toBe(true);
-    await expect(disk.jobs.mirror("nbd:unix:nowhere")).rejects.toThrow(
-      /copy: the image is encrypted, and mirror to nbd:unix:nowhere would have its content in the clear: expected --plain$/,
-    );
-    await disk.close();
-    for (const name of ["base", "full", "more", "top", "copy"]) {
-      const file = NodeFile.open(at(name), { readOnly: true });
-      expect(checkQcow2(file), name).toMatchObject({ corruptions: 0, leaks: 0, checkErrors: 0 });
-      file.close();
-    }
-    if (qemuImg === undefined) return;
-    writeFileSync(at("pw"), passphrase);
-    const image = `driver=qcow2,encrypt.key-secret=s,file.filename=${at("copy")}`;
-    const convert = ["convert", "--object", `secret,id=s,file=${at("pw")}`, "--image-opts", image, at("out")];
-    expect(qemu("qemu-img", ...convert)).toMatchObject({ status: 0 });
-    expect(same(readFileSync(at("out")), guest.model)).toBe(true);
-  });
-});
-
-it("an overlay that is encrypted goes into a base that is not, and the other way, only where that is said", async () => {
-  await inDirectory(async (directory) => {
-    const at = (name: string): string => join(directory, name);
-    const passphrase = new TextEncoder().encode("open sesame");
-    const opener: ImageOpener = (name, more) => openImage(name, { passphrase, ...more });
-    const below = { backingFile: "base", backingFormat: "qcow2" };
-    for (const [base, top, job] of [
-      [{}, { encryption: { passphrase, iterationMs: 1 } }, "commit"],
-      [{ encryption: { passphrase, iterationMs: 1 } }, {}, "stream"],
-    ] as const) {
-      make(at("base"), base);
-      make(at("top"), { ...top, ...below });
-      const disk = new ManagedDisk(opener(at("top"), { format: "qcow2" }), opener);
-      fill(disk.image, new Random(1));
-      const expected = contentOf(disk.image);
-      expect(() => (job === "commit" ? disk.jobs.commit() : disk.jobs.stream())).toThrow("expected --plain");
-      if (job === "commit") disk.jobs.commit(undefined, { plain: true });
-      else disk.jobs.stream({ plain: true });
-      expect(await ended(disk)).toMatchObject({ state: "done", error: undefined });
-      expect(same(contentOf(disk.image), expected)).toBe(true);
-      await disk.close();
-    }
-  });
-});
+import {
+  contentOf,
+  ended,
+  expectClean,
+  fill,
+  Guest,
+  make,
+  managed,
+  open,
+  same,
+  SIZE,
+  some,
+  turn,
+} from "./writing-guest.ts";
 
 it.each(seeds(2))(
   "a disk is snapshot, backed up, committed, mirrored and streamed under its guest, seed %i",
@@ -302,134 +221,6 @@ it.skipIf(qemuImg === undefined)(
   },
 );
 
-it("bitmaps follow the disk to an overlay, back into its base, and to a copy", async () => {
-  await inDirectory(async (directory) => {
-    const at = (name: string): string => join(directory, name);
-    const disk = managed(make(at("a")));
-    const bitmaps = (): [name: string, dirty: number][] => {
-      if (!(disk.image instanceof Qcow2Image)) throw new Error("no qcow2 image");
-      const { bitmaps } = disk.image;
-      return bitmaps.list().map(({ name }) => [name, bitmaps.get(name).dirtyBytes(SIZE)]);
-    };
-    if (disk.image instanceof Qcow2Image) disk.image.bitmaps.add("b", 65536);
-    const write = (chunk: number): Promise<void> => disk.write(chunk * 65536, [new Uint8Array(512).fill(1)]);
-    await write(0);
-    disk.jobs.snapshot(at("over"));
-    await write(1);
-    expect(bitmaps()).toEqual([["b", 2 * 65536]]);
-    disk.jobs.backup(at("full"), "b");
-    await ended(disk);
-    expect(bitmaps()).toEqual([["b", 0]]);
-    await write(2);
-    disk.jobs.commit();
-    expect(await ended(disk)).toMatchObject({ state: "done" });
-    expect(disk.location).toBe(at("a"));
-    expect(bitmaps()).toEqual([["b", 65536]]);
-    await disk.jobs.mirror(at("copy"));
-    await ended(disk);
-    await write(3);
-    await disk.jobs.complete(true);
-    expect(bitmaps()).toEqual([["b", 2 * 65536]]);
-    const expected = contentOf(disk.image);
-    disk.jobs.backup(at("more"), "b", at("full"));
-    await ended(disk);
-    await disk.close();
-    const backup = open(at("more"), { readOnly: true });
-    expect(same(contentOf(backup), expected)).toBe(true);
-    backup.closeNow();
-    for (const name of ["a", "over", "copy"]) expectClean(at(name));
-  });
-});
-
-it("a backup that ends early leaves no target, and the next one has all that it would have had", async () => {
-  await inDirectory(async (directory) => {
-    const at = (name: string): string => join(directory, name);
-    const disk = managed(make(at("a")));
-    const { image } = disk.jobs;
-    if (!(image instanceof Qcow2Image)) throw new Error("no qcow2 image");
-    image.bitmaps.add("b", 65536);
-    fill(image, new Random(1));
-    disk.jobs.backup(at("full"), "b");
-    await turn();
-    await disk.jobs.cancel();
-    expect(disk.jobs.last).toMatchObject({ state: "cancelled" });
-    expect(existsSync(at("full"))).toBe(false);
-    disk.jobs.backup(at("full"), "b");
-    expect(await ended(disk)).toMatchObject({ state: "done" });
-    await disk.write(0, [new Uint8Array(65536).fill(77)]);
-    disk.jobs.backup(at("more"), "b", at("full"));
-    await disk.jobs.cancel();
-    expect(existsSync(at("more"))).toBe(false);
-    disk.jobs.backup(at("more"), "b", at("full"));
-    expect(await ended(disk)).toMatchObject({ state: "done" });
-    const copy = open(at("more"), { readOnly: true });
-    expect(same(contentOf(copy), contentOf(image))).toBe(true);
-    copy.closeNow();
-    await disk.close();
-  });
-});
-
-it("a backup whose target does not close is none, and the next one has what it had", async () => {
-  await inDirectory(async (directory) => {
-    const at = (name: string): string => join(directory, name);
-    let isFailing = false;
-    const disk = new ManagedDisk(openImage(make(at("a")), { format: "qcow2" }), (name, more) => {
-      const image = openImage(name, more);
-      if (isFailing && more.readOnly !== true)
-        image.close = () => Promise.reject(new Error("EIO at the end"));
-      return image;
-    });
-    const { image } = disk.jobs;
-    if (!(image instanceof Qcow2Image)) throw new Error("no qcow2 image");
-    image.bitmaps.add("b", 65536);
-    fill(image, new Random(1));
-    disk.jobs.backup(at("full"), "b");
-    expect(await ended(disk)).toMatchObject({ state: "done" });
-    await disk.write(0, [new Uint8Array(65536).fill(77)]);
-    isFailing = true;
-    disk.jobs.backup(at("more"), "b", at("full"));
-    expect(await ended(disk)).toMatchObject({ state: "failed", error: "EIO at the end" });
-    isFailing = false;
-    disk.jobs.backup(at("most"), "b", at("full"));
-    expect(await ended(disk)).toMatchObject({ state: "done" });
-    const copy = open(at("most"), { readOnly: true });
-    expect(same(contentOf(copy), contentOf(image))).toBe(true);
-    copy.closeNow();
-    await disk.close();
-  });
-});
-
-it("what cannot be the last backup is refused, and leaves the bitmap alone", async () => {
-  await inDirectory(async (directory) => {
-    const at = (name: string): string => join(directory, name);
-    make(at("base"));
-    const disk = managed(make(at("a"), { backingFile: "base", backingFormat: "qcow2" }));
-    const { image } = disk.jobs;
-    if (!(image instanceof Qcow2Image)) throw new Error("no qcow2 image");
-    image.bitmaps.add("b", 65536);
-    disk.jobs.backup(at("one"), "b");
-    await ended(disk);
-    disk.jobs.backup(at("two"), "b", at("one"));
-    await ended(disk);
-    await disk.write(0, [new Uint8Array(65536).fill(5)]);
-    make(at("other"));
-    make(at("long"), { size: SIZE * 2 });
-    const next = (last: string) => () => disk.jobs.backup(at("next"), "b", at(last));
-    expect(next("base")).toThrow("cannot be the last backup: the disk stands on it");
-    expect(next("long")).toThrow(`cannot be the last backup: it has ${SIZE * 2} bytes`);
-    expect(next("one")).toThrow(`cannot be the last backup: with bitmap 'b' that is ${at("two")}`);
-    expect(next("other")).toThrow("cannot be the last backup");
-    expect(next("none")).toThrow("no such file");
-    expect(existsSync(at("next"))).toBe(false);
-    expect(image.bitmaps.get("b").dirtyBytes(SIZE)).toBe(65536);
-    // Moved or copied away it is believed to be what it is said to be.
-    renameSync(at("two"), at("moved"));
-    next("moved")();
-    expect(await ended(disk)).toMatchObject({ state: "done" });
-    await disk.close();
-  });
-});
-
 it("tells that the end of the disk ended a job", async () => {
   await inDirectory(async (directory) => {
     const at = (name: string): string => join(directory, name);
@@ -487,26 +278,5 @@ it("the guest's disk keeps what was written where a mirror's target cannot be cl
     await disk.write(0, [new Uint8Array(512).fill(5)]);
     await expect(disk.close()).rejects.toThrow("no space");
     expect(firstByte(at("a"))).toBe(5); // and its lock is free
-  });
-});
-
-it("bitmaps of a disk that grew before a power failure are inconsistent, and the image opens", async () => {
-  await inDirectory((directory) => {
-    const path = make(join(directory, "a"));
-    const image = open(path);
-    image.bitmaps.add("on", 65536);
-    image.bitmaps.add("off", 65536).isEnabled = false;
-    image.closeNow();
-    const grown = open(path);
-    grown.resize(SIZE * 100);
-    grown.abandon();
-    if (qemuImg !== undefined) expect(qemu("qemu-img", "info", path).out).toContain("in-use");
-    const after = open(path);
-    after.writeAt(0, new Uint8Array(512));
-    expect(after.bitmaps.list().map(({ name, isInconsistent }) => [name, isInconsistent])).toEqual([
-      ["on", true],
-      ["off", true],
-    ]);
-    after.closeNow();
   });
 });

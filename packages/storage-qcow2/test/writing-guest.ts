@@ -2,7 +2,7 @@ import { expect } from "vitest";
 import { openImage } from "../src/chain/open-image.ts";
 import type { DiskImage } from "../src/disk-image.ts";
 import { NodeFile } from "../src/file/node-file.ts";
-import type { JobReport, ManagedDisk } from "../src/graph/disk-jobs.ts";
+import { type JobReport, ManagedDisk } from "../src/graph/disk-jobs.ts";
 import type { LiveDisk } from "../src/graph/live-disk.ts";
 import { createQcow2, type Qcow2CreateOptions } from "../src/qcow2/create.ts";
 import { Qcow2Image } from "../src/qcow2/qcow2-image.ts";
@@ -35,6 +35,10 @@ export const fill = (image: DiskImage, random: Random, times = 30): void => {
     image.writeAt(512 * random.below(4000), random.bytes(512 * (1 + random.below(90))));
   }
 };
+
+/** The disk of a qcow2 image, as a machine has it. */
+export const managed = (path: string): ManagedDisk =>
+  new ManagedDisk(openImage(path, { format: "qcow2" }), (name, more) => openImage(name, more));
 
 /** A guest that writes, zeroes and discards until it is stopped, and knows what it must find. */
 export class Guest implements AsyncDisposable {
@@ -105,3 +109,9 @@ export const expectClean = (path: string): void => {
 
 export const same = (found: Uint8Array, expected: Uint8Array): boolean =>
   Buffer.compare(found, expected) === 0;
+
+/** Lets the guest write, and stop in between, so that what it wrote can be compared. */
+export async function some(guest: Guest, writes = 20): Promise<void> {
+  const until = guest.writes + writes;
+  while (guest.writes < until) await turn();
+}

@@ -6,11 +6,10 @@ import type { InterruptLine } from "../contracts/index.ts";
 import { PluginRegistry } from "../composition/plugin-registry.ts";
 import { fakePlugin, powerPort } from "../testing/fake-devices.ts";
 import { FakeHypervisor, type FakeStep } from "../testing/fake-hypervisor.ts";
+import { POWER_OFF, RESET } from "../../test/bare-machine.ts";
 import { createMachine, type MachineOptions } from "./create-machine.ts";
 import type { Machine } from "./machine.ts";
 
-const POWER_OFF = 0;
-const RESET = 1;
 const directory = mkdtempSync(join(tmpdir(), "northbridge-turns-"));
 afterAll(() => {
   rmSync(directory, { recursive: true });
