@@ -49,7 +49,7 @@ const Config: ConfigSchema<SerialConfig, ParsedConfig> = v.pipe(
   v.forward(
     v.check(
       ({ at, to }) => at === "com1" || to !== undefined,
-      "expected a character back end, as { kind: socket, path: com.sock } or { kind: ring }, for the console is com1's",
+      "expected a character back end, as { kind: socket, path: com.sock }, or { kind: console } for com1's",
     ),
     ["to"],
   ),

@@ -383,7 +383,7 @@ describe("serial()", () => {
   it("leaves the console to com1", async () => {
     const machine = new FakeMachine().provide(Console, new FakeCharBackend());
     await expect(machine.add(serial({ at: "com2" }))).rejects.toThrow(
-      "expected a character back end, as { kind: socket, path: com.sock } or { kind: ring }, for the console is com1's",
+      "expected a character back end, as { kind: socket, path: com.sock }, or { kind: console } for com1's",
     );
   });
 });
