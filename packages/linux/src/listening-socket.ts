@@ -1,7 +1,7 @@
 import { once } from "node:events";
 import { fstatSync, lstatSync, statSync, unlinkSync } from "node:fs";
 import type { Server } from "node:net";
-import { dirname } from "node:path";
+import { dirname, resolve } from "node:path";
 import { DirectoryLock } from "./directory-lock.ts";
 import { close, open, OpenFlag } from "./files.ts";
 import { hasSystemCalls } from "./libc.ts";
@@ -59,7 +59,7 @@ export class ListeningSocket {
   #file: number | undefined;
 
   private constructor(path: string, fd: number) {
-    this.#path = path;
+    this.#path = resolve(path); // the working directory may be another one at the end
     this.fd = fd;
     this.#file = open(path, OpenFlag.O_PATH | OpenFlag.O_NOFOLLOW);
   }
@@ -95,10 +95,10 @@ export class ListeningSocket {
 
   /** Removes it from its directory, if it is what is there. Who owns `fd` closes that. */
   remove(): void {
-    if (this.#file === undefined) return;
-    const own = fstatSync(this.#file, { bigint: true });
-    close(this.#file);
+    const file = this.#file;
+    if (file === undefined) return;
     this.#file = undefined;
+    const own = fstatSync(file, { bigint: true });
     try {
       locked(dirname(this.#path), () => {
         const found = lstatSync(this.#path, { bigint: true, throwIfNoEntry: false });
@@ -106,6 +106,8 @@ export class ListeningSocket {
       });
     } catch {
       // Its directory is somebody else's by now. What is left there makes way for the next one.
+    } finally {
+      close(file);
     }
   }
 
@@ -127,7 +129,7 @@ export async function listenAt(server: Server, path: string): Promise<void> {
     server.listen(socket === undefined ? { path } : { fd: socket.fd });
     await once(server, "listening");
   } catch (cause) {
-    socket?.close();
+    socket?.remove(); // the descriptor is the server's
     throw new CannotListen(path, reasonOf(cause), { cause });
   }
   server.once("close", () => socket?.remove());

@@ -1,4 +1,4 @@
-import { spawn } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import {
   chmodSync,
@@ -139,6 +139,16 @@ describe.skipIf(process.platform !== "linux" || process.arch !== "x64")(
       await listenAt(server, path);
       await ended(server);
       expect(existsSync(path)).toBe(false);
+    });
+
+    it("removes itself also from a directory that was the working directory at its beginning", () => {
+      const source = `import { ListeningSocket } from ${JSON.stringify(new URL("../src/index.ts", import.meta.url).href)};
+        const socket = ListeningSocket.at("s");
+        process.chdir("/");
+        socket.close();`;
+      const args = ["--conditions=northbridge-source", "--input-type=module", "-e", source];
+      const { status, stderr } = spawnSync(process.execPath, args, { cwd: directory, encoding: "utf8" });
+      expect([status, stderr, existsSync(path)]).toEqual([0, "", false]);
     });
 
     it("serves the clients of a server of Node's, and is the kernel's under its own name", async () => {
