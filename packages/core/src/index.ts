@@ -8,6 +8,7 @@ export * from "./interrupts/interrupt-fan-in.ts";
 export * from "./lifecycle/lifecycle.ts";
 export * from "./memory/layout.ts";
 export * from "./memory/slotted-guest-memory.ts";
+export { didYouMean } from "./composition/did-you-mean.ts";
 export * from "./composition/plugin-registry.ts";
 export * from "./composition/device-services.ts";
 export * from "./config/config-error.ts";

@@ -1,14 +1,16 @@
-import { extname, resolve } from "node:path";
-import { pathToFileURL } from "node:url";
+import { extname } from "node:path";
 import {
   applyOverrides,
   ConfigError,
+  ConfigErrors,
   createMachine,
-  fileErrorReason,
+  didYouMean,
+  errorOf,
   loadMachineConfig,
   type Machine,
   type PluginRegistry,
   type RegisteredPlugin,
+  shortName,
 } from "@northbridge/core";
 import {
   type ConfigSchema,
@@ -18,6 +20,7 @@ import {
   NorthbridgeError,
 } from "@northbridge/sdk";
 import { type VirtioDevice, VirtioTransport } from "@northbridge/sdk/virtio";
+import { loadDeviceModule } from "../device/load-device-module.ts";
 import { HostDrivenClock } from "./host-driven-clock.ts";
 import { noProcessor } from "./no-processor.ts";
 
@@ -33,8 +36,13 @@ export interface LoneDeviceOptions {
 
 /** A virtio device without a machine. */
 export interface LoneDevice {
+  /** As the command line has it. */
   readonly name: string;
+  /** What it is called where something is wrong with it. */
+  readonly id: string;
   readonly device: VirtioDevice;
+  /** Resolves with what was wrong, should code of the device throw where no front end called it. */
+  readonly failure: Promise<unknown>;
   close(): Promise<void>;
 }
 
@@ -55,14 +63,16 @@ export async function createLoneDevice(
 ): Promise<LoneDevice> {
   const { entry, explain } = await findEntry(options, registry);
   let found: VirtioDevice | undefined;
+  let id = "";
   const transport = definePlugin({
     name: "@northbridge/cli/vhostUserTransport",
     config: nothing,
     provides: [VirtioTransport],
-    setup(ctx) {
-      ctx.provide(VirtioTransport, {
-        attach: (_ctx, device) => {
+    setup(host) {
+      host.provide(VirtioTransport, {
+        attach: (ctx, device) => {
           found = device;
+          id = ctx.id;
           return {};
         },
       });
@@ -94,7 +104,12 @@ export async function createLoneDevice(
       `${options.device}: expected a virtio device, found one of another kind`,
     );
   }
-  return { name: options.device, device: found, close };
+  const failure = new Promise((resolve) => {
+    void machine.stopped.then((reason) => {
+      if (reason.kind === "error") resolve(machine.failure);
+    });
+  });
+  return { name: options.device, id, device: found, failure, close };
 }
 
 interface FoundEntry {
@@ -105,19 +120,44 @@ interface FoundEntry {
 async function findEntry(options: LoneDeviceOptions, registry: PluginRegistry): Promise<FoundEntry> {
   const { device, machine, set } = options;
   if (machine !== undefined) return fromMachine(device, machine, set);
-  const plugin = MODULE.has(extname(device))
-    ? await fromModule(device)
-    : { spec: registry.plugin(fullName(device, registry), "DEVICE") };
-  const entry = { spec: plugin.spec, input: await applyOverrides({}, set), id: "device" };
-  // The place of the device in a machine means nothing here.
-  const explain = (error: unknown): unknown =>
-    error instanceof ConfigError
-      ? new NorthbridgeError(error.code, `${device}: ${error.message.replace(/^devices\[1\][.:]? ?/, "")}`, {
-          cause: error,
-        })
-      : error;
-  return { entry, explain };
+  const plugin = MODULE.has(extname(device)) ? await fromModule(device) : fromRegistry(device, registry);
+  const entry = { spec: plugin.spec, input: await applyOverrides({}, set), id: shortName(plugin.spec.name) };
+  return { entry, explain: (error) => eachProblem(error, (one) => withoutPlace(device, one)) };
 }
+
+/** The same for one problem and for several. */
+function eachProblem(error: unknown, change: (one: unknown) => unknown): unknown {
+  if (!(error instanceof ConfigErrors)) return change(error);
+  const changed = error.errors.map(change).filter((one) => one instanceof NorthbridgeError);
+  return errorOf(changed) ?? error;
+}
+
+/** The place of the device in a machine means nothing here. */
+const withoutPlace = (device: string, error: unknown): unknown =>
+  error instanceof ConfigError
+    ? new NorthbridgeError(error.code, `${device}: ${error.message.replace(/^devices\[1\][.:]? ?/, "")}`, {
+        cause: error,
+      })
+    : error;
+
+/** Throws `NB_UNKNOWN_PLUGIN`. */
+function fromRegistry(device: string, registry: PluginRegistry): Pick<RegisteredPlugin, "spec"> {
+  const name = fullName(device, registry);
+  if (device.includes("/") || registry.knows(name)) return { spec: registry.plugin(name, "DEVICE") };
+  // One that is served is one of virtio's.
+  const names = registry.plugins
+    .map((spec) => shortName(spec.name))
+    .filter((short) => short.startsWith(PREFIX))
+    .flatMap((short) => [short.charAt(PREFIX.length).toLowerCase() + short.slice(PREFIX.length + 1), short]);
+  const hint = didYouMean(device, names) || `; there are ${names.filter((_, at) => at % 2 === 0).join(", ")}`;
+  throw new NorthbridgeError(
+    "NB_UNKNOWN_PLUGIN",
+    `DEVICE: expected a device's name or a module, found "${device}"${hint}`,
+  );
+}
+
+/** Of the names of virtio devices. */
+const PREFIX = "virtio";
 
 /** `virtioBlk` for `blk`. */
 function fullName(name: string, registry: PluginRegistry): string {
@@ -126,23 +166,13 @@ function fullName(name: string, registry: PluginRegistry): string {
 }
 
 async function fromModule(file: string): Promise<RegisteredPlugin> {
-  let module: Readonly<Record<string, unknown>>;
-  try {
-    module = (await import(pathToFileURL(resolve(file)).href)) as Readonly<Record<string, unknown>>;
-  } catch (cause) {
-    throw new NorthbridgeError("NB_CONFIG", `${file}: cannot load the device: ${fileErrorReason(cause)}`, {
-      cause,
-    });
-  }
-  const plugins = [...new Set(Object.values(module).filter(isPlugin))];
+  const module = await loadDeviceModule(file);
+  const plugins = [...new Set(module.plugins)];
   const [plugin, second] = plugins;
   if (plugin !== undefined && second === undefined) return plugin;
   const found = plugins.map(({ pluginName }) => pluginName).join(", ") || "none";
   throw new NorthbridgeError("NB_CONFIG", `${file}: expected one exported device plugin, found ${found}`);
 }
-
-const isPlugin = (value: unknown): value is RegisteredPlugin =>
-  typeof value === "function" && "pluginName" in value && "spec" in value;
 
 const isEntry = (item: DeviceEntry | DeviceReference): item is DeviceEntry => "spec" in item;
 
@@ -152,7 +182,8 @@ async function fromMachine(device: string, file: string, set: readonly string[])
   for (const [index, entry] of (config.devices ?? []).entries()) {
     if (!entry) continue;
     const name = entry.id ?? (isEntry(entry) ? entry.spec.name : entry.plugin);
-    if (name === device) return { entry, explain: (error) => explain(movedTo(index, error)) };
+    if (name === device)
+      return { entry, explain: (error) => explain(eachProblem(error, (one) => movedTo(index, one))) };
     names.push(name);
   }
   throw new NorthbridgeError(

@@ -1,10 +1,11 @@
+import { fstatSync } from "node:fs";
 import { InvalidArgumentError } from "commander";
 import { SlottedGuestMemory } from "@northbridge/core";
 import { NorthbridgeError } from "@northbridge/core/contracts";
 import type { CliHost } from "../host.ts";
 import type { RegisterCommand } from "../commands/register-command.ts";
 import { collect } from "../commands/validate.ts";
-import { endOnSignals } from "../run/end-on-signals.ts";
+import { endOnSignals, onUncaught } from "../run/end-on-signals.ts";
 import { createLoneDevice, type LoneDeviceOptions } from "./lone-device.ts";
 import { qemuArguments, qemuHint, SHARED_MEMORY } from "./qemu-arguments.ts";
 
@@ -54,17 +55,34 @@ function descriptor(text: string): number {
   return fd;
 }
 
+/** Throws `NB_CONFIG` where this process was given no such descriptor, or something else than a socket. */
+function expectSocket(fd: number): void {
+  let found = "no descriptor of that number";
+  try {
+    if (fstatSync(fd).isSocket()) return;
+    found = "something else";
+  } catch {
+    // There is none.
+  }
+  throw new NorthbridgeError(
+    "NB_CONFIG",
+    `vhost-user: --fd ${fd}: expected a connected socket, found ${found}`,
+  );
+}
+
 async function serve(options: VhostUserFlags & LoneDeviceOptions, host: CliHost): Promise<number> {
   const { socket, fd, packed, inOrder, sealedMemory } = options;
   if ((socket === undefined) === (fd === undefined)) {
     throw new NorthbridgeError("NB_CONFIG", "vhost-user: expected one of --socket and --fd");
   }
+  if (fd !== undefined) expectSocket(fd);
   const say = (line: string): void => void host.stderr.write(`northbridge: ${line}\n`);
   const lone = await createLoneDevice(options, await host.registry(), say);
   const { device, name } = lone;
   const { VhostUserBackend } = await import("@northbridge/vhost-user");
   const backend = new VhostUserBackend({
     device,
+    name: lone.id,
     createMemory: (slots, written) => new SlottedGuestMemory(slots, written),
     say,
     ...(packed && { packed }),
@@ -73,6 +91,8 @@ async function serve(options: VhostUserFlags & LoneDeviceOptions, host: CliHost)
   });
   const ended = Promise.withResolvers<number>();
   const giveSignalsBack = endOnSignals(ended.resolve);
+  const letThrow = onUncaught(ended.reject);
+  void lone.failure.then(ended.reject);
   try {
     if (fd !== undefined) {
       void backend.serve(fd).then(() => {
@@ -92,6 +112,7 @@ async function serve(options: VhostUserFlags & LoneDeviceOptions, host: CliHost)
     return await ended.promise;
   } finally {
     giveSignalsBack();
+    letThrow();
     await backend.close();
     await lone.close();
   }

@@ -196,7 +196,7 @@ export class AddressSpace implements Bus {
   }
 
   #fault({ region }: MappedRegion, offset: number, width: number, cause: unknown): DeviceFault {
-    if (cause instanceof DeviceFault) return cause;
+    if (cause instanceof DeviceFault) return cause.after(this.#log.of(region));
     const reason = cause instanceof Error ? cause.message : String(cause);
     const access = accessInWords(region, offset, width);
     return new DeviceFault(region.name, `${access}: ${reason}`, this.#log.of(region), { cause });

@@ -58,7 +58,11 @@ export function problemOf(
         })
       : new ConfigError("NB_CONFIG", formatPath(where, keys), problem);
   });
-  return errorOf(errors) ?? new ConfigError("NB_CONFIG", where, "not valid");
+  // A value may be at fault in two ways that are one to who wrote it.
+  const unlike = errors.filter(
+    ({ message }, at) => errors.findIndex((each) => each.message === message) === at,
+  );
+  return errorOf(unlike) ?? new ConfigError("NB_CONFIG", where, "not valid");
 }
 
 const isUnknownKey = (issue: SchemaIssue): boolean =>

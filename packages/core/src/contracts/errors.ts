@@ -41,12 +41,21 @@ export class DeviceFault extends NorthbridgeError {
   override readonly name = "DeviceFault";
   /** Name of the device, or of its region. */
   readonly device: string;
+  /** What it did, and in answer to what. */
+  readonly reason: string;
   /** The guest's last accesses to it, oldest first, where there were any. */
   readonly accesses: readonly string[];
 
   constructor(device: string, reason: string, accesses: readonly string[], options?: ErrorOptions) {
     super("NB_DEVICE", `device ${device}: ${reason}`, options);
     this.device = device;
+    this.reason = reason;
     this.accesses = accesses;
+  }
+
+  /** The same fault, with the accesses that led to it where it does not know them. */
+  after(accesses: readonly string[]): DeviceFault {
+    if (this.accesses.length > 0) return this;
+    return new DeviceFault(this.device, this.reason, accesses, { cause: this.cause });
   }
 }

@@ -8,6 +8,7 @@ export type {
   UsedBuffer,
 } from "./driver-queue.ts";
 export { FeatureSet } from "./feature-set.ts";
+export { JudgedDevice } from "./judged-device.ts";
 export { PackedDriverQueue } from "./packed-driver-queue.ts";
 export { QueueRegisters, type QueueRegistersStateV1 } from "./queue-registers.ts";
 export { SplitDriverQueue } from "./split-driver-queue.ts";

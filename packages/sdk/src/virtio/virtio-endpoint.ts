@@ -1,6 +1,5 @@
 import {
   type Clock,
-  DeviceFault,
   type GuestMemory,
   type IoWidth,
   NorthbridgeError,
@@ -9,6 +8,7 @@ import {
 } from "@northbridge/core/contracts";
 import { DeviceQueue } from "./device-queue.ts";
 import { FeatureSet } from "./feature-set.ts";
+import { JudgedDevice } from "./judged-device.ts";
 import { QueueRegisters, type QueueRegistersStateV1 } from "./queue-registers.ts";
 import { Feature, MAX_QUEUE_SIZE, Status } from "./spec.ts";
 import type { VirtioDevice, VirtioSession } from "./virtio-device.ts";
@@ -70,6 +70,7 @@ export class VirtioEndpoint {
   readonly offered: FeatureSet;
   readonly queues: readonly QueueRegisters[];
   readonly #name: string;
+  readonly #judged: JudgedDevice;
   readonly #memory: GuestMemory;
   readonly #interrupts: EndpointInterrupts;
   /** Ends a pause in the service of `#starved`: queues with more requests than fit into one turn. */
@@ -85,12 +86,13 @@ export class VirtioEndpoint {
   #resetting = 0;
   #notifications = 0;
   /** The pause of a device that was restored failed. */
-  #unpaused: DeviceFault | undefined;
+  #unpaused: Error | undefined;
 
   constructor(options: EndpointOptions) {
     const { device, name } = options;
     this.#name = name;
     this.device = device;
+    this.#judged = new JudgedDevice(name, device);
     this.#memory = options.memory;
     this.#interrupts = options.interrupts;
     this.#clock = options.clock;
@@ -169,7 +171,7 @@ export class VirtioEndpoint {
   }
 
   writeConfig(offset: number, width: IoWidth, value: number): void {
-    if (offset + width <= this.device.config.length) this.device.writeConfig?.(offset, width, value);
+    if (offset + width <= this.device.config.length) this.#judged.writeConfig(offset, width, value);
   }
 
   /** The driver enables a queue whose addresses and size it has written. */
@@ -185,14 +187,14 @@ export class VirtioEndpoint {
     const registers = this.queues[index];
     if (registers === undefined || registers.isResetting || !this.#features.has(Feature.RING_RESET)) return;
     registers.queue?.close();
-    const done = this.#isStarted ? this.device.resetQueue?.(index) : undefined;
+    const done = this.#isStarted ? this.#judged.resetQueue(index) : undefined;
     registers.reset();
     if (done === undefined) return;
     registers.isResetting = true;
     const finish = (): void => {
       registers.isResetting = false;
     };
-    void done.then(finish, finish);
+    this.#settle(done, finish);
   }
 
   /**
@@ -204,12 +206,11 @@ export class VirtioEndpoint {
     if (registers === undefined) return;
     registers.queue?.close();
     registers.queue = undefined;
-    const done = this.#isStarted ? this.device.resetQueue?.(index) : undefined;
+    const done = this.#isStarted ? this.#judged.resetQueue(index) : undefined;
     const finish = (): void => {
       if (registers.queue === undefined) registers.isEnabled = false; // else reset and enabled again meanwhile
     };
-    if (done === undefined) finish();
-    else void done.then(finish, finish);
+    this.#settle(done, finish);
   }
 
   /** The driver's notification. Of a queue that is not there it does nothing. */
@@ -231,7 +232,7 @@ export class VirtioEndpoint {
   /** To power-on. The status reads as 0 once no host operation touches guest memory. */
   reset(): void {
     for (const registers of this.queues) registers.queue?.close();
-    const done = this.device.reset();
+    const done = this.#judged.reset();
     for (const registers of this.queues) registers.reset();
     this.#isStarted = false;
     this.#status = 0;
@@ -241,18 +242,18 @@ export class VirtioEndpoint {
     const finish = (): void => {
       if (--this.#resetting === 0) this.#startIfReady();
     };
-    void done.then(finish, finish);
+    this.#settle(done, finish);
   }
 
   async pause(): Promise<void> {
     if (this.#unpaused !== undefined) throw this.#unpaused;
-    await this.#paused();
+    await this.#judged.pause();
   }
 
   /** Throws `NB_DEVICE` where the device was restored and could not stand still. */
   resume(): void {
     if (this.#unpaused !== undefined) throw this.#unpaused;
-    this.device.resume?.();
+    this.#judged.resume();
     if (this.#isStarted) this.#lookAtQueues();
   }
 
@@ -326,17 +327,18 @@ export class VirtioEndpoint {
         });
         if (saved !== null && saved !== undefined) registers.queue.restore(saved);
       });
-      device.start(this.#session);
+      this.#judged.start(this.#session);
     }
     device.restore(state.device ?? undefined);
     // With nothing under way it is at once, and nobody waits for it.
     void this.#paused().catch((error: unknown) => {
-      this.#unpaused = new DeviceFault(this.#name, `pause: ${reasonOf(error)}`, [], { cause: error });
+      this.#unpaused = error instanceof Error ? error : new Error(String(error));
     });
   }
 
+  /** As `pause`, of which what is thrown at once rejects. */
   async #paused(): Promise<void> {
-    await this.device.pause?.();
+    await this.#judged.pause();
   }
 
   #acceptsFeatures(): boolean {
@@ -344,7 +346,7 @@ export class VirtioEndpoint {
     return (
       features.isSubsetOf(this.offered) &&
       features.has(Feature.VERSION_1) &&
-      (this.device.acceptFeatures?.(features) ?? true)
+      this.#judged.acceptFeatures(features)
     );
   }
 
@@ -356,7 +358,7 @@ export class VirtioEndpoint {
     if ((this.#status & Status.DEVICE_NEEDS_RESET) !== 0) {
       for (const registers of this.queues) registers.queue?.close();
     }
-    this.device.start(this.#session);
+    this.#judged.start(this.#session);
     // Linux's balloon driver notifies of its first buffer too early, and never again.
     this.#lookAtQueues();
   }
@@ -372,11 +374,11 @@ export class VirtioEndpoint {
     const queue = this.queues[index]?.queue;
     if (queue === undefined) return;
     if (this.#turn === undefined || this.#clock === undefined) {
-      this.device.notify(index);
+      this.#judged.notify(index);
       return;
     }
     queue.limit(TURN * queue.size);
-    this.device.notify(index);
+    this.#judged.notify(index);
     if (!queue.unlimit()) return;
     this.#starved.add(index);
     this.#turn.arm(this.#clock.nowNs() + BREATH_NS);
@@ -386,7 +388,7 @@ export class VirtioEndpoint {
     if ((this.#status & Status.FEATURES_OK) !== 0) return;
     this.#features = this.#features.within(this.offered); // there is no way to say no
     this.#status |= Status.FEATURES_OK;
-    if (this.device.acceptFeatures?.(this.#features) === false) this.#fail("featuresRefused");
+    if (!this.#judged.acceptFeatures(this.#features)) this.#fail("featuresRefused");
   }
 
   #startIfReady(): void {
@@ -454,6 +456,22 @@ export class VirtioEndpoint {
     if (this.#isStarted) this.#interrupts.config(); // §2.1.2
   }
 
+  /** Goes on once an operation of the device's is over, however that ends. */
+  #settle(operation: void | Promise<void>, then: () => void): void {
+    if (operation === undefined) then();
+    else void operation.then(then, then).catch(this.#report);
+  }
+
+  /** What the device throws where no access asked it goes where the machine hears of it: a timer throws it. */
+  readonly #report = (fault: unknown): void => {
+    const clock = this.#clock;
+    if (clock === undefined) throw fault;
+    const timer = clock.createTimer(() => {
+      throw fault;
+    });
+    timer.arm(clock.nowNs());
+  };
+
   #refuse(reason: string): never {
     throw new RestoreError(this.#name, reason);
   }
@@ -466,5 +484,3 @@ const differing = ({ low, high }: FeatureSet, other: readonly [low: number, high
 
 const hex = ([low, high]: readonly [number, number]): string =>
   `0x${high.toString(16)}${low.toString(16).padStart(8, "0")}`;
-
-const reasonOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));

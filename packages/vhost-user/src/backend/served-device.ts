@@ -1,7 +1,8 @@
-import type { GuestMemory } from "@northbridge/sdk";
+import type { GuestMemory, IoWidth } from "@northbridge/sdk";
 import {
   type DeviceQueue,
   FeatureSet,
+  JudgedDevice,
   type VirtioDevice,
   type VirtioSession,
   virtioSpec,
@@ -48,6 +49,7 @@ export interface StopPosition {
  */
 export class ServedDevice {
   readonly device: VirtioDevice;
+  readonly #judged: JudgedDevice;
   readonly offered: FeatureSet;
   readonly counts: Map<string, number> = new Map<string, number>();
   #listener: DeviceListener | undefined;
@@ -55,6 +57,8 @@ export class ServedDevice {
   #features = new FeatureSet();
   #state: "reset" | "running" | "paused" = "reset";
   #hasFailed = false;
+  /** The device itself, and not its driver, made a mistake. */
+  #isBroken = false;
   readonly #queues: (DeviceQueue | undefined)[] = [];
   /** Queues with more requests than fit into one turn. */
   readonly #starved = new Set<number>();
@@ -62,8 +66,12 @@ export class ServedDevice {
   readonly #stops: (StopPosition | undefined)[] = [];
   #requests = 0;
 
-  constructor(device: VirtioDevice, options: { readonly packed: boolean; readonly inOrder: boolean }) {
+  constructor(
+    device: VirtioDevice,
+    options: { readonly name: string; readonly packed: boolean; readonly inOrder: boolean },
+  ) {
     this.device = device;
+    this.#judged = new JudgedDevice(options.name, device);
     const isCard = device.deviceId === DeviceId.NET;
     this.offered = FeatureSet.of([
       ...device.features.filter((feature) => !(isCard && CONTROL_QUEUE.has(feature))),
@@ -108,7 +116,7 @@ export class ServedDevice {
     if (!features.has(Feature.VERSION_1)) return "featureVersion1Missing";
     // Queue pairs need a control queue: it is the front end's.
     const agreed = features.has(MQ) ? FeatureSet.of([...bits, CTRL_VQ]) : features;
-    return (this.device.acceptFeatures?.(agreed) ?? true) ? features : "featuresRefused";
+    return this.#judged.acceptFeatures(agreed) ? features : "featuresRefused";
   }
 
   /**
@@ -125,7 +133,7 @@ export class ServedDevice {
     this.#memory = memory;
     if (this.#state === "reset") {
       this.#guard(() => {
-        this.device.start(this.#session);
+        this.#judged.start(this.#session);
       });
       this.#state = "running";
     }
@@ -139,7 +147,9 @@ export class ServedDevice {
   /** What the device sees of a queue from now on. */
   setQueue(index: number, queue: DeviceQueue | undefined): void {
     this.#queues[index] = queue;
-    this.device.useQueues?.(this.device.queues.map((_, each) => this.#queues[each] !== undefined));
+    this.#guard(() => {
+      this.#judged.useQueues(this.device.queues.map((_, each) => this.#queues[each] !== undefined));
+    });
   }
 
   stoppedAt(index: number, position: StopPosition): void {
@@ -166,10 +176,10 @@ export class ServedDevice {
   /** Has the device look at a queue: at so many of its requests that others have their turn. */
   notify(index: number): void {
     const queue = this.#queues[index];
-    if (this.#state !== "running" || queue === undefined) return;
+    if (this.#state !== "running" || queue === undefined || this.#isBroken) return;
     queue.limit(TURN * queue.size);
     this.#guard(() => {
-      this.device.notify(index);
+      this.#judged.notify(index);
     });
     if (!queue.unlimit()) return;
     this.#starved.add(index);
@@ -185,13 +195,15 @@ export class ServedDevice {
   async pause(): Promise<void> {
     if (this.#state !== "running") return;
     this.#state = "paused";
-    await this.device.pause?.();
+    await this.#guardLong(() => this.#judged.pause());
   }
 
   resume(): void {
     if (this.#state !== "paused") return;
     this.#state = "running";
-    this.#guard(() => this.device.resume?.());
+    this.#guard(() => {
+      this.#judged.resume();
+    });
   }
 
   async reset(): Promise<void> {
@@ -199,29 +211,57 @@ export class ServedDevice {
     this.#stops.length = 0;
     this.#requests = 0;
     this.#hasFailed = false;
+    this.#isBroken = false;
     if (this.#state === "reset") return;
     const wasPaused = this.#state === "paused";
     this.#state = "reset";
-    await this.device.reset();
-    if (wasPaused) this.#guard(() => this.device.resume?.());
+    await this.#guardLong(() => this.#judged.reset());
+    if (wasPaused) {
+      this.#guard(() => {
+        this.#judged.resume();
+      });
+    }
   }
 
-  fail(reason: string): void {
+  /** @param detail what a person should read, where the reason does not say it */
+  fail(reason: string, detail: string = reason): void {
     this.count(`needsReset.${reason}`);
     for (const queue of this.#queues) queue?.close();
     if (this.#hasFailed) return;
     this.#hasFailed = true;
-    this.#listener?.failed(reason);
+    this.#listener?.failed(detail);
   }
 
-  /** Runs what a device must not fail in: one that does is in need of a reset, and its host goes on. */
+  /** The driver wrote to the configuration space. */
+  writeConfig(offset: number, width: IoWidth, value: number): void {
+    this.#guard(() => {
+      this.#judged.writeConfig(offset, width, value);
+    });
+  }
+
+  /**
+   * Runs what a device must not fail in: one that does is in need of a reset (DEVICE_NEEDS_RESET, and the error events of
+   * its rings), asked for nothing more until it has had that, and its host goes on.
+   */
   #guard(run: () => void): void {
     try {
       run();
     } catch (error) {
-      this.fail("deviceThrew");
-      this.#listener?.failed(error instanceof Error ? (error.stack ?? error.message) : String(error));
+      this.#broke(error);
     }
+  }
+
+  async #guardLong(run: () => void | Promise<void>): Promise<void> {
+    try {
+      await run();
+    } catch (error) {
+      this.#broke(error);
+    }
+  }
+
+  #broke(error: unknown): void {
+    this.#isBroken = true;
+    this.fail("deviceThrew", error instanceof Error ? error.message : String(error));
   }
 
   #canGoOn(features: FeatureSet, bases: readonly (number | undefined)[]): boolean {

@@ -362,7 +362,7 @@ export class BackendSession {
       const width: IoWidth = bytes.length - at >= 4 ? 4 : bytes.length - at >= 2 ? 2 : 1;
       const value =
         width === 4 ? view.getUint32(at, true) : width === 2 ? view.getUint16(at, true) : view.getUint8(at);
-      device.writeConfig?.(offset + at, width, value);
+      this.#served.writeConfig(offset + at, width, value);
       at += width;
     }
   }

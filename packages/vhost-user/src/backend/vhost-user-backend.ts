@@ -7,6 +7,8 @@ import { BackendSession } from "./session.ts";
 
 export interface VhostUserBackendOptions {
   readonly device: VirtioDevice;
+  /** For messages. @defaultValue "virtio" */
+  readonly name?: string;
   /** Guest memory over slots: `(slots, written) => new SlottedGuestMemory(slots, written)` of `@northbridge/core`. */
   readonly createMemory: CreateMemory;
   /** Whether to offer packed rings. @defaultValue false */
@@ -35,6 +37,7 @@ export class VhostUserBackend {
   constructor(options: VhostUserBackendOptions) {
     this.#options = options;
     this.#served = new ServedDevice(options.device, {
+      name: options.name ?? "virtio",
       packed: options.packed ?? false,
       inOrder: options.inOrder ?? false,
     });
