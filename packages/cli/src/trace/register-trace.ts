@@ -56,7 +56,7 @@ export const registerTrace: RegisterCommand = (program, host, exit) => {
       const recorded = await loadTrace(file);
       const { registers } = namesFrom(
         recorded,
-        module === undefined ? undefined : await loadDeviceModule(module),
+        module === undefined ? undefined : await loadNames(file, recorded, module),
       );
       const { device, clock } = recorded.header;
       host.stdout.write(`# device ${device.id} (${device.plugin}), ${clock.kind} clock\n`);
@@ -99,26 +99,41 @@ export const registerTrace: RegisterCommand = (program, host, exit) => {
     });
 };
 
+/** A module that has the device's plugin, or none and register maps. Throws `NB_CONFIG`. */
+async function loadNames(file: string, trace: Trace, module: string): Promise<DeviceModule> {
+  const loaded = await loadDeviceModule(module);
+  const { plugin } = trace.header.device;
+  const isOfDevice = loaded.plugins.some(({ pluginName }) => pluginName === plugin);
+  const isMapsAlone = loaded.plugins.length === 0 && loaded.registers.size > 0;
+  if (!isOfDevice && !isMapsAlone) throw noPlugin(`${file}: ${module}: expected the plugin`, plugin, loaded);
+  return loaded;
+}
+
+function noPlugin(expected: string, wanted: string, module: DeviceModule | undefined): NorthbridgeError {
+  const found = module?.plugins.map(({ pluginName }) => pluginName).join(", ") ?? "";
+  return new NorthbridgeError("NB_CONFIG", `${expected} ${wanted}, found ${found || "none"}`);
+}
+
 interface Subject {
   readonly trace: Trace;
   readonly entry: DeviceEntry;
   readonly options: ReplayOptions;
 }
 
-/** A trace and the device to judge by it: the module's plugin of that name, or one that comes with the command. */
+/** A trace and the device to judge by it: the module's plugin, where it has any, or one that comes with the command. */
 async function loadSubject(file: string, module: string | undefined, host: CliHost): Promise<Subject> {
   const trace = await loadTrace(file);
   const loaded = module === undefined ? undefined : await loadDeviceModule(module);
   const wanted = trace.header.device.plugin;
-  const found = [
-    ...(loaded?.plugins ?? []),
-    ...(await host.registry()).plugins.map((spec) => ({ pluginName: spec.name, spec })),
-  ];
+  // Who says which module means that one's device.
+  const own = loaded?.plugins ?? [];
+  const found =
+    own.length > 0 ? own : (await host.registry()).plugins.map((spec) => ({ pluginName: spec.name, spec }));
   const plugin = found.find(({ pluginName }) => pluginName === wanted);
   if (plugin === undefined) {
     const where =
       module === undefined ? "expected --module FILE with the plugin" : `${module}: expected the plugin`;
-    throw new NorthbridgeError("NB_CONFIG", `${file}: ${where} ${wanted}, found none of that name`);
+    throw noPlugin(`${file}: ${where}`, wanted, loaded);
   }
   return { trace, entry: { spec: plugin.spec, input: {} }, options: namesFrom(trace, loaded) };
 }

@@ -104,6 +104,38 @@ it("records a device of a machine, shows it, replays it and cuts it", async () =
   });
 });
 
+it("shows a trace with the names of its device, and not with another's", async () => {
+  const machine = await write("machine.json", JSON.stringify({ machine: "fake-1", memory: { mib: 1 } }));
+  const trace = join(directory, "console.trace");
+  const harness = new CliHarness(new FakeHypervisor([...print("o"), power(0)]));
+  await harness.run("trace", "record", machine, "--device", "console", "--out", trace);
+  const map = (plugins: string): string => `
+    import { bits, registerMap } from ${JSON.stringify(import.meta.resolve("@northbridge/sdk"))};
+    export const registers = registerMap("letters", { LETTER: { offset: 0, width: 1, fields: { LOW: bits(0, 4) } } });
+    ${plugins}`;
+  const other = OTHER_CONSOLE.replaceAll("@fake/devices/debug-console", "@fake/devices/thermometer");
+  const own = await write("own.mjs", map(OTHER_CONSOLE));
+  const alone = await write("alone.mjs", map(""));
+  const wrong = await write("wrong.mjs", map(other));
+  const empty = await write("empty.mjs", "export const nothing = 1;");
+  for (const module of [own, alone]) {
+    expect(await harness.run("trace", "show", trace, "--module", module)).toMatchObject({
+      code: 0,
+      out: expect.stringMatching(/\nwrite LETTER = 0x6f \{.*LOW.*\n/),
+    });
+  }
+  for (const command of ["show", "replay"]) {
+    expect(await harness.run("trace", command, trace, "--module", wrong)).toMatchObject({
+      code: 2,
+      err: `northbridge: ${trace}: ${wrong}: expected the plugin @fake/devices/debug-console, found @fake/devices/thermometer\n`,
+    });
+  }
+  expect(await harness.run("trace", "show", trace, "--module", empty)).toMatchObject({
+    code: 2,
+    err: expect.stringContaining("expected the plugin @fake/devices/debug-console, found none"),
+  });
+});
+
 it("refuses devices that are not there, files that are no traces and modules without the plugin", async () => {
   const machine = await write("machine.json", JSON.stringify({ machine: "fake-1", memory: { mib: 1 } }));
   const harness = new CliHarness(new FakeHypervisor([power(0)]));
