@@ -322,6 +322,19 @@ describe("documents of a register map", () => {
     expect(registerReference(timer)).toContain("| 2:1 | MODE | rw | 0 PERIODIC, 2 ONESHOT | |");
   });
 
+  it("are a table in Markdown, whatever a description says", () => {
+    const map = registerMap("odd", {
+      A: {
+        offset: 0,
+        description: "this | that,\n  and more",
+        fields: { B: bit(0, { description: "1|2" }) },
+      },
+    });
+    const reference = registerReference(map);
+    expect(reference).toContain("| 0x00 | A | 4 | rw | 0x00 | this \\| that, and more |\n");
+    expect(reference).toContain("| 0 | B | rw | | 1\\|2 |\n");
+  });
+
   it("are a header in C", () => {
     const header = cHeader(timer, { prefix: "tmr" });
     expect(header).toContain("#define TMR_STATUS 0x04\n#define TMR_STATUS_DONE 0x00000001u");
