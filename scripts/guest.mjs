@@ -9,6 +9,9 @@ export const linuxExample = join("examples", "linux-serial");
 
 const guest = join(linuxExample, "guest");
 
+/** For `examples/edu-pci`: a program of the guest's drives the device. */
+const modules = ["--module", "uio_pci_generic"];
+
 /** The command and first arguments that run `northbridge`. */
 export function northbridge() {
   const cli = join(root, "packages", "cli");
@@ -21,7 +24,7 @@ export async function fetchGuest() {
   const isThere = ["vmlinuz", "initrd.img"].every((file) => existsSync(join(root, guest, file)));
   try {
     const [command, ...args] = northbridge();
-    await step("guest", command, [...args, "guest", "linux", "--out", guest], { quiet: isThere });
+    await step("guest", command, [...args, "guest", "linux", "--out", guest, ...modules], { quiet: isThere });
     return undefined;
   } catch (error) {
     if (!(error instanceof StepError)) throw error;

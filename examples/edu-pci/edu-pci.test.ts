@@ -2,11 +2,11 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { builtInHypervisor, builtInRegistry } from "@northbridge/cli";
 import { deviceConformance } from "@northbridge/sdk/fuzz";
-import { bootLinux, type LinuxGuest, QtestMachine } from "@northbridge/sdk/host";
+import { bootLinux, type BootedLinux, type LinuxGuest, QtestMachine } from "@northbridge/sdk/host";
 import { testBench } from "@northbridge/sdk/testing";
 import { deviceMatchers } from "@northbridge/sdk/vitest";
 import fc from "fast-check";
-import { describe, expect, it, vi } from "vitest";
+import { afterAll, beforeAll, describe, expect, it, type TestContext, vi } from "vitest";
 import { BUFFER, edu, registers } from "./edu.ts";
 
 expect.extend(deviceMatchers);
@@ -265,20 +265,27 @@ describe.skipIf(!QtestMachine.isInstalled())("beside QEMU's own (needs qemu-syst
 
 describe("under Linux", () => {
   const directory = process.env["NORTHBRIDGE_GUEST"] ?? join(import.meta.dirname, "../linux-serial/guest");
-  const uioDirectory = process.env["NORTHBRIDGE_UIO_GUEST"];
-
-  /** Boots the guest in that directory and gives a test what it needs: a shell, and the device's directory in sysfs. */
-  async function driven(
-    from: string,
-    body: (run: (command: string) => Promise<string>, guest: LinuxGuest) => Promise<void>,
-  ): Promise<void> {
-    await using linux = await bootLinux({
+  const isThere = existsSync(join(directory, "vmlinuz"));
+  const fetched = "northbridge guest linux --module uio_pci_generic --out examples/linux-serial/guest";
+  let linux: BootedLinux | undefined;
+  beforeAll(async () => {
+    if (!isThere) return;
+    linux = await bootLinux({
       hypervisor: builtInHypervisor("soft"),
       registry: builtInRegistry(),
-      kernel: join(from, "vmlinuz"),
-      initrd: join(from, "initrd.img"),
+      kernel: join(directory, "vmlinuz"),
+      initrd: join(directory, "initrd.img"),
       devices: [edu()],
     });
+  }, 600_000);
+  afterAll(() => linux?.[Symbol.asyncDispose]());
+
+  /** A guest whose `/dev/mem` is the device's BAR, and a shell in it. */
+  async function driven(context: TestContext): Promise<{
+    readonly guest: LinuxGuest;
+    readonly run: (command: string) => Promise<string>;
+  }> {
+    if (linux === undefined) return context.skip(`no guest: ${fetched}`);
     const guest = await linux.guest();
     const run = async (command: string): Promise<string> => {
       const { stdout, stderr, status } = await guest.exec(command);
@@ -290,38 +297,31 @@ describe("under Linux", () => {
     expect(await run(`cat ${path}/vendor ${path}/class; echo 1 > ${path}/enable`)).toBe("0x1234\n0x00ff00\n");
     // `devmem` maps its file at an address: the BAR, where that file is the device's resource.
     await run(`mount -o bind ${path}/resource0 /dev/mem`);
-    await body(run, guest);
+    return { guest, run };
   }
 
   it("answers through its resource in sysfs", { timeout: 600_000 }, async (context) => {
-    context.skip(
-      !existsSync(join(directory, "vmlinuz")),
-      "no guest: northbridge guest linux --out examples/linux-serial/guest",
-    );
-    await driven(directory, async (run) => {
-      expect(await run("devmem 0; devmem 4 32 0x12345678; devmem 4")).toBe("0x010000ED\n0xEDCBA987\n");
-      expect(await run("devmem 8 32 10; sleep 1; devmem 8")).toBe("0x00375F00\n");
-    });
+    const { run } = await driven(context);
+    expect(await run("devmem 0; devmem 4 32 0x12345678; devmem 4")).toBe("0x010000ED\n0xEDCBA987\n");
+    expect(await run("devmem 8 32 10; sleep 1; devmem 8")).toBe("0x00375F00\n");
   });
 
   it("interrupts a program through uio", { timeout: 600_000 }, async (context) => {
-    if (uioDirectory === undefined)
-      return context.skip(
-        "NORTHBRIDGE_UIO_GUEST names no guest: northbridge guest linux --module uio_pci_generic --out DIR",
-      );
-    await driven(uioDirectory, async (run, guest) => {
-      await guest.loadModule("uio_pci_generic");
-      await run("echo 1234 11e8 > /sys/bus/pci/drivers/uio_pci_generic/new_id");
-      const { FACT, IRQ_STATUS, IRQ_ACK, STATUS } = registers.specs;
-      await run(`devmem ${STATUS.offset} 32 ${registers.masks.STATUS.IRQFACT}`);
-      // A read of /dev/uio0 waits for an interrupt and gives how many there have been.
-      const wait = "dd if=/dev/uio0 bs=4 count=1 2>/dev/null | xxd -p";
-      expect(await run(`(usleep 100000; devmem ${FACT.offset} 32 6) & ${wait}; wait`)).toBe("01000000\n");
-      expect(await run(`devmem ${IRQ_STATUS.offset}; devmem ${FACT.offset}`)).toBe(
-        "0x00000001\n0x000002D0\n",
-      );
-      await run(`devmem ${IRQ_ACK.offset} 32 1`);
-      expect(await run(`devmem ${IRQ_STATUS.offset}`)).toBe("0x00000000\n");
-    });
+    const { guest, run } = await driven(context);
+    await expect(guest.loadModule("no-such-module")).rejects.toThrow(
+      /cannot load the module no-such-module: .*not found.*; northbridge guest linux --module no-such-module makes/,
+    );
+    const has = await guest.exec("grep -q uio_pci_generic.ko /lib/modules/*/modules.dep");
+    if (has.status !== 0) return context.skip(`the guest has no module uio_pci_generic: ${fetched}`);
+    await guest.loadModule("uio_pci_generic");
+    await run("echo 1234 11e8 > /sys/bus/pci/drivers/uio_pci_generic/new_id");
+    const { FACT, IRQ_STATUS, IRQ_ACK, STATUS } = registers.specs;
+    await run(`devmem ${STATUS.offset} 32 ${registers.masks.STATUS.IRQFACT}`);
+    // A read of /dev/uio0 waits for an interrupt and gives how many there have been.
+    const wait = "dd if=/dev/uio0 bs=4 count=1 2>/dev/null | xxd -p";
+    expect(await run(`(usleep 100000; devmem ${FACT.offset} 32 6) & ${wait}; wait`)).toBe("01000000\n");
+    expect(await run(`devmem ${IRQ_STATUS.offset}; devmem ${FACT.offset}`)).toBe("0x00000001\n0x000002D0\n");
+    await run(`devmem ${IRQ_ACK.offset} 32 1`);
+    expect(await run(`devmem ${IRQ_STATUS.offset}`)).toBe("0x00000000\n");
   });
 });

@@ -99,6 +99,22 @@ describe("collectModules", () => {
     expect(files.get(`${directory}net/net_failover.ko`)?.slice(1, 4)).toBe("ELF");
   });
 
+  it("refuses, by name, a module that is asked for and that the kernel has not even built in", async () => {
+    await writeFile(join(root, "modules.builtin"), "kernel/drivers/base/regmap/regmap-i2c.ko\n");
+    const paths = (await collectModules(root, [], ["virtio-rng", "regmap_i2c"])).map(({ path }) => path);
+    expect(paths.filter((path) => path.endsWith(".ko")).map((path) => path.split("/").at(-1))).toEqual([
+      "virtio-rng.ko",
+      "virtio.ko",
+      "virtio_ring.ko",
+    ]);
+    await expect(collectModules(root, [], ["virtio_rng", "virtio-ent"])).rejects.toMatchObject({
+      code: "NB_CONFIG",
+      message:
+        "guest linux: --module virtio-ent: expected a module of the kernel 6.1.0-test, found none of that name; " +
+        'did you mean "virtio_net"?',
+    });
+  });
+
   it("lists a module's needs so that the last is loaded first", async () => {
     const dependencies = (await collect()).get("/lib/modules/6.1.0-test/modules.dep")?.split("\n");
     expect(dependencies).toContain(

@@ -1,6 +1,6 @@
 import { readdir, readFile } from "node:fs/promises";
 import { basename, join, relative } from "node:path";
-import { unpackXz } from "@northbridge/core";
+import { didYouMean, NorthbridgeError, unpackXz } from "@northbridge/core";
 import type { CpioEntry } from "@northbridge/sdk/host";
 
 /** What a kernel module says of itself in `.modinfo`. */
@@ -48,13 +48,17 @@ interface Module {
  * These modules of a kernel with all they need, below `/lib/modules`, with the `modules.dep` and
  * `modules.alias` that `modprobe` reads. The package does not have these: depmod makes them at installation.
  * @param root `lib/modules/RELEASE` on the host
+ * @param wanted as far as the kernel has them
+ * @param asked somebody counts on these: throws `NB_CONFIG` for one that the kernel neither has nor has built in
  */
 export async function collectModules(
   root: string,
   wanted: readonly string[] = DEVICE_DRIVERS,
+  asked: readonly string[] = [],
 ): Promise<CpioEntry[]> {
   const release = basename(root);
   const files = await listModules(root);
+  await expectModules(asked, files, root);
   const collected = new Map<string, Module>();
   const visit = async (name: string): Promise<void> => {
     const file = files.get(name);
@@ -66,7 +70,7 @@ export async function collectModules(
     collected.set(name, module);
     for (const needed of info.depends) await visit(needed);
   };
-  for (const name of wanted) await visit(name.replaceAll("-", "_"));
+  for (const name of [...wanted, ...asked]) await visit(underscored(name));
 
   const modules = [...collected.values()];
   const directory = `/lib/modules/${release}`;
@@ -101,13 +105,37 @@ function dependencyLine(module: Module, all: ReadonlyMap<string, Module>): strin
   return [`${module.path}:`, ...order.reverse()].join(" ");
 }
 
+/** One spelling of a module's name. */
+const underscored = (name: string): string => name.replaceAll("-", "_");
+
+async function expectModules(
+  asked: readonly string[],
+  files: ReadonlyMap<string, string>,
+  root: string,
+): Promise<void> {
+  if (asked.length === 0) return;
+  // Paths, one a line (kbuild, Documentation/kbuild/kbuild.rst).
+  const builtIn = await readFile(join(root, "modules.builtin"), "utf8").catch(() => "");
+  const names = new Set([
+    ...files.keys(),
+    ...builtIn.split("\n").map((line) => underscored(basename(line.trim(), ".ko"))),
+  ]);
+  const missing = asked.find((name) => !names.has(underscored(name)));
+  if (missing === undefined) return;
+  const hint = didYouMean(underscored(missing), names);
+  throw new NorthbridgeError(
+    "NB_CONFIG",
+    `guest linux: --module ${missing}: expected a module of the kernel ${basename(root)}, found none of that name${hint}`,
+  );
+}
+
 /** Module name, with `_` for `-`, to file. */
 async function listModules(root: string): Promise<Map<string, string>> {
   const files = new Map<string, string>();
   for (const entry of await readdir(root, { recursive: true, withFileTypes: true })) {
     const match = /^(.+)\.ko(?:\.xz)?$/.exec(entry.name);
     if (match?.[1] === undefined || !entry.isFile()) continue;
-    files.set(match[1].replaceAll("-", "_"), join(entry.parentPath, entry.name));
+    files.set(underscored(match[1]), join(entry.parentPath, entry.name));
   }
   return files;
 }
@@ -127,7 +155,7 @@ export function parseModuleInfo(module: Uint8Array): ModuleInfo {
     depends: of("depends")
       .flatMap((list) => list.split(","))
       .filter((name) => name !== "")
-      .map((name) => name.replaceAll("-", "_")),
+      .map(underscored),
     aliases: of("alias"),
   };
 }

@@ -126,7 +126,7 @@ async function assemble(
   return buildInitramfs({
     busybox: await readFile(busybox),
     applets: await listApplets(busybox, signal),
-    modules: await collectModules(join(modules, release), [...DEVICE_DRIVERS, ...wanted]),
+    modules: await collectModules(join(modules, release), DEVICE_DRIVERS, wanted),
     extra,
   });
 }

@@ -69,7 +69,14 @@ export class LinuxGuest {
    * `northbridge guest linux --module NAME`. Throws `NB_HOST`.
    */
   async loadModule(name: string, parameters = ""): Promise<void> {
-    await this.#expect(`modprobe ${quoted(name)} ${parameters}`, `cannot load the module ${name}`, {});
+    const complaint = `cannot load the module ${name}`;
+    const { stderr, status } = await this.#run(`modprobe ${quoted(name)} ${parameters}`, {});
+    if (status === 0) return;
+    const reason = new TextDecoder().decode(stderr).trim();
+    const hint = reason.includes("not found")
+      ? `; northbridge guest linux --module ${name} makes a guest that has it`
+      : "";
+    throw new NorthbridgeError("NB_HOST", `guest: ${complaint}: ${reason}${hint}`);
   }
 
   /** Pulls the machine's plug. */
