@@ -1,9 +1,9 @@
+import { buffersOf, type Rings, RINGS } from "@northbridge/sdk/fuzz";
 import { FakeMemory, VirtioBench } from "@northbridge/sdk/testing";
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { RUNS, tell, TIMEOUT_MS } from "./campaign.ts";
-import { buffersOf, type DrivenDevice, drivenDevices, settle } from "./driven/index.ts";
-import { type Rings, RINGS } from "./rings.ts";
+import { type DrivenDevice, drivenDevices, settle } from "./driven/index.ts";
 
 const MOST_STEPS = 25;
 const MEMORY = 1 << 18;

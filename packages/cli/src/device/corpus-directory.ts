@@ -2,7 +2,7 @@ import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileErrorReason } from "@northbridge/core";
 import { NorthbridgeError } from "@northbridge/core/contracts";
-import type { CorpusEntry } from "@northbridge/sdk/fuzz";
+import type { CorpusEntry, HostileEntry, ProgramEntry } from "@northbridge/sdk/fuzz";
 
 /** Programs as files, one each. A new one is written as soon as it is known: a campaign may be ended at any time. */
 export class CorpusDirectory {
@@ -57,8 +57,9 @@ export class CorpusDirectory {
 
 function parse(file: string, text: string): CorpusEntry {
   try {
-    const entry = JSON.parse(text) as Partial<CorpusEntry> | null;
-    if (Array.isArray(entry?.program) && typeof entry.experiment === "object") return entry as CorpusEntry;
+    const entry = JSON.parse(text) as Partial<ProgramEntry & HostileEntry> | null;
+    const isEntry = typeof entry?.experiment === "object" || typeof entry?.rings === "object";
+    if (Array.isArray(entry?.program) && isEntry) return entry as CorpusEntry;
   } catch {
     // Said below.
   }

@@ -137,14 +137,72 @@ const BUGS: Readonly<Record<string, readonly [from: string, to: string]>> = {
   ],
 };
 
+/** A virtio device that fails requests of a length that it does not expect. */
+const BRITTLE = `import { attachVirtio } from "@northbridge/devices-virtio";
+import { type ConfigSchema, definePlugin, type DevicePlugin } from "@northbridge/sdk";
+import { serve, type VirtioDevice, type VirtioSession } from "@northbridge/sdk/virtio";
+const config: ConfigSchema<object, object> = {
+  "~standard": { version: 1, vendor: "test", validate: (value: unknown) => ({ value: value as object }) },
+};
+function device(): VirtioDevice {
+  let session: VirtioSession | undefined;
+  return {
+    deviceId: 4,
+    features: [],
+    queues: [8],
+    config: new Uint8Array(0),
+    start: (started) => void (session = started),
+    notify(index) {
+      const queue = session?.queue(index);
+      if (queue === undefined) return;
+      serve(queue, (chain) => {
+        if (chain.writableBytes === 0) throw new RangeError("no room for an answer");
+        queue.push(chain, 0);
+      });
+    },
+    reset: () => void (session = undefined),
+    save: () => undefined,
+    restore: () => undefined,
+  };
+}
+export const brittle: DevicePlugin<object> = definePlugin({
+  name: "test/brittle",
+  config,
+  setup: (ctx) => attachVirtio(ctx, device(), {}),
+});
+`;
+
+it("drives the queues of a virtio device", { timeout: 60_000 }, async () => {
+  const harness = new CliHarness(new FakeHypervisor([]));
+  const module = join(directory, "brittle.ts");
+  await writeFile(module, BRITTLE);
+  const corpus = join(directory, "corpus");
+  const fuzz = () => harness.run("device", "fuzz", module, "--seconds", "5", "--corpus", corpus);
+  for (let time = 0; time < 2; time++) {
+    const { code, out, err } = await fuzz();
+    expect(code).toBe(1);
+    expect(err).toContain("a law is broken: hostile driver");
+    expect(out).toMatch(/^hostile driver: device brittle: notify of queue 0: no room for an answer \(seed/);
+    expect(out).toMatch(/await hostileTrial\(\{ create: \(\) => brittle\(\) \}, \{"packed":\w+.*\}, \[\n/);
+  }
+  expect((await readdir(corpus)).filter((name) => name.startsWith("hostile-driver-"))).toHaveLength(1);
+  const mended = join(directory, "mended.ts");
+  await writeFile(mended, BRITTLE.replace(/if \(chain.*\n/, "\n"));
+  expect(await harness.run("device", "fuzz", mended, "--seconds", "0.2", "--corpus", corpus)).toMatchObject({
+    code: 0,
+    out: expect.stringMatching(/^no law broken: .* [1-9]\d* requests of hostile drivers taken/),
+  });
+});
+
 it("prints tests that compile, and fail in the same words", { timeout: 300_000 }, async () => {
   const root = join(cli, "../..");
   const harness = new CliHarness(new FakeHypervisor([]));
   const messages: string[] = [];
-  for (const [law, [from, to]] of Object.entries(BUGS)) {
+  const sources = Object.entries(BUGS).map(([law, [from, to]]) => [law, gauge(from, to)] as const);
+  for (const [law, source] of [...sources, ["hostile driver", BRITTLE] as const]) {
     const name = law.replaceAll(" ", "-");
     const module = join(directory, `${name}.ts`);
-    await writeFile(module, gauge(from, to));
+    await writeFile(module, source);
     const { out, err } = await harness.run("device", "fuzz", module, "--seconds", "20");
     expect(err, law).toContain(`a law is broken: ${law}`);
     const [message = "", ...rest] = out.split("\n\n");
@@ -164,7 +222,7 @@ it("prints tests that compile, and fail in the same words", { timeout: 300_000 }
     `export default { resolve: { conditions: ${conditions} }, ssr: { resolve: { conditions: ${conditions} } } };\n`,
   );
   const tests = run(join(root, "node_modules/vitest/vitest.mjs"), "run", "--root", directory);
-  expect(tests.stdout).toMatch(/Tests +5 failed \(5\)/);
+  expect(tests.stdout).toMatch(/Tests +6 failed \(6\)/);
   for (const message of messages) expect(tests.stdout + tests.stderr).toContain(`: ${message}`);
   await writeFile(
     join(directory, "tsconfig.json"),

@@ -2,7 +2,7 @@ import { relative, resolve } from "node:path";
 import { type DevicePluginSpec, NorthbridgeError } from "@northbridge/core/contracts";
 import {
   type CampaignResult,
-  describeCounterexample,
+  describeFinding,
   type DeviceUnderTest,
   fuzzCampaign,
 } from "@northbridge/sdk/fuzz";
@@ -55,17 +55,20 @@ async function runFuzz(file: string, flags: FuzzFlags, host: CliHost): Promise<v
 
 async function report(
   subject: DeviceUnderTest,
-  { rounds, features, found }: CampaignResult,
+  { rounds, features, requests, found }: CampaignResult,
   kept: number,
   flags: FuzzFlags,
   host: CliHost,
 ): Promise<void> {
   const saved = flags.corpus === undefined ? "" : `, ${kept} programs added to ${flags.corpus}`;
   if (found === undefined) {
-    host.stdout.write(`no law broken: ${rounds} rounds, ${features} kinds of behaviour seen${saved}\n`);
+    const taken = requests === undefined ? "" : `, ${requests} requests of hostile drivers taken`;
+    host.stdout.write(
+      `no law broken: ${rounds} rounds, ${features} kinds of behaviour seen${taken}${saved}\n`,
+    );
     return;
   }
-  host.stdout.write(`${await describeCounterexample(subject, found)}\n`);
+  host.stdout.write(`${await describeFinding(subject, found)}\n`);
   throw new CommandFailed(ExitCode.HOST_FAILURE, `device fuzz: a law is broken: ${found.law.name}${saved}`);
 }
 

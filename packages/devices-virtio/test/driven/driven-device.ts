@@ -1,41 +1,20 @@
 import type { BlockBackend } from "@northbridge/sdk";
-import type { VirtioDevice } from "@northbridge/sdk/virtio";
-import fc from "fast-check";
+import type { DrivenHost as AnyDrivenHost, DrivenVirtioDevice } from "@northbridge/sdk/fuzz";
 import { HeldAnswers } from "./held-answers.ts";
 
-/** The host's ends of a device, and devices on them. */
-export interface DrivenHost {
-  /** A device as it is made. Another one takes the ends over, as after a restore. */
-  device(): VirtioDevice;
-  /**
-   * Something happens at the other end, or to the device.
-   * @param isPaused the machine is: its clock stands still
-   */
-  act?(choice: number, isPaused?: boolean): void;
-  /** Operations under way at the other end. @defaultValue it has none that take time */
+/** As a hostile driver knows it; what is under way can be counted. */
+export interface DrivenHost extends AnyDrivenHost {
   readonly answers?: HeldAnswers;
 }
-
-/** Lengths of the buffers of a request, and the queue it belongs in. @defaultValue any */
-export type Shape = readonly [readable: readonly number[], writable: readonly number[], queue?: number];
 
 /** Where requests of a driver are: with the host, with a device that waits for something, in the ring. */
 export type Whereabouts = "inHost" | "kept" | "waiting";
 
-/** A device for property tests: how to make it, what requests to it look like, and what happens at its other end. */
-export interface DrivenDevice {
-  readonly name: string;
+/** A device for property tests. */
+export interface DrivenDevice extends DrivenVirtioDevice {
   readonly host: () => DrivenHost;
-  /** First bytes of requests, biased to what the device knows. */
-  readonly head: fc.Arbitrary<readonly number[]>;
-  /** Lengths of buffers, right ones and wrong ones. */
-  readonly lengths: readonly number[];
-  /** Requests as they should be. */
-  readonly shapes: readonly Shape[];
   /** Where requests can be when the machine is to be paused. */
   readonly underWay: readonly Whereabouts[];
-  /** Memory that such a request hands over beside its buffers. @defaultValue none */
-  readonly pagesIn?: (head: readonly number[]) => readonly number[];
 }
 
 export const u16 = (value: number): number[] => [value & 0xff, (value >>> 8) & 0xff];
@@ -80,12 +59,3 @@ export class StillDisk implements BlockBackend {
     });
   }
 }
-
-/** Buffers of a request: as they should be, but for so many of a hundred. */
-export const buffersOf = ({ lengths, shapes }: DrivenDevice, wrong: number): fc.Arbitrary<Shape> => {
-  const some = fc.array(fc.constantFrom(...lengths), { maxLength: 3 });
-  return fc.oneof(
-    { weight: 100 - wrong, arbitrary: fc.constantFrom(...shapes) },
-    { weight: wrong, arbitrary: fc.tuple(some, some) },
-  );
-};

@@ -6,7 +6,7 @@ import { fileSystem } from "./file-system.ts";
 import { blk, patientBlk, pmem, scsi } from "./storage.ts";
 import { netCard, serialPorts, vsock } from "./streams.ts";
 
-export { buffersOf, type DrivenDevice, type DrivenHost } from "./driven-device.ts";
+export type { DrivenDevice } from "./driven-device.ts";
 export { settle } from "./held-answers.ts";
 
 const anyHead = fc.nat(14).map(u32);

@@ -1,8 +1,9 @@
 import type { MemorySlot } from "@northbridge/sdk";
+import type { RequestShape } from "@northbridge/sdk/fuzz";
 import { FakeClock, FakeMemory } from "@northbridge/sdk/testing";
 import { VirtioBlk, VirtioPmem, VirtioScsi } from "@northbridge/devices-virtio";
 import fc from "fast-check";
-import { type DrivenDevice, type Shape, StillDisk, u32, u64 } from "./driven-device.ts";
+import { type DrivenDevice, StillDisk, u32, u64 } from "./driven-device.ts";
 import { HeldAnswers, hold } from "./held-answers.ts";
 
 const blkHead = fc
@@ -21,7 +22,7 @@ const blkHead = fc
 
 const blkLengths = [1, 12, 16, 20, 32, 48, 512, 513, 2048];
 
-const blkShapes: readonly Shape[] = [
+const blkShapes: readonly RequestShape[] = [
   [[16, 512], [1]],
   [[16], [512, 1]],
   [[16, 16], [1]],
@@ -123,7 +124,7 @@ const scsiHead = fc.oneof(
 
 const scsiLengths = [1, 16, 24, 51, 108, 512, 620];
 
-const scsiShapes: readonly Shape[] = [
+const scsiShapes: readonly RequestShape[] = [
   [[51], [108], 2],
   [[51], [108, 512], 2],
   [[51], [108, 512], 2],

@@ -1,17 +1,37 @@
-import { type Counterexample, minimise } from "./counterexample.ts";
+import { type Counterexample, describeCounterexample, minimise } from "./counterexample.ts";
 import { benchFor, type DeviceUnderTest } from "./device-under-test.ts";
 import { findCounterexample } from "./fuzz-device.ts";
 import { type Experiment, judge, lawsFor } from "./laws.ts";
 import { operationOf } from "./operation-of.ts";
 import type { Step } from "./program.ts";
+import {
+  describeHostile,
+  findHostileCounterexample,
+  HOSTILE,
+  type HostileCounterexample,
+} from "./virtio/hostile-campaign.ts";
+import type { DrivenVirtioDevice } from "./virtio/driven-device.ts";
+import { driveHostilely } from "./virtio/hostile-driver.ts";
+import { type HostileOperation, RINGS, type Rings } from "./virtio/hostile-operation.ts";
+import { drivenPlugin } from "./virtio/plugin-device.ts";
 
 /** A program that is kept: one that broke a law once, or that showed something new. */
-export interface CorpusEntry {
+export interface ProgramEntry {
   /** Of the law that it broke. */
   readonly law?: string;
   readonly program: readonly Step[];
   readonly experiment: Experiment;
 }
+
+/** What a driver did by which a virtio device broke the law once. */
+export interface HostileEntry {
+  readonly law: typeof HOSTILE;
+  readonly program: readonly HostileOperation[];
+  readonly rings: Rings;
+}
+
+/** What is kept of a campaign for the next one. */
+export type CorpusEntry = ProgramEntry | HostileEntry;
 
 /** How long a campaign goes on, and from where. */
 export interface CampaignOptions {
@@ -29,22 +49,89 @@ export interface CampaignResult {
   readonly rounds: number;
   /** Kinds of behaviour seen. */
   readonly features: number;
-  readonly found?: Counterexample;
+  /** Requests that a virtio device took. Undefined where it is none. */
+  readonly requests?: number;
+  readonly found?: Counterexample | HostileCounterexample;
 }
+
+/** What is wrong, and a test to paste that shows it: it fails with the same words. */
+export const describeFinding = async (
+  device: DeviceUnderTest,
+  found: NonNullable<CampaignResult["found"]>,
+): Promise<string> =>
+  "operations" in found ? describeHostile(device, found) : describeCounterexample(device, found);
 
 const RUNS_PER_ROUND = 60;
 const MOST_STARTS = 64;
 /** Programs that are looked at for something new. */
 const TRIED_PER_SEARCH = 5;
+const HOSTILE_RUNS_PER_ROUND = 20;
 
 /**
  * Tries a device against all laws until time is up or one is broken. What the corpus has is tried first; programs that
- * show something new are kept, and others begin with them.
+ * show something new are kept, and others begin with them. A virtio device has hostile drivers for half of the time.
  */
 export async function fuzzCampaign(
   device: DeviceUnderTest,
   options: CampaignOptions,
 ): Promise<CampaignResult> {
+  const driven = await drivenPlugin(device);
+  if (driven === undefined) return tryLaws(device, options);
+  const { now, budgetMs } = options;
+  const started = now();
+  const hostile = await driveUntil(driven, { ...options, budgetMs: budgetMs / 2 });
+  if (hostile.found !== undefined) return hostile;
+  const rest = await tryLaws(device, { ...options, budgetMs: budgetMs - (now() - started) });
+  return {
+    ...rest,
+    rounds: hostile.rounds + rest.rounds,
+    ...(hostile.requests !== undefined && { requests: hostile.requests }),
+  };
+}
+
+/** Hostile drivers, one layout of rings after the other. */
+async function driveUntil(driven: DrivenVirtioDevice, options: CampaignOptions): Promise<CampaignResult> {
+  const { now, budgetMs, seed, corpus = [], onKeep } = options;
+  const deadline = now() + budgetMs;
+  let requests = 0;
+  for (const entry of corpus) {
+    if (!("rings" in entry)) continue;
+    const { rings, program: operations } = entry;
+    try {
+      requests += (await driveHostilely(driven, rings, operations)).requests;
+    } catch (error) {
+      const message = error instanceof Error ? error.message : String(error);
+      return {
+        rounds: 0,
+        features: 0,
+        requests,
+        found: { law: { name: HOSTILE }, rings, operations, message, seed },
+      };
+    }
+  }
+  let rounds = 0;
+  do {
+    for (const rings of RINGS) {
+      const search = {
+        runs: HOSTILE_RUNS_PER_ROUND,
+        seed: seed + rounds,
+        onTrial: (result: { readonly requests: number }) => {
+          requests += result.requests;
+        },
+      };
+      const found = await findHostileCounterexample(driven, rings, search);
+      if (found !== undefined) {
+        onKeep?.({ law: HOSTILE, program: found.operations, rings });
+        return { rounds, features: 0, requests, found };
+      }
+      if (now() >= deadline) break;
+    }
+    rounds++;
+  } while (now() < deadline);
+  return { rounds, features: 0, requests };
+}
+
+async function tryLaws(device: DeviceUnderTest, options: CampaignOptions): Promise<CampaignResult> {
   const { now, budgetMs, corpus = [], onKeep } = options;
   const deadline = now() + budgetMs;
   const laws = lawsFor(device);
@@ -65,7 +152,7 @@ export async function fuzzCampaign(
     return start;
   };
   /** Tries one program against the laws, or the one that it broke before. */
-  const tryEntry = async (entry: CorpusEntry): Promise<Counterexample | undefined> => {
+  const tryEntry = async (entry: ProgramEntry): Promise<Counterexample | undefined> => {
     const { program, experiment } = entry;
     for (const law of laws) {
       if (entry.law !== undefined && law.name !== entry.law) continue;
@@ -83,6 +170,7 @@ export async function fuzzCampaign(
     return { rounds, features: features.size, found };
   };
   for (const entry of corpus) {
+    if ("rings" in entry) continue;
     const found = await tryEntry(entry);
     if (found !== undefined) return end(0, found);
     await keep(entry.program);

@@ -10,6 +10,8 @@ import { FakeMemory } from "../fake-memory.ts";
 
 /** What the driver of a bench does its own way. */
 export interface VirtioBenchOptions {
+  /** The device's, for messages. @defaultValue "bench" */
+  readonly name?: string;
   readonly memory?: GuestMemory;
   /** Features the driver accepts. @defaultValue all that are offered but a packed ring */
   readonly accept?: (bit: number) => boolean;
@@ -38,7 +40,7 @@ export class VirtioBench {
     this.memory = options.memory ?? new FakeMemory(16 << 20);
     this.interrupts = device.queues.map(() => 0);
     this.endpoint = new VirtioEndpoint({
-      name: "bench",
+      name: options.name ?? "bench",
       device,
       memory: this.memory,
       ringFeatures: [Feature.RING_PACKED, ...(options.inOrder === true ? [Feature.IN_ORDER] : [])],

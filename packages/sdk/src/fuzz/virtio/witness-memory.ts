@@ -1,7 +1,7 @@
-import { FakeMemory } from "@northbridge/sdk/testing";
-import { type QueueAddresses, virtioSpec } from "@northbridge/sdk/virtio";
+import { FakeMemory } from "../../testing/fake-memory.ts";
+import { Desc, DescFlag } from "../../virtio/spec.ts";
+import type { QueueAddresses } from "../../virtio/virt-queue.ts";
 
-const { Desc, DescFlag } = virtioSpec;
 const PAGE = 4096;
 /** What a byte is to the device; none of its business where it is neither. */
 const Offer = { RING: 1, BUFFER: 2 } as const;
