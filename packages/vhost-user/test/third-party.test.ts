@@ -12,7 +12,7 @@ if (!isHere) console.log(`${DAEMON} is not installed: no back end of others is j
 const isThorough = process.env["NORTHBRIDGE_QEMU"] === "1";
 const BLOCK = 2;
 
-/** Somebody else's back end: an export of QEMU's storage daemon. One that ended is started again. */
+/** Somebody else's back end: an export of QEMU's storage daemon. */
 class StorageDaemon {
   readonly socket: string;
   readonly #image: string;
@@ -25,8 +25,9 @@ class StorageDaemon {
     truncateSync(this.#image, 1 << 20);
   }
 
+  /** In the place of the one before, which a clause may have ended: that it goes down is heard of late. */
   async start(): Promise<void> {
-    if (this.#process !== undefined && !hasEnded(this.#process)) return;
+    await this.stop();
     rmSync(this.socket, { force: true });
     const daemon = spawn(DAEMON, [
       "--blockdev",
