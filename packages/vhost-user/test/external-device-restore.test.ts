@@ -103,6 +103,16 @@ describe.skipIf(!isHere)("a saved device and its next back end (needs Linux on x
     expect(bench.configInterrupts).toBe(0);
   });
 
+  it("forgets with its driver which cache that chose (§5.2.5.2)", async () => {
+    const device = new VirtioBlk({ backend: memoryDisk(), serial: "d" });
+    serve(device);
+    const { bench } = await inMachine(disk);
+    bench.endpoint.writeConfig(WRITEBACK, 1, 0);
+    await until(() => device.config[WRITEBACK] === 0);
+    bench.endpoint.reset();
+    expect(bench.endpoint.readConfig(WRITEBACK, 1)).toBe(1);
+  });
+
   it("lets its driver write nothing else", async () => {
     const device = new VirtioBlk({ backend: memoryDisk(), serial: "d" });
     serve(device);

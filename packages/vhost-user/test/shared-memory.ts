@@ -5,9 +5,9 @@ interface SharedMemoryHost {
   readonly WebAssembly: { readonly Memory: new (pages: object) => { readonly buffer: SharedArrayBuffer } };
 }
 
-/** 1 MiB of RAM that can be put onto a file. */
-export function sharedMemory(): FakeMemory {
+/** So many pages of 64 KiB of RAM that can be put onto a file. @defaultValue 1 MiB */
+export function sharedMemory(pages = 16): FakeMemory {
   const { WebAssembly } = globalThis as unknown as SharedMemoryHost;
-  const { buffer } = new WebAssembly.Memory({ initial: 16, maximum: 16, shared: true });
+  const { buffer } = new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true });
   return new FakeMemory(new Uint8Array(buffer));
 }

@@ -91,7 +91,12 @@ export const vhostUserBlk: DevicePlugin<VhostUserDeviceConfig> = definePlugin({
           length: Space.WRITE_ZEROES_MAY_UNMAP + 1 - Space.MAX_DISCARD_SECTORS,
         },
       ],
-      writable: [{ name: "writeback", offset: Space.WRITEBACK, length: 1, feature: Feature.CONFIG_WCE }],
+      writable: [
+        {
+          ...{ name: "writeback", offset: Space.WRITEBACK, length: 1 },
+          ...{ feature: Feature.CONFIG_WCE, needs: Feature.FLUSH },
+        },
+      ],
       ram,
       say: sayTo(ctx),
     });

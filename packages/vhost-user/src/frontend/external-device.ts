@@ -25,8 +25,8 @@ export interface ExternalDeviceOptions {
   readonly config: Uint8Array | number;
   /** Parts of the back end's that have to be a saved machine's. @defaultValue none */
   readonly identity?: readonly ConfigPart[];
-  /** Parts of the back end's that a driver with the feature may write: a new back end is told of them. @defaultValue none */
-  readonly writable?: readonly (ConfigPart & { readonly feature: number })[];
+  /** Parts of the back end's that a driver may write: a new back end is told of them. @defaultValue none */
+  readonly writable?: readonly WritablePart[];
   /** The machine's memory, as the back end is told of it. */
   readonly ram: { readonly regions: readonly SharedRegion[] };
   /** Which features of the device's own the guest is offered. @defaultValue all that the back end has */
@@ -42,6 +42,13 @@ export interface ExternalDeviceOptions {
   readonly started?: (features: FeatureSet) => void;
   /** Hears why a back end cannot be used that is there, once for each reason. */
   readonly say?: (line: string) => void;
+}
+
+/** What a driver may write that has agreed to the feature. */
+interface WritablePart extends ConfigPart {
+  readonly feature: number;
+  /** A feature without which these bytes are zero when the driver starts. */
+  readonly needs?: number;
 }
 
 /** Of a device that a process serves. */
@@ -70,6 +77,8 @@ export class ExternalDevice implements VirtioDevice {
   readonly queues: readonly number[];
   readonly config: Uint8Array;
   readonly identity: readonly ConfigPart[];
+  /** The configuration space that no driver has written to. */
+  readonly #made: Uint8Array;
   readonly #options: ExternalDeviceOptions;
   /** Features that the back end does not hear of. */
   readonly #ours: readonly number[];
@@ -110,6 +119,7 @@ export class ExternalDevice implements VirtioDevice {
     this.queues = options.queues;
     this.#inUse = options.queues.length;
     this.config = config;
+    this.#made = config.slice();
     this.identity = options.identity ?? [];
     const bits = Array.from({ length: 64 }, (_, bit) => bit);
     const { theirs, ours = [] } = options.features ?? {};
@@ -182,6 +192,8 @@ export class ExternalDevice implements VirtioDevice {
 
   start(session: VirtioSession): void {
     this.#session = session;
+    for (const { offset, length, needs } of this.#options.writable ?? [])
+      if (needs !== undefined && !session.features.has(needs)) this.config.fill(0, offset, offset + length);
     this.#say(() => this.#serve());
   }
 
@@ -205,6 +217,8 @@ export class ExternalDevice implements VirtioDevice {
 
   async reset(): Promise<void> {
     this.#session = undefined;
+    for (const { offset, length } of this.#options.writable ?? [])
+      this.config.set(this.#made.subarray(offset, offset + length), offset);
     await this.#work;
     await this.#stopRings();
     this.#closeRings();

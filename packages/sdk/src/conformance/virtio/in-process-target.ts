@@ -17,14 +17,19 @@ export interface InProcessOptions {
   readonly turn?: () => Promise<void>;
   /** Whether to offer packed rings. @defaultValue false */
   readonly packed?: boolean;
+  /** Guest memory, of at least 16 MiB in one piece. @defaultValue memory of its own */
+  readonly memory?: FakeMemory;
 }
 
 /** A device in this process, behind the registers that every transport has. */
 export function inProcessTarget(
   device: VirtioDevice,
-  { turn = () => Promise.resolve(), packed = false }: InProcessOptions = {},
+  {
+    turn = () => Promise.resolve(),
+    packed = false,
+    memory = new FakeMemory(MEMORY_BYTES, MEMORY_GPA),
+  }: InProcessOptions = {},
 ): VirtioTarget {
-  const memory = new FakeMemory(MEMORY_BYTES, MEMORY_GPA);
   const interrupts: number[] = device.queues.map(() => 0);
   const endpoint = new VirtioEndpoint({
     name: "conformance",
