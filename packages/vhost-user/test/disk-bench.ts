@@ -105,7 +105,7 @@ export class DiskBench {
     await front.setFeatures(FeatureSet.of([VERSION_1, EVENT_IDX, ...(this.#isPacked ? [RING_PACKED] : [])]));
     this.#inflight ??= await front.inflight(1, RING);
     if (this.#inflight !== undefined) await front.setInflight(this.#inflight);
-    await front.setMemory([{ gpa: 0, size: MEMORY, userAddress: USER_ADDRESS, fd: this.#memfd, offset: 0 }]);
+    await this.setMemory(true);
     const { desc, driver, device } = this.queue.addresses;
     const [kick, call] = [new EventFd(), new EventFd()];
     this.#counters = [kick, call];
@@ -113,6 +113,12 @@ export class DiskBench {
     const place = { size: RING, base, desc: user(desc), avail: user(driver), used: user(device) };
     await front.startRing(0, place, kick, call);
     await front.enableRing(0, true);
+  }
+
+  /** Lets the back end have all of the memory, or none. */
+  async setMemory(isThere: boolean): Promise<void> {
+    const all = { gpa: 0, size: MEMORY, userAddress: USER_ADDRESS, fd: this.#memfd, offset: 0 };
+    await this.#front?.setMemory(isThere ? [all] : []);
   }
 
   /** What GET_VRING_BASE says. */

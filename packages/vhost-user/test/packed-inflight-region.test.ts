@@ -200,3 +200,30 @@ describe("PackedInflightRegion", () => {
     );
   });
 });
+
+it("goes on, whatever its other side writes into it meanwhile", () => {
+  fc.assert(
+    fc.property(
+      fc.array(fc.tuple(fc.constantFrom("offer", "take", "use", "scribble"), fc.nat(255)), { maxLength: 60 }),
+      (steps) => {
+        const rig = new Rig();
+        let [taken, used] = [0, 0];
+        const collect = (): void => void (used += rig.driver.collect().length);
+        for (const [what, choice] of steps) {
+          if (what === "offer") rig.offer(choice % 3, choice % 2 === 0);
+          else if (what === "use") rig.use(choice);
+          else if (what === "scribble")
+            rig.bytes.fill(choice, 12); // behind the version and the size
+          else {
+            rig.take();
+            taken = used + rig.held.length;
+          }
+          collect();
+        }
+        while (rig.held.length > 0) rig.use(0);
+        collect();
+        expect(used).toBe(taken);
+      },
+    ),
+  );
+});

@@ -97,6 +97,28 @@ describe.skipIf(!isHere).each([false, true])(
       );
     });
 
+    it("are served by a ring whose memory was gone for a while, as that of QEMU's regions that change", async () => {
+      const bench = new DiskBench(isPacked);
+      bench.newBackend();
+      await bench.connect();
+      bench.offer(0, 1);
+      while (bench.disk.held.length < 1) await turn();
+      const gone = bench.setMemory(false);
+      await turns(3);
+      for (const end of bench.disk.held.splice(0)) end();
+      await gone;
+      bench.offer(1, 2);
+      await turns(3);
+      expect(bench.disk.held).toEqual([]);
+      await bench.setMemory(true);
+      await drain(bench);
+      bench.offer(2, 3);
+      await drain(bench);
+      expect([bench.used, bench.underWay.size]).toEqual([3, 0]);
+      expect(bench.disk.bytes).toEqual(bench.expected);
+      await bench.close();
+    });
+
     it("are taken again in the order in which they were first", async () => {
       const bench = new DiskBench(isPacked);
       bench.newBackend();

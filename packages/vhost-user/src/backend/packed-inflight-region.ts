@@ -101,12 +101,12 @@ export class PackedInflightRegion implements Inflight {
 
   taken({ id, slots }: { readonly id: number; readonly slots: number }): void {
     const data = this.#data;
-    const head = data.getUint16(Field.FREE_HEAD, true);
+    const head = this.#index(Field.FREE_HEAD);
     let [entry, last] = [head, head];
     for (let i = 0; i < slots; i++) {
       this.#copy((this.#avail + i) % this.#size, entry);
       last = entry;
-      entry = data.getUint16(this.#at(entry) + State.NEXT, true);
+      entry = this.#index(this.#at(entry) + State.NEXT);
     }
     const at = this.#at(head);
     data.setUint16(at + State.LAST, last, true);
@@ -125,7 +125,7 @@ export class PackedInflightRegion implements Inflight {
     const data = this.#data;
     const head = this.#heads.get(id);
     if (head === undefined) return;
-    const last = data.getUint16(this.#at(head) + State.LAST, true);
+    const last = this.#index(this.#at(head) + State.LAST);
     data.setUint16(this.#at(last) + State.NEXT, data.getUint16(Field.FREE_HEAD, true), true);
     data.setUint16(Field.FREE_HEAD, head, true);
     const wrap = data.getUint8(Field.USED_WRAP) === 0 ? 0 : WRAP;
@@ -276,6 +276,11 @@ export class PackedInflightRegion implements Inflight {
     const at = (position & (WRAP - 1)) + slots;
     const wrap = position & WRAP;
     return at >= this.#size ? (at - this.#size) | (wrap ^ WRAP) : at | wrap;
+  }
+
+  /** The number of an entry, which the front end may have changed at any time. */
+  #index(at: number): number {
+    return this.#data.getUint16(at, true) % this.#size;
   }
 
   #at(entry: number): number {

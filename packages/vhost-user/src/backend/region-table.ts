@@ -127,6 +127,16 @@ export class RegionTable {
     return undefined;
   }
 
+  /** Whether all of a range is in regions. */
+  contains(gpa: number, length: number): boolean {
+    for (let at = gpa; at < gpa + length; ) {
+      const region = this.#regions.find((each) => at >= each.gpa && at < each.gpa + each.size);
+      if (region === undefined) return false;
+      at = region.gpa + region.size;
+    }
+    return true;
+  }
+
   /** Lets go of what the other table has not. */
   unmapUnless(kept: RegionTable | undefined): void {
     const still = kept === undefined ? [] : kept.#regions;

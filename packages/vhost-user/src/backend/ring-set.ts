@@ -3,6 +3,7 @@ import {
   type FeatureSet,
   type QueueAddresses,
   type QueueSetup,
+  type QueueStateV1,
   virtioSpec,
 } from "@northbridge/sdk/virtio";
 import { type Inflight, InflightRegion } from "./inflight-region.ts";
@@ -115,30 +116,43 @@ export class RingSet {
     for (const [index, ring] of this.#rings.entries()) await this.stop(index, ring);
   }
 
-  /** Moves all open queues onto other memory. */
+  /** Moves all open queues onto other memory. One that has no place there, or requests that have none, waits for it. */
   async setTable(table: RegionTable): Promise<void> {
     if (!this.isAnyOpen) {
       this.#swapTable(table);
       return;
     }
     await this.#served.pause();
-    const saved = this.#rings.map(({ queue }) => queue?.save());
+    for (const ring of this.#rings) {
+      if (ring.queue?.isOpen !== true) continue;
+      ring.queue.close();
+      ring.waiting = ring.queue.save();
+    }
     this.#swapTable(table);
     this.#served.setMemory(table.memory);
     for (const [index, ring] of this.#rings.entries()) {
-      const state = saved[index];
-      if (state === undefined || ring.queue?.isOpen !== true || this.#features === undefined) continue;
-      ring.queue.close();
-      const addresses = this.#addresses(ring);
-      if (addresses === undefined || ring.inflight === undefined) continue;
-      if (ring.inflight instanceof PackedInflightRegion) {
-        ring.inflight.place = { memory: table.memory, gpa: addresses.desc };
-      }
-      ring.queue = this.#queue(ring, addresses, this.#features, ring.inflight);
-      ring.queue.restore(state);
-      if (ring.isEnabled) this.#served.setQueue(index, ring.queue);
+      if (ring.waiting === undefined) continue;
+      const isOpen = this.#reopen(ring, ring.waiting);
+      if (isOpen) ring.waiting = undefined;
+      if (ring.isEnabled) this.#served.setQueue(index, isOpen ? ring.queue : undefined);
     }
     this.#goOn();
+  }
+
+  /** Opens a queue again where it was. False where the memory for that is not there. */
+  #reopen(ring: Ring, state: QueueStateV1): boolean {
+    const { inflight } = ring;
+    const table = this.#table;
+    const addresses = this.#addresses(ring);
+    if (addresses === undefined || inflight === undefined || this.#features === undefined) return false;
+    const segments = state.inFlight.flatMap(({ readable, writable }) => [...readable, ...writable]);
+    if (!segments.every(([gpa, length]) => table.contains(gpa, length))) return false;
+    if (inflight instanceof PackedInflightRegion) {
+      inflight.place = { memory: table.memory, gpa: addresses.desc };
+    }
+    ring.queue = this.#queue(ring, addresses, this.#features, inflight);
+    ring.queue.restore(state);
+    return true;
   }
 
   signalErrors(): void {
@@ -220,6 +234,7 @@ export class RingSet {
     this.#served.stoppedAt(index, { told, used: isPacked ? told : lastUsed, size: ring.size, overtaken });
     this.#served.setQueue(index, undefined);
     ring.queue = undefined;
+    ring.waiting = undefined;
     return told;
   }
 

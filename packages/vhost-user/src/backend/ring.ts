@@ -1,5 +1,5 @@
 import { EventFd, FdWatch, SystemCallError } from "@northbridge/linux";
-import type { DeviceQueue } from "@northbridge/sdk/virtio";
+import type { DeviceQueue, QueueStateV1 } from "@northbridge/sdk/virtio";
 import type { Inflight } from "./inflight-region.ts";
 
 /** How often a ring without a kick descriptor is looked at. */
@@ -17,6 +17,8 @@ export class Ring {
   /** From SET_VRING_KICK to GET_VRING_BASE. */
   isStarted = false;
   queue: DeviceQueue | undefined;
+  /** Of a queue that is closed because its memory is not there: how it goes on once it is. */
+  waiting: QueueStateV1 | undefined;
   /** Of a queue that is open: what is in flight. */
   inflight: Inflight | undefined;
   /** The front end keeps `inflight`, and gives it to whoever serves the ring next. */

@@ -6,8 +6,9 @@ import {
   type VirtioSession,
   virtioSpec,
 } from "@northbridge/sdk/virtio";
-import { MAX_TABLE_REGIONS, ProtocolFeature } from "../protocol/spec.ts";
-import { FrontEnd, type FrontEndOptions } from "./front-end.ts";
+import { MAX_TABLE_REGIONS } from "../protocol/spec.ts";
+import type { FrontEnd } from "./front-end.ts";
+import { LinkEvents, Origin } from "./origin.ts";
 import { RingRegion } from "./ring-region.ts";
 import type { RingServer, SharedRegion } from "./ring-server.ts";
 import { ShadowRing } from "./shadow-ring.ts";
@@ -55,15 +56,6 @@ interface WritablePart extends ConfigPart {
 export interface SocketDeviceOptions extends ExternalDeviceOptions {
   /** Where the back end listens. */
   readonly socket: string;
-}
-
-/** Where a back end is found again that was lost. */
-interface Origin {
-  readonly socket: string;
-  /** One that is there and may still refuse. Throws `NB_HOST` where nobody is. */
-  open(events: LinkEvents): FrontEnd;
-  /** Agrees with it on what the device needs. Rejects with `NB_HOST`. */
-  agree(front: FrontEnd): Promise<void>;
 }
 
 /**
@@ -151,14 +143,7 @@ export class ExternalDevice implements VirtioDevice {
       const found = `${socket}: expected at most ${most} regions of memory, found ${ram.regions.length}`;
       throw new NorthbridgeError("NB_HOST", found);
     }
-    const origin: Origin = {
-      socket,
-      open: (events) => FrontEnd.connect(socket, events),
-      agree: async (front) => {
-        await front.negotiate();
-        await expectProtocol(front, options);
-      },
-    };
+    const origin = new Origin(options);
     const events = new LinkEvents();
     const front = origin.open(events);
     try {
@@ -477,31 +462,4 @@ export class ExternalDevice implements VirtioDevice {
     this.#counts.configChanges++;
     this.#session?.configChanged();
   }
-}
-
-/** What one connection says, to whom it concerns by then. */
-class LinkEvents implements FrontEndOptions {
-  changed: () => void = () => undefined;
-  lost: () => void = () => undefined;
-  readonly configChanged: () => void = () => {
-    this.changed();
-  };
-  readonly closed: () => void = () => {
-    this.lost();
-  };
-}
-
-/** Throws `NB_HOST` where the back end has too few queues, or no configuration space although it should. */
-async function expectProtocol(
-  front: FrontEnd,
-  { socket, deviceId, queues, config }: SocketDeviceOptions,
-): Promise<void> {
-  if (typeof config === "number" && !front.has(ProtocolFeature.CONFIG))
-    throw new NorthbridgeError("NB_HOST", `${socket}: expected the protocol feature CONFIG, found none`);
-  const isCard = deviceId === virtioSpec.DeviceId.NET;
-  const said = await front.queueNum();
-  // Back ends of network cards count pairs, and have one where they do not say.
-  const most = isCard ? 2 * (said ?? 1) : said;
-  if (most === undefined || most >= queues.length) return;
-  throw new NorthbridgeError("NB_HOST", `${socket}: expected ${queues.length} queues, found ${most}`);
 }
