@@ -123,7 +123,8 @@ describe.skipIf(!isHere)("a saved device and its next back end (needs Linux on x
     expect(Array.from(before, (_, i) => bench.endpoint.readConfig(i, 1))).toEqual(before);
   });
 
-  it("has nothing of a queue under way once that is reset", async () => {
+  /** A disk whose reads of its first sector end when the test says so. */
+  const slowDisk = (): { readonly backend: BlockBackend; readonly held: (() => void)[] } => {
     const slow = memoryDisk();
     const held: (() => void)[] = [];
     const backend: BlockBackend = {
@@ -138,20 +139,45 @@ describe.skipIf(!isHere)("a saved device and its next back end (needs Linux on x
       flush: () => slow.flush(),
       close: () => slow.close(),
     };
+    return { backend, held };
+  };
+  const turns = async (): Promise<void> => {
+    for (let count = 0; count < 20; count++) await turn();
+  };
+
+  it("has nothing of a queue under way once that is reset", async () => {
+    const { backend, held } = slowDisk();
     serve(new VirtioBlk({ backend, serial: "d", queues: 2 }));
     const { bench } = await inMachine({ ...disk, queues: [16, 16] });
     read(bench);
     await until(() => held.length === 1);
     const registers = bench.endpoint.queues[0]!;
     bench.endpoint.resetQueue(0);
-    for (let turns = 0; turns < 20; turns++) await turn();
+    await turns();
     expect(registers.isResetting).toBe(true);
     for (const end of held.splice(0)) end();
     await until(() => !registers.isResetting);
     const ram = bench.memory.slots[0]!.bytes;
     const then = ram.slice();
-    for (let turns = 0; turns < 20; turns++) await turn();
+    await turns();
     expect(ram.every((byte, at) => byte === then[at])).toBe(true);
     expect(held.length).toBe(0);
+  });
+
+  it("has nothing under way once it is paused, though it was being reset", async () => {
+    const { backend, held } = slowDisk();
+    serve(new VirtioBlk({ backend, serial: "d" }));
+    const { bench } = await inMachine(disk);
+    read(bench);
+    await until(() => held.length === 1);
+    bench.endpoint.setStatus(0);
+    await turns();
+    let isPaused = false;
+    const paused = bench.endpoint.pause().then(() => (isPaused = true));
+    await turns();
+    expect(isPaused).toBe(false);
+    for (const end of held.splice(0)) end();
+    await paused;
+    expect(bench.endpoint.status).toBe(0);
   });
 });

@@ -204,15 +204,13 @@ export class ExternalDevice implements VirtioDevice {
     this.#session = undefined;
     for (const { offset, length } of this.#options.writable ?? [])
       this.config.set(this.#made.subarray(offset, offset + length), offset);
-    await this.#work;
-    await this.#stopRings();
+    await this.#stop();
     this.#closeRings();
   }
 
   /** A back end cannot be told to forget one ring's requests: it gets new rings, and in them all others' requests. */
   async resetQueue(index: number): Promise<void> {
-    await this.#work;
-    await this.#stopRings();
+    await this.#stop();
     this.#collectAll();
     this.#rings[index]?.takeBack();
     this.#bases = undefined;
@@ -221,8 +219,7 @@ export class ExternalDevice implements VirtioDevice {
 
   async pause(): Promise<void> {
     this.#isPaused = true;
-    await this.#work;
-    await this.#stopRings();
+    await this.#stop();
     this.#collectAll();
   }
 
@@ -347,6 +344,12 @@ export class ExternalDevice implements VirtioDevice {
 
   #collectAll(): void {
     for (const index of this.#rings.keys()) this.#collect(index);
+  }
+
+  /** Resolves once no back end touches the rings, whoever had them stopped. */
+  #stop(): Promise<void> {
+    this.#say(() => this.#stopRings());
+    return this.#work;
   }
 
   async #stopRings(): Promise<void> {
