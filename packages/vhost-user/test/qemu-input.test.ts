@@ -15,7 +15,6 @@ const QUEUE_SIZE = 16;
 const EVENT_BYTES = 8;
 
 function missing(): string | undefined {
-  if (process.env["NORTHBRIDGE_QEMU"] !== "1") return "NORTHBRIDGE_QEMU=1 is not set";
   if (spawnSync("qemu-system-x86_64", ["--version"]).status !== 0) return "no qemu-system-x86_64";
   try {
     accessSync("/dev/kvm", constants.R_OK | constants.W_OK);

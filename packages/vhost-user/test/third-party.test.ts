@@ -9,7 +9,6 @@ import { VhostUserTarget, vhostUserWire } from "../src/conformance/index.ts";
 const DAEMON = "qemu-storage-daemon";
 const isHere = spawnSync(DAEMON, ["--version"]).status === 0;
 if (!isHere) console.log(`${DAEMON} is not installed: no back end of others is judged`);
-const isThorough = process.env["NORTHBRIDGE_QEMU"] === "1";
 const BLOCK = 2;
 
 /** Somebody else's back end: an export of QEMU's storage daemon. */
@@ -77,7 +76,7 @@ describe.skipIf(!isHere)(DAEMON, () => {
     },
   );
 
-  describe.skipIf(!isThorough)("every clause of its device (NORTHBRIDGE_QEMU=1)", () => {
+  describe("every clause of its device", () => {
     virtioConformance(
       { describe, it },
       {

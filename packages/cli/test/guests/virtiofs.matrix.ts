@@ -5,6 +5,7 @@ import { initrdWith, program, stockGuest } from "./harness/find-guest.ts";
 import { GuestShell } from "./harness/guest-shell.ts";
 import { hostAnswer } from "./harness/host-answer.ts";
 import { missingTools, runTool } from "./harness/host-tools.ts";
+import { fileStorm, LOOK } from "./harness/file-storm.ts";
 import { linuxConfig, machineFile, scratch } from "./harness/machine-file.ts";
 
 const guest = await stockGuest("cloud");
@@ -43,45 +44,12 @@ async function withShare(
   expect(await shell.end("umount /mnt; poweroff -f")).toMatchObject({ code: 0, err: "" });
 }
 
-/** What compiling does to a tree: many small files made, renamed, linked, rewritten, looked at and removed. */
-const STORM = `
-umask 022
-for d in a b c d e f g h; do
-  mkdir -p src/$d obj/$d
-  for i in 1 2 3 4 5 6 7 8 9 10 11 12; do
-    seq $i 40 > src/$d/f$i.c
-    seq $((i * 3)) 90 > obj/$d/f$i.o.tmp
-    mv obj/$d/f$i.o.tmp obj/$d/f$i.o
-  done
-  cat obj/$d/*.o > lib$d.a
-  ln -s ../lib$d.a src/$d/lib.a
-  ln lib$d.a lib$d.a.1
-  chmod 750 src/$d; chmod 400 obj/$d/f1.o
-  rm obj/$d/f2.o obj/$d/f3.o
-  touch -d '2001-02-03 04:05:06' src/$d/f1.c
-  for i in 4 5 6; do echo more >> src/$d/f$i.c; done
-  for i in 7 8; do truncate -s 17 src/$d/f$i.c; done
-done
-mv src/h obj/moved
-mkdir -p deep/er/and/deeper; mv deep/er deep/est; rmdir deep/est/and/deeper
-mkfifo pipe
-`;
-/** Everything about a tree that both busybox and coreutils tell the same way. */
-const LOOK = `
-find . | sort
-find . -type f | sort | xargs sha256sum
-find . -type l | sort | while read l; do echo $l $(readlink $l); done
-find . | sort | xargs stat -c '%n %a %h %F %Y' | grep -v -E ' (directory|symbolic link|fifo) ' | grep f1.c
-find . | sort | xargs stat -c '%n %a %h' | grep -v -E '^(\\.|\\./deep|\\./obj|\\./src)? '
-find . -type f | sort | xargs stat -c '%n %s'
-`;
-
 describe("virtiofs", () => {
   it.each([1, 2])("gives a tree the host's own after a storm of small files, %i vCPUs", async (vcpus) => {
     await withShare({ vcpus }, async (shell, path) => {
       await mkdir(path("twin"));
-      await hostAnswer(`cd "${path("twin")}" && ${STORM}`);
-      await writeFile(path("shared/storm"), STORM);
+      await hostAnswer(`cd "${path("twin")}" && ${fileStorm()}`);
+      await writeFile(path("shared/storm"), fileStorm());
       await writeFile(path("shared/look"), LOOK);
       await shell.ask("export TZ=$TZ LC_ALL=C; mkdir /mnt/work && cd /mnt/work && sh -e ../storm && cd /");
       const expected = await hostAnswer(`cd "${path("twin")}" && ${LOOK}`);
