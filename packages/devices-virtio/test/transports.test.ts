@@ -6,6 +6,7 @@ import { FakeDisk, FakeMachine, FakeMemory, SplitDriverQueue } from "@northbridg
 import { describe, expect, it } from "vitest";
 import { virtioBlk, virtioInput, virtioNet, virtioRng, virtioScsi } from "@northbridge/devices-virtio";
 import { entropy, OneSlot } from "./one-slot.ts";
+import { virtioStructures } from "./virtio-structures.ts";
 
 const BAR = 0xc000_0000;
 const MSIX = 0xc001_0000;
@@ -21,18 +22,7 @@ async function onPci() {
   fn.configWrite(0x20, 4, BAR); // BAR 4
   fn.configWrite(0x14, 4, MSIX); // BAR 1
   fn.configWrite(0x04, 2, 0x0006); // memory, bus master
-  const caps = new Map<number, { at: number; bar: number; offset: number; length: number }>();
-  let msixCap = 0;
-  for (let at = fn.configRead(0x34, 1); at !== 0; at = fn.configRead(at + 1, 1)) {
-    if (fn.configRead(at, 1) === 0x11) msixCap = at;
-    if (fn.configRead(at, 1) !== 0x09) continue;
-    caps.set(fn.configRead(at + 3, 1), {
-      at,
-      bar: fn.configRead(at + 4, 1),
-      offset: fn.configRead(at + 8, 4),
-      length: fn.configRead(at + 12, 4),
-    });
-  }
+  const { caps, msixCap } = virtioStructures(fn);
   const common = BAR + caps.get(COMMON)!.offset;
   const { mmio, memory } = machine;
   const driver = new SplitDriverQueue({ memory, gpa: 0x1000, size: 8 });
