@@ -11,7 +11,8 @@ import { attach, expectMachine, placement, type PlacementConfig } from "../attac
 import { hostEnd, type HostEndConfig } from "../host-end.ts";
 import { rateLimits, type RateLimits } from "../rate-limiter.ts";
 import { ID_LENGTH, SECTOR } from "./spec.ts";
-import { type BlkTopology, type OnError, VirtioBlk } from "./virtio-blk.ts";
+import type { OnError } from "../on-error.ts";
+import { type BlkTopology, VirtioBlk } from "./virtio-blk.ts";
 
 export interface VirtioBlkConfig extends PlacementConfig {
   /** `{ kind: file, path: disk.img }` for a raw image, `{ kind: memory, mib: 64 }`, or any other block back end. */

@@ -14,6 +14,7 @@ import {
   type VirtQueue,
 } from "@northbridge/sdk/virtio";
 import { HostOperations } from "../host-operations.ts";
+import type { OnError } from "../on-error.ts";
 import { RateLimiter, type RateLimiterStateV1, type RateLimits, serveWithin } from "../rate-limiter.ts";
 import { expectVersion } from "../saved-state.ts";
 import { parseSize } from "../parse-size.ts";
@@ -30,9 +31,6 @@ import {
   SECTOR,
   SEG_MAX,
 } from "./spec.ts";
-
-/** What happens when the host cannot do what a request asks (a full disk, an I/O error). */
-export type OnError = "report" | "stop" | "ignore";
 
 export interface VirtioBlkDeps {
   readonly backend: BlockBackend;

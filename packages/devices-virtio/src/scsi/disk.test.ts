@@ -198,6 +198,20 @@ describe("VirtioScsi with a disk", () => {
     expect((await driver.run(write)).sense).toEqual([7, 0x27, 7]);
   });
 
+  it("says that it was done what the host could not do, where it is told to", async () => {
+    const { driver, backend } = await startedDisk(new TestDisk(), { onError: "ignore" });
+    backend.error = new NorthbridgeError("NB_HOST", "EIO");
+    const write = { cdb: [0x2a, 0, ...be32(3), 0, 0, 1], out: pattern(512) };
+    expect(await driver.run(write)).toEqual(good());
+    const read = { cdb: [0x28, 0, ...be32(3), 0, 0, 1], room: 512 };
+    expect(await driver.run(read)).toMatchObject({ status: 0, sense: undefined, residual: 0 });
+    backend.error = undefined;
+    expect(backend.bytes.subarray(1536, 2048)).toEqual(new Uint8Array(512));
+    expect((await driver.run(write)).status).toBe(0);
+    expect(backend.bytes.subarray(1536, 2048)).toEqual(pattern(512));
+    expect(driver.device.stats()["errors"]).toBe(2);
+  });
+
   it("stops the machine where it is told to, and tries again", async () => {
     const reasons: string[] = [];
     const { driver, backend } = await startedDisk(new TestDisk(), {

@@ -8,6 +8,7 @@ import {
 import * as v from "valibot";
 import { attach, expectMachine, placement, type PlacementConfig } from "../attach.ts";
 import { hostEnd, type HostEndConfig } from "../host-end.ts";
+import type { OnError } from "../on-error.ts";
 import { MAX_TARGETS } from "./spec.ts";
 import { type ScsiTarget, VirtioScsi } from "./virtio-scsi.ts";
 
@@ -28,11 +29,14 @@ export interface VirtioScsiConfig extends PlacementConfig {
   readonly targets: readonly ScsiTargetConfig[];
   /** Request queues. @defaultValue 1 */
   readonly queues?: number | undefined;
-  /** What happens when the host cannot do what a command asks: `stop` pauses the machine. @defaultValue report */
-  readonly onError?: "report" | "stop" | undefined;
+  /**
+   * What happens when the host cannot do what a command asks: `stop` pauses the machine, `ignore` tells the guest that it
+   * was done. @defaultValue report
+   */
+  readonly onError?: OnError | undefined;
 }
 
-type Parsed = VirtioScsiConfig & { readonly queues: number; readonly onError: "report" | "stop" };
+type Parsed = VirtioScsiConfig & { readonly queues: number; readonly onError: OnError };
 
 const target = v.pipe(
   v.strictObject({
@@ -50,7 +54,7 @@ const Config: ConfigSchema<VirtioScsiConfig, Parsed> = v.strictObject({
   ...placement,
   targets: v.pipe(v.array(target), v.minLength(1), v.maxLength(MAX_TARGETS)),
   queues: v.optional(v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(64)), 1),
-  onError: v.optional(v.picklist(["report", "stop"]), "report"),
+  onError: v.optional(v.picklist(["report", "stop", "ignore"]), "report"),
 });
 
 /** A virtio SCSI host with disks and CD-ROM drives. */

@@ -7,6 +7,7 @@ import {
   virtioSpec,
   type VirtQueue,
 } from "@northbridge/sdk/virtio";
+import type { OnError } from "../on-error.ts";
 import { parseSize } from "../parse-size.ts";
 import { expectVersion } from "../saved-state.ts";
 import { ScsiCdRom } from "./cd-rom.ts";
@@ -46,8 +47,8 @@ export interface VirtioScsiDeps {
   readonly targets: readonly ScsiTarget[];
   /** Request queues. @defaultValue 1 */
   readonly queues?: number;
-  /** What happens when the host cannot do what a command asks; as of block devices. @defaultValue report */
-  readonly onError?: "report" | "stop";
+  /** As of block devices. @defaultValue report */
+  readonly onError?: OnError;
   /** Asks the machine to pause, saying why. */
   readonly stop?: (reason: string) => void;
   /** Images that a person puts into a drive and takes out of it. @defaultValue none */
@@ -84,7 +85,7 @@ export class VirtioScsi implements VirtioDevice {
   readonly #changed = new Set<number>();
   readonly #data = new ChainData();
   readonly #cdb: Uint8Array = new Uint8Array(MAX_CDB_SIZE);
-  readonly #onError: "report" | "stop";
+  readonly #onError: OnError;
   readonly #stop: (reason: string) => void;
   readonly #media: VirtioScsiDeps["media"];
   readonly #counts = { commands: 0, checkConditions: 0, aborted: 0, errors: 0 };
@@ -339,14 +340,11 @@ export class VirtioScsi implements VirtioDevice {
       queue.unpop(chain);
       this.#stop(error instanceof Error ? error.message : String(error));
       return;
+    } else if (this.#onError === "ignore") {
+      this.#finish(queue, chain, ResponseCode.OK, undefined, transfer.length);
     } else {
-      this.#finish(
-        queue,
-        chain,
-        ResponseCode.OK,
-        isFull(error) ? SENSE.SPACE_ALLOCATION : transfer.failure,
-        0,
-      );
+      const sense = isFull(error) ? SENSE.SPACE_ALLOCATION : transfer.failure;
+      this.#finish(queue, chain, ResponseCode.OK, sense, 0);
     }
     queue.flush();
   }
