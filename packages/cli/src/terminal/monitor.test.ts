@@ -19,6 +19,7 @@ const anything = <T>(): ConfigSchema<T, T> => ({
 interface Ends {
   readonly disk: HostEndOptions;
   readonly link: HostEndOptions;
+  readonly to: HostEndOptions;
 }
 
 /** A device that opens a disk and a link. */
@@ -26,11 +27,17 @@ const both = definePlugin<Ends, Ends>({
   name: "@fake/devices/both",
   config: anything<Ends>(),
   requires: [HostEnds],
-  ends: { disk: "block", link: "net" },
-  async setup(ctx, { disk, link }) {
+  ends: { disk: "block", link: "net", to: "char" },
+  async setup(ctx, { disk, link, to }) {
     const backend = await ctx.get(HostEnds).block(disk, { readOnly: true });
     ctx.onClose(() => backend.close());
     await ctx.get(HostEnds).net(link);
+    // Says again what it hears.
+    const echo = await ctx.get(HostEnds).char(to);
+    echo.connect((bytes) => {
+      for (const byte of bytes) echo.write(byte);
+      return bytes.length;
+    });
     return {
       stats: () => ({ requests: 3 }),
       monitorCommand: (words) => {
@@ -62,7 +69,13 @@ beforeEach(async () => {
       memory: { mib: 1 },
       devices: [
         { plugin: "debug-console", id: "console" },
-        { plugin: "both", id: "b", disk: { kind: "memory", mib: 2 }, link: { kind: "counted" } },
+        {
+          plugin: "both",
+          id: "b",
+          disk: { kind: "memory", mib: 2 },
+          link: { kind: "counted" },
+          to: { kind: "ring" },
+        },
       ],
     },
     hypervisor: new FakeHypervisor(),
@@ -81,7 +94,7 @@ it("lists devices and what they have opened of the host, with their counters", a
   expect(await monitor.execute("info net")).toBe(
     "b.link.loopback  loopback  MTU 1500\nb.link           counted   MTU 1500  frames=5 lost=1",
   );
-  expect(await monitor.execute("info char")).toBe("none");
+  expect(await monitor.execute("info vsock")).toBe("none");
   expect(await monitor.execute("info disks")).toBe(
     "error: expected info devices, block, char, directory, net or vsock, found disks",
   );
@@ -130,4 +143,22 @@ it("ends with the machine, whatever its clients do", async () => {
   await end();
   await ended;
   client.destroy();
+});
+
+it("reads and writes what goes through a character end of kind ring", async () => {
+  const monitor = new Monitor(machine);
+  expect(await monitor.execute("info char")).toBe("b.to  ring");
+  expect(await monitor.execute("ring read b.to")).toBe("");
+  expect(await monitor.execute("ring write b.to  two  words")).toBe("written");
+  expect(await monitor.execute("ring write b.to")).toBe("written");
+  expect(await monitor.execute("ring read b.to")).toBe("two  words\n\n");
+  expect(await monitor.execute("ring read com9.to")).toBe(
+    "error: expected a character end of kind ring (b.to), found com9.to",
+  );
+  expect(await monitor.execute("ring")).toBe(
+    "error: expected a character end of kind ring (b.to), found nothing",
+  );
+  expect(await monitor.execute("ring eat b.to")).toBe(
+    "error: expected ring read END or ring write END TEXT, found ring eat b.to",
+  );
 });

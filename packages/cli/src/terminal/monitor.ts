@@ -1,5 +1,6 @@
 import type { Machine } from "@northbridge/core";
 import { info } from "./info.ts";
+import { ring } from "./ring.ts";
 
 /** What `block` takes, for the monitor's help. */
 const BLOCK_HELP = `block VERB DISK …  change a qcow2 disk under its guest; DISK as in info block:
@@ -17,6 +18,8 @@ const HELP = [
   "info WHAT    devices, or what they have opened of the host: block, char, directory, net, vsock",
   "link up ID   plug a network card's cable in; link down ID pulls it",
   "device ID …  ask a device: device disk resize 64M; device card limit toGuest bytesPerSecond 1000000",
+  "ring read END       the last that a guest wrote to an end of kind ring; END as in info char",
+  "ring write END TEXT  a line for the guest there",
   "stats        counters as JSON",
   "pause        stop the guest where it is",
   "resume       let it go on",
@@ -66,6 +69,8 @@ export class Monitor {
         return args[0] === "up" || args[0] === "down"
           ? await this.#ofDevice([args[1] ?? "", "link", args[0]])
           : `error: expected link up ID or link down ID, found ${args[0] ?? "nothing"}`;
+      case "ring":
+        return ring(machine, rest);
       case "stats":
         return JSON.stringify(machine.stats());
       case "pause":
