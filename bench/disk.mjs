@@ -1,6 +1,7 @@
 /**
  * `pnpm bench:disk`: one Linux reads and writes one disk image through virtio-blk, under Northbridge's software CPU and
- * under QEMU's TCG, alternately. Times are the guest's; ratios of the medians are reported, nothing is judged.
+ * under QEMU's TCG, alternately. Times are the guest's; ratios of the medians are reported, and of our device the exits,
+ * notifications and interrupts a request; nothing is judged.
  *
  * Options: `--kernel FILE --initrd FILE` (default: the guest of examples/linux-serial), `--runs N` (3), `--mib N` (256,
  * of the image), `--json FILE`. Runs the command from its sources. Needs a C compiler.
@@ -11,6 +12,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs, promisify } from "node:util";
 import {
+  accessesOf,
   benchInitrd,
   contestantsOf,
   guestOptions,
@@ -69,6 +71,12 @@ async function compare() {
         );
     }
   }
+  const accesses = await accessesOf(directory);
+  const { requests: all, exits, notifications, interrupts } = accesses;
+  console.log(
+    `\nnorthbridge: ${exits} exits (accesses of the device's registers) a request, ${notifications} notifications and ` +
+      `${interrupts} interrupts, of ${all} requests`,
+  );
   const [ours, theirs] = contestants.map(({ results }) => mediansOf(results));
   console.log(`\nmedians of ${values.runs}, requests a second`);
   for (const [test, requests] of ours) {
@@ -80,7 +88,7 @@ async function compare() {
     const report = Object.fromEntries(
       contestants.map(({ name, results }) => [name, results.map((result) => Object.fromEntries(result))]),
     );
-    await writeFile(values.json, `${JSON.stringify({ version: 1, ...report }, undefined, 2)}\n`);
+    await writeFile(values.json, `${JSON.stringify({ version: 1, ...report, accesses }, undefined, 2)}\n`);
   }
 }
 

@@ -7,6 +7,8 @@ import { findProgram } from "./watch-boot.mjs";
 
 const CMDLINE = "console=ttyS0 cryptomgr.notests quiet";
 const MEMORY_MIB = 256;
+/** Id of the device that is measured. */
+const BENCHED = "benched";
 /** Longest that a machine may take. */
 export const MOST_MS = 600_000;
 
@@ -34,18 +36,43 @@ export function contestantsOf(ofNorthbridge, ofQemu) {
   return contestants;
 }
 
-/** The command line that runs the guest, from our sources. */
+/** The command line that runs the guest, from our sources; {@link accessesOf} says then what its device was asked. */
 export async function northbridgeCommand({ directory, kernel, initrd, device }) {
   const machine = {
     machine: "pc-1",
     memory: { mib: MEMORY_MIB },
     boot: { kernel, initrd, cmdline: CMDLINE },
-    devices: [device],
+    devices: [{ id: BENCHED, ...device }],
   };
   const config = join(directory, "machine.json");
   await writeFile(config, JSON.stringify(machine));
   const main = join(root, "packages", "cli", "src", "main.ts");
-  return [node, "--conditions=northbridge-source", main, "run", config, "--backend", "soft"];
+  return [
+    node,
+    "--conditions=northbridge-source",
+    main,
+    "run",
+    config,
+    "--backend",
+    "soft",
+    "--stats",
+    statsOf(directory),
+  ];
+}
+
+const statsOf = (directory) => join(directory, "stats.json");
+
+/**
+ * Of the last run there, from probe to end: requests of the device, and by request its registers' accesses, each an exit
+ * of the processor, the notifications among them, and interrupts.
+ */
+export async function accessesOf(directory) {
+  const { devices } = JSON.parse(await readFile(statsOf(directory), "utf8"));
+  const { requests, notifications, interrupts, ...rest } = devices[BENCHED];
+  const accesses = ["portReads", "portWrites", "mmioReads", "mmioWrites"].map((kind) => rest[kind] ?? 0);
+  const exits = accesses.reduce((sum, count) => sum + count);
+  const each = (count) => Number((count / requests).toFixed(3));
+  return { requests, exits: each(exits), notifications: each(notifications), interrupts: each(interrupts) };
 }
 
 /** QEMU's, with these arguments for its device. */

@@ -8,6 +8,8 @@ import { FakeMemory, VirtioBench, type VirtioBenchOptions } from "@northbridge/s
  */
 const SECONDS = Number(process.argv[2] ?? 2);
 const DEPTH = 32;
+/** Registers that a driver touches for an interrupt; a notification is one access everywhere (virtio 1.3 §4.1.5, §4.2.3). */
+const EXITS_OF_INTERRUPT = { "PCI with MSI-X": 0, "PCI with INTx": 1, MMIO: 2 };
 
 const OK = Promise.resolve();
 const store = new Uint8Array(64 << 20);
@@ -105,10 +107,15 @@ async function measure({ name, bench, memory, queue, add }: Load, kind: string):
   while (performance.now() - start < SECONDS * 1000) requests += await round();
   const seconds = (performance.now() - start) / 1000;
   const per = (count: number): string => (count / requests).toFixed(3);
+  const notifications = bench.notifications - before.notifications;
+  const interrupts = (bench.interrupts[queue] ?? 0) - before.interrupts;
+  const exits = Object.entries(EXITS_OF_INTERRUPT).map(
+    ([transport, ofInterrupt]) => `${per(notifications + ofInterrupt * interrupts)} on ${transport}`,
+  );
   console.log(
     `${name}, ${kind}: ${Math.round(requests / seconds / 1000)}k requests/s,`,
-    `${per(bench.notifications - before.notifications)} notifications and`,
-    `${per((bench.interrupts[queue] ?? 0) - before.interrupts)} interrupts a request, depth ${DEPTH}`,
+    `${per(notifications)} notifications and ${per(interrupts)} interrupts a request, depth ${DEPTH};`,
+    `exits a request: ${exits.join(", ")}`,
   );
 }
 
