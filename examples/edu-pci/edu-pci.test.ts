@@ -267,6 +267,8 @@ describe("under Linux", () => {
   const directory = process.env["NORTHBRIDGE_GUEST"] ?? join(import.meta.dirname, "../linux-serial/guest");
   const isThere = existsSync(join(directory, "vmlinuz"));
   const fetched = "northbridge guest linux --module uio_pci_generic --out examples/linux-serial/guest";
+  /** Memory that the kernel leaves alone, so that a program may have it (Linux: kernel-parameters, `memmap=nn$ss`). */
+  const GUEST_RAM = 0x400_0000;
   let linux: BootedLinux | undefined;
   beforeAll(async () => {
     if (!isThere) return;
@@ -276,6 +278,7 @@ describe("under Linux", () => {
       kernel: join(directory, "vmlinuz"),
       initrd: join(directory, "initrd.img"),
       devices: [edu()],
+      cmdline: `memmap=1M$0x${GUEST_RAM.toString(16)}`,
     });
   }, 600_000);
   afterAll(() => linux?.[Symbol.asyncDispose]());
@@ -284,6 +287,8 @@ describe("under Linux", () => {
   async function driven(context: TestContext): Promise<{
     readonly guest: LinuxGuest;
     readonly run: (command: string) => Promise<string>;
+    /** The device's directory in sysfs. */
+    readonly path: string;
   }> {
     if (linux === undefined) return context.skip(`no guest: ${fetched}`);
     const guest = await linux.guest();
@@ -297,13 +302,42 @@ describe("under Linux", () => {
     expect(await run(`cat ${path}/vendor ${path}/class; echo 1 > ${path}/enable`)).toBe("0x1234\n0x00ff00\n");
     // `devmem` maps its file at an address: the BAR, where that file is the device's resource.
     await run(`mount -o bind ${path}/resource0 /dev/mem`);
-    return { guest, run };
+    return { guest, run, path };
   }
 
   it("answers through its resource in sysfs", { timeout: 600_000 }, async (context) => {
     const { run } = await driven(context);
     expect(await run("devmem 0; devmem 4 32 0x12345678; devmem 4")).toBe("0x010000ED\n0xEDCBA987\n");
     expect(await run("devmem 8 32 10; sleep 1; devmem 8")).toBe("0x00375F00\n");
+  });
+
+  it("moves the guest's memory once it is bus master", { timeout: 600_000 }, async (context) => {
+    const { run, path } = await driven(context);
+    await run("mknod /tmp/mem c 1 1");
+    const { DMA_SRC, DMA_DST, DMA_CNT, DMA_CMD } = registers.specs;
+    const { RUN, TO_RAM } = registers.masks.DMA_CMD;
+    const [page, bytes] = [GUEST_RAM / 4096, 3000];
+    const transfer = (from: number, to: number, command: number): Promise<string> =>
+      run(
+        [
+          `devmem ${DMA_SRC.offset} 32 ${from}; devmem ${DMA_DST.offset} 32 ${to}`,
+          `devmem ${DMA_CNT.offset} 32 ${bytes}; devmem ${DMA_CMD.offset} 32 ${command}`,
+          `while [ $(($(devmem ${DMA_CMD.offset}) & ${RUN})) != 0 ]; do usleep 20000; done`,
+        ].join("; "),
+      );
+    const sum = (at: number): Promise<string> =>
+      run(`dd if=/tmp/mem bs=4096 skip=${at} count=1 2>/dev/null | head -c ${bytes} | sha256sum`);
+    // From a page into the device, and on to the next page.
+    const isCopied = async (): Promise<boolean> => {
+      await transfer(GUEST_RAM, BUFFER.base, RUN);
+      await transfer(BUFFER.base, GUEST_RAM + 4096, RUN | TO_RAM);
+      return (await sum(page)) === (await sum(page + 1));
+    };
+    await run(`seq 1000 | dd of=/tmp/mem bs=4096 seek=${page} count=1 conv=notrunc 2>/dev/null`);
+    expect(await isCopied()).toBe(false);
+    // Memory and bus master, in the command register (PCI 3.0 §6.2.2).
+    await run(`printf '\\006' | dd of=${path}/config bs=1 seek=4 conv=notrunc 2>/dev/null`);
+    expect(await isCopied()).toBe(true);
   });
 
   it("interrupts a program through uio", { timeout: 600_000 }, async (context) => {

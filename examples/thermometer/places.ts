@@ -1,4 +1,5 @@
 import { accessSync, constants, existsSync } from "node:fs";
+import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { builtInHypervisor, builtInRegistry } from "@northbridge/cli";
 import type { DeviceEntry, Hypervisor } from "@northbridge/sdk";
@@ -61,6 +62,14 @@ async function onBench(): Promise<Driver> {
 const BASE = 0xfe80_0000;
 const addressOf = (register: Register): number => BASE + registers.specs[register].offset;
 
+/** What a user of Linux calls the registers: see `hwmon.sh`. */
+const HWMON: Readonly<Record<Register, string>> = {
+  CTRL: "temp1_enable",
+  STATUS: "temp1_max_alarm",
+  TEMP: "temp1_input",
+  LIMIT: "temp1_max",
+};
+
 async function underLinux(hypervisor: Hypervisor): Promise<Driver> {
   const registry = builtInRegistry();
   const linux = await bootLinux({ hypervisor, registry, kernel, initrd, devices: [thermometer()] });
@@ -70,12 +79,11 @@ async function underLinux(hypervisor: Hypervisor): Promise<Driver> {
     if (status !== 0 || stderr !== "") throw new Error(`${command}: status ${status}: ${stderr}`);
     return stdout;
   };
-  const devmem = (register: Register, ...value: number[]): Promise<string> =>
-    run(["devmem", addressOf(register), 32, ...value].join(" "));
+  await guest.push("/bin/hwmon", await readFile(join(import.meta.dirname, "hwmon.sh")), { mode: 0o755 });
   return {
-    read: async (register) => Number(await devmem(register)),
+    read: async (register) => Number(await run(`hwmon ${HWMON[register]}`)),
     async write(register, value) {
-      await devmem(register, value);
+      await run(`hwmon ${HWMON[register]} ${value}`);
     },
     async aSecond() {
       await run("sleep 1.1");
