@@ -10,13 +10,19 @@ const LAST =
   "[    1.300000] ---[ end Kernel panic - not syncing: VFS: Unable to mount root fs on unknown-block(0,0) ]---";
 const REASON = "VFS: Unable to mount root fs on unknown-block(0,0)";
 
-const processor = (mpState: VcpuState["mpState"], privilege: number, interrupts: boolean): VcpuState =>
+const processor = (
+  mpState: VcpuState["mpState"],
+  privilege: number,
+  interrupts: boolean,
+  cr3 = 0x1000n,
+): VcpuState =>
   ({
     mpState,
     regs: { rflags: interrupts ? 0x202n : 2n },
-    sregs: { cs: { selector: privilege === 0 ? 0x10 : 0x33 } },
+    sregs: { cs: { selector: privilege === 0 ? 0x10 : 0x33 }, cr3 },
   }) as VcpuState;
 const IN_KERNEL = processor("runnable", 0, true);
+const IN_ANOTHER_KERNEL = processor("runnable", 0, false, 0x2000n);
 const IN_PROGRAM = processor("runnable", 3, true);
 const IDLE = processor("halted", 0, true);
 const STOPPED = processor("halted", 0, false);
@@ -101,6 +107,24 @@ it.each<[string, readonly VcpuState[]]>([
   processors = [IN_KERNEL];
   await pass(60);
   expect(heard).toHaveLength(2);
+});
+
+it("takes no kernel for the one that panicked that saves its memory, silently", async () => {
+  processors = [IN_KERNEL, IDLE];
+  print("Run /init as init process", FIRST); // where kexec(8) has loaded one, it says no more
+  await pass(0.1);
+  processors = [IN_ANOTHER_KERNEL, STOPPED];
+  await pass(60);
+  expect(heard).toEqual([`begins: ${REASON}`, "withdrawn"]);
+});
+
+it("hears it where nobody could look at its first line", async () => {
+  processors = undefined;
+  print(FIRST, TRACE, LAST);
+  await pass(0.1);
+  processors = [IN_KERNEL];
+  await pass(2);
+  expect(heard).toEqual([`begins: ${REASON}`, `ends: ${REASON}`]);
 });
 
 it("looks at no guest that goes on writing", async () => {

@@ -33,8 +33,9 @@ export interface PanicListener {
 /**
  * Sees Linux panic on the console, where a guest has no pvpanic. Anybody may print the same lines there, from an old log
  * for one. What nobody else does: behind them the console is silent for a second of guest time, and whenever one looks
- * then, a processor turns in the kernel, the others have stopped with interrupts off, and no program runs (`panic()`).
- * That holds for kernels of any age, with and without an end line, and for those that wait for their reset.
+ * then, a processor turns in the kernel on the page tables that it had at the first line, the others have stopped with
+ * interrupts off, and no program runs (`panic()`). That holds for kernels of any age, with and without an end line, and for
+ * those that wait for their reset. A kernel that saves a crashed one's memory (kexec(8)) has page tables of its own.
  */
 export function detectPanic(
   console: WatchedConsole,
@@ -48,6 +49,8 @@ export function detectPanic(
   let written = 0;
   let looks = 0;
   let tries = 0;
+  /** CR3 of every processor at the first line; `undefined` where nobody could look. */
+  let pageTables: readonly bigint[] | undefined;
 
   const timer = clock.createTimer(() => void look());
   const waitFor = (ns: number): void => {
@@ -68,7 +71,7 @@ export function detectPanic(
     if (reason === undefined || before !== written) return; // the guest has said more meanwhile
     // Of a machine that pauses, there is nothing to see until it goes on.
     if (states === undefined) waitForSilence();
-    else if (isPanicking(states)) {
+    else if (isPanicking(states, pageTables)) {
       looks += 1;
       if (looks === LOOKS) onEnd(reason);
       else waitFor(PERIOD_NS);
@@ -78,12 +81,18 @@ export function detectPanic(
       else waitForSilence();
     }
   };
+  const notePageTables = async (): Promise<void> => {
+    pageTables = undefined;
+    const states = await machine.look().catch(() => undefined);
+    pageTables = states?.map(({ sregs }) => sregs.cr3);
+  };
   const see = (text: string): void => {
     const first = FIRST.exec(text);
     if (first !== null) {
       reason = first[1] ?? "Kernel panic";
       tries = 0;
       waitForSilence();
+      void notePageTables();
       onBegin(reason);
     } else if (reason !== undefined && ORDERLY.test(text)) withdraw();
   };
@@ -100,9 +109,11 @@ export function detectPanic(
   });
 }
 
-/** Whether some processor executes the kernel, and nobody else will ever do anything. */
-const isPanicking = (states: readonly VcpuState[]): boolean =>
-  states.some(({ mpState }) => mpState === "runnable") && states.every(isKernelOrStopped);
+/** Whether some processor executes the same kernel on, and nobody else will ever do anything. */
+const isPanicking = (states: readonly VcpuState[], pageTables: readonly bigint[] | undefined): boolean =>
+  states.some(
+    ({ mpState, sregs }, at) => mpState === "runnable" && sregs.cr3 === (pageTables?.[at] ?? sregs.cr3),
+  ) && states.every(isKernelOrStopped);
 
 function isKernelOrStopped({ mpState, regs, sregs }: VcpuState): boolean {
   if (mpState === "runnable") return (sregs.cs.selector & 3) === 0;
