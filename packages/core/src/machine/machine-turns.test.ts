@@ -208,6 +208,27 @@ describe("operations that meet", () => {
     await machine.stop();
   });
 
+  it("a look lets no guest go on that has asked for a reset", async () => {
+    let boots = 0;
+    let looked: Promise<unknown> | undefined;
+    const steps: FakeStep[] = [
+      (vm, options) => {
+        if (boots > 1) {
+          options.ports.write(0xf4, 1, POWER_OFF);
+          return undefined;
+        }
+        looked = machine.look();
+        return requestReset(vm, options);
+      },
+      () => ({ kind: "halt" }), // what a guest does that waits for its reset
+    ];
+    const machine = await create(steps, () => boots++);
+    await machine.start();
+    expect(await machine.stopped).toEqual({ kind: "powerOff" });
+    expect(await looked).toMatchObject([{ mpState: "runnable" }]);
+    expect(boots).toBe(2);
+  });
+
   it("a line that no device drops in a reset is high for the controllers again", async () => {
     const lines: InterruptLine[] = [];
     const holding = fakePlugin("@fake/devices/holding", (ctx) => {

@@ -200,8 +200,11 @@ export class Machine {
       try {
         states = this.#parts.vm.vcpus.map((vcpu) => vcpu.getState());
       } finally {
-        this.#parked.clear();
-        this.#runner.start();
+        // A guest that has asked for a reset waits for it: it comes next.
+        if (!this.#isResetDue) {
+          this.#parked.clear();
+          this.#runner.start();
+        }
       }
     });
     return states;
