@@ -84,7 +84,9 @@ const memoryDisk = kind("block", "memory", MemoryDisk, (options, { readOnly }) =
 
 const faultyDisk = {
   ...kind("block", "faulty", Faulty, async ({ disk, latencyUs, faults }, { clock, ends, readOnly }) => {
-    return new FaultyBlock(await ends.block(disk, { readOnly }), { clock, latencyUs, faults });
+    const faulty = new FaultyBlock(await ends.block(disk, { readOnly }), { clock, latencyUs, faults });
+    faulty.hurry(); // devices are set up while guest time stands still, and may read at once
+    return faulty;
   }),
   ends: { disk: "block" as const },
 };

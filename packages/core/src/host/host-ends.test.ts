@@ -181,6 +181,17 @@ describe("a faulty disk", () => {
     await disk.close();
   });
 
+  it("takes none where it is opened: guest time stands still then", async () => {
+    const disk = await faulty({ latencyUs: 50 });
+    await disk.read(0, [new Uint8Array(512)]);
+    clock.skipTo(clock.nowNs() + 1);
+    const later = disk.flush();
+    expect(clock.nextDeadlineNs() - clock.nowNs()).toBe(50_000);
+    disk.hurry?.();
+    await later;
+    await disk.close();
+  });
+
   it("takes guest time, but not more than the machine has", async () => {
     const disk = new FaultyBlock(await file(image(4096)), { clock, latencyUs: 50 });
     const ended: string[] = [];

@@ -36,6 +36,7 @@ export const throttled: HostEndKind<"block", ThrottledEndOptions, ThrottledEndOp
       const { clock, ends, readOnly } = context;
       const limits = { requests: requestsPerSec, bytes: bytesPerSec, burstMs };
       const limited = new ThrottledDisk(await ends.block(disk, { readOnly }), clock, limits);
+      limited.hurry(); // devices are set up while guest time stands still, and may read at once
       context.onStats(() => ({ throttled: limited.throttled }));
       return limited;
     },
