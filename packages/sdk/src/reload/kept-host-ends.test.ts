@@ -4,7 +4,7 @@ import {
   HostEnds,
   NorthbridgeError,
 } from "@northbridge/core/contracts";
-import { beforeEach, describe, expect, it } from "vitest";
+import { beforeEach, describe, expect, it, vi } from "vitest";
 import { type ConfigSchema, definePlugin, type DevicePluginSpec } from "../index.ts";
 import { FakeDisk, FakeNet, testBench } from "../testing/index.ts";
 import { ReloadableDevice } from "./index.ts";
@@ -20,6 +20,8 @@ class Files {
   readonly #inUse = new Set<string>();
   /** Files that cannot be opened any more. */
   readonly gone = new Set<string>();
+  /** Files that the host fails to write all to as they are closed. */
+  readonly stuck = new Set<string>();
 
   open({ path, disk }: HostEndOptions): FakeDisk {
     const file = String(path ?? (disk as HostEndOptions)["path"]);
@@ -36,6 +38,8 @@ class Files {
       this.log.push(`close ${file}`);
       this.#inUse.delete(file);
       bytes.set(backend.bytes);
+      if (this.stuck.has(file))
+        return Promise.reject(new NorthbridgeError("NB_HOST", `${file}: cannot close`));
       return close();
     };
     return backend;
@@ -163,6 +167,26 @@ describe("disks of a device whose code is replaced", () => {
       expect(count("open b.img")).toBe(count("close b.img"));
     },
   );
+
+  it("are given up all, where the host fails to close one", async () => {
+    const { reloadable, bench } = await start(box([A, B]));
+    files.stuck.add("a.img");
+    await expect(reloadable.replace(box([]), {})).rejects.toThrow("a.img: cannot close");
+    expect(files.log.slice(2)).toEqual(["close a.img", "close b.img"]);
+    await bench.close();
+  });
+
+  it("are the old code's again, and so is its cable, where the host fails to close the new ones", async () => {
+    const old = box([A]);
+    const { reloadable, bench } = await start(old);
+    const [net] = nets.slice(-1);
+    const connect = vi.spyOn(net!, "connect");
+    files.stuck.add("b.img");
+    await expect(reloadable.replace(box([B], true), {})).rejects.toThrow("not today");
+    expect(connect).toHaveBeenCalledTimes(2);
+    expect(await contentOf(old.disks[0])).toBe(0);
+    await bench.close();
+  });
 
   it("are told of where the old code cannot have them back", async () => {
     const old = box([A]);

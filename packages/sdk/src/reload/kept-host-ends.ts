@@ -8,6 +8,7 @@ import {
   NorthbridgeError,
   type VsockBackend,
 } from "@northbridge/core/contracts";
+import { inTurn } from "./in-turn.ts";
 import { WiredEnd } from "./wiring.ts";
 
 type Opened = BlockBackend | CharEnd | NetBackend | VsockBackend;
@@ -40,11 +41,11 @@ export class KeptHostEnds implements HostEnds {
     for (const { wired } of this.#old) wired.remember();
   }
 
-  /** The new code has taken over: what it has no use for is closed. */
+  /** The new code has taken over: what it has no use for is closed. Throws what the host says. */
   async commit(): Promise<void> {
     const left = this.#old.filter((kept) => !this.#kept.includes(kept));
     this.#old = [];
-    for (const kept of left) await release(kept);
+    await inTurn(left.map((kept) => () => release(kept)));
   }
 
   /**
@@ -55,17 +56,14 @@ export class KeptHostEnds implements HostEnds {
     const opened = this.#kept.filter((kept) => !this.#old.includes(kept));
     this.#kept = [...this.#old];
     this.#old = [];
-    for (const kept of opened) await release(kept);
-    const problems: unknown[] = [];
-    for (const kept of this.#kept) {
-      try {
+    // What the new code had is not the old one's loss.
+    await inTurn(opened.map((kept) => () => release(kept))).catch(() => undefined);
+    await inTurn(
+      this.#kept.map((kept) => async () => {
         if (kept.end === undefined) kept.wired.replace((kept.end = await kept.open()));
         kept.wired.takeBack();
-      } catch (error) {
-        problems.push(error);
-      }
-    }
-    if (problems.length > 0) throw problems[0];
+      }),
+    );
   }
 
   block(options: HostEndOptions, use: { readonly readOnly: boolean }): Promise<BlockBackend> {
@@ -91,7 +89,7 @@ export class KeptHostEnds implements HostEnds {
 
   /** Gives all up with the machine. */
   async close(): Promise<void> {
-    for (const kept of this.#kept.splice(0)) await release(kept);
+    await inTurn(this.#kept.splice(0).map((kept) => () => release(kept)));
   }
 
   async #open<E extends Opened>(sort: KeptEnd["sort"], what: unknown, open: () => Promise<E>): Promise<E> {

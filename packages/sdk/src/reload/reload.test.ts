@@ -109,6 +109,30 @@ describe("a device whose code is replaced", () => {
     expect(read(8)).toBe(2);
   });
 
+  it("goes on where code throws as it is closed: refused, with the old; taken over, with the new", async () => {
+    const { reloadable, bench, read } = await start();
+    const clumsy = (map: RegisterMap<RegisterSpecs>, fails: boolean): DevicePluginSpec<never, never> => {
+      const spec = alarm(map, { fails });
+      return {
+        ...spec,
+        setup: (ctx, config) => {
+          ctx.onClose(() => {
+            throw new Error("clumsy");
+          });
+          return spec.setup(ctx, config);
+        },
+      };
+    };
+    bench.mmio.write(0x1000, 4, 1);
+    await expect(reloadable.replace(clumsy(second, true), {})).rejects.toThrow("not today");
+    expect(read(8)).toBe(1);
+    bench.clock.advance(1000);
+    expect(bench.interrupts.level(5)).toBe(true);
+    await reloadable.replace(clumsy(second, false), {});
+    await expect(reloadable.replace(alarm(second), {})).rejects.toThrow("clumsy");
+    expect([read(8), read(4)]).toEqual([2, 1]);
+  });
+
   it("refused, leaves the old code its consoles, its levels and what it opened", async () => {
     const ends: { readonly name: string; isClosed: boolean; receive?: (bytes: Uint8Array) => number }[] = [];
     const heard: string[] = [];

@@ -16,6 +16,7 @@ import {
 } from "@northbridge/core/contracts";
 import { PciBus, type PciSlot } from "../pci/pci-bus.ts";
 import type { PciFunction } from "../pci/pci-function.ts";
+import { inTurn } from "./in-turn.ts";
 import { KeptHostEnds } from "./kept-host-ends.ts";
 import { WiredEnd } from "./wiring.ts";
 
@@ -87,7 +88,8 @@ export class ReloadableDevice {
 
   /**
    * Puts the new code in the old one's place. Only while the machine is paused.
-   * Throws `NB_RESTORE` or what the new code threw, and then the old code goes on as if nothing had been.
+   * Throws `NB_RESTORE` or what the new code threw, and then the old code goes on as if nothing had been. What closing the
+   * old code throws it throws as well: the new code has taken over then.
    */
   async replace(spec: Spec, config: unknown): Promise<void> {
     const old = this.#current;
@@ -112,7 +114,7 @@ export class ReloadableDevice {
       next.device.restore(state);
     } catch (error) {
       detach(next);
-      await runClosers(next);
+      await runClosers(next).catch(() => undefined); // of code that has failed already
       const loss: unknown = await this.#ends?.rollBack().catch((problem: unknown) => problem);
       this.#console?.takeBack();
       this.#takeBackLines(lines);
@@ -127,8 +129,7 @@ export class ReloadableDevice {
     // Lines that the new code has no use for.
     for (const line of this.#lines.splice(next.lines)) line.set(false);
     for (const { line } of lines) if (!this.#lines.includes(line)) line.set(false);
-    await runClosers(old);
-    await this.#ends?.commit();
+    await inTurn([() => runClosers(old), () => this.#ends?.commit()]);
   }
 
   async #setUp(ctx: DeviceContext, spec: Spec, config: never): Promise<Device> {
@@ -137,8 +138,8 @@ export class ReloadableDevice {
     first.device = await spec.setup(this.#context(first, false), config);
     this.#current = first;
     ctx.onClose(async () => {
-      if (this.#current !== undefined) await runClosers(this.#current);
-      await this.#ends?.close();
+      const current = this.#current;
+      await inTurn([() => current && runClosers(current), () => this.#ends?.close()]);
     });
     const device = (): Device => this.#current?.device ?? {};
     return {
@@ -292,9 +293,7 @@ function attach(generation: Generation): void {
   for (const { timer, deadlineNs } of generation.timers) if (deadlineNs !== undefined) timer.arm(deadlineNs);
 }
 
-async function runClosers(generation: Generation): Promise<void> {
-  for (const closer of generation.closers.splice(0).reverse()) await closer();
-}
+const runClosers = (generation: Generation): Promise<void> => inTurn(generation.closers.splice(0).reverse());
 
 function mapped(
   generation: Generation,
