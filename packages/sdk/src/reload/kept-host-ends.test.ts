@@ -188,6 +188,25 @@ describe("disks of a device whose code is replaced", () => {
     await bench.close();
   });
 
+  it("are closed where the machine ends before the new code is ready, and so is what that opens late", async () => {
+    const { reloadable, bench } = await start(box([A]));
+    const begun = Promise.withResolvers<undefined>();
+    const goOn = Promise.withResolvers<undefined>();
+    const next = box([B, A]);
+    const setup: typeof next.setup = async (ctx, config) => {
+      begun.resolve(undefined);
+      await goOn.promise;
+      return await next.setup(ctx, config);
+    };
+    const replaced = reloadable.replace({ ...next, setup }, {});
+    await begun.promise;
+    await bench.close();
+    expect(files.log).toEqual(["open a.img", "close a.img"]);
+    goOn.resolve(undefined);
+    await expect(replaced).rejects.toThrow("the machine has ended");
+    expect(files.log.slice(2)).toEqual(["open b.img", "close b.img"]);
+  });
+
   it("are told of where the old code cannot have them back", async () => {
     const old = box([A]);
     const { reloadable, bench } = await start(old);

@@ -29,6 +29,7 @@ export class KeptHostEnds implements HostEnds {
   #kept: KeptEnd[] = [];
   /** Of the code that may be replaced, while it may. */
   #old: readonly KeptEnd[] = [];
+  #isClosed = false;
 
   constructor(inner: HostEnds) {
     this.#inner = inner;
@@ -87,9 +88,13 @@ export class KeptHostEnds implements HostEnds {
     return this.#inner.directory(options, use);
   }
 
-  /** Gives all up with the machine. */
+  /** Gives all up with the machine, which may end while code is replaced. */
   async close(): Promise<void> {
-    await inTurn(this.#kept.splice(0).map((kept) => () => release(kept)));
+    this.#isClosed = true;
+    const all = new Set([...this.#kept, ...this.#old]);
+    this.#kept = [];
+    this.#old = [];
+    await inTurn([...all].map((kept) => () => release(kept)));
   }
 
   async #open<E extends Opened>(sort: KeptEnd["sort"], what: unknown, open: () => Promise<E>): Promise<E> {
@@ -105,6 +110,10 @@ export class KeptHostEnds implements HostEnds {
       if (!(await this.#makeWay(sort, error))) throw error;
       return await open();
     });
+    if (this.#isClosed) {
+      await end.close?.();
+      throw new NorthbridgeError("NB_HOST", "the machine has ended");
+    }
     const wired = new WiredEnd<Opened>(end);
     this.#kept.push({ key, sort, open, end, wired });
     return wired.shown as E;
