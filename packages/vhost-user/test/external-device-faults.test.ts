@@ -11,7 +11,7 @@ import { sharedMemory } from "./shared-memory.ts";
 import { RETRY_MS, socketBench } from "./socket-bench.ts";
 
 const FS = 26;
-const FLUSH = 9;
+const [FLUSH, CONFIG_WCE] = [9, 11];
 
 const isHere = process.platform === "linux" && process.arch === "x64";
 
@@ -87,6 +87,23 @@ describe.skipIf(!isHere)("a device whose back end is not what it should be (need
     await until(() => vi.getTimerCount() === 1);
     vi.advanceTimersByTime(RETRY_MS);
     await until(answered);
+  });
+
+  it("is waited for where it goes when it is told what the driver wrote", async () => {
+    const first = new VirtioBlk({ backend: memoryDisk(), serial: "d" });
+    const backend = serve(first);
+    first.writeConfig = () => void backend.close();
+    const writeback = { name: "writeback", offset: 32, length: 1, feature: CONFIG_WCE };
+    const said: boolean[] = [];
+    const connected = (isConnected: boolean): void => void said.push(isConnected);
+    const { bench, device } = await inMachine({ writable: [writeback], connected });
+    const answered = read(bench);
+    await until(() => said.includes(false));
+    expect(said).toEqual([true, false]);
+    serve(new VirtioBlk({ backend: memoryDisk(), serial: "d" }));
+    vi.advanceTimersByTime(RETRY_MS);
+    await until(answered);
+    expect(device.stats()).toMatchObject({ requests: 1, reconnects: 1 });
   });
 
   it("leaves no connection open where it cannot be agreed with", async () => {

@@ -1,5 +1,5 @@
-import { MemoryBlock } from "@northbridge/core";
-import { VirtioBlk, VirtioRng } from "@northbridge/devices-virtio";
+import { LoopbackNet, MemoryBlock } from "@northbridge/core";
+import { VirtioBlk, VirtioNet, VirtioRng } from "@northbridge/devices-virtio";
 import type { BlockBackend } from "@northbridge/sdk";
 import type { EndpointStateV1 } from "@northbridge/sdk/virtio";
 import { describe, expect, it, vi } from "vitest";
@@ -11,6 +11,8 @@ import { RETRY_MS, socketBench } from "./socket-bench.ts";
 // Virtio 1.3 §5.2.3, §5.2.4.
 const [FLUSH, CONFIG_WCE] = [9, 11];
 const [CAPACITY, WRITEBACK] = [0, 32];
+/** Of a network card (§5.1.4). */
+const STATUS = 6;
 const SECTOR = 512;
 
 /** As the command has it of a disk. */
@@ -101,6 +103,40 @@ describe.skipIf(!isHere)("a saved device and its next back end (needs Linux on x
     });
     expect(bench.endpoint.readConfig(WRITEBACK, 1)).toBe(0);
     expect(bench.configInterrupts).toBe(0);
+  });
+
+  it("shows that a back end is there, though the saved machine's was gone, and changes nothing in one that stands", async () => {
+    const card = (): Partial<SocketDeviceOptions> => ({
+      deviceId: 1,
+      queues: [16, 16],
+      config: new Uint8Array(8),
+      connected: (isConnected, config) => {
+        config[STATUS] = isConnected ? 1 : 0;
+      },
+    });
+    const served = (): VirtioNet => new VirtioNet({ backend: new LoopbackNet(), mac: new Uint8Array(6) });
+    const first = serve(served());
+    const { bench, device } = await inMachine(card());
+    await first.close();
+    await until(() => bench.endpoint.readConfig(STATUS, 1) === 0);
+    await bench.endpoint.pause();
+    const second = serve(served());
+    await until(() => {
+      vi.advanceTimersByTime(RETRY_MS);
+      return device.stats()["reconnects"] === 1;
+    });
+    expect([bench.endpoint.readConfig(STATUS, 1), bench.configInterrupts]).toEqual([0, 1]);
+    const state = JSON.parse(JSON.stringify(bench.endpoint.save())) as EndpointStateV1;
+    device.close();
+
+    const { bench: restored } = await machine(card());
+    restored.memory.slots[0]!.bytes.set(bench.memory.slots[0]!.bytes);
+    restored.endpoint.restore(state);
+    expect(restored.endpoint.readConfig(STATUS, 1)).toBe(0);
+    restored.endpoint.resume();
+    expect([restored.endpoint.readConfig(STATUS, 1), restored.configInterrupts]).toEqual([1, 1]);
+    await second.close();
+    await until(() => restored.endpoint.readConfig(STATUS, 1) === 0);
   });
 
   it("forgets with its driver which cache that chose (§5.2.5.2)", async () => {

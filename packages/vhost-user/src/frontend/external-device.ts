@@ -225,6 +225,7 @@ export class ExternalDevice implements VirtioDevice {
 
   resume(): void {
     this.#isPaused = false;
+    this.#showConnected(); // a restored machine's may have been gone
     this.#say(() => this.#serve());
   }
 
@@ -256,6 +257,10 @@ export class ExternalDevice implements VirtioDevice {
     });
   }
 
+  get #isLost(): boolean {
+    return !this.#isThere;
+  }
+
   /** This back end serves the rings no more: another one is waited for where there can be one. */
   #giveUp(): void {
     this.#bases = undefined;
@@ -275,6 +280,7 @@ export class ExternalDevice implements VirtioDevice {
     }
     await this.#enableRings();
     await this.#tellWritten(); // not before: a back end that starts anew forgets it
+    if (this.#isLost) return; // meanwhile, without a word of refusal
     this.#isServing = true;
     this.#lastRefusal = undefined;
     this.#setConnected(true);
@@ -407,12 +413,17 @@ export class ExternalDevice implements VirtioDevice {
   }
 
   #setConnected(isConnected: boolean): void {
-    if (isConnected === this.#isConnected) return;
     this.#isConnected = isConnected;
+    this.#showConnected();
+  }
+
+  /** Tells the driver whether the back end is there; of a machine that stands still, once it goes on. */
+  #showConnected(): void {
     const { connected } = this.#options;
-    if (connected === undefined) return;
-    connected(isConnected, this.config);
-    this.#session?.configChanged();
+    if (connected === undefined || this.#isPaused) return;
+    const before = this.config.slice();
+    connected(this.#isConnected, this.config);
+    if (this.config.some((byte, at) => byte !== before[at])) this.#session?.configChanged();
   }
 
   /** Until a back end is there that can go on where the last one stopped. */
