@@ -10,7 +10,7 @@ import { RETRY_MS, socketBench } from "./socket-bench.ts";
 
 // Virtio 1.3 §5.2.3, §5.2.4.
 const [FLUSH, CONFIG_WCE] = [9, 11];
-const [CAPACITY, WRITEBACK] = [0, 32];
+const [CAPACITY, WRITEBACK, NUM_QUEUES] = [0, 32, 34];
 /** Of a network card (§5.1.4). */
 const STATUS = 6;
 const SECTOR = 512;
@@ -147,6 +147,22 @@ describe.skipIf(!isHere)("a saved device and its next back end (needs Linux on x
     await until(() => device.config[WRITEBACK] === 0);
     bench.endpoint.reset();
     expect(bench.endpoint.readConfig(WRITEBACK, 1)).toBe(1);
+  });
+
+  it("keeps what this side says of it with every back end", async () => {
+    const served = (): VirtioBlk => new VirtioBlk({ backend: memoryDisk(), serial: "d", queues: 2 });
+    const first = serve(served());
+    const own = (config: Uint8Array): void => void (config[NUM_QUEUES] = 1);
+    const { bench, device } = await inMachine({ ...disk, own });
+    expect(bench.endpoint.readConfig(NUM_QUEUES, 2)).toBe(1);
+    await first.close();
+    serve(served());
+    await until(() => {
+      vi.advanceTimersByTime(RETRY_MS);
+      return device.stats()["reconnects"] === 1;
+    });
+    expect(bench.endpoint.readConfig(NUM_QUEUES, 2)).toBe(1);
+    expect(device.stats()).toMatchObject({ configChanges: 0 });
   });
 
   it("lets its driver write nothing else", async () => {

@@ -10,7 +10,7 @@ import {
   token,
 } from "@northbridge/sdk";
 import { virtioSpec } from "@northbridge/sdk/virtio";
-import type { SharedRam } from "@northbridge/vhost-user";
+import type { SharedRam, SocketDeviceOptions } from "@northbridge/vhost-user";
 import * as v from "valibot";
 
 const { DeviceId } = virtioSpec;
@@ -69,6 +69,32 @@ export function sayTo(ctx: DeviceContext): (line: string) => void {
   };
 }
 
+/** A disk of so many queues. */
+export const diskOptions = (queues: number): Omit<SocketDeviceOptions, "socket" | "ram"> => ({
+  deviceId: DeviceId.BLOCK,
+  queues: new Array<number>(queues).fill(256),
+  config: Space.LENGTH,
+  // The back end's, which may have more, would have a driver ask for queues that are not there.
+  own: (config) => {
+    new DataView(config.buffer, config.byteOffset).setUint16(Space.NUM_QUEUES, queues, true);
+  },
+  identity: [
+    { name: "capacity", offset: Space.CAPACITY, length: 8 },
+    { name: "limits and topology", offset: Space.SIZE_MAX, length: Space.WRITEBACK - Space.SIZE_MAX },
+    {
+      name: "limits of discards and zeroes",
+      offset: Space.MAX_DISCARD_SECTORS,
+      length: Space.WRITE_ZEROES_MAY_UNMAP + 1 - Space.MAX_DISCARD_SECTORS,
+    },
+  ],
+  writable: [
+    {
+      ...{ name: "writeback", offset: Space.WRITEBACK, length: 1 },
+      ...{ feature: Feature.CONFIG_WCE, needs: Feature.FLUSH },
+    },
+  ],
+});
+
 /** A disk that another program serves: `qemu-storage-daemon --export type=vhost-user-blk`, or `northbridge vhost-user`. */
 export const vhostUserBlk: DevicePlugin<VhostUserDeviceConfig> = definePlugin({
   name: "@northbridge/cli/vhostUserBlk",
@@ -76,30 +102,8 @@ export const vhostUserBlk: DevicePlugin<VhostUserDeviceConfig> = definePlugin({
   async setup(ctx, { path, queues, slot }) {
     const ram = await sharedRam(ctx);
     const { ExternalDevice } = await import("@northbridge/vhost-user");
-    const device = await ExternalDevice.connect({
-      socket: path,
-      deviceId: DeviceId.BLOCK,
-      queues: new Array<number>(queues).fill(256),
-      config: Space.LENGTH,
-      identity: [
-        { name: "capacity", offset: Space.CAPACITY, length: 8 },
-        { name: "limits and topology", offset: Space.SIZE_MAX, length: Space.WRITEBACK - Space.SIZE_MAX },
-        { name: "number of queues", offset: Space.NUM_QUEUES, length: 2 },
-        {
-          name: "limits of discards and zeroes",
-          offset: Space.MAX_DISCARD_SECTORS,
-          length: Space.WRITE_ZEROES_MAY_UNMAP + 1 - Space.MAX_DISCARD_SECTORS,
-        },
-      ],
-      writable: [
-        {
-          ...{ name: "writeback", offset: Space.WRITEBACK, length: 1 },
-          ...{ feature: Feature.CONFIG_WCE, needs: Feature.FLUSH },
-        },
-      ],
-      ram,
-      say: sayTo(ctx),
-    });
+    const options = { ...diskOptions(queues), socket: path, ram, say: sayTo(ctx) };
+    const device = await ExternalDevice.connect(options);
     ctx.onClose(() => {
       device.close();
     });

@@ -24,6 +24,8 @@ export interface ExternalDeviceOptions {
   readonly queues: readonly number[];
   /** The configuration space, where it is not the back end's; else as many bytes of the back end's. */
   readonly config: Uint8Array | number;
+  /** Puts into a back end's what is for this side to say. @defaultValue nothing is */
+  readonly own?: (config: Uint8Array) => void;
   /** Parts of the back end's that have to be a saved machine's. @defaultValue none */
   readonly identity?: readonly ConfigPart[];
   /** Parts of the back end's that a driver may write: a new back end is told of them. @defaultValue none */
@@ -148,7 +150,7 @@ export class ExternalDevice implements VirtioDevice {
     const front = origin.open(events);
     try {
       await origin.agree(front);
-      const bytes = typeof config === "number" ? await front.config(config) : config;
+      const bytes = typeof config === "number" ? await configOf(front, config, options) : config;
       const device = new ExternalDevice(front, bytes ?? new Uint8Array(0), options, origin);
       device.#follow(events);
       return device;
@@ -468,7 +470,8 @@ export class ExternalDevice implements VirtioDevice {
   }
 
   async #refreshConfig(): Promise<void> {
-    const bytes = await this.#server.config?.(this.config.length).catch(() => undefined);
+    const { length: size } = this.config;
+    const bytes = await configOf(this.#server, size, this.#options).catch(() => undefined);
     for (const { offset, length } of this.#options.writable ?? [])
       bytes?.set(this.config.subarray(offset, offset + length), offset);
     if (bytes === undefined || bytes.every((byte, i) => byte === this.config[i])) return;
@@ -476,4 +479,15 @@ export class ExternalDevice implements VirtioDevice {
     this.#counts.configChanges++;
     this.#session?.configChanged();
   }
+}
+
+/** As the driver sees it. */
+async function configOf(
+  server: RingServer,
+  length: number,
+  { own }: ExternalDeviceOptions,
+): Promise<Uint8Array | undefined> {
+  const bytes = await server.config?.(length);
+  if (bytes !== undefined) own?.(bytes);
+  return bytes;
 }
