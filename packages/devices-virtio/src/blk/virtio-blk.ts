@@ -249,18 +249,20 @@ export class VirtioBlk implements VirtioDevice {
       return;
     }
     const data = chain.readU32(Header.TYPE) === RequestType.IN ? chain.writableBytes - 1 : 0;
-    const settled = operation.then(
+    this.#busy.begin(index);
+    void operation.then(
       () => {
+        this.#busy.end(index);
         chain.written(0, data); // though the driver may have reset the queue meanwhile
         this.#complete(queue, chain, RequestStatus.OK);
         queue.flush();
       },
       (error: unknown) => {
+        this.#busy.end(index);
         chain.written(0, data); // some of it
         this.#failed(queue, chain, error);
       },
     );
-    this.#busy.add(index, settled);
   }
 
   /** What the request asks of the backend, or the status it ends with at once. */

@@ -119,12 +119,11 @@ export class VirtioFs implements VirtioDevice {
       return;
     }
     this.#counts.syncs++;
-    this.#busy.add(
-      index,
-      outcome.then((written) => {
-        queue.push(chain, written);
-        queue.flush();
-      }),
-    );
+    this.#busy.begin(index);
+    void outcome.then((written) => {
+      this.#busy.end(index);
+      queue.push(chain, written);
+      queue.flush();
+    });
   }
 }
