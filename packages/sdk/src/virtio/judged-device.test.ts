@@ -79,6 +79,16 @@ it("names a device that throws at what a driver does to it while it runs", async
   await expect(drive({ pause: later }).endpoint.pause()).rejects.toThrow(fault("pause: later"));
 });
 
+it("takes whatever else a device without types gives for nothing", async () => {
+  const something = (): never => 1 as never;
+  const { endpoint, start } = drive({ reset: something, resetQueue: something, pause: something });
+  start();
+  await endpoint.pause();
+  endpoint.resume();
+  endpoint.setStatus(0);
+  expect(endpoint.status).toBe(0);
+});
+
 it("has a timer throw what a device throws after a reset that took time", async () => {
   let end: () => void = () => undefined;
   let starts = 0;

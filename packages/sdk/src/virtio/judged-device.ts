@@ -73,9 +73,14 @@ export class JudgedDevice {
   }
 
   #inTime(what: string, call: () => void | Promise<void>): void | Promise<void> {
-    return this.#call(what, call)?.catch((error: unknown) => {
-      throw this.#fault(what, error);
-    });
+    const answer: unknown = this.#call(what, call);
+    if (!(answer instanceof Promise)) return undefined; // whatever else it gave
+    return answer.then(
+      () => undefined,
+      (error: unknown) => {
+        throw this.#fault(what, error);
+      },
+    );
   }
 
   #call<T>(what: string, call: () => T): T {

@@ -13,8 +13,8 @@ const PATIENCE = 1000;
 /** Requests of a ring that says anything, per operation. */
 const MOST_REQUESTS = 16;
 
-// Used again and again: of shared memory a collector does not know how much it is.
-const bytes = new Uint8Array(new SharedArrayBuffer(MEMORY));
+// Used again and again, by one trial at a time: of shared memory a collector does not know how much it is.
+const free: Uint8Array[] = [];
 
 /** How far a trial went. */
 export interface HostileTrialResult {
@@ -33,7 +33,8 @@ export async function driveHostilely(
   rings: Rings,
   operations: readonly HostileOperation[],
 ): Promise<HostileTrialResult> {
-  const driver = await HostileDriver.of(driven, rings);
+  const bytes = free.pop() ?? new Uint8Array(new SharedArrayBuffer(MEMORY));
+  const driver = await HostileDriver.of(driven, rings, bytes);
   for (const operation of operations) await driver.carryOut(operation);
   const requests = driver.expectNotEndless(operations.length);
   await driver.reset();
@@ -42,6 +43,7 @@ export async function driveHostilely(
   driver.memory.begin();
   for (const operation of operations) if (operation.do === "act") await driver.carryOut(operation);
   driver.expectReported();
+  free.push(bytes); // a device that broke the law may have something under way there
   return { operations: operations.length, requests };
 }
 
@@ -57,7 +59,8 @@ class HostileDriver {
   #isBroken = false;
   #next = 0;
 
-  static async of(driven: DrivenVirtioDevice, rings: Rings): Promise<HostileDriver> {
+  /** @param bytes of the guest's memory, for this trial alone */
+  static async of(driven: DrivenVirtioDevice, rings: Rings, bytes: Uint8Array): Promise<HostileDriver> {
     const memory = new WitnessMemory(bytes);
     return new HostileDriver(driven, await driven.host(memory), memory, rings);
   }
