@@ -18,6 +18,8 @@ class Files {
   readonly log: string[] = [];
   readonly bytes = new Map<string, Uint8Array>();
   readonly #inUse = new Set<string>();
+  /** Files that take the host a while to close. */
+  readonly slow = new Set<string>();
   /** Files that cannot be opened any more. */
   readonly gone = new Set<string>();
   /** Files that the host fails to write all to as they are closed. */
@@ -36,11 +38,12 @@ class Files {
     const close = backend.close.bind(backend);
     backend.close = () => {
       this.log.push(`close ${file}`);
-      this.#inUse.delete(file);
       bytes.set(backend.bytes);
       if (this.stuck.has(file))
         return Promise.reject(new NorthbridgeError("NB_HOST", `${file}: cannot close`));
-      return close();
+      return close()
+        .then(() => (this.slow.has(file) ? new Promise((done) => setImmediate(done)) : undefined))
+        .then(() => void this.#inUse.delete(file));
     };
     return backend;
   }
@@ -205,6 +208,46 @@ describe("disks of a device whose code is replaced", () => {
     goOn.resolve(undefined);
     await expect(replaced).rejects.toThrow("the machine has ended");
     expect(files.log.slice(2)).toEqual(["open b.img", "close b.img"]);
+  });
+
+  it("may be those of the old code with other options, opened all at once", async () => {
+    const { reloadable, bench } = await start(box([B, A]));
+    files.slow.add("b.img");
+    const next = box([]);
+    const setup: typeof next.setup = async (ctx, config) => {
+      const ends = ctx.get(HostEnds);
+      await Promise.all([A, B].map((disk) => ends.block({ ...disk, readOnly: true }, { readOnly: true })));
+      return next.setup(ctx, config);
+    };
+    await reloadable.replace({ ...next, setup }, {});
+    await bench.close();
+    expect(files.log.filter((line) => line.startsWith("close"))).toHaveLength(4);
+  });
+
+  it("are the old code's again where the new one fails before all that it opens at once is there", async () => {
+    const old = box([A]);
+    const { reloadable, bench } = await start(old);
+    await old.disks[0]?.write(0, [block(7)]);
+    const next = box([]);
+    const setup: typeof next.setup = async (ctx) => {
+      const opened = ctx.get(HostEnds).block({ ...A, readOnly: true }, { readOnly: true });
+      await Promise.all([opened, Promise.reject(new Error("not today"))]);
+      return {};
+    };
+    await expect(reloadable.replace({ ...next, setup }, {})).rejects.toThrow(/^not today$/);
+    await new Promise((resolve) => setImmediate(resolve));
+    expect(await contentOf(old.disks[0])).toBe(7);
+    await old.disks[0]?.write(0, [block(8)]);
+    await bench.close();
+    expect(files.bytes.get("a.img")?.[0]).toBe(8);
+    expect(files.log).toEqual([
+      "open a.img",
+      "close a.img",
+      "open a.img",
+      "close a.img",
+      "open a.img",
+      "close a.img",
+    ]);
   });
 
   it("are told of where the old code cannot have them back", async () => {

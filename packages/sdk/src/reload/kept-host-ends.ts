@@ -19,6 +19,8 @@ interface KeptEnd {
   readonly open: () => Promise<Opened>;
   /** Absent while the new code has what it kept others from, such as a file. */
   end: Opened | undefined;
+  /** The last time that it was given up. */
+  closed?: Promise<void>;
   readonly wired: WiredEnd<Opened>;
 }
 
@@ -29,6 +31,7 @@ export class KeptHostEnds implements HostEnds {
   #kept: KeptEnd[] = [];
   /** Of the code that may be replaced, while it may. */
   #old: readonly KeptEnd[] = [];
+  readonly #opening = new Set<Promise<unknown>>();
   #isClosed = false;
 
   constructor(inner: HostEnds) {
@@ -54,6 +57,8 @@ export class KeptHostEnds implements HostEnds {
    * for the new code cannot be had again.
    */
   async rollBack(): Promise<void> {
+    // What new code opens at once is not all there yet when one of them fails.
+    while (this.#opening.size > 0) await Promise.allSettled(this.#opening);
     const opened = this.#kept.filter((kept) => !this.#old.includes(kept));
     this.#kept = [...this.#old];
     this.#old = [];
@@ -106,6 +111,12 @@ export class KeptHostEnds implements HostEnds {
       this.#kept.push(known);
       return known.wired.shown as E;
     }
+    const opening = this.#openNew(key, sort, open);
+    this.#opening.add(opening);
+    return await opening.finally(() => this.#opening.delete(opening));
+  }
+
+  async #openNew<E extends Opened>(key: string, sort: KeptEnd["sort"], open: () => Promise<E>): Promise<E> {
     const end = await open().catch(async (error: unknown) => {
       if (!(await this.#makeWay(sort, error))) throw error;
       return await open();
@@ -125,9 +136,8 @@ export class KeptHostEnds implements HostEnds {
    */
   async #makeWay(sort: KeptEnd["sort"], error: unknown): Promise<boolean> {
     if (!(error instanceof NorthbridgeError) || error.code !== "NB_HOST") return false;
-    const inTheWay = this.#old.filter(
-      (kept) => kept.sort === sort && kept.end !== undefined && !this.#kept.includes(kept),
-    );
+    // Those too that make way already, for another end that is opened at once.
+    const inTheWay = this.#old.filter((kept) => kept.sort === sort && !this.#kept.includes(kept));
     for (const kept of inTheWay) await release(kept);
     return inTheWay.length > 0;
   }
@@ -136,5 +146,6 @@ export class KeptHostEnds implements HostEnds {
 async function release(kept: KeptEnd): Promise<void> {
   const { end } = kept;
   kept.end = undefined;
-  await end?.close?.();
+  if (end !== undefined) kept.closed = Promise.resolve(end.close?.());
+  await kept.closed;
 }
