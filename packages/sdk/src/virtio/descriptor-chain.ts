@@ -85,6 +85,7 @@ export class DescriptorChain {
 
   /** Says that the device filled `length` writable bytes from `offset` through views. */
   written(offset: number, length: number): void {
+    if (offset < 0) return;
     let skip = offset;
     let left = length;
     for (let i = this.#readable; i < this.#count && left > 0; i++) {
@@ -121,8 +122,9 @@ export class DescriptorChain {
     return done;
   }
 
-  /** Little-endian scalars of the readable bytes; zero behind the end. */
+  /** Little-endian scalars of the readable bytes; zero behind the end, and before the beginning. */
   readU8(offset: number): number {
+    if (offset < 0) return 0;
     let skip = offset;
     for (let i = 0; i < this.#readable; i++) {
       const size = this.#length[i] ?? 0;
@@ -138,7 +140,7 @@ export class DescriptorChain {
 
   readU32(offset: number): number {
     let skip = offset;
-    for (let i = 0; i < this.#readable; i++) {
+    for (let i = 0; i < this.#readable && skip >= 0; i++) {
       const size = this.#length[i] ?? 0;
       if (skip + 4 <= size) return this.#memory.readU32((this.#gpa[i] ?? 0) + skip);
       if (skip < size) break;
@@ -154,6 +156,7 @@ export class DescriptorChain {
 
   /** Writes one byte. False where there is none. */
   writeU8(offset: number, value: number): boolean {
+    if (offset < 0) return false;
     let skip = offset;
     for (let i = this.#readable; i < this.#count; i++) {
       const size = this.#length[i] ?? 0;
@@ -188,6 +191,7 @@ export class DescriptorChain {
 
   #views(from: number, to: number, offset: number, length: number): Uint8Array[] {
     const views: Uint8Array[] = [];
+    if (offset < 0) return views;
     let skip = offset;
     let left = length;
     for (let i = from; i < to && left > 0; i++) {

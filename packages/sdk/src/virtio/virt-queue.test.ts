@@ -114,6 +114,23 @@ describe.each(["split", "packed"] as const)("the device's side of a %s queue", (
     ]);
   });
 
+  it("touches nothing before a request's first byte, where the driver gave less than a device counted on", () => {
+    const { memory, driver, queue } = rig(kind);
+    const [asked, answer] = [BUFFERS + 0x100, BUFFERS + 0x200];
+    memory.view(BUFFERS, 0x300)!.fill(0x77);
+    driver.add([{ gpa: asked, length: 2 }], [{ gpa: answer, length: 2 }]);
+    memory.writes.length = 0;
+    const chain = queue.pop()!;
+    const status = chain.writableBytes - 4;
+    expect([chain.writeU8(status, 1), chain.writeU32(status, 1), chain.write(status, pattern(1, 4))]).toEqual(
+      [false, false, 0],
+    );
+    chain.written(status, 4);
+    expect([memory.writes, memory.readU32(answer - 2)]).toEqual([[], 0x77777777]);
+    expect([chain.readU8(-1), chain.readU32(-4), chain.read(-2, new Uint8Array(4))]).toEqual([0, 0, 0]);
+    expect(chain.readU32(-1)).toBe(0x777700); // what there is of it
+  });
+
   it("has nothing to notify of while the device is looking", () => {
     const { driver, queue } = rig(kind, { eventIdx: true });
     queue.enableNotifications();

@@ -1,8 +1,12 @@
+import type { ConfigSchema, Device, DeviceContext, DeviceEntry } from "@northbridge/core/contracts";
 import fc from "fast-check";
 import { expect, it } from "vitest";
+import { FakeDisk } from "../../bench/fake-disk.ts";
+import type { FakeMachine } from "../../testing/fake-machine.ts";
 import { serve } from "../../virtio/virt-queue.ts";
-import type { VirtioDevice, VirtioSession } from "../../virtio/virtio-device.ts";
+import { type VirtioDevice, type VirtioSession, VirtioTransport } from "../../virtio/virtio-device.ts";
 import type { DrivenVirtioDevice } from "./driven-device.ts";
+import { hostileTrial } from "./hostile-campaign.ts";
 import { driveHostilely } from "./hostile-driver.ts";
 import type { HostileOperation } from "./hostile-operation.ts";
 
@@ -45,4 +49,59 @@ it("has a memory of its own for each of several trials at once", async () => {
     });
   const trials = [16, 512, 2048].map((length) => driveHostilely(driven, { packed: false }, adds(length)));
   expect(await Promise.all(trials)).toEqual(trials.map(() => ({ operations: 4, requests: 4 })));
+});
+
+/** A plugin with a device that copies what it is asked from a disk of the machine's. */
+function copier(disk: FakeDisk): DeviceEntry {
+  const attach = (ctx: DeviceContext): Device => {
+    let session: VirtioSession | undefined;
+    const busy = new Set<Promise<void>>();
+    const over = (): Promise<void> => Promise.all(busy).then(() => undefined);
+    const device: VirtioDevice = {
+      ...filler(),
+      start: (started) => void (session = started),
+      notify: (index) => {
+        const queue = session?.queue(index);
+        if (queue === undefined) return;
+        serve(queue, (chain) => {
+          const operation = disk.read(0, chain.writable()).then(() => {
+            busy.delete(operation);
+            chain.written(0, chain.writableBytes);
+            queue.push(chain, chain.writableBytes);
+            queue.flush();
+          });
+          busy.add(operation);
+        });
+      },
+      reset: () => {
+        session = undefined;
+        return over();
+      },
+      pause: over,
+    };
+    return ctx.get(VirtioTransport).attach(ctx, device);
+  };
+  return { spec: { name: "test/copier", config: anything, setup: attach }, input: {} };
+}
+
+const anything: ConfigSchema<never, never> = {
+  "~standard": { version: 1, vendor: "test", validate: (value: unknown) => ({ value: value as never }) },
+};
+const request: HostileOperation = {
+  ...{ do: "add", queue: 0, head: [1], buffers: [[16], [512]] },
+  ...{ misplaced: false, indirect: false, notify: true },
+};
+
+it.each<[string, HostileOperation]>([
+  ["reset", { do: "status", value: 0 }],
+  ["pause", { do: "pause", resumes: false }],
+])("has host ends that take guest time done before it judges a %s", async (_what, operation) => {
+  const create = (): DeviceEntry => copier(slow!);
+  let slow: FakeDisk | undefined;
+  const prepare = (machine: FakeMachine): void => {
+    slow = new FakeDisk(1 << 12, { clock: machine.clock });
+    slow.latencyNs = 1000;
+  };
+  const done = await hostileTrial({ create, prepare }, { packed: false }, [request, operation]);
+  expect(done).toEqual({ operations: 2, requests: 1 });
 });
