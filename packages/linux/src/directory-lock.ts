@@ -39,12 +39,13 @@ export class DirectoryLock {
    * `SystemCallError` where one is held longer.
    */
   static wait(directory: string): DirectoryLock {
-    for (let waitedMs = 0; ; waitedMs += LOOK_MS) {
+    const patienceEndsMs = performance.now() + PATIENCE_MS;
+    for (;;) {
       try {
         return DirectoryLock.take(directory);
       } catch (error) {
         const isTaken = error instanceof SystemCallError && error.errno === "EAGAIN";
-        if (!isTaken || waitedMs >= PATIENCE_MS) throw error;
+        if (!isTaken || performance.now() >= patienceEndsMs) throw error;
       }
       Atomics.wait(sleeper, 0, 0, LOOK_MS);
     }
