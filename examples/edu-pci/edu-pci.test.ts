@@ -7,6 +7,7 @@ import { testBench } from "@northbridge/sdk/testing";
 import { deviceMatchers } from "@northbridge/sdk/vitest";
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it, type TestContext, vi } from "vitest";
+import { checker } from "./edu-checker.ts";
 import { BUFFER, edu, registers } from "./edu.ts";
 
 expect.extend(deviceMatchers);
@@ -56,7 +57,7 @@ describe("on a test bench", () => {
   });
 });
 
-deviceConformance({ describe, it }, { create: () => edu(), registers, code: "edu()" });
+deviceConformance({ describe, it }, { create: () => edu(), registers, checker, code: "edu()" });
 
 /** What DMA_CMD is after each write of it, the second in the midst of the first's transfer. */
 const RESTARTED = [

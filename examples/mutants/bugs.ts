@@ -1,5 +1,6 @@
 import { Console } from "@northbridge/sdk";
 import type { DeviceUnderTest } from "@northbridge/sdk/fuzz";
+import { checker } from "../edu-pci/edu-checker.ts";
 import { FakeCharBackend } from "@northbridge/sdk/testing";
 
 /** A bug planted by replacing a piece of an example's source, which must be there once. */
@@ -15,6 +16,10 @@ export interface BuggyDevice {
   readonly plugin: string;
   /** Services that it needs. */
   readonly prepare?: DeviceUnderTest["prepare"];
+  /** Beside its register map. */
+  readonly checker?: DeviceUnderTest["checker"];
+  /** The module's function that makes the device without a transport: judged by the clauses of virtio's specification. */
+  readonly virtio?: string;
   readonly bugs: readonly Bug[];
 }
 
@@ -109,7 +114,25 @@ export const BUGGY: readonly BuggyDevice[] = [
   {
     source: "../edu-pci/edu.ts",
     plugin: "edu",
+    checker,
     bugs: [
+      bug(
+        "is off by one in a length check",
+        "own + count <= BUFFER.length",
+        "own + count <= BUFFER.length + 1",
+      ),
+      bug("checks a length one short", "own + count <= BUFFER.length", "own + count < BUFFER.length"),
+      bug("is off by one at its memory's begin", "own >= 0", "own >= -1"),
+      bug("checks its memory's begin one short", "own >= 0", "own > 0"),
+      bug("transfers one byte less", "own, own + count);", "own, own + count - 1);"),
+      bug("ignores bus master", "fn.isBusMaster && ", ""),
+      bug("does not mask where it writes to", "(target & DMA_MASK) >>> 0", "target"),
+      bug("does not mask where it reads from", "(source & DMA_MASK) >>> 0", "source"),
+      bug("acknowledges all", "(regs.values.IRQ_STATUS & ~written) >>> 0", "0"),
+      bug("interrupts after every transfer", "if ((command & DMA_CMD.IRQ) !== 0) raise", "raise"),
+      bug("never ends a transfer", "      regs.values.DMA_CMD &= ~DMA_CMD.RUN;\n", ""),
+      bug("begins a transfer anew in the midst of one", " && (previous & DMA_CMD.RUN) === 0", ""),
+      bug("lets registers of a transfer be written", "if (isRunning()) regs.values[name] = previous;", ""),
       bug("forgets its memory in save", "buffer: [...buffer]", "buffer: [...new Uint8Array(BUFFER.length)]"),
       bug("forgets its DMA in restore", "if (state.dmaNs !== null) dmaTimer.arm(state.dmaNs);", ""),
       bug(

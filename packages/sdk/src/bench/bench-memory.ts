@@ -10,6 +10,7 @@ export class BenchMemory implements GuestMemory {
   #toFail = 0;
   /** Of what the device read while somebody recorded. */
   #nonZeroBytesRead = 0;
+  #reads = 0;
   #slow: { count: number; readonly ns: number } | undefined;
 
   constructor(length: number, trace: TraceRecorder, clock: Clock) {
@@ -32,6 +33,11 @@ export class BenchMemory implements GuestMemory {
     return this.#nonZeroBytesRead;
   }
 
+  /** Times that the device has read or looked at memory. */
+  get reads(): number {
+    return this.#reads;
+  }
+
   /** The device's next `count` accesses find no memory. */
   failNext(count = 1): void {
     this.#toFail += count;
@@ -46,11 +52,11 @@ export class BenchMemory implements GuestMemory {
   }
 
   view(gpa: number, length: number): Uint8Array | undefined {
-    return this.#fails() ? undefined : this.#ram.view(gpa, length);
+    return this.#reading() ? undefined : this.#ram.view(gpa, length);
   }
 
   read(gpa: number, into: Uint8Array): boolean {
-    if (this.#fails() || !this.#ram.read(gpa, into)) return false;
+    if (this.#reading() || !this.#ram.read(gpa, into)) return false;
     if (this.#trace.isRecording)
       this.#nonZeroBytesRead += into.reduce((sum, byte) => sum + Math.sign(byte), 0);
     return true;
@@ -65,15 +71,15 @@ export class BenchMemory implements GuestMemory {
   }
 
   readU8(gpa: number): number {
-    return this.#fails() ? 0xff : this.#ram.readU8(gpa);
+    return this.#reading() ? 0xff : this.#ram.readU8(gpa);
   }
 
   readU16(gpa: number): number {
-    return this.#fails() ? 0xffff : this.#ram.readU16(gpa);
+    return this.#reading() ? 0xffff : this.#ram.readU16(gpa);
   }
 
   readU32(gpa: number): number {
-    return this.#fails() ? 0xffff_ffff : this.#ram.readU32(gpa);
+    return this.#reading() ? 0xffff_ffff : this.#ram.readU32(gpa);
   }
 
   writeU8(gpa: number, value: number): boolean {
@@ -105,6 +111,11 @@ export class BenchMemory implements GuestMemory {
   #heard(isWritten: boolean, gpa: number, length: number): boolean {
     if (isWritten && this.#trace.isRecording) this.#trace.add({ kind: "dma", gpa, length });
     return isWritten;
+  }
+
+  #reading(): boolean {
+    this.#reads++;
+    return this.#fails();
   }
 
   #fails(): boolean {

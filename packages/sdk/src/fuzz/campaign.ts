@@ -134,7 +134,8 @@ async function driveUntil(driven: DrivenVirtioDevice, options: CampaignOptions):
 async function tryLaws(device: DeviceUnderTest, options: CampaignOptions): Promise<CampaignResult> {
   const { now, budgetMs, corpus = [], onKeep } = options;
   const deadline = now() + budgetMs;
-  const laws = lawsFor(device);
+  const bench = await benchFor(device);
+  const laws = lawsFor(device).filter(({ isFor }) => isFor?.(bench) !== false);
   const features = new Set<string>();
   const starts: (readonly Step[])[] = [];
   /** The beginning of the program that shows something new, if it does. */

@@ -74,7 +74,7 @@ function asTest(
   bench: TestBench,
   { law, program, experiment }: Counterexample,
 ): string {
-  const { code = "device()", registers, registersCode = "registers", importCode, prepare } = device;
+  const { code = "device()", registers, registersCode = "registers", importCode, prepare, checker } = device;
   const at = experiment.cut % (program.length + 1);
   const statements = program.map((step) => statement(step, device, bench));
   statements.splice(at, 0, ...(law.cut?.print(at, experiment, registers) ?? []));
@@ -84,6 +84,7 @@ function asTest(
       ? []
       : [registersCode === "registers" ? "registers" : `registers: ${registersCode}`]),
     ...(prepare === undefined ? [] : ["prepare"]),
+    ...(checker === undefined ? [] : ["checker"]),
   ];
   return [
     `import { deviceTrial } from "@northbridge/sdk/fuzz";`,

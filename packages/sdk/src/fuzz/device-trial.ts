@@ -3,8 +3,16 @@ import type { TestBench } from "../bench/test-bench.ts";
 import type { TraceEvent } from "../bench/trace.ts";
 import type { RegisterSpecs } from "../registers/declaration.ts";
 import type { RegisterMap } from "../registers/register-map.ts";
-import { benchFor, clone, type DeviceUnderTest, type LawName, savedState } from "./device-under-test.ts";
+import {
+  benchFor,
+  clone,
+  type DeviceChecker,
+  type DeviceUnderTest,
+  type LawName,
+  savedState,
+} from "./device-under-test.ts";
 import { MOST_TIMERS, type Operation, operationOf } from "./operation-of.ts";
+import { Command, Reg } from "../pci/spec.ts";
 import { RegisterLaw } from "./register-law.ts";
 
 /**
@@ -16,6 +24,9 @@ export class DeviceTrial<R extends RegisterSpecs = RegisterSpecs> {
   readonly #device: DeviceUnderTest;
   readonly #law: LawName;
   readonly #registers: RegisterLaw | undefined;
+  readonly #checker: DeviceChecker | undefined;
+  /** Its functions are no bus masters any more. */
+  #isCutOff = false;
   /** The one to be like. */
   #bench: TestBench;
   /** The one on trial, where it is beside another. */
@@ -33,6 +44,7 @@ export class DeviceTrial<R extends RegisterSpecs = RegisterSpecs> {
       law === "register map" && device.registers !== undefined
         ? new RegisterLaw(device.registers)
         : undefined;
+    this.#checker = law === "data sheet" ? device.checker?.() : undefined;
   }
 
   /** Does one operation. Throws where the device breaks the law. */
@@ -95,6 +107,12 @@ export class DeviceTrial<R extends RegisterSpecs = RegisterSpecs> {
     this.#compareWith(bench, "the device that was reset");
   }
 
+  /** From here on the device may neither read nor write memory, nor send messages. */
+  endBusMaster(): void {
+    for (const fn of this.#bench.pci.functions) fn.configWrite(Reg.COMMAND, 2, Command.IO | Command.MEMORY);
+    this.#isCutOff = true;
+  }
+
   /** Every register of a new device reads as its map says. */
   async expectResetValues(): Promise<void> {
     for (const layout of this.#registerLaw().map.layouts)
@@ -142,9 +160,12 @@ export class DeviceTrial<R extends RegisterSpecs = RegisterSpecs> {
   /** What one operation showed to the outside, as text: its result, interrupts, DMA. */
   #show(bench: TestBench, operation: Operation): string {
     let result: unknown;
+    const { reads } = bench.memory;
     const events = bench.record(() => {
       result = operation(bench);
     });
+    this.#checker?.see(events, bench);
+    if (this.#isCutOff) expectNoMaster(events, bench.memory.reads - reads);
     const outside: unknown[] = [result ?? null];
     for (const event of events) {
       if (event.kind === "write") continue;
@@ -177,6 +198,14 @@ export async function deviceTrial<R extends RegisterSpecs = RegisterSpecs>(
   law: LawName,
 ): Promise<DeviceTrial<R>> {
   return new DeviceTrial<R>(device, law, await benchFor(device));
+}
+
+function expectNoMaster(events: readonly TraceEvent[], reads: number): void {
+  const [access] = events.filter(({ kind }) => kind === "dma" || kind === "msi");
+  if (access === undefined && reads === 0) return;
+  const what =
+    access === undefined ? "read memory" : access.kind === "msi" ? "sent a message" : "wrote memory";
+  throw new Error(`the device ${what} and is no bus master`);
 }
 
 function expectNoPulse(events: readonly TraceEvent[]): void {

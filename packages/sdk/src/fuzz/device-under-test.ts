@@ -1,11 +1,28 @@
 import { type DeviceEntry, type IoRegion, whatJsonDrops } from "@northbridge/core/contracts";
 import { TestBench, type TestBenchOptions } from "../bench/test-bench.ts";
+import type { TraceEvent } from "../bench/trace.ts";
 import type { RegisterSpecs } from "../registers/declaration.ts";
 import type { RegisterMap } from "../registers/register-map.ts";
 import { FakeClock } from "../testing/fake-clock.ts";
 
 /** What a device is judged by. */
-export type LawName = "fuzz" | "register map" | "save and restore" | "reset" | "interrupt levels";
+export type LawName =
+  | "fuzz"
+  | "register map"
+  | "data sheet"
+  | "save and restore"
+  | "reset"
+  | "interrupt levels"
+  | "bus master";
+
+/** Knows what a device's data sheet says beside its register map: how long a transfer is, when it ends, what it raises. */
+export interface DeviceChecker {
+  /**
+   * Hears of everything that crossed the device's edge in one operation on a bench: accesses, interrupts, DMA; and of
+   * the time that has passed. Throws where that is not what the data sheet says.
+   */
+  see(events: readonly TraceEvent[], bench: TestBench): void;
+}
 
 /** A device to judge. */
 export interface DeviceUnderTest {
@@ -15,6 +32,8 @@ export interface DeviceUnderTest {
   readonly registers?: RegisterMap<RegisterSpecs>;
   /** Host ends and services that the device needs; called for every device that is made. */
   readonly prepare?: TestBenchOptions<RegisterSpecs>["prepare"];
+  /** Makes one for a new device: it is asked about every program. Without one nobody knows how long a transfer should be. */
+  readonly checker?: () => DeviceChecker;
   /** Its interrupt lines drive edge-triggered inputs: they may go up and down at once. */
   readonly pulses?: boolean;
   /** Laws that it does not keep: nothing tries them. */
@@ -23,7 +42,7 @@ export interface DeviceUnderTest {
   readonly code?: string;
   /** How it names the register map. @defaultValue `"registers"` */
   readonly registersCode?: string;
-  /** Where it imports both from. They are in scope where it is pasted, if this is absent; so is `prepare`. */
+  /** Where it imports both from. They are in scope where it is pasted, if this is absent; so are `prepare` and `checker`. */
   readonly importCode?: string;
 }
 

@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { type Counterexample, describeCounterexample, minimise } from "./counterexample.ts";
-import type { DeviceUnderTest, LawName } from "./device-under-test.ts";
+import { benchFor, type DeviceUnderTest, type LawName } from "./device-under-test.ts";
 import { grammarOf } from "./grammar.ts";
 import { type Experiment, judge, type Law, lawsFor } from "./laws.ts";
 import { programs, type Step } from "./program.ts";
@@ -41,6 +41,7 @@ export async function findCounterexample(
   device: DeviceUnderTest,
   { starts = [], onTry, runs = 300, seed }: Search,
 ): Promise<Counterexample | undefined> {
+  if (law.isFor?.(await benchFor(device)) === false) return undefined;
   const { places, memoryBytes } = await grammarOf(device);
   const program = programs(places, memoryBytes);
   const experiment: fc.Arbitrary<Experiment> = fc.record({

@@ -1,3 +1,4 @@
+import type { TestBench } from "../bench/test-bench.ts";
 import type { RegisterMap } from "../registers/register-map.ts";
 import type { RegisterSpecs } from "../registers/declaration.ts";
 import { type DeviceTrial, deviceTrial } from "./device-trial.ts";
@@ -26,6 +27,8 @@ export interface Law {
   readonly name: LawName;
   /** As the name of a test. */
   readonly title: string;
+  /** Whether it says anything of such a device. @defaultValue it does of all */
+  readonly isFor?: (bench: TestBench) => boolean;
   readonly cut?: Cut;
 }
 
@@ -61,6 +64,8 @@ export const LAWS: readonly Law[] = [
       },
     },
   },
+  // What its author knows of it.
+  { name: "data sheet", title: "does what its checker says" },
   {
     // The contract of `Snapshottable`.
     name: "save and restore",
@@ -78,15 +83,29 @@ export const LAWS: readonly Law[] = [
   },
   // One that goes up and down at once is seen by nobody.
   { name: "interrupt levels", title: "holds its interrupt lines" },
+  {
+    // PCI 3.0 §6.2.2: "A value of 0 disables the device from generating PCI accesses."
+    name: "bus master",
+    title: "leaves memory alone where it is no bus master",
+    isFor: ({ pci }) => pci.functions.length > 0,
+    cut: {
+      perform(trial) {
+        trial.endBusMaster();
+        return Promise.resolve();
+      },
+      print: () => ["trial.endBusMaster();"],
+    },
+  },
 ];
 
 /** The laws that there are for a device. */
-export function lawsFor({ except = [], pulses, registers }: DeviceUnderTest): readonly Law[] {
+export function lawsFor({ except = [], pulses, registers, checker }: DeviceUnderTest): readonly Law[] {
   return LAWS.filter(
     ({ name }) =>
       !except.includes(name) &&
       !(name === "interrupt levels" && pulses === true) &&
-      !(name === "register map" && registers === undefined),
+      !(name === "register map" && registers === undefined) &&
+      !(name === "data sheet" && checker === undefined),
   );
 }
 

@@ -182,11 +182,16 @@ function knownAccess({ space, base, registers }: Place): fc.Arbitrary<Step> {
 function valuesOf({ spec, width, resets }: RegisterLayout): fc.Arbitrary<number> {
   const all = 2 ** (8 * width) - 1;
   const { examples = [] } = spec;
+  // Checks of lengths and limits go wrong by one.
+  const edges = examples
+    .flatMap((value) => [value - 1, value + 1])
+    .filter((value) => value >= 0 && value <= all);
   const fields = Object.values(spec.fields ?? {});
   const plain = fc.oneof(
     fc.constantFrom(0, 1, ...resets.slice(0, 4), all),
     fc.nat(all),
     ...(examples.length === 0 ? [] : [{ arbitrary: fc.constantFrom(...examples), weight: 4 }]),
+    ...(edges.length === 0 ? [] : [fc.constantFrom(...edges)]),
   );
   if (fields.length === 0) return plain;
   const composed = fc

@@ -1,6 +1,6 @@
 import type { Clause } from "./clause.ts";
 import { type ClauseDriver, violated } from "./clause-driver.ts";
-import type { ProbeRequest } from "./target.ts";
+import type { ProbeRequest, VirtioTarget } from "./target.ts";
 
 /** Names and numbers of virtio 1.3 §5.2, once more: a wrong one in the device's own table would agree with itself. */
 const Type = { IN: 0, OUT: 1, FLUSH: 4, GET_ID: 8, DISCARD: 11, WRITE_ZEROES: 13 } as const;
@@ -58,6 +58,14 @@ async function read(driver: ClauseDriver, sector: number, sectors: number): Prom
 
 const pattern = (seed: number, length: number): Uint8Array =>
   Uint8Array.from({ length }, (_, i) => (i * 7 + (i >> 8) * 13 + seed) & 0xff);
+
+/** What the configuration space says, in sectors. */
+async function capacityOf(target: VirtioTarget, skip: (note: string) => never): Promise<number> {
+  const config = await target.config(8);
+  if (config === undefined) return skip("the transport shows no capacity");
+  const view = new DataView(config.buffer, config.byteOffset);
+  return view.getUint32(0, true) + view.getUint32(4, true) * 2 ** 32;
+}
 
 /** Clauses of §5.2. The first 64 sectors of a disk that can be written are overwritten. */
 export const blockClauses: readonly Clause[] = [
@@ -125,16 +133,34 @@ export const blockClauses: readonly Clause[] = [
     section: "5.2.6",
     says: "a read or write behind the capacity does not succeed",
     run: async ({ target, start, skip }) => {
-      const config = await target.config(8);
-      if (config === undefined) skip("the transport shows no capacity");
+      const capacity = await capacityOf(target, skip);
       const driver = await start();
-      const view = new DataView((config ?? none).buffer);
-      const capacity = view.getUint32(0, true) + view.getUint32(4, true) * 2 ** 32;
       const failures = [Answer.IOERR, Answer.UNSUPP];
       await expectStatus(driver, request(Type.IN, capacity, none, SECTOR), failures);
       await expectStatus(driver, request(Type.IN, capacity - 1, none, 2 * SECTOR), failures);
       await expectStatus(driver, request(Type.OUT, capacity, pattern(5, SECTOR), 0), failures);
       await expectStatus(driver, request(Type.IN, 2 ** 52, none, SECTOR), failures);
+    },
+  },
+  {
+    section: "5.2.6",
+    says: "the last sector, and all up to it, can be read",
+    run: async ({ target, start, skip }) => {
+      const capacity = await capacityOf(target, skip);
+      const driver = await start();
+      await read(driver, capacity - 1, 1);
+      const sectors = Math.min(capacity, 16);
+      await read(driver, capacity - sectors, sectors);
+    },
+  },
+  {
+    section: "5.2.6.1",
+    says: "a read whose length is not a multiple of 512 bytes, as it MUST be, does not succeed",
+    run: async ({ start }) => {
+      const driver = await start();
+      const failures = [Answer.IOERR, Answer.UNSUPP];
+      for (const room of [SECTOR / 2, SECTOR - 1, SECTOR + 1])
+        await expectStatus(driver, request(Type.IN, 0, none, room), failures);
     },
   },
   {
