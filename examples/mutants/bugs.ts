@@ -185,4 +185,57 @@ export const BUGGY: readonly BuggyDevice[] = [
       bug("resets but for its line", "line.set(false);\n        drive", "drive"),
     ],
   },
+  {
+    source: "../virtio-thermo/virtio-thermo.ts",
+    plugin: "virtioThermo",
+    virtio: "thermometer",
+    // Not here, since nobody can tell: a used length without the status byte (§2.7.8.2 lets a device say less than it
+    // wrote), and a session that outlives a reset (its queues are closed).
+    bugs: [
+      bug("is off by one in a length check", "> SECTORS) return", "> SECTORS + 1) return"),
+      bug("checks a length one short", "> SECTORS) return", ">= SECTORS) return"),
+      bug("checks where a read begins alone", "chain.readU64(8) + room / SECTOR", "chain.readU64(8)"),
+      bug("takes half sectors", "room % SECTOR !== 0 || ", ""),
+      bug("tells a capacity one too large", "config[0] = SECTORS", "config[0] = SECTORS + 1"),
+      bug(
+        "says that it wrote more than it did",
+        "queue.push(chain, room + 1)",
+        "queue.push(chain, room + 2)",
+      ),
+      bug("says that it wrote what it did not", "queue.push(chain, room + 1)", "queue.push(chain, 513)"),
+      bug("puts the status one byte short", "chain.writeU8(room, ", "chain.writeU8(room - 1, "),
+      bug("puts the status one byte too far", "chain.writeU8(room, ", "chain.writeU8(room + 1, "),
+      bug("fills a sector more", "at < room; at", "at <= room; at"),
+      bug("fills a sector less", "at < room; at", "at < room - SECTOR; at"),
+      bug("takes writes", "type === WRITE ? IO_ERROR", "type === WRITE ? OK"),
+      bug("knows every request", "UNSUPPORTED;", "OK;"),
+      bug("does not offer to be read-only", "features: [READ_ONLY]", "features: []"),
+      bug(
+        "throws where there is no room",
+        "const room = chain.writableBytes - 1;",
+        "const room = chain.writable()[0]!.length - 1;",
+      ),
+      bug(
+        "throws before its driver has begun",
+        "if (queue === undefined) return;",
+        'if (queue === undefined) throw new Error("no queue");',
+      ),
+      bug("is async", "notify() {", "async notify() {"),
+      bug(
+        "gives a request back twice",
+        "queue.push(chain, room + 1);",
+        "queue.push(chain, room + 1);\n        queue.push(chain, room + 1);",
+      ),
+      bug(
+        "keeps a request",
+        "queue.push(chain, room + 1);",
+        "if (room !== 1024) queue.push(chain, room + 1);",
+      ),
+      bug(
+        "answers one request of many",
+        "serve(queue, (chain) => {",
+        "const one = queue.pop();\n      [one!].filter(Boolean).forEach((chain) => {",
+      ),
+    ],
+  },
 ];

@@ -1,7 +1,10 @@
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import type { DevicePlugin, RegisterMap, RegisterSpecs } from "@northbridge/sdk";
+import { inProcessTarget, virtioConformance } from "@northbridge/sdk/conformance";
 import { deviceConformance, type DeviceUnderTest, fuzzCampaign } from "@northbridge/sdk/fuzz";
+import { FakeClock } from "@northbridge/sdk/testing";
+import type { VirtioDevice } from "@northbridge/sdk/virtio";
 import { describe, expect, it } from "vitest";
 import { BUGGY, type Bug, type BuggyDevice } from "./bugs.ts";
 import { counter, registers } from "./counter.ts";
@@ -23,11 +26,16 @@ const chosen = BUGGY.flatMap((device) => device.bugs.map((bug) => ({ device, bug
 
 interface Exports {
   readonly [name: string]: unknown;
-  readonly registers: RegisterMap<RegisterSpecs>;
+  readonly registers?: RegisterMap<RegisterSpecs>;
+}
+
+interface Mutant extends DeviceUnderTest {
+  /** Without its transport, where it is virtio's. */
+  readonly virtio?: () => VirtioDevice;
 }
 
 /** The device with the bug in it, from a module beside the original: it imports what that imports. */
-async function load(device: BuggyDevice, bug: Bug): Promise<DeviceUnderTest> {
+async function load(device: BuggyDevice, bug: Bug): Promise<Mutant> {
   const source = join(import.meta.dirname, device.source);
   const text = await readFile(source, "utf8");
   const count = text.split(bug.from).length - 1;
@@ -42,11 +50,41 @@ async function load(device: BuggyDevice, bug: Bug): Promise<DeviceUnderTest> {
     await writeFile(file, moved);
     const exported = (await import(/* @vite-ignore */ file)) as Exports;
     const plugin = exported[device.plugin] as DevicePlugin<object>;
-    const { prepare } = device;
-    return { create: () => plugin(), registers: exported.registers, ...(prepare && { prepare }) };
+    const { prepare, checker } = device;
+    const make = exported[device.virtio ?? ""] as ((...args: readonly unknown[]) => VirtioDevice) | undefined;
+    return {
+      create: () => plugin(),
+      ...(exported.registers && { registers: exported.registers }),
+      ...(prepare && { prepare }),
+      ...(checker && { checker }),
+      ...(make && { virtio: () => make(new FakeClock(), 20) }),
+    };
   } finally {
     await rm(directory, { recursive: true });
   }
+}
+
+/** The first clause of virtio's specification that it does not keep. */
+async function brokenClause(create: () => VirtioDevice): Promise<string | undefined> {
+  const clauses: { readonly name: string; readonly body: () => Promise<void> }[] = [];
+  const hooks = {
+    describe: (_name: string, body: () => void): void => {
+      body();
+    },
+    it: (name: string, body: (context: { readonly skip: () => void }) => Promise<void>): void => {
+      clauses.push({ name, body: () => body({ skip: () => undefined }) });
+    },
+  };
+  const target = () => Promise.resolve(inProcessTarget(create()));
+  virtioConformance(hooks, { deviceId: create().deviceId, create: target });
+  for (const { name, body } of clauses) {
+    try {
+      await body();
+    } catch {
+      return name;
+    }
+  }
+  return undefined;
 }
 
 /** What the suites say of it within the budget. */
@@ -56,6 +94,8 @@ async function verdict(
 ): Promise<{ readonly law: string | undefined; readonly ms: number }> {
   const subject = await load(device, bug);
   const started = cpuMs();
+  const clause = subject.virtio && (await brokenClause(subject.virtio));
+  if (clause !== undefined) return { law: clause, ms: cpuMs() - started };
   // In CI a number of rounds stands for the time, so that a loaded host catches as much as an idle one.
   let turns = 0;
   const { found } = await fuzzCampaign(subject, {

@@ -187,7 +187,7 @@ describe("northbridge run on the software CPU", () => {
     const reported = async (...args: Parameters<typeof attempt>): Promise<string> => {
       const { code, err } = await attempt(...args);
       expect(code).toBe(1);
-      return err.replace(/; what led to it is in \S+/, "");
+      return err.replace(/; what led to it is in [^\n]+/, "");
     };
     const before = process.cwd();
     process.chdir(directory); // reports go below it

@@ -77,10 +77,13 @@ it.each<[string, () => void, string]>([
       expect(code).toBe(1);
       const [line = ""] = err.split("; what led to it is in ");
       expect(line).toBe(`northbridge: the machine failed: device boom: notify of queue 1: ${reason}`);
-      const [, report = ""] = /is in (\S+)/.exec(err) ?? [];
+      const [, report = ""] = /is in (\S+);/.exec(err) ?? [];
       const saved = await readFile(join(directory.path, report), "utf8");
       expect(saved).toMatch(/last accesses:\nwrite boom\+0x70 = 0x1 \(4 bytes\)\n/);
-      expect(saved).toMatch(/\nwrite boom\+0x70 = 0xf \(4 bytes\)\n$/);
+      expect(saved).toMatch(/\nwrite boom\+0x70 = 0xf \(4 bytes\)\n\nall of them, to replay:\n/);
+      expect(err).toContain(
+        `; to replay all of it: northbridge trace record ${file} --device boom --out boom.trace\n`,
+      );
     } finally {
       process.chdir(before);
     }

@@ -9,6 +9,7 @@ import {
 } from "@northbridge/core";
 import {
   type ByteSink,
+  DeviceFault,
   type Hypervisor,
   type LifecycleState,
   type MachineConfig,
@@ -24,6 +25,7 @@ import { isSharedOutput } from "../terminal/shared-output.ts";
 import { serveMonitor } from "../terminal/monitor-socket.ts";
 import { DeviceWatch } from "./device-watch.ts";
 import { endOnSignals, onUncaught } from "./end-on-signals.ts";
+import { howToReplay } from "../trace/how-to-replay.ts";
 import { FileRecording } from "../trace/record-to-file.ts";
 import { hypervisorFor } from "./hypervisor-for.ts";
 import { detectPanic } from "./panic-detector.ts";
@@ -236,8 +238,12 @@ class Run {
         break;
       case "error": {
         const failure = this.#machine?.failure;
-        const file = await saveFault(failure);
-        const saved = file === undefined ? "" : `; what led to it is in ${file}`;
+        const ids = this.#machine?.devices.map(({ id }) => id) ?? [];
+        const replay = failure instanceof DeviceFault ? howToReplay(options, failure.device, ids) : undefined;
+        const file = await saveFault(failure, replay);
+        const saved =
+          (file === undefined ? "" : `; what led to it is in ${file}`) +
+          (replay === undefined ? "" : `; to replay all of it: ${replay}`);
         throw new CommandFailed(exitCode, `the machine failed: ${reason.detail}${saved}`, { cause: failure });
       }
       case "powerOff":

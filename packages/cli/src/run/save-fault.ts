@@ -6,12 +6,14 @@ const DIRECTORY = join(".northbridge", "faults");
 
 /**
  * Saves what a guest last did to a device that broke its contract, with the stack of what it threw.
+ * @param replay how a person gets all of it
  * @returns the file; undefined where the failure is no device's, or nothing can be written
  */
-export async function saveFault(failure: unknown): Promise<string | undefined> {
+export async function saveFault(failure: unknown, replay: string | undefined): Promise<string | undefined> {
   if (!(failure instanceof DeviceFault)) return undefined;
   const cause = failure.cause instanceof Error ? (failure.cause.stack ?? failure.cause.message) : "";
-  const text = [failure.message, cause, "", "last accesses:", ...failure.accesses, ""].join("\n");
+  const trace = replay === undefined ? [] : ["", "all of them, to replay:", replay];
+  const text = [failure.message, cause, "", "last accesses:", ...failure.accesses, ...trace, ""].join("\n");
   const file = join(DIRECTORY, `${failure.device.replaceAll(/[^\w.-]/g, "_")}-${process.pid}.txt`);
   try {
     await mkdir(DIRECTORY, { recursive: true });

@@ -185,12 +185,24 @@ it("reports a device that breaks its contract by name and access, with what led 
     const { code, err } = await harness.run("run", machine);
     expect(code).toBe(1);
     expect(err).toMatch(
-      /the machine failed: device odd: read odd\+0x2 \(1 byte\): gave NaN, expected an unsigned integer.*; what led to it is in (\S+)\n/,
+      /the machine failed: device odd: read odd\+0x2 \(1 byte\): gave NaN, expected an unsigned integer.*; what led to it is in (\S+); to replay all of it: /,
     );
-    const [, file = ""] = /is in (\S+)/.exec(err) ?? [];
+    const [, file = ""] = /is in (\S+);/.exec(err) ?? [];
     expect(await readFile(join(directory, file), "utf8")).toMatch(
-      /last accesses:\nread odd\+0x1 = 0x7 \(1 byte\)\n/,
+      /last accesses:\nread odd\+0x1 = 0x7 \(1 byte\)\n\nall of them, to replay:\nnorthbridge trace record /,
     );
+    // What it says to do gives a trace that shows the fault, and replays it.
+    const [, command = ""] = /to replay all of it: northbridge (.*)\n/.exec(err) ?? [];
+    const recorded = await harness.run(...command.split(" "));
+    expect(recorded.code).toBe(1);
+    const [, replay = ""] = /to replay all of it: northbridge (.*)\n/.exec(recorded.err) ?? [];
+    expect(replay).toBe("trace replay odd.trace");
+    const shown = await harness.run("trace", "show", "odd.trace");
+    expect(shown.out).toContain("read odd+0x1 = 0x7 (1 bytes)\nread odd+0x2");
+    expect(await harness.run(...replay.split(" "))).toMatchObject({
+      code: 1,
+      out: expect.stringMatching(/^record \d+: read odd\+0x2 .*: the device threw: gave NaN\n/),
+    });
   } finally {
     process.chdir(before);
   }
