@@ -148,7 +148,8 @@ describe("northbridge run on the software CPU", () => {
             read: () => {
               throw new TypeError("no such register");
             },
-            write: (_offset, _width, value) => {
+            write: (offset, _width, value) => {
+              if (offset === 1) ctx.irq(5).set(Number.NaN);
               ctx.clock.createTimer(() => { throw new TypeError("time is up"); }).arm(ctx.clock.nowNs() + 1000 * value);
             },
           });
@@ -184,6 +185,10 @@ describe("northbridge run on the software CPU", () => {
       a.mov(al, 5);
       a.out(dx, al);
     };
+    const line = (a: Assembler): void => {
+      a.mov(edx, 0x701);
+      a.out(dx, al);
+    };
     const reported = async (...args: Parameters<typeof attempt>): Promise<string> => {
       const { code, err } = await attempt(...args);
       expect(code).toBe(1);
@@ -199,6 +204,9 @@ describe("northbridge run on the software CPU", () => {
       expect(debugged.startsWith(message)).toBe(true);
       expect(debugged).toMatch(/\ncaused by TypeError: no such register\n +at .*machine\.config\.ts/);
       expect(await reported(timer)).toBe(`${failed}a timer: time is up\n`);
+      expect(await reported(line)).toBe(
+        `${failed}write gadget+0x1 (1 byte): an interrupt line was set to NaN, expected true or false\n`,
+      );
     } finally {
       process.chdir(before);
     }

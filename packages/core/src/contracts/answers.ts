@@ -21,6 +21,12 @@ export function badAnswer(answer: unknown): string {
   return `gave ${describeAnswer(answer)}, expected an unsigned integer of the access's width`;
 }
 
+/** Throws a `TypeError` where an interrupt line is given something else than a level: a bit of a register, NaN. */
+export function expectLevel(level: unknown): void {
+  if (typeof level === "boolean") return;
+  throw new TypeError(`an interrupt line was set to ${describeAnswer(level)}, expected true or false`);
+}
+
 function describeAnswer(answer: unknown): string {
   switch (typeof answer) {
     case "bigint":

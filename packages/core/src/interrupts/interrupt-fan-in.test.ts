@@ -34,6 +34,17 @@ describe("InterruptFanIn", () => {
     expect(edges).toEqual(["1↑"]);
   });
 
+  it.each([Number.NaN, 1, undefined])("takes no %s for a level", (level) => {
+    const { fanIn, edges } = recorded();
+    const line = fanIn.line(1);
+    for (const set of ["set", "adopt"] as const) {
+      expect(() => {
+        line[set](level as never);
+      }).toThrow(`an interrupt line was set to ${level}, expected true or false`);
+    }
+    expect([edges, fanIn.level(1)]).toEqual([[], false]);
+  });
+
   it("adopts a level without an edge and drops it with one", () => {
     const { fanIn, edges } = recorded();
     const line = fanIn.line(4);

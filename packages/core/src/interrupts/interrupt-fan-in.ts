@@ -1,4 +1,4 @@
-import { type InterruptLine, NorthbridgeError } from "../contracts/index.ts";
+import { expectLevel, type InterruptLine, NorthbridgeError } from "../contracts/index.ts";
 
 /** Inputs of a PC's I/O APIC, which are all the GSIs that a line can go to (82093AA §2.4). */
 const GSI_COUNT = 24;
@@ -15,7 +15,7 @@ export class InterruptFanIn {
     this.#setIrq = setIrq;
   }
 
-  /** A new line into `gsi`, low. Throws `NB_CONFIG` where there is no such input. */
+  /** A new line into `gsi`, low, that throws at what is no level. Throws `NB_CONFIG` where there is no such input. */
   line(gsi: number): InterruptLine {
     if (!Number.isInteger(gsi) || gsi < 0 || gsi >= GSI_COUNT) {
       throw new NorthbridgeError("NB_CONFIG", `expected a GSI from 0 to ${GSI_COUNT - 1}, found ${gsi}`);
@@ -26,6 +26,7 @@ export class InterruptFanIn {
     let current = false;
     return {
       set(level: boolean): void {
+        expectLevel(level);
         if (level === current) return;
         current = level;
         const count = (high[gsi] ?? 0) + (level ? 1 : -1);
@@ -33,6 +34,7 @@ export class InterruptFanIn {
         if (level ? count === 1 : count === 0) setIrq(gsi, level);
       },
       adopt(level: boolean): void {
+        expectLevel(level);
         if (level === current) return;
         current = level;
         high[gsi] = (high[gsi] ?? 0) + (level ? 1 : -1);

@@ -1,4 +1,4 @@
-import type { InterruptLine, MsiTarget } from "@northbridge/core/contracts";
+import { expectLevel, type InterruptLine, type MsiTarget } from "@northbridge/core/contracts";
 import type { TraceRecorder } from "./trace.ts";
 
 /** A message-signalled interrupt that arrived. */
@@ -61,6 +61,7 @@ export class InterruptProbe implements MsiTarget {
     let isHigh = false;
     return {
       set: (level) => {
+        expectLevel(level);
         if (level === wanted) return;
         wanted = level;
         if (level ? this.#isLost() : !isHigh) return;
@@ -73,6 +74,7 @@ export class InterruptProbe implements MsiTarget {
         if (this.#trace.isRecording) this.#trace.add({ kind: "irq", gsi, level: is });
       },
       adopt: (level) => {
+        expectLevel(level);
         wanted = level;
         if (level !== isHigh) input.high += level ? 1 : -1;
         isHigh = level;
