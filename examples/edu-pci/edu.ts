@@ -18,8 +18,9 @@ export const registers = registerMap(
     IRQ_STATUS: { offset: 0x24, access: "ro", description: "What interrupts" },
     IRQ_RAISE: { offset: 0x60, access: "wo" },
     IRQ_ACK: { offset: 0x64, access: "wo" },
-    DMA_SRC: { offset: 0x80, volatile: true, examples: [0x4_0000, 0x1000] },
-    DMA_DST: { offset: 0x88, volatile: true, examples: [0x4_0000, 0x1000] },
+    // Behind 28 bits of address it begins anew.
+    DMA_SRC: { offset: 0x80, volatile: true, examples: [0x4_0000, 0x4_0000, 0x1000, 0x1000_1000] },
+    DMA_DST: { offset: 0x88, volatile: true, examples: [0x4_0000, 0x4_0000, 0x1000, 0x1000_1000] },
     DMA_CNT: { offset: 0x90, volatile: true, examples: [4, 4096] },
     DMA_CMD: { offset: 0x98, volatile: true, fields: { RUN: bit(0), TO_RAM: bit(1), IRQ: bit(2) } },
   },

@@ -1,10 +1,11 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { inProcessTarget, virtioConformance } from "@northbridge/sdk/conformance";
+import { fuzzVirtioDevice } from "@northbridge/sdk/fuzz";
 import { FakeClock } from "@northbridge/sdk/testing";
 import { describe, expect, it } from "vitest";
 import { places } from "./places.ts";
-import { thermometer } from "./virtio-thermo.ts";
+import { thermometer, virtioThermo } from "./virtio-thermo.ts";
 
 describe.each(places)("in $name", (place) => {
   it("gets half a degree warmer every second", { timeout: 600_000 }, async (context) => {
@@ -22,6 +23,9 @@ virtioConformance(
   { describe, it },
   { deviceId: 2, create: () => Promise.resolve(inProcessTarget(thermometer(new FakeClock(), 20))) },
 );
+
+it("survives hostile drivers", () =>
+  fuzzVirtioDevice({ create: () => virtioThermo(), code: "virtioThermo()" }, { runs: 40 }));
 
 it("is a device of fifty lines", () => {
   const code = readFileSync(join(import.meta.dirname, "virtio-thermo.ts"), "utf8");

@@ -118,6 +118,9 @@ describe("VirtualClock", () => {
     expect(() => {
       broken.arm(Number.NaN);
     }).toThrow(new RangeError("a timer cannot be armed for NaN"));
+    expect(() => {
+      broken.arm(undefined as never); // of a saved deadline that was none
+    }).toThrow(new RangeError("a timer cannot be armed for undefined"));
     clock.skipTo(20);
     clock.runDue();
     expect([fired, clock.nextDeadlineNs()]).toEqual([1, Infinity]);

@@ -65,9 +65,9 @@ export class TimerQueue {
     return ran;
   }
 
-  /** Throws where the deadline is NaN, which has no place in an order: a device's fault. */
+  /** Throws where the deadline has no place in an order, as NaN and nothing at all have none: a device's fault. */
   arm(timer: QueuedTimer, deadline: number): void {
-    if (Number.isNaN(deadline)) throw new RangeError("a timer cannot be armed for NaN");
+    if (!(deadline >= -Infinity)) throw new RangeError(`a timer cannot be armed for ${deadline}`);
     this.disarm(timer);
     timer.deadline = deadline;
     timer.armed = true;

@@ -230,6 +230,9 @@ describe("a bench refuses what a machine refuses", () => {
       expect(() => {
         timer.arm(Number.NaN);
       }).toThrow("a timer cannot be armed for NaN");
+      expect(() => {
+        timer.arm(undefined as never);
+      }).toThrow("a timer cannot be armed for undefined");
     }
   });
 

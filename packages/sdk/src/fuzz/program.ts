@@ -66,7 +66,7 @@ export function programs(places: readonly Place[], memoryBytes: number): fc.Arbi
           { arbitrary: settingUp(place), weight: 1 },
           ...(programmed(place).filter(({ addresses }) => addresses.length > 0).length < 2
             ? []
-            : [{ arbitrary: thereAndBack(place, memoryBytes), weight: 1 }]),
+            : [{ arbitrary: thereAndBack(place, memoryBytes), weight: 2 }]),
         ]),
     { arbitrary: anyAccess(place).map(one), weight: place.registers.length === 0 ? 8 : 1 },
   ]);
@@ -127,7 +127,12 @@ function thereAndBack(place: Place, memoryBytes: number): fc.Arbitrary<Step[]> {
   const pointers = writable.flatMap(({ addresses }, at) => (addresses.length === 0 ? [] : [at]));
   const values = fc.tuple(
     ...writable.map((register) =>
-      register.addresses.length === 0 ? register.values : fc.constantFrom(...register.addresses),
+      register.addresses.length === 0
+        ? register.values
+        : fc.oneof(
+            { arbitrary: fc.constantFrom(...register.addresses), weight: 4 },
+            { arbitrary: fc.constantFrom(...edgesOf(register.addresses, register.width)), weight: 1 },
+          ),
     ),
   );
   return fc
@@ -178,14 +183,17 @@ function knownAccess({ space, base, registers }: Place): fc.Arbitrary<Step> {
   );
 }
 
+/** Checks of lengths and limits go wrong by one. */
+const edgesOf = (values: readonly number[], width: IoWidth): readonly number[] =>
+  values
+    .flatMap((value) => [value - 1, value + 1].map((edge) => edge & (2 ** (8 * width) - 1)))
+    .map((edge) => edge >>> 0);
+
 /** Field by field: nothing, everything, a named value, or anything; and what the map has for examples. */
 function valuesOf({ spec, width, resets }: RegisterLayout): fc.Arbitrary<number> {
   const all = 2 ** (8 * width) - 1;
   const { examples = [] } = spec;
-  // Checks of lengths and limits go wrong by one.
-  const edges = examples
-    .flatMap((value) => [value - 1, value + 1])
-    .filter((value) => value >= 0 && value <= all);
+  const edges = examples.length === 0 ? [] : edgesOf(examples, width);
   const fields = Object.values(spec.fields ?? {});
   const plain = fc.oneof(
     fc.constantFrom(0, 1, ...resets.slice(0, 4), all),

@@ -65,9 +65,9 @@ class FakeTimer implements Timer {
     this.#callback = callback;
   }
 
-  /** Throws for NaN, as a machine's timers do. */
+  /** Throws for NaN and for nothing, as a machine's timers do. */
   arm(deadlineNs: number): void {
-    if (Number.isNaN(deadlineNs)) throw new RangeError("a timer cannot be armed for NaN");
+    if (!(deadlineNs >= -Infinity)) throw new RangeError(`a timer cannot be armed for ${deadlineNs}`);
     this.deadlineNs = deadlineNs;
   }
 

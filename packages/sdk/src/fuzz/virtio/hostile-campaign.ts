@@ -34,7 +34,8 @@ export async function findHostileCounterexample(
 ): Promise<HostileCounterexample | undefined> {
   const details = await fc.check(
     fc.asyncProperty(hostilePrograms(driven), async (operations) => {
-      onTrial?.(await driveHostilely(driven, rings, operations));
+      const result = await driveHostilely(driven, rings, operations);
+      onTrial?.(result);
     }),
     { numRuns: runs, ...(seed !== undefined && { seed }) },
   );

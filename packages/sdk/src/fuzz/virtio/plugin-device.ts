@@ -1,3 +1,4 @@
+import type { GuestMemory } from "@northbridge/core/contracts";
 import fc from "fast-check";
 import { BenchPciBus } from "../../bench/bench-pci.ts";
 import { PciBus } from "../../pci/pci-bus.ts";
@@ -37,7 +38,7 @@ const shapes: readonly RequestShape[] = [
 export async function drivenPlugin(subject: DeviceUnderTest): Promise<DrivenVirtioDevice | undefined> {
   const found = await attached(subject, new FakeMemory(1 << 16));
   if (found === undefined) return undefined;
-  const host = async (memory: FakeMemory): Promise<DrivenHost> => {
+  const host = async (memory: GuestMemory): Promise<DrivenHost> => {
     const { device, clock } = (await attached(subject, memory)) ?? found;
     return {
       device: () => device,
@@ -49,7 +50,7 @@ export async function drivenPlugin(subject: DeviceUnderTest): Promise<DrivenVirt
   };
   return {
     name: found.name,
-    host: host as DrivenVirtioDevice["host"],
+    host,
     head,
     lengths,
     shapes,
@@ -76,7 +77,7 @@ interface Attached {
 }
 
 /** Sets the plugin up where a transport takes what it attaches. */
-async function attached(subject: DeviceUnderTest, memory: FakeMemory): Promise<Attached | undefined> {
+async function attached(subject: DeviceUnderTest, memory: GuestMemory): Promise<Attached | undefined> {
   const clock = new FakeClock();
   const machine = new FakeMachine({ memory, clock });
   machine.provide(PciBus, new BenchPciBus({ mmio: machine.mmio, ports: machine.portBus }));
