@@ -54,6 +54,13 @@ describe("on a test bench", () => {
     }
     expect(bench).toWriteGuestMemory(() => bench.clock.advance(1e6), 0x2000, [0, 1, 2, 3]);
     expect(bench.interrupts.messages).toEqual([message]);
+    // A message that is lost is gone: nobody says again what was said.
+    bench.interrupts.loseNext();
+    bench.regs.IRQ_RAISE.write(1);
+    bench.clock.advance(1e9);
+    expect([bench.interrupts.messages, bench.interrupts.lost]).toEqual([[message], 1]);
+    bench.regs.IRQ_RAISE.write(2);
+    expect(bench.interrupts.messages).toEqual([message, message]);
   });
 });
 

@@ -24,7 +24,7 @@ export class CorpusDirectory {
   /** Reads what is there, and makes the directory where there is none. Throws `NB_HOST`, `NB_CONFIG` of a damaged file. */
   static open(directory: string): CorpusDirectory {
     try {
-      mkdirSync(directory, { recursive: true });
+      makeDirectory(directory);
       const names = readdirSync(directory)
         .filter((name) => name.endsWith(".json"))
         .sort();
@@ -52,6 +52,15 @@ export class CorpusDirectory {
     } catch (error) {
       throw refuse(this.#directory, "write", error);
     }
+  }
+}
+
+/** Of a directory that is there: a path that is misspelt makes none. */
+function makeDirectory(path: string): void {
+  try {
+    mkdirSync(path);
+  } catch (error) {
+    if (!(error instanceof Error && "code" in error && error.code === "EEXIST")) throw error;
   }
 }
 

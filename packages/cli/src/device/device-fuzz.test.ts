@@ -243,6 +243,13 @@ it("refuses modules without one plugin", async () => {
     code: 2,
     err: expect.stringMatching(/none\.mjs: expected one plugin, or --plugin NAME, found none/),
   });
+  const good = join(directory, "good.mjs");
+  await writeFile(good, latch("0xff"));
+  const corpus = join(directory, "no", "where");
+  expect(await harness.run("device", "fuzz", good, "--corpus", corpus)).toMatchObject({
+    code: 1,
+    err: `northbridge: ${corpus}: cannot read the corpus: there is no such file or directory\n`,
+  });
   expect(await harness.run("device", "fuzz", join(directory, "absent.mjs"))).toMatchObject({
     code: 2,
     err: expect.stringMatching(/absent\.mjs: cannot load the module: there is no such file or directory\n$/),

@@ -24,14 +24,18 @@ export function endOnSignals(end: (exitCode: number) => void): () => void {
 
 /**
  * Hands what nobody caught to `fail`, so that the terminal is given back first: a promise of a device, or a callback of
- * the host. It says where it was thrown, since nothing says by whom. Returns what undoes that.
+ * the host. It says where it was thrown, where nothing says by whom. Returns what undoes that.
+ * @param blame whether it knows whose it is, and ends that
  */
-export function onUncaught(fail: (error: Error) => void): () => void {
+export function onUncaught(fail: (error: Error) => void, blame: (error: unknown) => boolean): () => void {
   const listener = (error: unknown): void => {
     const cause = error instanceof Error ? error : new Error(String(error));
     const place = thrownAt(cause.stack ?? "");
     const where = place === undefined ? "" : ` (thrown at ${place})`;
-    fail(new CommandFailed(ExitCode.HOST_FAILURE, `nobody caught: ${cause.message}${where}`, { cause }));
+    const placed = new Error(cause.message + where, { cause });
+    if (cause.stack !== undefined) placed.stack = cause.stack;
+    if (blame(placed)) return;
+    fail(new CommandFailed(ExitCode.HOST_FAILURE, `nobody caught: ${placed.message}`, { cause }));
   };
   process.on("uncaughtException", listener);
   return () => process.off("uncaughtException", listener);

@@ -184,9 +184,12 @@ class Run {
         }),
       );
       cleanUps.push(
-        onUncaught((error) => {
-          this.#fail(error);
-        }),
+        onUncaught(
+          (error) => {
+            this.#fail(error);
+          },
+          (error) => machine.blame(error),
+        ),
       );
       if (options.monitor !== undefined) {
         const endMonitor = await serveMonitor(options.monitor, new Monitor(machine));

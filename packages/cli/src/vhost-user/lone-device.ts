@@ -43,6 +43,8 @@ export interface LoneDevice {
   readonly device: VirtioDevice;
   /** Resolves with what was wrong, should code of the device throw where no front end called it. */
   readonly failure: Promise<unknown>;
+  /** Whether what nobody caught was the device's, which then fails. */
+  blame(error: unknown): boolean;
   close(): Promise<void>;
 }
 
@@ -109,7 +111,7 @@ export async function createLoneDevice(
       if (reason.kind === "error") resolve(machine.failure);
     });
   });
-  return { name: options.device, id, device: found, failure, close };
+  return { name: options.device, id, device: found, failure, blame: (error) => machine.blame(error), close };
 }
 
 interface FoundEntry {

@@ -91,7 +91,7 @@ async function serve(options: VhostUserFlags & LoneDeviceOptions, host: CliHost)
   });
   const ended = Promise.withResolvers<number>();
   const giveSignalsBack = endOnSignals(ended.resolve);
-  const letThrow = onUncaught(ended.reject);
+  const letThrow = onUncaught(ended.reject, (error) => lone.blame(error));
   void lone.failure.then(ended.reject);
   try {
     if (fd !== undefined) {

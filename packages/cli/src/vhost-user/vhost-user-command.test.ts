@@ -82,7 +82,7 @@ it.skipIf(!isHere)("ends, by the device's name, with a device whose timer throws
   });
 });
 
-it.skipIf(!isHere)("ends, by the place, with what a device throws where nobody called it", async () => {
+it.skipIf(!isHere)("ends, by the device's name, with what it throws where nobody called it", async () => {
   const module = await moduleThat('setTimeout(() => { throw new Error("nobody asked"); }, 1);');
   const node = join(import.meta.dirname, "../../../../node_modules/.bin/node");
   const main = join(import.meta.dirname, "../main.ts");
@@ -91,6 +91,8 @@ it.skipIf(!isHere)("ends, by the place, with what a device throws where nobody c
     ["--conditions=northbridge-source", main, "vhost-user", module, "--socket", path("x.sock")],
     { encoding: "utf8" },
   );
-  expect(stderr).toMatch(/^northbridge: nobody caught: nobody asked \(thrown at \S+odd\.mjs:\d+:\d+\)\n$/);
+  expect(stderr).toMatch(
+    /^northbridge: device odd: a callback of its own: nobody asked \(thrown at \S+odd\.mjs:\d+:\d+\)\n$/,
+  );
   expect(status).toBe(1);
 });

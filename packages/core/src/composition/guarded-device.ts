@@ -30,13 +30,21 @@ const CALLS: Readonly<Record<keyof Device, "at once" | "state" | "may be async" 
 
 type Call = (...args: readonly unknown[]) => unknown;
 
-/** The device as the machine uses it: what any of its calls throws says whose it is. */
-export function guardedDevice(device: Device, id: string): Device {
+/**
+ * The device as the machine uses it: what any of its calls throws says whose it is.
+ * @param run runs a call of it
+ */
+export function guardedDevice(
+  device: Device,
+  id: string,
+  run: (call: () => unknown) => unknown = (call) => call(),
+): Device {
   const calls = device as Partial<Record<keyof Device, Call>>;
   const guarded: Partial<Record<keyof Device, Call>> = {};
   for (const [name, how] of Object.entries(CALLS) as [keyof Device, (typeof CALLS)[keyof Device]][]) {
-    const call = calls[name]?.bind(device);
-    if (call === undefined) continue;
+    const own = calls[name]?.bind(device);
+    if (own === undefined) continue;
+    const call: Call = (...args) => run(() => own(...args));
     const fault = (error: unknown): NorthbridgeError => deviceFault(id, name, error);
     if (name === "save" && calls.restore === undefined) {
       guarded.save = () => {

@@ -155,6 +155,7 @@ export async function createMachine(options: MachineOptions): Promise<Machine> {
       hostEnds: hostEnds.opened,
       power,
       closeDevices,
+      deviceAtWork: () => set.atWork,
       onState: options.onState ?? (() => undefined),
       onPause: options.onPause ?? (() => undefined),
       snapshot: {

@@ -10,7 +10,7 @@ import type {
   VirtualMachine,
   VmExit,
 } from "../contracts/index.ts";
-import { NorthbridgeError, RestoreError } from "../contracts/index.ts";
+import { DeviceFault, NorthbridgeError, RestoreError } from "../contracts/index.ts";
 import type { ComposedDevice } from "../composition/device-services.ts";
 import type { OpenedHostEnd } from "../composition/host-end-opener.ts";
 import { Lifecycle } from "../lifecycle/lifecycle.ts";
@@ -38,6 +38,8 @@ export interface MachineParts {
   readonly onState: (state: LifecycleState) => void;
   /** A device had the machine paused. */
   readonly onPause: (reason: string) => void;
+  /** The device whose code runs, or began what does. */
+  readonly deviceAtWork: () => string | undefined;
   /** Frees everything but the virtual machine. */
   readonly closeDevices: () => Promise<void>;
 }
@@ -146,6 +148,18 @@ export class Machine {
   /** The host error behind a `StopReason` of kind `error`, where there was one. */
   get failure(): unknown {
     return this.#failure;
+  }
+
+  /**
+   * For what nobody in this process caught, while that is handled: ends the machine where it came of something that a
+   * device began, by the device's name. False where it did not.
+   */
+  blame(error: unknown): boolean {
+    const device = this.#parts.deviceAtWork();
+    if (device === undefined) return false;
+    const reason = error instanceof Error ? error.message : String(error);
+    this.#fail(new DeviceFault(device, `a callback of its own: ${reason}`, [], { cause: error }));
+    return true;
   }
 
   /** Boots the guest, or goes on with a restored one. Where a device has asked for a pause, it begins paused. */
