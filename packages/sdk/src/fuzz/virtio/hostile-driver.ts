@@ -56,6 +56,8 @@ class HostileDriver {
   readonly #arena: number;
   /** By queue and by what identifies a request: its writable bytes. */
   readonly #room: Map<number, number>[];
+  /** By address of an indirect table: the request that it was for. One that takes it over takes it from that. */
+  readonly #tables = new Map<number, { readonly index: number; readonly id: number }>();
   #isBroken = false;
   #next = 0;
 
@@ -197,8 +199,16 @@ class HostileDriver {
     memory.drive(() => {
       if (first !== undefined) memory.write(first.gpa, Uint8Array.from(head).subarray(0, first.length));
       const id = bench.queue(index).add(readable, writable, indirect);
-      const room = writableLengths.reduce((sum, length) => sum + length, 0);
-      if (id !== undefined) this.#room[index]?.set(id, room);
+      if (id === undefined) return;
+      if (indirect !== undefined) {
+        const before = this.#tables.get(indirect);
+        if (before !== undefined) this.#room[before.index]?.delete(before.id);
+        this.#tables.set(indirect, { index, id });
+      }
+      this.#room[index]?.set(
+        id,
+        writableLengths.reduce((sum, length) => sum + length, 0),
+      );
     });
     this.#offer(head);
     if (operation.notify) bench.endpoint.notify(index);
@@ -209,8 +219,8 @@ class HostileDriver {
     const { memory } = this;
     memory.drive(() => {
       for (const { id, written } of this.#bench.queue(index).collect()) {
-        const room = this.#room[index]?.get(id) ?? 0;
-        if (written > room && !memory.isConfused)
+        const room = this.#room[index]?.get(id);
+        if (room !== undefined && written > room && !memory.isConfused)
           throw new Error(
             `queue ${index}: ${written} bytes are said to be written, where there is room for ${room}`,
           );
