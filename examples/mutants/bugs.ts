@@ -190,7 +190,9 @@ export const BUGGY: readonly BuggyDevice[] = [
     plugin: "virtioThermo",
     virtio: "thermometer",
     // Not here, since nobody can tell: a used length without the status byte (§2.7.8.2 lets a device say less than it
-    // wrote), and a session that outlives a reset (its queues are closed).
+    // wrote); a session that outlives a reset, and a notification without a queue (transports keep both away); a sector
+    // that is written too many (it ends with the buffer, before the status); a request given back twice (the queue takes
+    // the first).
     bugs: [
       bug("is off by one in a length check", "> SECTORS) return", "> SECTORS + 1) return"),
       bug("checks a length one short", "> SECTORS) return", ">= SECTORS) return"),
@@ -205,7 +207,6 @@ export const BUGGY: readonly BuggyDevice[] = [
       bug("says that it wrote what it did not", "queue.push(chain, room + 1)", "queue.push(chain, 513)"),
       bug("puts the status one byte short", "chain.writeU8(room, ", "chain.writeU8(room - 1, "),
       bug("puts the status one byte too far", "chain.writeU8(room, ", "chain.writeU8(room + 1, "),
-      bug("fills a sector more", "at < room; at", "at <= room; at"),
       bug("fills a sector less", "at < room; at", "at < room - SECTOR; at"),
       bug("takes writes", "type === WRITE ? IO_ERROR", "type === WRITE ? OK"),
       bug("knows every request", "UNSUPPORTED;", "OK;"),
@@ -216,16 +217,11 @@ export const BUGGY: readonly BuggyDevice[] = [
         "const room = chain.writable()[0]!.length - 1;",
       ),
       bug(
-        "throws before its driver has begun",
-        "if (queue === undefined) return;",
-        'if (queue === undefined) throw new Error("no queue");',
+        "throws at a request that no driver makes",
+        "const room = chain.writableBytes - 1;",
+        'if (chain.writableBytes === 0) throw new Error("no room");\n        const room = chain.writableBytes - 1;',
       ),
       bug("is async", "notify() {", "async notify() {"),
-      bug(
-        "gives a request back twice",
-        "queue.push(chain, room + 1);",
-        "queue.push(chain, room + 1);\n        queue.push(chain, room + 1);",
-      ),
       bug(
         "keeps a request",
         "queue.push(chain, room + 1);",

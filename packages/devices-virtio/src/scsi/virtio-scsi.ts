@@ -35,6 +35,8 @@ import {
 import { TaskManagement } from "./task-management.ts";
 import { type Task, TaskSet } from "./task.ts";
 
+/** What is behind the sense data of a response. */
+const NO_SENSE = new Uint8Array(MAX_SENSE_SIZE);
 const QUEUE_SIZE = 256;
 const CONTROL_QUEUE_SIZE = 64;
 
@@ -383,6 +385,9 @@ export class VirtioScsi implements VirtioDevice {
     chain.writeU8(Response.STATUS, sense === undefined ? Status.GOOD : Status.CHECK_CONDITION);
     chain.writeU8(Response.RESPONSE, response);
     if (bytes !== undefined) chain.write(Response.SENSE, bytes);
+    // All of it counts as written, so that all of it has to be (virtio 1.3 §2.7.8.2).
+    const told = bytes?.length ?? 0;
+    chain.write(Response.SENSE + told, NO_SENSE.subarray(0, this.#senseSize - told));
     queue.push(chain, inAt + (room > 0 ? moved : 0));
   }
 

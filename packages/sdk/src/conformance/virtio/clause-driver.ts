@@ -29,8 +29,8 @@ const PIECES = 5;
 /** In front of and behind every buffer lies this, and stays. */
 const GUARD = 64;
 const GUARD_BYTE = 0xa5;
-/** What a buffer holds that the device has not written. */
-export const UNWRITTEN = 0x5a;
+/** What a buffer holds that the device has not written, if nobody says otherwise. */
+const UNWRITTEN = 0x5a;
 
 /** Features this driver has no use for, and those of legacy devices only: NOTIFY_ON_EMPTY and ANY_LAYOUT (§6.3). */
 const REFUSED: ReadonlySet<number> = new Set([Feature.IN_ORDER, 24, 27]);
@@ -53,6 +53,8 @@ export interface DriverOptions {
 export class ClauseDriver {
   readonly target: VirtioTarget;
   readonly features: FeatureSet;
+  /** What buffers hold that the device has not written. */
+  filling: number = UNWRITTEN;
   readonly #rings: readonly TestRing[];
   readonly #seen: number[];
   #next: number;
@@ -135,7 +137,7 @@ export class ClauseDriver {
     const { memory } = this.target;
     const readableGpa = this.alloc(request.readable.length, 0);
     memory.write(readableGpa, request.readable);
-    const writableGpa = this.alloc(request.writable, UNWRITTEN);
+    const writableGpa = this.alloc(request.writable, this.filling);
     const pieces = arrangement === "pieces" || arrangement === "mixed" ? PIECES : 1;
     const parts = [
       ...cut(readableGpa, request.readable.length, pieces, 0),
