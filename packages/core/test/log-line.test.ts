@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { expect, it } from "vitest";
-import { logLine } from "./log-line.ts";
+import { logLine } from "../src/contracts/index.ts";
 
 it("writes what a text encoder of the host makes of the line, and hands it over", () => {
   fc.assert(
