@@ -8,7 +8,7 @@ export default defineConfig({
   test: {
     globalSetup: ["packages/soft-backend/scripts/vitest-setup.ts"],
     reporters: ["default", "./scripts/skip-reasons.ts"],
-    setupFiles: ["scripts/vitest-seed.ts"],
+    setupFiles: ["scripts/vitest-seed.ts", "scripts/vitest-wasm.ts"],
     include: ["packages/*/src/**/*.test.ts", "packages/*/test/**/*.test.ts", "examples/*/*.test.ts"],
     // Guests run on an interpreter and hosts are shared: a limit is there to end what hangs.
     testTimeout: 60_000,

@@ -139,8 +139,10 @@ export class VcpuThread {
 
   /** Interrupts KVM_RUN. The caller has set `kvm_run.immediate_exit`: the thread may not have got there yet. */
   interrupt(): void {
-    // Its end is told in the event loop, and that may stand still until the guest is back.
-    if (!signalThread(this.tid, KICK_SIGNAL)) this.#lose(new Error("it is gone"));
+    if (signalThread(this.tid, KICK_SIGNAL)) return;
+    // It is gone. The event loop tells why, and that may stand still until the guest is back.
+    this.#endTurn();
+    this.#wake?.();
   }
 
   /**
