@@ -41,9 +41,13 @@ export class JudgedDevice {
   }
 
   writeConfig(offset: number, width: IoWidth, value: number): void {
-    this.#atOnce(`writeConfig at 0x${offset.toString(16)}`, () =>
-      this.#device.writeConfig?.(offset, width, value),
-    );
+    let answer: unknown;
+    try {
+      answer = this.#device.writeConfig?.(offset, width, value);
+    } catch (error) {
+      throw this.#fault(writing(offset), error);
+    }
+    if (answer instanceof Promise) throw this.#promised(writing(offset), answer);
   }
 
   useQueues(inUse: readonly boolean[]): void {
@@ -106,3 +110,5 @@ export class JudgedDevice {
     return new DeviceFault(this.#name, `${what}: ${reason}`, [], { cause });
   }
 }
+
+const writing = (offset: number): string => `writeConfig at 0x${offset.toString(16)}`;
